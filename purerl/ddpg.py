@@ -1,0 +1,125 @@
+"""Deep deterministic policy gradient (Lillicrap et al. 2015, arXiv:1509.02971)."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from purerl import noise
+from purerl.equations import deterministic_policy_loss, perturbed, polyak
+from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
+from purerl.networks import Actor, critics, torso
+from purerl.settings import DDPG as Hyper
+from purerl.types import Algorithm, Noise, Params
+
+
+class Model(NamedTuple):
+    """What stays the same while training."""
+
+    hyper: Hyper
+    obs_size: int
+    actor: Actor
+    critic: object
+    actor_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
+    noise: Noise
+
+
+class State(NamedTuple):
+    """What training changes."""
+
+    actor: Trained
+    critic: Trained
+    target_actor: Params
+    target_critic: Params
+
+
+def build(hyper, plan, env, num_critics):
+    return Model(
+        hyper,
+        env.obs_size,
+        Actor(env.action_size, torso(plan)),
+        critics(num_critics, torso(plan)),
+        adam(hyper.actor_lr, hyper),
+        adam(hyper.critic_lr, hyper),
+        noise.exploration(hyper, (plan.num_envs, env.action_size)),
+    )
+
+
+def init(model, key):
+    actor_key, critic_key = jax.random.split(key)
+    observation, action = jnp.zeros(model.obs_size), jnp.zeros(model.actor.action_size)
+    actor = model.actor.init(actor_key, observation)
+    critic = model.critic.init(critic_key, observation, action)
+    return State(
+        begin(model.actor_optimizer, actor),
+        begin(model.critic_optimizer, critic),
+        target_actor=jax.tree.map(jnp.copy, actor),
+        target_critic=jax.tree.map(jnp.copy, critic),
+    )
+
+
+def act(model, state, observation):
+    return model.actor.apply(state.actor.params, observation)
+
+
+def explore(model, state, observation, noise, key):
+    del key  # All randomness of the policy is in its noise.
+    return perturbed(act(model, state, observation), noise)
+
+
+def next_value(model, state, batch):
+    """Q'(s', μ'(s')), `[B]`."""
+    action = model.actor.apply(state.target_actor, batch.next_observation)
+    return model.critic.apply(state.target_critic, batch.next_observation, action)[0]
+
+
+def actor_step(model, state, batch):
+    """Move the actor up Q₁(s, μ(s)), the critic held constant."""
+
+    def loss_fn(params):
+        action = model.actor.apply(params, batch.observation)
+        q = model.critic.apply(state.critic.params, batch.observation, action)
+        return deterministic_policy_loss(q[0]), None
+
+    actor, loss, _ = descend(model.actor_optimizer, state.actor, loss_fn)
+    return state._replace(actor=actor), {"actor_loss": loss}
+
+
+def target_step(model, state):
+    """Let both targets follow their networks."""
+    return state._replace(
+        target_actor=polyak(state.actor.params, state.target_actor, model.hyper.tau),
+        target_critic=polyak(state.critic.params, state.target_critic, model.hyper.tau),
+    )
+
+
+def update_critic(model, state, batch, key):
+    del key  # DDPG's update draws nothing.
+    return critic_step(model, state, batch, next_value(model, state, batch))
+
+
+def update_actor(model, state, batch, key):
+    del key
+    state, metrics = actor_step(model, state, batch)
+    return target_step(model, state), metrics
+
+
+def algorithm(model):
+    return Algorithm(
+        init=partial(init, model),
+        act=partial(act, model),
+        explore=partial(explore, model),
+        prepare=partial(prepare, model.hyper),
+        update_critic=partial(update_critic, model),
+        update_actor=partial(update_actor, model),
+        noise=model.noise,
+        policy_delay=1,
+    )
+
+
+def ddpg(hyper, plan, env):
+    """DDPG for the observations and actions of `env`, with the networks of `plan`."""
+    return algorithm(build(hyper, plan, env, num_critics=1))

@@ -1,0 +1,63 @@
+"""An environment as three pure functions of one copy of it, and what goes wrong with a foreign one."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Outcome(NamedTuple):
+    """What one step brings about: `reward`, float32, `terminated` and `truncated`, bool, all `[]`.
+
+    `terminated` where the new state is absorbing. `truncated` where the environment itself ends the episode for another
+    reason; its time limit is not its own business (`Environment.episode_length`).
+    """
+
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+
+class Environment(NamedTuple):
+    """One copy of an environment. No function resets by itself.
+
+    Attributes:
+        reset: `(key) -> state`, at the start of a random episode.
+        step: `(state, action [action_size] in [-1, 1]) -> (state, Outcome)`.
+        observe: `(state) -> observation [obs_size]`, float32.
+        obs_size, action_size: Python ints.
+        episode_length: the time limit [steps]; reaching it truncates.
+        name: how the user called it.
+    """
+
+    reset: Callable
+    step: Callable
+    observe: Callable
+    obs_size: int
+    action_size: int
+    episode_length: int
+    name: str
+
+
+def strong(tree):
+    """`tree` without weak types: a carry that began weak would compile a second program."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
+
+
+def describe(tree):
+    """`{path: dtype[shape]}` of a pytree of abstract arrays."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
+
+
+def same_structure(before: Any, after: Any, name: str):
+    """Raises ValueError, naming the first difference, where `step` of `name` does not return the kind of state it got."""
+    if jax.tree.structure(before) == jax.tree.structure(after) and describe(before) == describe(after):
+        return
+    was, now = describe(before), describe(after)
+    path = next((path for path in [*was, *now] if was.get(path) != now.get(path)), "the tree itself")
+    raise ValueError(
+        f"{name}: step does not return the kind of state that reset makes: {path} is {was.get(path, 'absent')} after "
+        f"reset and {now.get(path, 'absent')} after step; make reset create it as step leaves it"
+    )

@@ -1,0 +1,114 @@
+"""Brax environments, its own twelve and a user's, behind `Environment`.
+
+None of Brax's wrappers is used: its automatic reset overwrites the last observation of an episode and begins every episode
+from the same state, and its `done` is also set at the time limit.
+"""
+
+import jax
+import jax.numpy as jnp
+from brax import envs, fluid
+
+from purerl.environments.base import Environment, Outcome, same_structure, strong
+from purerl.suggest import closest
+
+BACKENDS = ("generalized", "spring", "positional", "mjx")
+RESTRICTED = {"swimmer": ("generalized",), "fast": ()}  # `fast` has no physics
+
+
+class _ClipAsBefore:
+    """`jax.numpy` whose `clip` still knows `a_min`: Brax's fluid forces (swimmer) use the name that JAX 0.10 dropped."""
+
+    def __getattr__(self, name):
+        return getattr(jnp, name)
+
+    @staticmethod
+    def clip(x, a_min=None, a_max=None):
+        return jnp.clip(x, a_min, a_max)
+
+
+fluid.jp = _ClipAsBefore()
+
+
+def names():
+    """The environments that Brax registers."""
+    return tuple(envs._envs)
+
+
+def make(name, backend=None, episode_length=1000):
+    """A registered Brax environment on a physics backend, by default `generalized`, as in Brax.
+
+    Raises ValueError for an unknown name or a backend that the environment does not have.
+    """
+    if name not in names():
+        raise ValueError(f"unknown Brax environment {name!r}{closest(name, names())}")
+    allowed = RESTRICTED.get(name, BACKENDS)
+    if backend is not None and backend not in allowed:
+        known = closest(backend, allowed) if allowed else "; it has no physics, so leave the backend out"
+        raise ValueError(f"{name} has no backend {backend!r}{known}")
+    options = {"backend": backend or allowed[0]} if allowed else {}
+    return from_brax(envs.get_environment(name, **options), episode_length, name)
+
+
+def from_brax(env, episode_length=1000, name=None):
+    """Any `brax.envs.Env` as an `Environment`.
+
+    Brax environments take actions in [-1, 1]. One that takes others says so by an attribute `action_range`, a pair
+    (low, high) of numbers or arrays `[action_size]`. `info["truncation"]`, where there is one, tells truncation apart in
+    `done`.
+
+    Raises ValueError where the environment breaks its contract: sizes, shapes, dtypes, or the structure of its state.
+    """
+    name = name or type(env).__name__
+    low, high = (jnp.asarray(bound, jnp.float32) for bound in getattr(env, "action_range", (-1.0, 1.0)))
+
+    def scaled(action):
+        return low + (high - low) * (action + 1.0) / 2.0
+
+    def reset(key):
+        with jax.default_matmul_precision("highest"):
+            return strong(env.reset(key))
+
+    def step(state, action):
+        with jax.default_matmul_precision("highest"):  # Reduced precision ruins contacts.
+            state = strong(env.step(state, scaled(action)))
+        done = state.done.astype(bool)
+        truncated = done & state.info["truncation"].astype(bool) if "truncation" in state.info else jnp.zeros_like(done)
+        return state, Outcome(state.reward.astype(jnp.float32), done & ~truncated, truncated)
+
+    def observe(state):
+        return state.obs.astype(jnp.float32)
+
+    obs_size, action_size = _sizes(env, name, reset, step)
+    return Environment(reset, step, observe, obs_size, action_size, episode_length, name)
+
+
+def _sizes(env, name, reset, step):
+    """`(obs_size, action_size)`, after tracing one reset and one step of an environment that may be anybody's."""
+    action_size = env.action_size
+    if not isinstance(action_size, int) or action_size < 1:
+        raise ValueError(f"{name}: action_size is {action_size!r}; it must be a positive int")
+    try:
+        state = jax.eval_shape(reset, jax.random.key(0))
+    except Exception as error:
+        raise ValueError(f"{name}: reset(key) fails: {type(error).__name__}: {_first_line(error)}") from error
+    if not hasattr(state.obs, "shape") or len(state.obs.shape) != 1:
+        raise ValueError(f"{name}: observations must be one flat vector, not {jax.tree.map(jnp.shape, state.obs)}")
+    if env.observation_size != state.obs.shape[0]:
+        raise ValueError(
+            f"{name}: observation_size is {env.observation_size} but reset observes {state.obs.shape[0]} numbers"
+        )
+    for field in ("reward", "done"):
+        if getattr(state, field).shape != ():
+            raise ValueError(f"{name}: {field} must be a scalar, not of shape {getattr(state, field).shape}")
+    try:
+        after, _ = jax.eval_shape(step, state, jax.ShapeDtypeStruct((action_size,), jnp.float32))
+    except Exception as error:
+        raise ValueError(
+            f"{name}: step(state, action [{action_size}]) fails: {type(error).__name__}: {_first_line(error)}"
+        ) from error
+    same_structure(state, after, name)
+    return state.obs.shape[0], action_size
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,79 @@
+"""Many copies of an environment, the time limit, and fresh random starts where an episode ended.
+
+Starting states come from a pool, drawn anew every epoch: resetting at every step would cost a reset per step. Letters: E
+environments, P states in the pool.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purerl.types import Array, Transition
+
+
+class Episodes(NamedTuple):
+    """Attributes:
+    state: the environments', `[E, ...]`.
+    elapsed: steps since each episode began, `[E]` int32.
+    pool: states at the start of random episodes, `[P, ...]`.
+    """
+
+    state: Any
+    elapsed: Array
+    pool: Any
+
+
+def pool_size(num_envs):
+    """P ≥ E, so that episodes that end together go on from different states."""
+    return max(64, num_envs)
+
+
+def begin(env, num_envs, key):
+    """`num_envs` episodes at their start, each from its own random state."""
+    pool = jax.vmap(env.reset)(jax.random.split(key, pool_size(num_envs)))
+    state = jax.tree.map(lambda x: x[:num_envs], pool)
+    return Episodes(state, jnp.zeros(num_envs, jnp.int32), pool)
+
+
+def refresh(env, episodes, key):
+    """A new pool; the episodes go on."""
+    size = len(jax.tree.leaves(episodes.pool)[0])
+    return episodes._replace(pool=jax.vmap(env.reset)(jax.random.split(key, size)))
+
+
+def observe(env, episodes):
+    """`[E, obs_size]`."""
+    return jax.vmap(env.observe)(episodes.state)
+
+
+def step(env, episodes, action, key):
+    """One step of every environment: `(episodes, Transition [E, ...])`.
+
+    `episodes` has begun a new episode wherever one ended; `next_observation` has not. Running out of time truncates.
+    """
+    state, outcome = jax.vmap(env.step)(episodes.state, action)
+    elapsed = episodes.elapsed + 1
+    truncated = (outcome.truncated | (elapsed >= env.episode_length)) & ~outcome.terminated
+    transition = Transition(
+        observe(env, episodes),
+        action,
+        outcome.reward,
+        outcome.terminated,
+        truncated,
+        jax.vmap(env.observe)(state),
+    )
+    over = outcome.terminated | truncated
+    state = _where(over, _draw(episodes.pool, len(over), key), state)
+    return Episodes(state, jnp.where(over, 0, elapsed), episodes.pool), transition
+
+
+def _draw(pool, count, key):
+    """`count` different states of the pool: neighbours, from a random place on."""
+    size = len(jax.tree.leaves(pool)[0])
+    index = (jax.random.randint(key, (), 0, size) + jnp.arange(count)) % size
+    return jax.tree.map(lambda x: x[index], pool)
+
+
+def _where(over, a, b):
+    return jax.tree.map(lambda x, y: jnp.where(over.reshape(-1, *[1] * (y.ndim - 1)), x, y), a, b)

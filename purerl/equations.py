@@ -1,0 +1,75 @@
+"""The equations of DDPG, TD3 and SAC, one function each. Arrays in, arrays out.
+
+Shapes: B is the batch, N the number of critics, A the size of an action, n the steps of a window.
+Sources: DDPG arXiv:1509.02971, TD3 arXiv:1802.09477, SAC arXiv:1812.05905.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def td_target(reward, discount, next_value):
+    """y = r + γ (1 − d) V(s'), the gradient stopped.  `discount` is γ (1 − d). All `[B]`."""
+    return jax.lax.stop_gradient(reward + discount * next_value)
+
+
+def critic_loss(q, target):
+    """Σᵢ mean_b (Qᵢ − y)².  `q` `[N, B]`, `target` `[B]`."""
+    return jnp.square(q - target).mean(axis=1).sum()
+
+
+def deterministic_policy_loss(q):
+    """−mean_b Q(s, μ(s)).  `q` `[B]`. DDPG eq. 6, as a loss."""
+    return -q.mean()
+
+
+def clipped_double_q(q):
+    """minᵢ Qᵢ(s', a').  `[N, B]` -> `[B]`. TD3 §4.2."""
+    return q.min(axis=0)
+
+
+def smoothed(action, epsilon, clip):
+    """clip(a + clip(ε, −c, c), −1, 1), ε ~ N(0, σ²).  `action` and `epsilon` `[B, A]`. TD3 §5.3."""
+    return jnp.clip(action + jnp.clip(epsilon, -clip, clip), -1.0, 1.0)
+
+
+def perturbed(action, noise):
+    """clip(a + ε, −1, 1).  Both `[E, A]`. DDPG §3, algorithm 1."""
+    return jnp.clip(action + noise, -1.0, 1.0)
+
+
+def soft_value(q, log_prob, alpha):
+    """minᵢ Qᵢ(s, a) − α log π(a|s).  `q` `[N, B]`, `log_prob` `[B]` -> `[B]`. SAC eq. 3."""
+    return q.min(axis=0) - alpha * log_prob
+
+
+def entropy_policy_loss(q, log_prob, alpha):
+    """mean_b (α log π(a|s) − minᵢ Qᵢ(s, a)).  `q` `[N, B]`, `log_prob` `[B]`. SAC eq. 7."""
+    return -soft_value(q, log_prob, alpha).mean()
+
+
+def temperature_loss(log_alpha, log_prob, target_entropy):
+    """mean_b α (−log π(a|s) − H̄), α = exp(log α).  SAC eq. 18. No gradient flows to π: its entropy is data here."""
+    return jnp.exp(log_alpha) * jax.lax.stop_gradient(-log_prob - target_entropy).mean()
+
+
+def polyak(online, target, tau):
+    """θ' ← τ θ + (1 − τ) θ', leaf by leaf."""
+    return jax.tree.map(lambda x, y: tau * x + (1.0 - tau) * y, online, target)
+
+
+def n_step_return(reward, terminated, truncated, gamma):
+    """Σ_{j<k} γʲ r_j and γᵏ (1 − d), where the k ≤ n steps are those up to the first end of an episode.
+
+    `[n, B]` each -> (`[B]`, `[B]`, and the index k − 1 of the last step, `[B]`). Truncation ends the sum and
+    bootstraps; termination ends it and does not. Sutton & Barto 2018, eq. 7.1.
+    """
+    over = terminated | truncated
+    n = len(reward)
+    total, discount = reward[-1], gamma * (1.0 - terminated[-1])
+    last = jnp.full(reward.shape[1:], n - 1)
+    for j in reversed(range(n - 1)):
+        total = reward[j] + jnp.where(over[j], 0.0, gamma * total)
+        discount = gamma * jnp.where(over[j], 1.0 - terminated[j], discount)
+        last = jnp.where(over[j], j, last)
+    return total, discount, last

@@ -1,0 +1,216 @@
+"""The training loop: act, remember, learn, in one scan. It looks inside no algorithm.
+
+A *row* is one step of every environment; rows are numbered from the start of the warm-up, and that number is the clock: a
+scalar without a seed axis. Every random number comes from a key that is a function of (run key, purpose, time), so a run
+that is resumed, cut into chunks or evaluated more often draws what it would have drawn.
+
+Letters: E environments, B batch, A action size.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purerl import replay
+from purerl.environments import episodes
+from purerl.environments.base import Environment
+from purerl.environments.episodes import Episodes
+from purerl.normalizer import Normalizer, normalizer
+from purerl.settings import Cycle, Plan, cycle
+from purerl.types import Algorithm, Key, Transition
+
+AGENT, START, WARMUP, POOL, COLLECT, CRITIC, ACTOR, EVALUATION = range(8)  # what a key is for
+
+
+class Run(NamedTuple):
+    """What stays the same while training."""
+
+    plan: Plan
+    algorithm: Algorithm
+    env: Environment
+    normalizer: Normalizer
+    cycle: Cycle
+
+
+class Carry(NamedTuple):
+    """What training changes, and the key of the run, which it does not."""
+
+    agent: Any
+    noise: Any
+    episodes: Episodes
+    ring: Transition
+    statistics: Any
+    key: Key
+
+
+def setup(plan, algorithm, env):
+    """Raises ValueError where `plan` and the algorithm's policy delay do not fit."""
+    return Run(plan, algorithm, env, normalizer(plan), cycle(plan, algorithm.policy_delay))
+
+
+def train(plan, algorithm, env, key):
+    """One whole training run as a pure function of a key. Map it over keys with `jax.vmap`.
+
+    Returns `(carry, curves)`; every leaf of `curves` is `[num_evals]`, the first from before training, where the means
+    over an epoch (losses, q, alpha …) are NaN. The key is consumed.
+    """
+    run = setup(plan, algorithm, env)
+
+    def epoch_and_evaluation(carry, index):
+        carry, metrics = epoch(run, carry, index)
+        return carry, evaluate(run, carry, index + 1) | metrics
+
+    carry = begin(run, key)
+    first = evaluate(run, carry, 0)
+    carry, rest = jax.lax.scan(epoch_and_evaluation, carry, jnp.arange(plan.num_epochs))
+    return carry, {
+        name: jnp.concatenate([first.get(name, jnp.full(1, jnp.nan)).reshape(1), x]) for name, x in rest.items()
+    }
+
+
+def begin(run, key):
+    """The carry after the warm-up: uniformly random actions, nothing learned."""
+    plan, env = run.plan, run.env
+    observation = jnp.zeros(env.obs_size)
+    example = Transition(observation, jnp.zeros(env.action_size), 0.0, False, False, observation)
+    carry = Carry(
+        agent=run.algorithm.init(_key(key, AGENT)),
+        noise=run.algorithm.noise.init(),
+        episodes=episodes.begin(env, plan.num_envs, _key(key, START)),
+        ring=replay.empty(example, plan.rows, plan.num_envs),
+        statistics=run.normalizer.init(env.obs_size),
+        key=key,
+    )
+
+    def warmup(carry, row):
+        act_key, reset_key = jax.random.split(_key(carry.key, WARMUP, row))
+        action = jax.random.uniform(act_key, (plan.num_envs, env.action_size), minval=-1.0, maxval=1.0)
+        return remember(run, carry, action, row, reset_key), None
+
+    return jax.lax.scan(warmup, carry, jnp.arange(plan.warmup_rows))[0]
+
+
+def epoch(run, carry, index):
+    """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means."""
+    collects, rounds, cycles = run.cycle.collects, run.cycle.actor_updates, run.cycle.per_epoch
+
+    def one_row(carry, row):
+        """Collect once, then critic and actor updates in turn: updates_per_step is a multiple of policy_delay."""
+
+        def round(carry, group):
+            carry, batch, metrics = learn(run, carry, row, group)
+            carry, actor_metrics = improve(run, carry, batch, group)
+            return carry, metrics | actor_metrics
+
+        carry = collect(run, carry, row)
+        carry, metrics = jax.lax.scan(round, carry, row * rounds + jnp.arange(rounds))
+        return carry, _mean(metrics)
+
+    def several_rows(carry, rows):
+        """Collect and update critics several times, then the actor: policy_delay is a multiple of updates_per_step."""
+
+        def one(carry, row):
+            carry, batch, metrics = learn(run, collect(run, carry, row), row, row)
+            return carry, (batch, metrics)
+
+        carry, (batches, metrics) = jax.lax.scan(one, carry, rows)
+        carry, actor_metrics = improve(run, carry, jax.tree.map(lambda x: x[-1], batches), rows[-1])
+        return carry, _mean(metrics) | actor_metrics
+
+    pool_key = _key(carry.key, POOL, index)
+    carry = carry._replace(episodes=episodes.refresh(run.env, carry.episodes, pool_key))
+    rows = run.plan.warmup_rows + index * cycles * collects + jnp.arange(cycles * collects)
+    if collects == 1:
+        carry, metrics = jax.lax.scan(one_row, carry, rows)
+    else:
+        carry, metrics = jax.lax.scan(several_rows, carry, rows.reshape(cycles, collects))
+    return carry, _mean(metrics)
+
+
+def collect(run, carry, row):
+    """Act with the exploring policy in every environment, and remember."""
+    noise_key, act_key, reset_key = jax.random.split(_key(carry.key, COLLECT, row), 3)
+    progress = row * run.plan.num_envs / run.plan.total_steps
+    noise_state, noise = run.algorithm.noise.draw(carry.noise, progress, noise_key)
+    observation = run.normalizer.apply(carry.statistics, episodes.observe(run.env, carry.episodes))
+    action = run.algorithm.explore(carry.agent, observation, noise, act_key)
+    return remember(run, carry._replace(noise=noise_state), action, row, reset_key)
+
+
+def remember(run, carry, action, row, key):
+    """Take `action` `[E, A]` and write what came of it as row number `row`."""
+    now, transition = episodes.step(run.env, carry.episodes, action, key)
+    return carry._replace(
+        noise=run.algorithm.noise.restart(carry.noise, transition.terminated | transition.truncated),
+        episodes=now,
+        ring=replay.add(carry.ring, row, transition),
+        statistics=run.normalizer.update(carry.statistics, transition.observation),
+    )
+
+
+def learn(run, carry, row, group):
+    """One group of critic updates, on what the ring holds once row number `row` is written.
+
+    Returns `(carry, batch, metrics)`: the last batch, for the actor, and the mean of the metrics.
+    """
+    sample_key, update_key = jax.random.split(_key(carry.key, CRITIC, group))
+    shape = (run.cycle.critic_updates, run.plan.batch_size)
+    window = replay.sample(carry.ring, row + 1, sample_key, shape, run.plan.n_step)
+    window = window._replace(
+        observation=run.normalizer.apply(carry.statistics, window.observation),
+        next_observation=run.normalizer.apply(carry.statistics, window.next_observation),
+    )
+    batches = jax.vmap(run.algorithm.prepare, in_axes=1)(window)
+
+    def update(agent, x):
+        return run.algorithm.update_critic(agent, *x)
+
+    agent, metrics = jax.lax.scan(update, carry.agent, (batches, jax.random.split(update_key, len(batches.reward))))
+    return carry._replace(agent=agent), jax.tree.map(lambda x: x[-1], batches), _mean(metrics)
+
+
+def improve(run, carry, batch, group):
+    """One actor update, at the end of a group of critic updates."""
+    agent, metrics = run.algorithm.update_actor(carry.agent, batch, _key(carry.key, ACTOR, group))
+    return carry._replace(agent=agent), metrics
+
+
+def evaluate(run, carry, index):
+    """Whole episodes without exploration noise, in environments of their own: `{name: []}`.
+
+    `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, and the mean
+    `episode_length`. Changes nothing, training's random stream included.
+    """
+    env = run.env
+    keys = jax.random.split(_key(carry.key, EVALUATION, index), run.plan.eval_episodes)
+
+    def step(x, _):
+        state, alive, total, length = x
+        observation = run.normalizer.apply(carry.statistics, jax.vmap(env.observe)(state))
+        state, outcome = jax.vmap(env.step)(state, run.algorithm.act(carry.agent, observation))
+        total = total + jnp.where(alive, outcome.reward, 0.0)
+        return (state, alive & ~(outcome.terminated | outcome.truncated), total, length + alive), None
+
+    nothing = jnp.zeros(run.plan.eval_episodes)
+    start = (jax.vmap(env.reset)(keys), nothing == 0.0, nothing, nothing)
+    (_, _, total, length), _ = jax.lax.scan(step, start, None, env.episode_length)
+    return {"return_mean": total.mean(), "return_std": total.std(), "episode_length": length.mean()}
+
+
+def env_steps(plan, index):
+    """Environment steps done at evaluation `index`."""
+    return 0 if index == 0 else plan.warmup_steps + index * (plan.total_steps - plan.warmup_steps) // plan.num_epochs
+
+
+def updates(plan, index):
+    """Critic updates done at evaluation `index`."""
+    return (env_steps(plan, index) - plan.warmup_steps) // plan.num_envs * plan.updates_per_step if index else 0
+
+
+def _key(key, purpose, time=0):
+    return jax.random.fold_in(jax.random.fold_in(key, purpose), time)
+
+
+def _mean(metrics):
+    return jax.tree.map(lambda x: x.mean(axis=0), metrics)

@@ -1,0 +1,99 @@
+"""The three networks: a deterministic actor, a Gaussian actor, and an ensemble of critics.
+
+Hidden layers begin uniform in ±1/√fan_in, output layers uniform in ±3e-3 with zero bias, so that the first actions and
+values are near zero and no tanh is saturated (DDPG arXiv:1509.02971, §7; PyTorch's default, which the authors of TD3
+use, has the same hidden layers).
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+LOG_STD_RANGE = (-20.0, 2.0)
+
+hidden_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def output_init(key, shape, dtype=jnp.float32):
+    """Uniform in ±3e-3."""
+    return nn.initializers.uniform(6e-3)(key, shape, dtype) - 3e-3
+
+
+class MLP(nn.Module):
+    """Hidden layers: `[..., n]` -> `[..., widths[-1]]`. `activation` names a function of `flax.linen`."""
+
+    widths: tuple[int, ...]
+    activation: str
+    layer_norm: bool
+
+    @nn.compact
+    def __call__(self, x):
+        for width in self.widths:
+            x = nn.Dense(width, kernel_init=hidden_init)(x)
+            if self.layer_norm:
+                x = nn.LayerNorm()(x)
+            x = getattr(nn, self.activation)(x)
+        return x
+
+
+class Actor(nn.Module):
+    """μ(s): `[..., obs_size]` -> `[..., action_size]` in (-1, 1)."""
+
+    action_size: int
+    torso: MLP
+
+    @nn.compact
+    def __call__(self, observation):
+        return jnp.tanh(nn.Dense(self.action_size, kernel_init=output_init)(self.torso(observation)))
+
+
+class GaussianActor(nn.Module):
+    """The mean and the standard deviation of a Gaussian before tanh, each `[..., action_size]`.
+
+    The deviation depends on the state; its logarithm is clipped to [-20, 2] (SAC arXiv:1801.01290, the authors' code).
+    """
+
+    action_size: int
+    torso: MLP
+
+    @nn.compact
+    def __call__(self, observation):
+        x = self.torso(observation)
+        mean = nn.Dense(self.action_size, kernel_init=output_init)(x)
+        log_std = nn.Dense(self.action_size, kernel_init=output_init)(x)
+        return mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))
+
+
+def squashed_gaussian(mean, std):
+    """The distribution of tanh(m + σ ξ), ξ ~ N(0, I), over actions `[..., action_size]`.
+
+    Take log-densities from `sample_and_log_prob`, which knows the action before tanh: `log_prob` of a saturated action
+    would have to invert it. SAC arXiv:1812.05905, appendix C.
+    """
+    import distrax  # Here, because it brings tensorflow-probability, which takes a second and which only SAC needs.
+
+    gaussian = distrax.MultivariateNormalDiag(mean, std)
+    return distrax.Transformed(gaussian, distrax.Block(distrax.Tanh(), ndims=1))
+
+
+class Critic(nn.Module):
+    """Q(s, a): -> `[...]`."""
+
+    torso: MLP
+
+    @nn.compact
+    def __call__(self, observation, action):
+        x = self.torso(jnp.concatenate([observation, action], axis=-1))
+        return nn.Dense(1, kernel_init=output_init)(x).squeeze(-1)
+
+
+def critics(count, torso):
+    """`count` independent critics as one module: -> `[count, ...]`."""
+    ensemble = nn.vmap(
+        Critic, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, axis_size=count
+    )
+    return ensemble(torso)
+
+
+def torso(plan):
+    """The hidden layers that `plan` asks for."""
+    return MLP(plan.widths, plan.activation, plan.layer_norm)

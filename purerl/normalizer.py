@@ -1,0 +1,64 @@
+"""Observation normalisation by running mean and variance, or none, as a record of functions.
+
+The ring stores raw observations. The statistics take in every row that is collected, warm-up included, and nothing
+else. An update normalises s and s' of its whole batch, targets included, with the statistics of that moment, as acting
+does; evaluation uses them and leaves them as they are.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from purerl.types import Array
+
+
+class Normalizer(NamedTuple):
+    """Attributes:
+    init: `(obs_size) -> statistics`.
+    update: `(statistics, observation [E, obs_size]) -> statistics`.
+    apply: `(statistics, observation [..., obs_size]) -> observation`.
+    """
+
+    init: Callable
+    update: Callable
+    apply: Callable
+
+
+class Statistics(NamedTuple):
+    """Count `[]`, mean and variance `[obs_size]` of the observations so far."""
+
+    count: Array
+    mean: Array
+    variance: Array
+
+
+def init(obs_size):
+    return Statistics(jnp.zeros(()), jnp.zeros(obs_size), jnp.ones(obs_size))
+
+
+def update(statistics, observation):
+    """Take in a row of observations `[E, obs_size]` (Chan, Golub & LeVeque 1979, eq. 2.1)."""
+    count, mean, variance = statistics
+    size = len(observation)
+    total = count + size
+    delta = observation.mean(axis=0) - mean
+    squares = count * variance + size * observation.var(axis=0) + jnp.square(delta) * count * size / total
+    return Statistics(total, mean + delta * size / total, squares / total)
+
+
+def apply(statistics, observation, limit=10.0):
+    """(s − mean) / std, clipped to ±`limit`."""
+    scaled = (observation - statistics.mean) / jnp.sqrt(statistics.variance + 1e-8)
+    return jnp.clip(scaled, -limit, limit)
+
+
+running = Normalizer(init, update, apply)
+identity = Normalizer(
+    lambda obs_size: (), lambda statistics, observation: statistics, lambda statistics, observation: observation
+)
+
+
+def normalizer(plan):
+    """The one that `plan` asks for."""
+    return running if plan.normalize_observations else identity

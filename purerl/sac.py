@@ -1,0 +1,138 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), its temperature learned or fixed."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from purerl import noise
+from purerl.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
+from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
+from purerl.networks import GaussianActor, critics, squashed_gaussian, torso
+from purerl.settings import SAC as Hyper
+from purerl.types import Algorithm, Params
+
+
+class Model(NamedTuple):
+    """What stays the same while training."""
+
+    hyper: Hyper
+    obs_size: int
+    actor: GaussianActor
+    critic: object
+    actor_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
+    alpha_optimizer: optax.GradientTransformation
+    target_entropy: float
+
+
+class State(NamedTuple):
+    """What training changes. SAC keeps no target actor."""
+
+    actor: Trained
+    critic: Trained
+    log_alpha: Trained
+    target_critic: Params
+
+
+def build(hyper, plan, env):
+    return Model(
+        hyper,
+        env.obs_size,
+        GaussianActor(env.action_size, torso(plan)),
+        critics(2, torso(plan)),
+        adam(hyper.actor_lr, hyper),
+        adam(hyper.critic_lr, hyper),
+        optax.adam(hyper.alpha_lr) if hyper.alpha is None else optax.set_to_zero(),
+        -float(env.action_size) if hyper.target_entropy is None else hyper.target_entropy,
+    )
+
+
+def init(model, key):
+    actor_key, critic_key = jax.random.split(key)
+    observation, action = jnp.zeros(model.obs_size), jnp.zeros(model.actor.action_size)
+    critic = model.critic.init(critic_key, observation, action)
+    alpha = model.hyper.initial_alpha if model.hyper.alpha is None else model.hyper.alpha
+    return State(
+        begin(model.actor_optimizer, model.actor.init(actor_key, observation)),
+        begin(model.critic_optimizer, critic),
+        begin(model.alpha_optimizer, jnp.log(jnp.asarray(alpha, jnp.float32))),
+        target_critic=jax.tree.map(jnp.copy, critic),
+    )
+
+
+def policy(model, params, observation):
+    """π(·|s), a distribution over actions in (-1, 1)."""
+    return squashed_gaussian(*model.actor.apply(params, observation))
+
+
+def act(model, state, observation):
+    mean, _ = model.actor.apply(state.actor.params, observation)
+    return jnp.tanh(mean)
+
+
+def explore(model, state, observation, noise, key):
+    del noise  # The policy is stochastic by itself.
+    return policy(model, state.actor.params, observation).sample(seed=key)
+
+
+def next_value(model, state, batch, key):
+    """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[B]`."""
+    action, log_prob = policy(model, state.actor.params, batch.next_observation).sample_and_log_prob(seed=key)
+    q = model.critic.apply(state.target_critic, batch.next_observation, action)
+    return soft_value(q, log_prob, jnp.exp(state.log_alpha.params))
+
+
+def actor_step(model, state, batch, key):
+    """Move the actor up minᵢ Qᵢ(s, a) − α log π(a|s), the critics held constant. Also returns log π(a|s), `[B]`."""
+
+    def loss_fn(params):
+        action, log_prob = policy(model, params, batch.observation).sample_and_log_prob(seed=key)
+        q = model.critic.apply(state.critic.params, batch.observation, action)
+        return entropy_policy_loss(q, log_prob, jnp.exp(state.log_alpha.params)), log_prob
+
+    actor, loss, log_prob = descend(model.actor_optimizer, state.actor, loss_fn)
+    return state._replace(actor=actor), loss, log_prob
+
+
+def temperature_step(model, state, log_prob):
+    """Raise α while the policy's entropy is under the target, lower it while over. A fixed α stays."""
+
+    def loss_fn(log_alpha):
+        return temperature_loss(log_alpha, log_prob, model.target_entropy), None
+
+    log_alpha, _, _ = descend(model.alpha_optimizer, state.log_alpha, loss_fn)
+    return state._replace(log_alpha=log_alpha)
+
+
+def target_step(model, state):
+    """Let the target critics follow the critics."""
+    return state._replace(target_critic=polyak(state.critic.params, state.target_critic, model.hyper.tau))
+
+
+def update_critic(model, state, batch, key):
+    return critic_step(model, state, batch, next_value(model, state, batch, key))
+
+
+def update_actor(model, state, batch, key):
+    state, loss, log_prob = actor_step(model, state, batch, key)
+    state = temperature_step(model, state, log_prob)
+    metrics = {"actor_loss": loss, "alpha": jnp.exp(state.log_alpha.params), "entropy": -log_prob.mean()}
+    return target_step(model, state), metrics
+
+
+def sac(hyper, plan, env):
+    """SAC for the observations and actions of `env`, with the networks of `plan`."""
+    model = build(hyper, plan, env)
+    return Algorithm(
+        init=partial(init, model),
+        act=partial(act, model),
+        explore=partial(explore, model),
+        prepare=partial(prepare, hyper),
+        update_critic=partial(update_critic, model),
+        update_actor=partial(update_actor, model),
+        noise=noise.silent((plan.num_envs, env.action_size)),
+        policy_delay=1,
+    )

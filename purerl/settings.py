@@ -1,0 +1,246 @@
+"""Everything that can be set, with its default, its limits and what it means. No JAX here: `--help` reads this file.
+
+`Plan` shapes the compiled program: changing one of its values compiles anew. The hyperparameters of an algorithm are
+numbers that flow through the program: every `float` of `DDPG`, `TD3` and `SAC` may be a traced array and may carry an
+axis; what is not a `float` (`policy_delay`, the kind of noise) shapes the program too. `None` means: leave it out.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+
+
+def _whole(value):
+    """`"1e6"` and `1e6` are whole numbers too; `True` is not."""
+    if isinstance(value, bool):
+        raise ValueError("should be a whole number")
+    if isinstance(value, str):
+        try:
+            value = float(value) if "e" in value.lower() else int(value)
+        except ValueError:
+            raise ValueError("should be a whole number") from None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _widths(value):
+    return value.replace("x", ",").split(",") if isinstance(value, str) else value
+
+
+def _none(value):
+    return None if isinstance(value, str) and value.lower() == "none" else value
+
+
+def number(description, **limits):
+    return Annotated[float, Field(description=description, allow_inf_nan=False, **limits)]
+
+
+def optional(description, **limits):
+    return Annotated[number(description, **limits) | None, BeforeValidator(_none), Field(description=description)]
+
+
+def count(description, least=1):
+    return Annotated[int, BeforeValidator(_whole), Field(description=description, ge=least, strict=True)]
+
+
+def choice(description, *values):
+    return Annotated[Literal[values], Field(description=description)]
+
+
+def flag(description):
+    return Annotated[bool, Field(description=description)]
+
+
+@cache
+def fields(cls):
+    """`{name: (default, description, adapter)}` of a settings class, in the order of its definition."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {
+        f.name: (f.default, TypeAdapter(hints[f.name]).json_schema().get("description", ""), TypeAdapter(hints[f.name]))
+        for f in dataclasses.fields(cls)
+    }
+
+
+def checked(cls, name, value):
+    """`value` as the type of field `name` of `cls`. Raises a one-line ValueError naming value, limit and default."""
+    default, _, adapter = fields(cls)[name]
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        limit = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("a valid integer", "whole")
+        raise ValueError(f"{name} is {value!r} but {limit}; the default is {default!r}") from None
+
+
+class Settings:
+    """A frozen dataclass whose Python values are checked when it is made. Traced arrays pass unchecked."""
+
+    def __post_init__(self):
+        for name in fields(type(self)):
+            value = getattr(self, name)
+            if value is None or isinstance(value, int | float | str | list | tuple):
+                object.__setattr__(self, name, checked(type(self), name, value))
+
+
+def nearest(value, divisor):
+    """The multiples of `divisor` around `value`, in words."""
+    low = value // divisor * divisor
+    return f"{low} or {low + divisor}" if low > 0 else f"{divisor}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Settings):
+    """What shapes the program of one run. One *step* is one transition of one environment; one *row* is a step of all.
+
+    Raises ValueError where the numbers do not fit each other.
+    """
+
+    total_steps: count("environment steps of one run, over all its environments, warm-up included") = 1_000_000
+    num_envs: count("environments that one run steps together") = 16
+    updates_per_step: count("critic updates for each step of all environments (num_envs of them: one per transition)") = 16
+    batch_size: count("transitions in a minibatch") = 256
+    buffer_size: count("transitions that the replay buffer holds") = 1_000_000
+    warmup_steps: count("environment steps with uniformly random actions, before learning starts") = 10_000
+    num_evals: count("evaluations, the one before training included", least=2) = 26
+    eval_episodes: count("whole episodes per evaluation, without exploration noise") = 10
+    n_step: count("steps of reward before bootstrapping; never across the end of an episode") = 1
+    normalize_observations: flag("scale observations by their running mean and variance") = False
+    widths: Annotated[
+        tuple[count("width"), ...],
+        BeforeValidator(_widths),
+        Field(description="widths of the hidden layers, as 256,256", min_length=1),
+    ] = (256, 256)
+    activation: choice("activation of the hidden layers", "relu", "tanh", "swish", "elu", "gelu") = "relu"
+    layer_norm: flag("normalise each hidden layer (Ba et al. 2016) before its activation") = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("buffer_size", "warmup_steps"):
+            value = getattr(self, name)
+            if value % self.num_envs:
+                raise ValueError(
+                    f"{name} {value} is no multiple of num_envs {self.num_envs}; the nearest is "
+                    f"{nearest(value, self.num_envs)}"
+                )
+        if self.buffer_size > 2**31 - 1:
+            raise ValueError(f"buffer_size {self.buffer_size} is more than 2147483647, the largest index of the ring")
+        if self.batch_size > self.warmup_steps:
+            raise ValueError(
+                f"batch_size {self.batch_size} is more than the warmup_steps {self.warmup_steps} there are to sample "
+                f"from; raise warmup_steps to {-(-self.batch_size // self.num_envs) * self.num_envs} or more"
+            )
+        if self.n_step > min(self.warmup_rows, self.rows):
+            raise ValueError(
+                f"n_step {self.n_step} is more than the {min(self.warmup_rows, self.rows)} rows that are in the buffer "
+                f"when learning starts; the largest that works is {min(self.warmup_rows, self.rows)}"
+            )
+        if self.total_steps <= self.warmup_steps:
+            raise ValueError(
+                f"total_steps {self.total_steps} leaves nothing to learn from after warmup_steps {self.warmup_steps}; "
+                f"raise total_steps or lower warmup_steps"
+            )
+
+    @property
+    def rows(self):
+        """Rows of the ring; each holds one transition of every environment."""
+        return self.buffer_size // self.num_envs
+
+    @property
+    def warmup_rows(self):
+        return self.warmup_steps // self.num_envs
+
+    @property
+    def num_epochs(self):
+        """Stretches of training, each followed by an evaluation."""
+        return self.num_evals - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning(Settings):
+    """What all three algorithms share."""
+
+    actor_lr: number("learning rate of the actor (Adam)", gt=0) = 3e-4
+    critic_lr: number("learning rate of the critics (Adam)", gt=0) = 3e-4
+    gamma: number("discount per step", ge=0, le=1) = 0.99
+    tau: number("weight of the new parameters in the target networks, per update", gt=0, le=1) = 0.005
+    reward_scale: number("factor on rewards in the targets; returns are reported unscaled", gt=0) = 1.0
+    weight_decay: optional("decoupled weight decay of actor and critics (AdamW); none: off", ge=0) = None
+    max_grad_norm: optional("largest global norm of a gradient; none: no clipping", gt=0) = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPG(Learning):
+    """Hyperparameters of DDPG. The defaults are those of the TD3 paper's "OurDDPG" (arXiv:1802.09477)."""
+
+    exploration_noise: number("standard deviation of the exploration noise; actions lie in [-1, 1]", ge=0) = 0.1
+    noise: choice("exploration noise: independent, or Ornstein-Uhlenbeck", "gaussian", "ou") = "gaussian"
+    ou_theta: number("pull of Ornstein-Uhlenbeck noise toward 0, per step", ge=0, le=1) = 0.15
+    noise_schedule: choice("how the noise goes to final_noise over the run", "constant", "linear", "exponential") = "constant"
+    final_noise: number("scale of the noise at the end of the run, on a linear or exponential schedule", gt=0) = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class TD3(DDPG):
+    """Hyperparameters of TD3. The defaults are the authors' (arXiv:1802.09477 and their code)."""
+
+    target_noise: number("standard deviation of the noise that smooths target actions", ge=0) = 0.2
+    noise_clip: number("bound of the smoothing noise", ge=0) = 0.5
+    policy_delay: count("critic updates per update of actor and targets") = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAC(Learning):
+    """Hyperparameters of SAC. The defaults are the authors' (arXiv:1812.05905)."""
+
+    alpha: optional("fixed temperature; none: learned", ge=0) = None
+    initial_alpha: number("temperature that learning begins with", gt=0) = 1.0
+    alpha_lr: number("learning rate of the temperature (Adam)", gt=0) = 3e-4
+    target_entropy: optional("entropy [nats] that a learned temperature aims at; none: minus the action size") = None
+
+
+HYPERS: dict[str, Any] = {"ddpg": DDPG, "td3": TD3, "sac": SAC}
+
+
+def policy_delay(hyper):
+    """Critic updates per actor update: 1 but for TD3."""
+    return getattr(hyper, "policy_delay", 1)
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """How acting and learning interleave: the smallest stretch of training that repeats.
+
+    A cycle collects `collects` rows. After each it makes `actor_updates` rounds of `critic_updates` critic updates, and
+    one actor update ends a round; where `collects` > 1, the one actor update comes after the last of them.
+    """
+
+    collects: int
+    critic_updates: int
+    actor_updates: int
+    per_epoch: int
+
+
+def cycle(plan, delay):
+    """The `Cycle` of `plan` for an algorithm that makes `delay` critic updates per actor update.
+
+    Raises ValueError where delay and updates_per_step do not fit, or where epochs would not be of one length.
+    """
+    updates = plan.updates_per_step
+    if updates % delay and delay % updates:
+        raise ValueError(
+            f"updates_per_step {updates} and policy_delay {delay} do not fit: one must divide the other; the nearest "
+            f"updates_per_step is {nearest(updates, delay)}"
+        )
+    collects = max(1, delay // updates)
+    unit = plan.num_envs * collects * plan.num_epochs
+    learning = plan.total_steps - plan.warmup_steps
+    if learning % unit:
+        low, *_, high = (learning // unit * unit + plan.warmup_steps, (learning // unit + 1) * unit + plan.warmup_steps)
+        raise ValueError(
+            f"total_steps {plan.total_steps} less warmup_steps {plan.warmup_steps} does not divide into {plan.num_epochs} "
+            f"epochs (num_evals - 1) of whole cycles of {plan.num_envs * collects} steps; the nearest total_steps is "
+            + (f"{low} or {high}" if learning >= unit else f"{high}")
+        )
+    return Cycle(collects, min(updates, delay), max(1, updates // delay), learning // unit)

@@ -1,0 +1,31 @@
+"""Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477): DDPG and three tricks."""
+
+from functools import partial
+
+import jax
+
+from purerl import ddpg
+from purerl.equations import clipped_double_q, smoothed
+from purerl.learning import critic_step
+
+
+def next_value(model, state, batch, key):
+    """minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[B]`. All critics see the one ε."""
+    action = model.actor.apply(state.target_actor, batch.next_observation)
+    epsilon = model.hyper.target_noise * jax.random.normal(key, action.shape)
+    action = smoothed(action, epsilon, model.hyper.noise_clip)  # trick 3: target policy smoothing
+    q = model.critic.apply(state.target_critic, batch.next_observation, action)
+    return clipped_double_q(q)  # trick 1: clipped double-Q learning
+
+
+def update_critic(model, state, batch, key):
+    return critic_step(model, state, batch, next_value(model, state, batch, key))
+
+
+def td3(hyper, plan, env):
+    """TD3 for the observations and actions of `env`, with the networks of `plan`."""
+    model = ddpg.build(hyper, plan, env, num_critics=2)
+    return ddpg.algorithm(model)._replace(
+        update_critic=partial(update_critic, model),
+        policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates
+    )
