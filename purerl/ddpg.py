@@ -61,13 +61,17 @@ def init(model, key):
     )
 
 
-def act(model, state, observation):
-    return model.actor.apply(state.actor.params, observation)
+def policy(state):
+    return state.actor.params
+
+
+def act(model, policy, observation):
+    return model.actor.apply(policy, observation)
 
 
 def explore(model, state, observation, noise, key):
     del key  # All randomness of the policy is in its noise.
-    return perturbed(act(model, state, observation), noise)
+    return perturbed(act(model, policy(state), observation), noise)
 
 
 def next_value(model, state, batch):
@@ -110,6 +114,7 @@ def update_actor(model, state, batch, key):
 def algorithm(model):
     return Algorithm(
         init=partial(init, model),
+        policy=policy,
         act=partial(act, model),
         explore=partial(explore, model),
         prepare=partial(prepare, model.hyper),

@@ -1,8 +1,8 @@
 """The training loop: act, remember, learn, in one scan. It looks inside no algorithm.
 
-A *row* is one step of every environment; rows are numbered from the start of the warm-up, and that number is the clock: a
-scalar without a seed axis. Every random number comes from a key that is a function of (run key, purpose, time), so a run
-that is resumed, cut into chunks or evaluated more often draws what it would have drawn.
+A *row* is one step of every environment; rows are numbered from the start of the warm-up, and that number is the clock:
+a scalar without a seed axis. Every random number comes from a key that is a function of (run key, purpose, time), so a
+run that is resumed, cut into chunks or evaluated more often draws what it would have drawn.
 
 Letters: E environments, B batch, A action size.
 """
@@ -184,11 +184,12 @@ def evaluate(run, carry, index):
     """
     env = run.env
     keys = jax.random.split(_key(carry.key, EVALUATION, index), run.plan.eval_episodes)
+    policy = run.algorithm.policy(carry.agent)
 
     def step(x, _):
         state, alive, total, length = x
         observation = run.normalizer.apply(carry.statistics, jax.vmap(env.observe)(state))
-        state, outcome = jax.vmap(env.step)(state, run.algorithm.act(carry.agent, observation))
+        state, outcome = jax.vmap(env.step)(state, run.algorithm.act(policy, observation))
         total = total + jnp.where(alive, outcome.reward, 0.0)
         return (state, alive & ~(outcome.terminated | outcome.truncated), total, length + alive), None
 

@@ -88,9 +88,7 @@ class Critic(nn.Module):
 
 def critics(count, torso):
     """`count` independent critics as one module: -> `[count, ...]`."""
-    ensemble = nn.vmap(
-        Critic, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, axis_size=count
-    )
+    ensemble = nn.vmap(Critic, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, axis_size=count)
     return ensemble(torso)
 
 

@@ -1,8 +1,8 @@
 """A circular replay buffer of fixed size, held in device arrays.
 
 The ring is made of rows: one row is one step of all environments, so a write never wraps. It does not count: the clock
-`added`, the rows written so far, is the caller's, one scalar for all seeds. At an index without a seed axis XLA writes in
-place; at an index with one, the write would be a scatter.
+`added`, the rows written so far, is the caller's, one scalar for all seeds. At an index without a seed axis XLA writes
+in place; at an index with one, the write would be a scatter.
 """
 
 import jax

@@ -63,24 +63,28 @@ def init(model, key):
     )
 
 
-def policy(model, params, observation):
+def pi(model, params, observation):
     """π(·|s), a distribution over actions in (-1, 1)."""
     return squashed_gaussian(*model.actor.apply(params, observation))
 
 
-def act(model, state, observation):
-    mean, _ = model.actor.apply(state.actor.params, observation)
+def policy(state):
+    return state.actor.params
+
+
+def act(model, policy, observation):
+    mean, _ = model.actor.apply(policy, observation)
     return jnp.tanh(mean)
 
 
 def explore(model, state, observation, noise, key):
     del noise  # The policy is stochastic by itself.
-    return policy(model, state.actor.params, observation).sample(seed=key)
+    return pi(model, state.actor.params, observation).sample(seed=key)
 
 
 def next_value(model, state, batch, key):
     """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[B]`."""
-    action, log_prob = policy(model, state.actor.params, batch.next_observation).sample_and_log_prob(seed=key)
+    action, log_prob = pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(seed=key)
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
     return soft_value(q, log_prob, jnp.exp(state.log_alpha.params))
 
@@ -89,7 +93,7 @@ def actor_step(model, state, batch, key):
     """Move the actor up minᵢ Qᵢ(s, a) − α log π(a|s), the critics held constant. Also returns log π(a|s), `[B]`."""
 
     def loss_fn(params):
-        action, log_prob = policy(model, params, batch.observation).sample_and_log_prob(seed=key)
+        action, log_prob = pi(model, params, batch.observation).sample_and_log_prob(seed=key)
         q = model.critic.apply(state.critic.params, batch.observation, action)
         return entropy_policy_loss(q, log_prob, jnp.exp(state.log_alpha.params)), log_prob
 
@@ -128,6 +132,7 @@ def sac(hyper, plan, env):
     model = build(hyper, plan, env)
     return Algorithm(
         init=partial(init, model),
+        policy=policy,
         act=partial(act, model),
         explore=partial(explore, model),
         prepare=partial(prepare, hyper),

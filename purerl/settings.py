@@ -49,6 +49,14 @@ def choice(description, *values):
     return Annotated[Literal[values], Field(description=description)]
 
 
+def text(description):
+    return Annotated[str, Field(description=description, min_length=1)]
+
+
+def optional_text(description):
+    return Annotated[str | None, BeforeValidator(_none), Field(description=description)]
+
+
 def flag(description):
     return Annotated[bool, Field(description=description)]
 
@@ -99,7 +107,7 @@ class Plan(Settings):
 
     total_steps: count("environment steps of one run, over all its environments, warm-up included") = 1_000_000
     num_envs: count("environments that one run steps together") = 16
-    updates_per_step: count("critic updates for each step of all environments (num_envs of them: one per transition)") = 16
+    updates_per_step: count("critic updates per step of all environments; num_envs of them: one per transition") = 16
     batch_size: count("transitions in a minibatch") = 256
     buffer_size: count("transitions that the replay buffer holds") = 1_000_000
     warmup_steps: count("environment steps with uniformly random actions, before learning starts") = 10_000
@@ -177,7 +185,7 @@ class DDPG(Learning):
     exploration_noise: number("standard deviation of the exploration noise; actions lie in [-1, 1]", ge=0) = 0.1
     noise: choice("exploration noise: independent, or Ornstein-Uhlenbeck", "gaussian", "ou") = "gaussian"
     ou_theta: number("pull of Ornstein-Uhlenbeck noise toward 0, per step", ge=0, le=1) = 0.15
-    noise_schedule: choice("how the noise goes to final_noise over the run", "constant", "linear", "exponential") = "constant"
+    noise_schedule: choice("how the noise goes to final_noise", "constant", "linear", "exponential") = "constant"
     final_noise: number("scale of the noise at the end of the run, on a linear or exponential schedule", gt=0) = 0.01
 
 
@@ -237,10 +245,11 @@ def cycle(plan, delay):
     unit = plan.num_envs * collects * plan.num_epochs
     learning = plan.total_steps - plan.warmup_steps
     if learning % unit:
-        low, *_, high = (learning // unit * unit + plan.warmup_steps, (learning // unit + 1) * unit + plan.warmup_steps)
+        low = learning // unit * unit + plan.warmup_steps
+        works = f"{low} or {low + unit}" if learning >= unit else f"{low + unit}"
         raise ValueError(
-            f"total_steps {plan.total_steps} less warmup_steps {plan.warmup_steps} does not divide into {plan.num_epochs} "
-            f"epochs (num_evals - 1) of whole cycles of {plan.num_envs * collects} steps; the nearest total_steps is "
-            + (f"{low} or {high}" if learning >= unit else f"{high}")
+            f"total_steps {plan.total_steps} less warmup_steps {plan.warmup_steps} does not divide into "
+            f"{plan.num_epochs} epochs (num_evals - 1) of whole cycles of {plan.num_envs * collects} steps; "
+            f"the nearest total_steps is {works}"
         )
     return Cycle(collects, min(updates, delay), max(1, updates // delay), learning // unit)

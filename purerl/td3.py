@@ -7,6 +7,7 @@ import jax
 from purerl import ddpg
 from purerl.equations import clipped_double_q, smoothed
 from purerl.learning import critic_step
+from purerl.settings import TD3 as Hyper
 
 
 def next_value(model, state, batch, key):
@@ -22,7 +23,7 @@ def update_critic(model, state, batch, key):
     return critic_step(model, state, batch, next_value(model, state, batch, key))
 
 
-def td3(hyper, plan, env):
+def td3(hyper: Hyper, plan, env):
     """TD3 for the observations and actions of `env`, with the networks of `plan`."""
     model = ddpg.build(hyper, plan, env, num_critics=2)
     return ddpg.algorithm(model)._replace(

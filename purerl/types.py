@@ -71,7 +71,8 @@ class Algorithm(NamedTuple):
 
     Attributes:
         init: `(key) -> state`.
-        act: `(state, observation [..., obs_size]) -> action [..., A]`, deterministic.
+        policy: `(state) -> policy`, the part of the state that acts: what is kept of a run.
+        act: `(policy, observation [..., obs_size]) -> action [..., A]`, deterministic.
         explore: `(state, observation [E, obs_size], noise [E, A], key) -> action [E, A]`.
         prepare: `(window: Transition [n, B, ...]) -> Batch [B, ...]`, n consecutive steps seen as one.
         update_critic: `(state, batch, key) -> (state, metrics)`.
@@ -81,6 +82,7 @@ class Algorithm(NamedTuple):
     """
 
     init: Callable
+    policy: Callable
     act: Callable
     explore: Callable
     prepare: Callable

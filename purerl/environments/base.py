@@ -52,7 +52,7 @@ def describe(tree):
 
 
 def same_structure(before: Any, after: Any, name: str):
-    """Raises ValueError, naming the first difference, where `step` of `name` does not return the kind of state it got."""
+    """Raises ValueError, naming the first difference, where a step of `name` changes the kind of its state."""
     if jax.tree.structure(before) == jax.tree.structure(after) and describe(before) == describe(after):
         return
     was, now = describe(before), describe(after)

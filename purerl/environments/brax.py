@@ -1,7 +1,7 @@
 """Brax environments, its own twelve and a user's, behind `Environment`.
 
-None of Brax's wrappers is used: its automatic reset overwrites the last observation of an episode and begins every episode
-from the same state, and its `done` is also set at the time limit.
+None of Brax's wrappers is used: its automatic reset overwrites the last observation of an episode and begins every
+episode from the same state, and its `done` is also set at the time limit.
 """
 
 import jax
@@ -16,7 +16,7 @@ RESTRICTED = {"swimmer": ("generalized",), "fast": ()}  # `fast` has no physics
 
 
 class _ClipAsBefore:
-    """`jax.numpy` whose `clip` still knows `a_min`: Brax's fluid forces (swimmer) use the name that JAX 0.10 dropped."""
+    """`jax.numpy` with the `clip(a_min=)` that JAX 0.10 dropped and Brax's fluid forces (swimmer) use."""
 
     def __getattr__(self, name):
         return getattr(jnp, name)
@@ -53,8 +53,8 @@ def from_brax(env, episode_length=1000, name=None):
     """Any `brax.envs.Env` as an `Environment`.
 
     Brax environments take actions in [-1, 1]. One that takes others says so by an attribute `action_range`, a pair
-    (low, high) of numbers or arrays `[action_size]`. `info["truncation"]`, where there is one, tells truncation apart in
-    `done`.
+    (low, high) of numbers or arrays `[action_size]`. `info["truncation"]`, where there is one, tells which `done` is
+    truncation.
 
     Raises ValueError where the environment breaks its contract: sizes, shapes, dtypes, or the structure of its state.
     """

@@ -1,7 +1,7 @@
 """Many copies of an environment, the time limit, and fresh random starts where an episode ended.
 
-Starting states come from a pool, drawn anew every epoch: resetting at every step would cost a reset per step. Letters: E
-environments, P states in the pool.
+Starting states come from a pool, drawn anew every epoch: resetting at every step would cost a reset per step.
+Letters: E environments, P states in the pool.
 """
 
 from typing import Any, NamedTuple

@@ -1,0 +1,60 @@
+"""Many runs as one program: the only place that maps over seeds and hyperparameters.
+
+R is the number of runs. Time has no run axis, so that all runs write their rings at one index.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purerl import loop
+
+
+class Programs(NamedTuple):
+    """The parts of `loop.train`, jitted over runs. `numbers` are the hyperparameters that flow (`flowing`).
+
+    Attributes:
+        begin: `(numbers, keys [R]) -> carry [R, ...]`.
+        epoch: `(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated.
+        evaluate: `(numbers, carry, index) -> metrics [R]`.
+    """
+
+    begin: Callable
+    epoch: Callable
+    evaluate: Callable
+
+
+def flowing(hyper):
+    """The numbers of `hyper` that flow through the program, `{name: []}`: changing one compiles nothing anew."""
+    values = {field.name: getattr(hyper, field.name) for field in dataclasses.fields(hyper)}
+    return {name: jnp.float32(value) for name, value in values.items() if isinstance(value, float)}
+
+
+def programs(plan, build, env, hyper):
+    """`build(hyper, plan, env)` makes the algorithm, inside the mapped function, so its numbers may be traced."""
+
+    def setup(numbers):
+        return loop.setup(plan, build(dataclasses.replace(hyper, **numbers), plan, env), env)
+
+    def begin(numbers, key):
+        return loop.begin(setup(numbers), key)
+
+    def epoch(numbers, carry, index):
+        return loop.epoch(setup(numbers), carry, index)
+
+    def evaluate(numbers, carry, index):
+        return loop.evaluate(setup(numbers), carry, index)
+
+    return Programs(
+        jax.jit(jax.vmap(begin, in_axes=(None, 0))),
+        jax.jit(jax.vmap(epoch, in_axes=(None, 0, None)), donate_argnums=1),
+        jax.jit(jax.vmap(evaluate, in_axes=(None, 0, None))),
+    )
+
+
+def keys(seed, num_seeds):
+    """One key per run, `[R]`. Run i is the run of the integer seed + i, whatever its neighbours."""
+    return jax.vmap(jax.random.key)(seed + jnp.arange(num_seeds))

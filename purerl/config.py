@@ -1,0 +1,169 @@
+"""TOML files and flags -> one resolved, checked `Config`. No JAX here.
+
+What is said later beats what is said before: the defaults of `settings.py`, `presets.toml`, `envs/ENV.toml`, the file of
+`--config`, flags. Every table has the same shape: what is a hyperparameter of the algorithm stands under `hyper`.
+"""
+
+import tomllib
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from purerl.settings import HYPERS, Plan, Settings, checked, choice, count, fields, optional_text, text
+from purerl.suggest import closest
+
+HERE = Path(__file__).parent
+PRESETS = ("tuned", "paper", "fast")
+RECORD = "record"  # the head of run.toml that is a record of the run, and no setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Settings):
+    """What is run."""
+
+    algo: choice("algorithm", *HYPERS) = "td3"
+    env: text("a file of envs/, a Brax environment, a TOML file, or module:Class") = "inverted_pendulum"
+    backend: optional_text("physics: generalized, spring, positional or mjx; none: the environment's own") = None
+    episode_length: count("time limit of an episode [steps]") = 1000
+    preset: choice("which settings the flags start from", *PRESETS) = "tuned"
+    num_seeds: count("independent runs, trained side by side") = 8
+    seed: count("seed of the first run; the others count up from it", least=0) = 0
+    matmul_precision: choice("of the networks; physics always has the highest", "default", "high", "highest") = (
+        "default"
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that says what a run computes."""
+
+    job: Job
+    plan: Plan
+    hyper: Any
+
+
+def collection(kind):
+    """The folder `envs` or `sweeps`: beside the package in a clone, inside it in a wheel."""
+    inside = HERE / "_collections" / kind
+    return inside if inside.is_dir() else HERE.parent / kind
+
+
+def environment_files():
+    """`{name: path}` of the environments that envs/ declares."""
+    return {path.stem: path for path in sorted(collection("envs").glob("*.toml"))}
+
+
+def resolve(flags, file=None):
+    """The `Config` of `flags`, `{name: value}`, over the settings in `file`, over the environment's and the preset's.
+
+    Raises ValueError, in one line, for what is unknown, of a wrong type, out of range, or does not fit together.
+    """
+    settings = {} if file is None else _read(Path(file))
+    settings.pop(RECORD, None)
+    said = _overlay(settings, _nested(flags, settings.get("algo")))
+    job = {name: said[name] for name in ("algo", "env", "preset") if name in said}
+    algo, env, preset = (getattr(Job(**job), name) for name in ("algo", "env", "preset"))
+
+    declared = _declaration(env)
+    layers = [_read(HERE / "presets.toml"), {name: declared[name] for name in PRESETS if name in declared}]
+    resolved = {name: declared[name] for name in ("env", "backend", "episode_length") if name in declared}
+    for layer in layers:
+        for head in ("all", algo):
+            resolved = _overlay(resolved, layer.get(preset, {}).get(head, {}))
+    resolved = _overlay(resolved, said | ({"env": declared.get("env", env)} if "env" in said else {}))
+    return _build(resolved)
+
+
+def to_toml(config):
+    """The TOML that `--config` reads back as the same `Config`. `none` stands for None."""
+    values = asdict(config.job) | asdict(config.plan) | {"hyper": asdict(config.hyper)}
+    return tomli_w.dumps(_without_none(values))
+
+
+def names(algo):
+    """`{name: settings class}` of everything that can be set for `algo`."""
+    return {name: cls for cls in (Job, Plan, HYPERS[algo]) for name in fields(cls)}
+
+
+def _build(settings):
+    settings = dict(settings)
+    hyper = settings.pop("hyper", {})
+    if not isinstance(hyper, dict):
+        raise ValueError(f"hyper is {hyper!r} but should be a table")
+    job = Job(**{name: settings.pop(name) for name in fields(Job) if name in settings})
+    hyper_class = HYPERS[job.algo]
+    for table, cls in ((settings, Plan), (hyper, hyper_class)):
+        for name in table:
+            if name not in fields(cls):
+                raise ValueError(_unknown(name, job.algo))
+    plan, hyper = (
+        cls(**{name: checked(cls, name, value) for name, value in table.items()})
+        for table, cls in ((settings, Plan), (hyper, hyper_class))
+    )
+    return Config(job, plan, hyper)
+
+
+def _unknown(name, algo):
+    known = names(algo)
+    owners = [other for other, cls in HYPERS.items() if name in fields(cls)]
+    if name in known:
+        place = "under [hyper]" if known[name] is HYPERS[algo] else "at the top, not under [hyper]"
+        return f"setting {name!r} belongs {place}"
+    if owners:
+        return f"setting {name!r} belongs to {' and '.join(owners)}, not to {algo}"
+    return f"unknown setting {name!r}{closest(name, tuple(known))}"
+
+
+def _nested(flags, algo):
+    """Flags know no tables: put the hyperparameters under `hyper`."""
+    algo = flags.get("algo", algo or Job.algo)
+    hypers = fields(HYPERS[algo]) if algo in HYPERS else {}
+    top = {name: value for name, value in flags.items() if name not in hypers}
+    return top | {"hyper": {name: value for name, value in flags.items() if name in hypers}}
+
+
+def _overlay(below, above):
+    both = {**below, **above}
+    if "hyper" in below and "hyper" in above:
+        both["hyper"] = {**below["hyper"], **above["hyper"]}
+    return both
+
+
+def _declaration(env):
+    """What envs/ or a TOML file says of `env`; nothing for an environment that has no file."""
+    if env.endswith(".toml"):
+        return _checked_declaration(Path(env))
+    path = environment_files().get(env)
+    return _checked_declaration(path) if path else {"env": env}
+
+
+@cache
+def _checked_declaration(path):
+    declared = _read(path)
+    allowed = ("env", "backend", "episode_length", *PRESETS)
+    for name in declared:
+        if name not in allowed:
+            raise ValueError(f"{path}: unknown setting {name!r}{closest(name, allowed)}")
+    for preset in set(PRESETS) & set(declared):
+        for head in declared[preset]:
+            if head not in ("all", *HYPERS):
+                raise ValueError(f"{path}: unknown head [{preset}.{head}]{closest(head, ('all', *HYPERS))}")
+    return {"env": path.stem} | declared
+
+
+def _read(path):
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML file: {error}") from None
+
+
+def _without_none(values):
+    if isinstance(values, dict):
+        return {name: _without_none(value) for name, value in values.items()}
+    return "none" if values is None else values

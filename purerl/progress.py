@@ -1,0 +1,53 @@
+"""What a run shows while it goes: a bar on a terminal, a line per evaluation elsewhere."""
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Display:
+    """Progress of `total` environment steps per run."""
+
+    def __init__(self, total, console=None):
+        self.console = console or Console()
+        self.total = total
+        self.bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("starting", total=total, status="")
+
+    def __enter__(self):
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error):
+        self.bar.stop()
+
+    def stage(self, name):
+        """Show what is going on."""
+        self.bar.update(self.task, description=name)
+
+    def evaluation(self, env_step, return_iqm, updates_per_s):
+        """Advance the bar; off a terminal, print a line."""
+        speed = f"  {updates_per_s:,.0f} updates/s" if updates_per_s else ""
+        status = f"{env_step:,}/{self.total:,} steps  return (IQM) {return_iqm:.1f}{speed}"
+        self.bar.update(self.task, completed=env_step, status=status)
+        if not self.console.is_terminal:
+            self.console.print(status, highlight=False)
+
+    def say(self, message):
+        self.console.print(message, highlight=False)
+
+    def table(self, title, rows):
+        """A two-column table of `(name, value)` rows."""
+        table = Table(title=title, show_header=False, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)

@@ -1,0 +1,167 @@
+"""The host's side of a run: compile, train chunk by chunk, and leave everything on disk as it comes."""
+
+import io
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+import tomli_w
+
+from purerl import batch, config, ddpg, environments, loop, plot, results, sac, td3
+from purerl.curves import iqm
+from purerl.progress import Display
+from purerl.record import record
+from purerl.settings import cycle, policy_delay
+
+ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
+
+
+@dataclass
+class Clock:
+    """Seconds spent, and where."""
+
+    compile: float = 0.0
+    train: float = 0.0
+    evaluate: float = 0.0
+    begun: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def on(self, name):
+        begun = time.perf_counter()
+        yield
+        setattr(self, name, getattr(self, name) + time.perf_counter() - begun)
+
+    @property
+    def wall(self):
+        return time.perf_counter() - self.begun
+
+
+@dataclass
+class Outcome:
+    """What a run came to: the final return of each seed `[R]`, whether it went to its end, and what it took."""
+
+    final_return: Any
+    complete: bool
+    clock: Clock
+
+
+class Interrupt:
+    """SIGINT and SIGTERM ask for an end at the next evaluation; a second one ends at once."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def prepare(settings):
+    """`(env, algorithm's constructor)` of a `Config`. Raises ValueError for all that can be wrong before compiling."""
+    cycle(settings.plan, policy_delay(settings.hyper))
+    job = settings.job
+    return environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
+
+
+def run(settings, env, build, path, display):
+    """Train, and write into the folder `path`. Returns the `Outcome`, also of a run that was interrupted."""
+    job, plan = settings.job, settings.plan
+    jax.config.update("jax_default_matmul_precision", job.matmul_precision)
+    results.write(path, "run.toml", config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: record()}))
+    results.log(path, "start", seeds=job.num_seeds)
+    programs = batch.programs(plan, build, env, settings.hyper)
+    numbers, keys = batch.flowing(settings.hyper), batch.keys(job.seed, job.num_seeds)
+    clock = Clock()
+
+    with Interrupt() as interrupt, display:
+        display.stage("compiling")
+        with clock.on("compile"):
+            carry = jax.eval_shape(programs.begin, numbers, keys)
+            begin = programs.begin.lower(numbers, keys).compile()
+            evaluate = programs.evaluate.lower(numbers, carry, 0).compile()
+            epoch = programs.epoch.lower(numbers, carry, 0).compile()
+        results.log(path, "compiled", seconds=round(clock.compile, 3))
+
+        display.say(f"compiled in {clock.compile:.1f} s")
+        display.stage("warming up")
+        with clock.on("train"):
+            carry = jax.block_until_ready(begin(numbers, keys))
+        metrics = {}
+        for index in range(plan.num_evals):
+            display.stage("evaluating")
+            with clock.on("evaluate"):
+                evaluation = jax.device_get(evaluate(numbers, carry, index))
+            _keep(settings, path, index, clock, evaluation | metrics)
+            speed = loop.updates(plan, index) * job.num_seeds / clock.train
+            display.evaluation(loop.env_steps(plan, index), iqm(evaluation["return_mean"]), speed)
+            if interrupt.asked or index == plan.num_epochs:
+                break
+            display.stage("training")
+            with clock.on("train"):
+                carry, metrics = epoch(numbers, carry, index)
+                metrics = jax.device_get(metrics)
+    _finish(settings, env, build, path, carry)
+    outcome = Outcome(evaluation["return_mean"], index == plan.num_epochs, clock)
+    results.log(path, "end", complete=outcome.complete, index=index, return_iqm=float(iqm(outcome.final_return)))
+    _report(settings, index, outcome, path, display)
+    return outcome
+
+
+def _keep(settings, path, index, clock, values):
+    """Write one evaluation of all seeds."""
+    job, plan = settings.job, settings.plan
+    common = {
+        "setting": 0,
+        "env_step": loop.env_steps(plan, index),
+        "update": loop.updates(plan, index),
+        "wall_s": round(clock.wall, 3),
+    }
+    results.append_evaluation(path, range(job.seed, job.seed + job.num_seeds), common, values)
+    results.log(path, "evaluation", index=index, return_iqm=float(iqm(values["return_mean"])), **common)
+
+
+def _finish(settings, env, build, path, carry):
+    """Write the actors and the picture."""
+    algorithm = build(settings.hyper, settings.plan, env)
+    kept = {"actor": algorithm.policy(carry.agent), "observation": _statistics(carry.statistics)}
+    results.write_policy(path, jax.device_get(kept))
+    steps, returns = results.per_seed(results.read_curves(path))
+    picture = io.BytesIO()
+    title = f"{settings.job.algo.upper()} on {env.name}"
+    plot.learning_curve(steps, returns, title).savefig(picture, format="png")
+    results.write(path, "curve.png", picture.getvalue())
+
+
+def _statistics(statistics):
+    return statistics._asdict() if statistics else {}
+
+
+def _report(settings, index, outcome, path, display):
+    """The table at the end."""
+    job, plan, clock = settings.job, settings.plan, outcome.clock
+    final = np.sort(outcome.final_return)
+    steps, updates = loop.env_steps(plan, index) * job.num_seeds, loop.updates(plan, index) * job.num_seeds
+    display.table(
+        f"{job.algo} on {job.env}, {job.num_seeds} seeds, {loop.env_steps(plan, index):,} steps each"
+        + ("" if outcome.complete else " (interrupted)"),
+        [
+            ("final return: min / IQM / max", f"{final[0]:.1f} / {iqm(final):.1f} / {final[-1]:.1f}"),
+            ("wall time [s]", f"{clock.wall:.1f}"),
+            ("  compile / train / evaluate", f"{clock.compile:.1f} / {clock.train:.1f} / {clock.evaluate:.1f}"),
+            ("training, all seeds", f"{steps / clock.train:,.0f} env steps/s, {updates / clock.train:,.0f} updates/s"),
+            ("kept in", str(path)),
+        ],
+    )

@@ -1,0 +1,144 @@
+"""`python -m purerl.train`: train, show how it goes, and leave curves and policies behind."""
+
+import argparse
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from purerl import config
+from purerl.settings import HYPERS, Plan, fields
+from purerl.suggest import closest
+
+INTERRUPTED = 130  # the exit status of a run that SIGINT or SIGTERM ended early, everything so far on disk
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line."""
+
+    def error(self, message):
+        fail(message)
+
+
+def fail(message):
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status: 0, 2 after bad input, 130 after an interruption."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        flags, options = parse(arguments)
+        settings = config.resolve(flags, options.config)
+        if options.print_config:
+            print(config.to_toml(settings), end="")
+            return 0
+        ready = prepare(settings, options)
+    except ValueError as error:
+        fail(error)
+    return train(settings, *ready)
+
+
+def parse(arguments):
+    """`({setting: text}, options)`. Only what was said is among the settings. Raises ValueError for unknown flags."""
+    first = Parser(add_help=False, allow_abbrev=False)
+    for name in ("algo", "env", "preset", "config"):
+        first.add_argument(f"--{name}")
+    said = vars(first.parse_known_args(arguments)[0])
+    chosen = {name: value for name, value in said.items() if value is not None and name != "config"}
+    helping = {"-h", "--help"} & set(arguments)
+    defaults = config.resolve(chosen, said["config"]) if helping else None
+    algo = defaults.job.algo if defaults else chosen.get("algo")
+    parser = build_parser(algo, defaults)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known = tuple(option for action in parser._actions for option in action.option_strings)
+        raise ValueError(f"unknown argument {unknown[0]!r}{closest(unknown[0], known)}")
+    settings = {name: value for name, value in vars(options).items() if name in parser.settings}
+    return settings, options
+
+
+def build_parser(algo, defaults):
+    """Flags for all settings, with their help; every algorithm's hyperparameters where `algo` is not said."""
+    parser = Parser(
+        prog="python -m purerl.train",
+        description="Train DDPG, TD3 or SAC, many seeds side by side, in one compiled program. Flags beat --config, "
+        "which beats the environment's file in envs/, which beats the preset.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.settings = set()
+    values = defaults and {config.Job: defaults.job, Plan: defaults.plan, type(defaults.hyper): defaults.hyper}
+    hypers = [type(defaults.hyper)] if defaults else HYPERS.values()
+    groups = [("the run", config.Job), ("the plan (a new value compiles anew)", Plan)]
+    groups += [(f"hyperparameters of {algo}", cls) for cls in hypers]
+    for title, cls in groups:
+        group = parser.add_argument_group(title)
+        for name, (default, description, _) in fields(cls).items():
+            if name not in parser.settings:
+                add_setting(group, name, getattr(values[cls], name) if values else default, description, cls)
+                parser.settings.add(name)
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
+    output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
+    output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
+    output.add_argument(
+        "--compilation-cache",
+        metavar="FOLDER",
+        default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/purerl/xla"),
+        help="folder that keeps compiled programs between runs; none: keep none (default: %(default)s)",
+    )
+    return parser
+
+
+def add_setting(group, name, default, description, cls):
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
+    description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
+    group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
+
+
+def form(cls, name):
+    """What a value looks like: N, X, true|false, N,N, NAME, or the names to choose from."""
+    schema = fields(cls)[name][2].json_schema()
+    schema = next((kind for kind in schema.get("anyOf", []) if kind["type"] != "null"), schema)
+    if "enum" in schema:
+        return "|".join(schema["enum"])
+    return {"integer": "N", "number": "X", "boolean": "true|false", "array": "N,N"}.get(schema["type"], "NAME")
+
+
+def prepare(settings, options):
+    """`(env, algorithm's constructor, run folder)`. Raises ValueError for all that can be wrong before compiling."""
+    from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
+
+    use_compilation_cache(options.compilation_cache)
+    env, build = runner.prepare(settings)
+    return env, build, results.create(options.out or default_folder(settings.job))
+
+
+def train(settings, env, build, path):
+    from purerl import runner
+    from purerl.progress import Display
+
+    display = Display(settings.plan.total_steps)
+    display.say(f"{settings.job.algo} on {env.name}, {settings.job.num_seeds} seeds, into {path}; compiling")
+    outcome = runner.run(settings, env, build, path, display)
+    return 0 if outcome.complete else INTERRUPTED
+
+
+def default_folder(job):
+    name = job.env.rpartition(":")[2]
+    return Path("runs") / f"{job.algo}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def use_compilation_cache(folder):
+    import jax
+
+    if folder.lower() != "none":
+        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
