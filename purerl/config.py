@@ -1,7 +1,7 @@
 """TOML files and flags -> one resolved, checked `Config`. No JAX here.
 
-What is said later beats what is said before: the defaults of `settings.py`, `presets.toml`, `envs/ENV.toml`, the file of
-`--config`, flags. Every table has the same shape: what is a hyperparameter of the algorithm stands under `hyper`.
+What is said later beats what is said before: the defaults of `settings.py`, `presets.toml`, `envs/ENV.toml`, the file
+of `--config`, flags. Every table has the same shape: what is a hyperparameter of the algorithm stands under `hyper`.
 """
 
 import tomllib
@@ -63,6 +63,8 @@ def resolve(flags, file=None):
     """
     settings = {} if file is None else _read(Path(file))
     settings.pop(RECORD, None)
+    if not isinstance(settings.get("hyper", {}), dict):
+        raise ValueError(f"hyper is {settings['hyper']!r} in {file}; it should be a table, [hyper]")
     said = _overlay(settings, _nested(flags, settings.get("algo")))
     job = {name: said[name] for name in ("algo", "env", "preset") if name in said}
     algo, env, preset = (getattr(Job(**job), name) for name in ("algo", "env", "preset"))
@@ -91,8 +93,6 @@ def names(algo):
 def _build(settings):
     settings = dict(settings)
     hyper = settings.pop("hyper", {})
-    if not isinstance(hyper, dict):
-        raise ValueError(f"hyper is {hyper!r} but should be a table")
     job = Job(**{name: settings.pop(name) for name in fields(Job) if name in settings})
     hyper_class = HYPERS[job.algo]
     for table, cls in ((settings, Plan), (hyper, hyper_class)):

@@ -36,7 +36,7 @@ def create(path):
 
 
 def append_evaluation(path, seeds, common, values):
-    """Add a row per seed to curves.csv: `common` holds for all, `values` is `{column: [R]}`, absent columns stay empty."""
+    """Add a row per seed to curves.csv: `common` holds for all, `values` is `{column: [R]}`; the rest stays empty."""
     with open(path / "curves.csv", "a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS + METRICS, restval="")
         for i, seed in enumerate(seeds):

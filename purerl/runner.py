@@ -13,7 +13,6 @@ import tomli_w
 
 from purerl import batch, config, ddpg, environments, loop, plot, results, sac, td3
 from purerl.curves import iqm
-from purerl.progress import Display
 from purerl.record import record
 from purerl.settings import cycle, policy_delay
 
@@ -159,7 +158,7 @@ def _report(settings, index, outcome, path, display):
         + ("" if outcome.complete else " (interrupted)"),
         [
             ("final return: min / IQM / max", f"{final[0]:.1f} / {iqm(final):.1f} / {final[-1]:.1f}"),
-            ("wall time [s]", f"{clock.wall:.1f}"),
+            ("wall time, seconds", f"{clock.wall:.1f}"),
             ("  compile / train / evaluate", f"{clock.compile:.1f} / {clock.train:.1f} / {clock.evaluate:.1f}"),
             ("training, all seeds", f"{steps / clock.train:,.0f} env steps/s, {updates / clock.train:,.0f} updates/s"),
             ("kept in", str(path)),

@@ -4,9 +4,15 @@ None of Brax's wrappers is used: its automatic reset overwrites the last observa
 episode from the same state, and its `done` is also set at the time limit.
 """
 
+import contextlib
+import io
+import warnings
+
 import jax
 import jax.numpy as jnp
-from brax import envs, fluid
+
+with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
+    from brax import envs, fluid
 
 from purerl.environments.base import Environment, Outcome, same_structure, strong
 from purerl.suggest import closest
@@ -46,7 +52,9 @@ def make(name, backend=None, episode_length=1000):
         known = closest(backend, allowed) if allowed else "; it has no physics, so leave the backend out"
         raise ValueError(f"{name} has no backend {backend!r}{known}")
     options = {"backend": backend or allowed[0]} if allowed else {}
-    return from_brax(envs.get_environment(name, **options), episode_length, name)
+    with warnings.catch_warnings(category=UserWarning, action="ignore"):  # that Brax is not actively maintained
+        env = envs.get_environment(name, **options)
+    return from_brax(env, episode_length, name)
 
 
 def from_brax(env, episode_length=1000, name=None):

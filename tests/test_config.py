@@ -1,0 +1,237 @@
+"""What a user says, and what becomes of it before anything is compiled."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from purerl import config, train
+from purerl.settings import HYPERS, SAC, TD3, Plan, cycle, fields, policy_delay
+
+ROOT = Path(__file__).parent.parent
+
+
+def error_of(function, *arguments, **options):
+    with pytest.raises(ValueError) as caught:
+        function(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("algo", HYPERS)
+@pytest.mark.parametrize("preset", config.PRESETS)
+@pytest.mark.parametrize("env", config.environment_files())
+def test_every_environment_file_resolves_for_every_algorithm_and_preset(env, preset, algo):
+    settings = config.resolve({"env": env, "preset": preset, "algo": algo})
+    assert cycle(settings.plan, policy_delay(settings.hyper)).per_epoch > 0
+    assert settings.job.algo == algo
+
+
+def test_all_twelve_brax_environments_have_a_file():
+    from purerl.environments import brax
+
+    assert set(brax.names()) == set(config.environment_files())
+
+
+def test_flags_beat_the_file_which_beats_the_environment_which_beats_the_preset(tmp_path):
+    env = tmp_path / "my_env.toml"
+    env.write_text('env = "fast"\n[paper.td3]\nwarmup_steps = 1000\nbatch_size = 32\n[paper.td3.hyper]\ntau = 0.5\n')
+    file = tmp_path / "mine.toml"
+    file.write_text("batch_size = 16\n[hyper]\ngamma = 0.5\nactor_lr = 0.25\n")
+    flags = {"env": str(env), "preset": "paper", "actor_lr": "0.125", "total_steps": "390_1000".replace("_", "")}
+    settings = config.resolve(flags | {"total_steps": str(1000 + 390)}, file)
+    assert settings.plan.num_envs == 1  # the preset
+    assert settings.plan.warmup_steps == 1000 and settings.hyper.tau == 0.5  # the environment
+    assert settings.plan.batch_size == 16 and settings.hyper.gamma == 0.5  # the file
+    assert settings.hyper.actor_lr == 0.125  # the flag
+    assert settings.hyper.critic_lr == 3e-4  # the default
+    assert settings.job.env == "fast"
+
+
+@pytest.mark.parametrize("flags", [{}, {"algo": "sac", "alpha": "0.2", "layer_norm": "true", "widths": "8x4"}])
+def test_the_printed_config_is_the_same_config(tmp_path, flags):
+    settings = config.resolve(flags)
+    file = tmp_path / "run.toml"
+    file.write_text(config.to_toml(settings))
+    assert config.resolve({}, file) == settings
+
+
+def test_none_is_printed_and_read_back_over_a_number(tmp_path):
+    env = tmp_path / "env.toml"
+    env.write_text('env = "fast"\n[tuned.sac.hyper]\nalpha = 0.2\n')
+    settings = config.resolve({"env": str(env), "algo": "sac", "alpha": "none"})
+    assert settings.hyper.alpha is None
+    assert tomllib.loads(config.to_toml(settings))["hyper"]["alpha"] == "none"
+
+
+def test_the_paper_preset_has_the_authors_settings():
+    td3, sac = (config.resolve({"algo": a, "preset": "paper", "env": "halfcheetah"}) for a in ("td3", "sac"))
+    for settings in (td3, sac):
+        plan, hyper = settings.plan, settings.hyper
+        assert (plan.num_envs, plan.updates_per_step, plan.batch_size, plan.widths) == (1, 1, 256, (256, 256))
+        assert (hyper.actor_lr, hyper.critic_lr, hyper.gamma, hyper.tau) == (3e-4, 3e-4, 0.99, 0.005)
+        assert (plan.total_steps - plan.warmup_steps) / plan.num_epochs == 5000
+    assert (td3.hyper.target_noise, td3.hyper.noise_clip, td3.hyper.policy_delay) == (0.2, 0.5, 2)
+    assert (td3.plan.warmup_steps, sac.plan.warmup_steps) == (25_000, 10_000)
+    assert sac.hyper.alpha is None and sac.hyper.target_entropy is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"algo": "td4"}, "algo is 'td4'.*'ddpg', 'td3' or 'sac'"),
+        ({"preset": "papr"}, "preset is 'papr'.*'tuned', 'paper' or 'fast'"),
+        ({"num_seeds": "0"}, "num_seeds is '0'.*greater than or equal to 1"),
+        ({"num_envs": "-4"}, "num_envs is '-4'.*greater than or equal to 1"),
+        ({"num_envs": "1.5"}, "num_envs is '1.5'.*whole number"),
+        ({"total_steps": "many"}, "total_steps is 'many'.*whole number"),
+        ({"gamma": "1.5"}, "gamma is '1.5'.*less than or equal to 1"),
+        ({"actor_lr": "nan"}, "actor_lr is 'nan'.*finite"),
+        ({"actor_lr": "0"}, "actor_lr is '0'.*greater than 0"),
+        ({"algo": "sac", "alpha": "inf"}, "alpha is 'inf'.*finite"),
+        ({"layer_norm": "perhaps"}, "layer_norm is 'perhaps'.*boolean"),
+        ({"widths": "64,-1"}, "widths is '64,-1'.*greater than or equal to 1"),
+        ({"widths": ""}, "widths is ''"),
+        ({"activation": "rellu"}, "activation is 'rellu'.*'relu'"),
+        ({"buffer_size": "1000"}, "buffer_size 1000 is no multiple of num_envs 16; the nearest is 992 or 1008"),
+        ({"warmup_steps": "1000"}, "warmup_steps 1000 is no multiple of num_envs 16; the nearest is 992 or 1008"),
+        ({"batch_size": "5000"}, "batch_size 5000 is more than the warmup_steps 1200.*raise warmup_steps to 5008"),
+        ({"buffer_size": str(2**31)}, "buffer_size 2147483648"),
+        ({"total_steps": "1200"}, "total_steps 1200 leaves nothing to learn"),
+        ({"n_step": "100"}, "n_step 100.*largest that works is 75"),
+        ({"algo": "ddpg", "target_noise": "0.1"}, "'target_noise' belongs to td3, not to ddpg"),
+        ({"num_sed": "1"}, "unknown setting 'num_sed'; did you mean num_seeds"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(flags, words):
+    import re
+
+    assert re.search(words, error_of(config.resolve, flags)), error_of(config.resolve, flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("num_env = 3", "unknown setting 'num_env'; did you mean num_envs"),
+        ("actor_lr = 1.0", "'actor_lr' belongs under .hyper."),
+        ("[hyper]\nnum_envs = 3", "'num_envs' belongs at the top"),
+        ('num_envs = "a"', "num_envs is 'a'"),
+        ("num_envs = true", "num_envs is True"),
+        ("hyper = 3", "hyper is 3"),
+        ("num_envs = ", "is no TOML file"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(tmp_path, text, words):
+    import re
+
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    assert re.search(words, error_of(config.resolve, {}, file))
+
+
+def test_a_missing_file_and_a_bad_environment_file_are_refused(tmp_path):
+    assert "cannot read" in error_of(config.resolve, {}, tmp_path / "absent.toml")
+    file = tmp_path / "env.toml"
+    file.write_text("bckend = 'spring'")
+    assert "did you mean backend" in error_of(config.resolve, {"env": str(file)})
+    other = tmp_path / "other.toml"
+    other.write_text("[tuned.td4]\nnum_envs = 1")
+    assert "unknown head [tuned.td4]" in error_of(config.resolve, {"env": str(other)})
+
+
+def test_what_the_error_proposes_works():
+    with pytest.raises(ValueError, match="the nearest total_steps is 99984 or 100272"):
+        cycle(Plan(total_steps=100_000, warmup_steps=1_200, num_evals=7, num_envs=48, buffer_size=4_800), 2)
+    for total in (99_984, 100_272):
+        assert cycle(Plan(total_steps=total, warmup_steps=1_200, num_evals=7, num_envs=48, buffer_size=4_800), 2)
+    with pytest.raises(ValueError, match="updates_per_step 3 and policy_delay 2 do not fit.*2 or 4"):
+        cycle(Plan(updates_per_step=3), 2)
+    for updates in (2, 4):
+        assert cycle(Plan(updates_per_step=updates), 2)
+
+
+def test_settings_made_in_python_are_checked_too():
+    assert "tau is 2.0" in error_of(TD3, tau=2.0)
+    assert "num_envs is 0" in error_of(Plan, num_envs=0)
+    assert SAC(alpha="0.2").alpha == 0.2
+
+
+def test_every_setting_has_a_description():
+    for cls in (config.Job, Plan, *HYPERS.values()):
+        for name, (_, description, _) in fields(cls).items():
+            assert description, name
+
+
+def test_help_needs_no_jax():
+    code = "import sys; from purerl import train\ntry: train.main(['--help'])\nfinally: print('jax' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.endswith("False\n")
+    assert "--target-noise X" in shown and "--alpha" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--num-sed", "3"], "unknown argument '--num-sed'; did you mean --num-seeds"),
+        (["--algo", "td4"], "algo is 'td4'"),
+        (["--num-seeds"], "argument --num-seeds: expected one argument"),
+        (["--env", "hoper"], "unknown Brax environment 'hoper'; did you mean hopper"),
+        (["--env", "hopper", "--backend", "sprung"], "hopper has no backend 'sprung'; did you mean spring"),
+        (["--env", "swimmer", "--backend", "mjx"], "swimmer has no backend 'mjx'"),
+        (["--env", "nowhere:Env"], "cannot import 'nowhere'"),
+        (["--env", "purerl.types:Envv"], "has no 'Envv'"),
+        (["--updates-per-step", "3"], "updates_per_step 3 and policy_delay 2 do not fit"),
+        (["--out", "/proc/no/such"], "out '/proc/no/such' cannot be written"),
+    ],
+)
+def test_bad_flags_are_refused_in_one_line_with_status_2(capfd, arguments, words):
+    with pytest.raises(SystemExit) as caught:
+        train.main(arguments)
+    out, err = capfd.readouterr()
+    assert caught.value.code == 2
+    assert err.startswith("error: ") and err.count("\n") == 1 and words in err, err
+    assert out == ""
+
+
+def test_an_existing_run_folder_is_never_overwritten(tmp_path, capfd):
+    (tmp_path / "curves.csv").write_text("precious")
+    with pytest.raises(SystemExit):
+        train.main(["--out", str(tmp_path)])
+    assert "exists already" in capfd.readouterr().err
+    assert (tmp_path / "curves.csv").read_text() == "precious"
+
+
+def test_no_library_file_imports_upwards():
+    """Design §1: dependencies point one way, and loop and algorithms do not know each other."""
+    forbidden = {
+        "loop": {"ddpg", "td3", "sac", "batch", "runner", "config", "results"},
+        "ddpg": {"loop", "replay", "environments", "batch", "td3", "sac"},
+        "td3": {"loop", "replay", "environments", "batch", "sac"},
+        "sac": {"loop", "replay", "environments", "batch", "ddpg", "td3"},
+        "equations": {"networks", "learning", "loop", "replay"},
+        "curves": {"jax", "loop"},
+        "results": {"jax", "loop"},
+        "config": {"jax", "loop", "runner"},
+        "settings": {"jax", "config"},
+    }
+    for name, wrong in forbidden.items():
+        tree = ast.parse((ROOT / "purerl" / f"{name}.py").read_text())
+        imported = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {part for alias in node.names for part in alias.name.split(".")}
+            if isinstance(node, ast.ImportFrom):
+                imported |= {*(node.module or "").split("."), *(alias.name for alias in node.names)}
+        assert not imported & wrong, name
+
+
+def test_asdict_of_a_config_holds_every_setting():
+    settings = config.resolve({})
+    shown = tomllib.loads(config.to_toml(settings))
+    assert set(shown.pop("hyper")) == set(asdict(settings.hyper))
+    assert set(shown) == set(asdict(settings.job)) | set(asdict(settings.plan))

@@ -1,0 +1,33 @@
+"""What gets installed, away from the clone."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from purerl import config
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_wheel_finds_the_environments_it_ships(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("purerl-*.whl")
+    elsewhere = tmp_path / "environment"
+    venv.create(elsewhere, with_pip=True)
+    python = elsewhere / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", wheel], check=True, capture_output=True)
+    subprocess.run([python, "-m", "pip", "install", "-q", "pydantic", "tomli-w"], check=True, capture_output=True)
+    listed = subprocess.run(
+        [python, "-c", "from purerl import config; print(config.__file__, *config.environment_files())"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    ).stdout.split()
+    assert listed[0].startswith(str(elsewhere))
+    assert listed[1:] == list(config.environment_files()) and len(listed) == 13
