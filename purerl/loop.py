@@ -20,7 +20,7 @@ from purerl.normalizer import Normalizer, normalizer
 from purerl.settings import Cycle, Plan, cycle
 from purerl.types import Algorithm, Key, Transition
 
-AGENT, START, WARMUP, POOL, COLLECT, CRITIC, ACTOR, EVALUATION = range(8)  # what a key is for
+AGENT, START, WARMUP, POOL, COLLECT, LEARN, EVALUATION = range(7)  # what a key is for
 
 
 class Run(NamedTuple):
@@ -92,40 +92,52 @@ def begin(run, key):
 
 
 def epoch(run, carry, index):
-    """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means."""
-    collects, rounds, cycles = run.cycle.collects, run.cycle.actor_updates, run.cycle.per_epoch
+    """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means.
 
-    def one_row(carry, row):
-        """Collect once, then critic and actor updates in turn: updates_per_step is a multiple of policy_delay."""
+    A cycle first learns, then acts. What is written depends on what was read, through the actor, so that XLA cannot
+    move the write before the read, and never has to copy the ring to keep the two apart.
+    """
+    collects, cycles = run.cycle.collects, run.cycle.per_epoch
 
-        def round(carry, group):
-            carry, batch, metrics = learn(run, carry, row, group)
-            carry, actor_metrics = improve(run, carry, batch, group)
-            return carry, metrics | actor_metrics
-
-        carry = collect(run, carry, row)
-        carry, metrics = jax.lax.scan(round, carry, row * rounds + jnp.arange(rounds))
-        return carry, _mean(metrics)
-
-    def several_rows(carry, rows):
-        """Collect and update critics several times, then the actor: policy_delay is a multiple of updates_per_step."""
-
-        def one(carry, row):
-            carry, batch, metrics = learn(run, collect(run, carry, row), row, row)
-            return carry, (batch, metrics)
-
-        carry, (batches, metrics) = jax.lax.scan(one, carry, rows)
-        carry, actor_metrics = improve(run, carry, jax.tree.map(lambda x: x[-1], batches), rows[-1])
-        return carry, _mean(metrics) | actor_metrics
+    def one_cycle(carry, rows):
+        carry, metrics = learn(run, carry, rows[0])
+        return jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), carry, rows)[0], metrics
 
     pool_key = _key(carry.key, POOL, index)
     carry = carry._replace(episodes=episodes.refresh(run.env, carry.episodes, pool_key))
     rows = run.plan.warmup_rows + index * cycles * collects + jnp.arange(cycles * collects)
-    if collects == 1:
-        carry, metrics = jax.lax.scan(one_row, carry, rows)
-    else:
-        carry, metrics = jax.lax.scan(several_rows, carry, rows.reshape(cycles, collects))
+    carry, metrics = jax.lax.scan(one_cycle, carry, rows.reshape(cycles, collects))
     return carry, _mean(metrics)
+
+
+def learn(run, carry, row):
+    """The updates of one cycle, on what the ring holds before row number `row` is written."""
+
+    def draw(key):
+        """Batches for the critic updates that precede one actor update, `[critic_updates, B, ...]`."""
+        shape = (run.cycle.critic_updates, run.plan.batch_size)
+        window = replay.sample(carry.ring, row, key, shape, run.plan.n_step)
+        window = window._replace(
+            observation=run.normalizer.apply(carry.statistics, window.observation),
+            next_observation=run.normalizer.apply(carry.statistics, window.next_observation),
+        )
+        return jax.vmap(run.algorithm.prepare, in_axes=1)(window)
+
+    def update_critic(agent, x):
+        return run.algorithm.update_critic(agent, *x)
+
+    def one_round(agent, key):
+        """`policy_delay` critic updates, then one of the actor, on the last of their batches."""
+        sample_key, critic_key, actor_key = jax.random.split(key, 3)
+        batches = draw(sample_key)
+        critic_keys = jax.random.split(critic_key, run.cycle.critic_updates)
+        agent, critic_metrics = jax.lax.scan(update_critic, agent, (batches, critic_keys))
+        agent, actor_metrics = run.algorithm.update_actor(agent, jax.tree.map(lambda x: x[-1], batches), actor_key)
+        return agent, _mean(critic_metrics) | actor_metrics
+
+    keys = jax.random.split(_key(carry.key, LEARN, row), run.cycle.actor_updates)
+    agent, metrics = jax.lax.scan(one_round, carry.agent, keys)
+    return carry._replace(agent=agent), _mean(metrics)
 
 
 def collect(run, carry, row):
@@ -147,33 +159,6 @@ def remember(run, carry, action, row, key):
         ring=replay.add(carry.ring, row, transition),
         statistics=run.normalizer.update(carry.statistics, transition.observation),
     )
-
-
-def learn(run, carry, row, group):
-    """One group of critic updates, on what the ring holds once row number `row` is written.
-
-    Returns `(carry, batch, metrics)`: the last batch, for the actor, and the mean of the metrics.
-    """
-    sample_key, update_key = jax.random.split(_key(carry.key, CRITIC, group))
-    shape = (run.cycle.critic_updates, run.plan.batch_size)
-    window = replay.sample(carry.ring, row + 1, sample_key, shape, run.plan.n_step)
-    window = window._replace(
-        observation=run.normalizer.apply(carry.statistics, window.observation),
-        next_observation=run.normalizer.apply(carry.statistics, window.next_observation),
-    )
-    batches = jax.vmap(run.algorithm.prepare, in_axes=1)(window)
-
-    def update(agent, x):
-        return run.algorithm.update_critic(agent, *x)
-
-    agent, metrics = jax.lax.scan(update, carry.agent, (batches, jax.random.split(update_key, len(batches.reward))))
-    return carry._replace(agent=agent), jax.tree.map(lambda x: x[-1], batches), _mean(metrics)
-
-
-def improve(run, carry, batch, group):
-    """One actor update, at the end of a group of critic updates."""
-    agent, metrics = run.algorithm.update_actor(carry.agent, batch, _key(carry.key, ACTOR, group))
-    return carry._replace(agent=agent), metrics
 
 
 def evaluate(run, carry, index):

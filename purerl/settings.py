@@ -218,10 +218,10 @@ def policy_delay(hyper):
 
 @dataclass(frozen=True)
 class Cycle:
-    """How acting and learning interleave: the smallest stretch of training that repeats.
+    """How learning and acting interleave: the smallest stretch of training that repeats.
 
-    A cycle collects `collects` rows. After each it makes `actor_updates` rounds of `critic_updates` critic updates, and
-    one actor update ends a round; where `collects` > 1, the one actor update comes after the last of them.
+    A cycle makes `actor_updates` rounds of `critic_updates` critic updates and one actor update, then collects
+    `collects` rows; there are `per_epoch` of them between two evaluations. One of `actor_updates` and `collects` is 1.
     """
 
     collects: int
@@ -252,4 +252,4 @@ def cycle(plan, delay):
             f"{plan.num_epochs} epochs (num_evals - 1) of whole cycles of {plan.num_envs * collects} steps; "
             f"the nearest total_steps is {works}"
         )
-    return Cycle(collects, min(updates, delay), max(1, updates // delay), learning // unit)
+    return Cycle(collects, delay, max(1, updates // delay), learning // unit)
