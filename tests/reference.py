@@ -1,0 +1,222 @@
+"""DDPG, TD3 and SAC once more, to compare with: float64 NumPy, gradients by hand, nothing of purerl.
+
+Networks are what Flax makes of them: `{"torso": {"Dense_0": {"kernel", "bias"}, ...}, "Dense_0": head, ...}`, with relu
+after those of the torso. Gradients have the structure of what they are gradients of. From JAX comes only `tree.map`.
+Letters: B is the batch, N the critics, A the size of an action, n the steps of a window.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class Trained(NamedTuple):
+    """Parameters, and Adam's moments and count."""
+
+    params: Any
+    mu: Any
+    nu: Any
+    count: Any
+
+
+class State(NamedTuple):
+    """Of any of the three; what an algorithm does not have is None."""
+
+    actor: Trained
+    critic: Trained
+    target_critic: Any
+    target_actor: Any = None
+    log_alpha: Trained | None = None
+
+
+class Batch(NamedTuple):
+    observation: Any
+    action: Any
+    reward: Any
+    discount: Any
+    next_observation: Any
+
+
+def n_step(reward, terminated, truncated, gamma):
+    """`[n, B]` each -> return, discount and index of the last step, `[B]` each: step by step until the end."""
+    results = []
+    for column in range(reward.shape[1]):
+        total, discount = 0.0, 1.0
+        for j in range(len(reward)):
+            total += discount * reward[j, column]
+            discount *= 0.0 if terminated[j, column] else gamma
+            if terminated[j, column] or truncated[j, column]:
+                break
+        results.append((total, discount, j))
+    return tuple(np.array(x) for x in zip(*results, strict=True))
+
+
+def prepare(window, hyper):
+    reward, discount, last = n_step(
+        hyper.reward_scale * window.reward, window.terminated, window.truncated, hyper.gamma
+    )
+    next_observation = window.next_observation[last, np.arange(len(last))]
+    return Batch(window.observation[0], window.action[0], reward, discount, next_observation)
+
+
+def affine(layer, x):
+    return x @ layer["kernel"] + layer["bias"]
+
+
+def affine_gradient(layer, x, d_output):
+    """Of the layer and of `x`."""
+    return {"kernel": x.T @ d_output, "bias": d_output.sum(axis=0)}, d_output @ layer["kernel"].T
+
+
+def heads(network):
+    return sorted(network.keys() - {"torso"})
+
+
+def forward(network, x):
+    """The output of every head, and the input of every layer."""
+    inputs = [x]
+    for index in range(len(network["torso"])):
+        inputs.append(np.maximum(affine(network["torso"][f"Dense_{index}"], inputs[-1]), 0.0))
+    return [affine(network[head], inputs[-1]) for head in heads(network)], inputs
+
+
+def backward(network, inputs, d_outputs):
+    """From the gradient of every head's output: the gradient of the network and of `x`."""
+    gradient, d_x = {"torso": {}}, 0.0
+    for head, d_output in zip(heads(network), d_outputs, strict=True):
+        gradient[head], d_head = affine_gradient(network[head], inputs[-1], d_output)
+        d_x = d_x + d_head
+    for index in reversed(range(len(network["torso"]))):
+        name = f"Dense_{index}"
+        d_x = d_x * (inputs[index + 1] > 0.0)
+        gradient["torso"][name], d_x = affine_gradient(network["torso"][name], inputs[index], d_x)
+    return gradient, d_x
+
+
+def members(critics):
+    """The N networks of an ensemble."""
+    count = len(jax.tree.leaves(critics)[0])
+    return [jax.tree.map(lambda x, i=i: x[i], critics["params"]) for i in range(count)]
+
+
+def values(critics, observation, action):
+    """Qᵢ(s, a), `[N, B]`."""
+    x = np.concatenate([observation, action], axis=1)
+    return np.array([forward(network, x)[0][0][:, 0] for network in members(critics)])
+
+
+def action_gradient(critics, observation, action):
+    """∂Qᵢ/∂a, `[N, B, A]`."""
+    x = np.concatenate([observation, action], axis=1)
+    ones = np.ones((len(x), 1))
+    d_x = [backward(network, forward(network, x)[1], [ones])[1] for network in members(critics)]
+    return np.array(d_x)[:, :, observation.shape[1] :]
+
+
+def mu(actor, observation):
+    return np.tanh(forward(actor["params"], observation)[0][0])
+
+
+def tanh_gaussian(actor, observation, xi):
+    """a = tanh(m + σ ξ), log π(a|s), σ, and where log σ is within its range."""
+    (mean, raw), _ = forward(actor["params"], observation)
+    log_std = np.clip(raw, -20.0, 2.0)
+    action = np.tanh(mean + np.exp(log_std) * xi)
+    density = -(xi**2) / 2 - log_std - np.log(2 * np.pi) / 2 - np.log(1 - action**2)
+    return action, density.sum(axis=1), np.exp(log_std), raw == log_std
+
+
+def adam(trained, gradient, learning_rate, weight_decay=None, max_grad_norm=None):
+    """Kingma & Ba 2014, algorithm 1; decay as in Loshchilov & Hutter 2017, algorithm 2; one norm over all leaves."""
+    norm = np.sqrt(sum(np.sum(x**2) for x in jax.tree.leaves(gradient)))
+    shrink = 1.0 if max_grad_norm is None else min(1.0, max_grad_norm / norm)
+    count = trained.count + 1
+    mu = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * shrink * g, trained.mu, gradient)
+    nu = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * (shrink * g) ** 2, trained.nu, gradient)
+
+    def move(x, m, v):
+        step = m / (1 - 0.9**count) / (np.sqrt(v / (1 - 0.999**count)) + 1e-8)
+        return x - learning_rate * (step + (weight_decay or 0.0) * x)
+
+    return Trained(jax.tree.map(move, trained.params, mu, nu), mu, nu, count)
+
+
+def network_adam(trained, gradient, learning_rate, hyper):
+    return adam(trained, {"params": gradient}, learning_rate, hyper.weight_decay, hyper.max_grad_norm)
+
+
+def follow(online, target, tau):
+    return jax.tree.map(lambda x, y: y + tau * (x - y), online, target)
+
+
+def ddpg_value(state, batch):
+    return values(state.target_critic, batch.next_observation, mu(state.target_actor, batch.next_observation))[0]
+
+
+def td3_value(state, batch, xi, hyper):
+    epsilon = np.clip(hyper.target_noise * xi, -hyper.noise_clip, hyper.noise_clip)
+    action = np.clip(mu(state.target_actor, batch.next_observation) + epsilon, -1.0, 1.0)
+    return values(state.target_critic, batch.next_observation, action).min(axis=0)
+
+
+def sac_value(state, batch, xi):
+    action, log_prob, _, _ = tanh_gaussian(state.actor.params, batch.next_observation, xi)
+    q = values(state.target_critic, batch.next_observation, action)
+    return q.min(axis=0) - np.exp(state.log_alpha.params) * log_prob
+
+
+def critic_update(state, batch, value, hyper):
+    target = batch.reward + batch.discount * value
+    x = np.concatenate([batch.observation, batch.action], axis=1)
+    q, gradients = [], []
+    for network in members(state.critic.params):
+        (output,), inputs = forward(network, x)
+        q.append(output[:, 0])
+        gradients.append(backward(network, inputs, [2 * (output - target[:, None]) / len(x)])[0])
+    gradient = jax.tree.map(lambda *x: np.stack(x), *gradients)
+    metrics = {"critic_loss": sum(np.mean((x - target) ** 2) for x in q), "q": np.mean(q)}
+    return state._replace(critic=network_adam(state.critic, gradient, hyper.critic_lr, hyper)), metrics
+
+
+def deterministic_actor_update(state, batch, hyper):
+    """DDPG's and TD3's, and their targets."""
+    network = state.actor.params["params"]
+    _, inputs = forward(network, batch.observation)
+    action = mu(state.actor.params, batch.observation)
+    d_action = -action_gradient(state.critic.params, batch.observation, action)[0] / len(action)
+    gradient, _ = backward(network, inputs, [d_action * (1 - action**2)])
+    metrics = {"actor_loss": -values(state.critic.params, batch.observation, action)[0].mean()}
+    actor = network_adam(state.actor, gradient, hyper.actor_lr, hyper)
+    return state._replace(
+        actor=actor,
+        target_actor=follow(actor.params, state.target_actor, hyper.tau),
+        target_critic=follow(state.critic.params, state.target_critic, hyper.tau),
+    ), metrics
+
+
+def soft_actor_update(state, batch, xi, hyper):
+    """SAC's, its temperature's, and its targets."""
+    network = state.actor.params["params"]
+    _, inputs = forward(network, batch.observation)
+    action, log_prob, std, within = tanh_gaussian(state.actor.params, batch.observation, xi)
+    alpha, size = np.exp(state.log_alpha.params), len(action)
+    q = values(state.critic.params, batch.observation, action)
+    lower = q.argmin(axis=0)
+    d_action = -action_gradient(state.critic.params, batch.observation, action)[lower, np.arange(size)] / size
+    d_mean = d_action * (1 - action**2) + alpha / size * 2 * action  # of −log(1 − tanh² u): 2 tanh u
+    d_log_std = (d_mean * std * xi - alpha / size) * within
+    gradient, _ = backward(network, inputs, [d_mean, d_log_std])
+    log_alpha = state.log_alpha
+    if hyper.alpha is None:
+        target_entropy = -action.shape[1] if hyper.target_entropy is None else hyper.target_entropy
+        log_alpha = adam(log_alpha, alpha * np.mean(-log_prob - target_entropy), hyper.alpha_lr)
+    return state._replace(
+        actor=network_adam(state.actor, gradient, hyper.actor_lr, hyper),
+        log_alpha=log_alpha,
+        target_critic=follow(state.critic.params, state.target_critic, hyper.tau),
+    ), {
+        "actor_loss": np.mean(alpha * log_prob - q.min(axis=0)),
+        "alpha": np.exp(log_alpha.params),
+        "entropy": -log_prob.mean(),
+    }

@@ -1,0 +1,328 @@
+"""The three learners against the NumPy of `reference.py`, and what each must not do."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import reference
+
+from purerl import ddpg, learning, sac, td3
+from purerl.learning import Trained
+from purerl.settings import DDPG, SAC, TD3, Plan
+from purerl.types import Batch, Transition
+
+ENV = SimpleNamespace(obs_size=3, action_size=2)
+PLAN = Plan(num_envs=4, widths=(8, 8))
+BATCH_SIZE = 16
+LEARNERS = {"ddpg": (DDPG, ddpg.ddpg), "td3": (TD3, td3.td3), "sac": (SAC, sac.sac)}
+RATES = {"actor_lr": 1e-2, "critic_lr": 2e-2, "tau": 0.1}
+
+every_learner = pytest.mark.parametrize("name", LEARNERS)
+
+
+def learner(name, **settings):
+    hyper_class, build = LEARNERS[name]
+    hyper = hyper_class(**RATES, **settings)
+    return hyper, build(hyper, PLAN, ENV)
+
+
+def begun(algorithm, dtype=jnp.float32):
+    """A state with parameters far from their small beginnings, and targets far from what they follow."""
+    rng = np.random.default_rng(13)
+    state = algorithm.init(jax.random.key(0))
+
+    def spread(params):
+        return jax.tree.map(lambda x: jnp.asarray(x + 0.5 * rng.normal(size=x.shape), dtype), params)
+
+    def cast(x):
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return type(state)(
+        *(
+            Trained(spread(x.params), jax.tree.map(cast, x.opt_state)) if isinstance(x, Trained) else spread(x)
+            for x in state
+        )
+    )
+
+
+def windows(rng, n=1, dtype=np.float32):
+    """`[n, B, ...]`, with ends of both kinds among them."""
+    shape = (n, BATCH_SIZE)
+    return Transition(
+        observation=rng.normal(size=(*shape, ENV.obs_size)).astype(dtype),
+        action=rng.uniform(-1, 1, (*shape, ENV.action_size)).astype(dtype),
+        reward=rng.normal(size=shape).astype(dtype),
+        terminated=rng.random(shape) < 0.2,
+        truncated=rng.random(shape) < 0.2,
+        next_observation=rng.normal(size=(*shape, ENV.obs_size)).astype(dtype),
+    )
+
+
+def a_batch(algorithm, seed=1):
+    return algorithm.prepare(windows(np.random.default_rng(seed)))
+
+
+def in_numpy(state):
+    """The state as `reference.py` has it."""
+
+    def one(x):
+        if isinstance(x, Trained):
+            x = reference.Trained(x.params, *(optax.tree.get(x.opt_state, name) for name in ("mu", "nu", "count")))
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), x)
+
+    return reference.State(**{name: one(x) for name, x in state._asdict().items()})
+
+
+def assert_close(actual, expected, **tolerance):
+    def check(path, x, y):
+        np.testing.assert_allclose(x, y, err_msg=jax.tree_util.keystr(path), **tolerance)
+
+    jax.tree_util.tree_map_with_path(check, actual, expected)
+
+
+def standard_normal(name, key, dtype=None):
+    """The draw `[B, A]` behind an update: of the policy as distrax makes it for SAC, of the smoothing noise for TD3."""
+    shape = (BATCH_SIZE, ENV.action_size)
+    if name == "sac":
+        return np.asarray(distrax.MultivariateNormalDiag(jnp.zeros(shape, dtype)).sample(seed=key), np.float64)
+    return np.asarray(jax.random.normal(key, shape), np.float64)
+
+
+def reference_value(name, hyper, state, batch, xi):
+    if name == "ddpg":
+        return reference.ddpg_value(state, batch)
+    return reference.td3_value(state, batch, xi, hyper) if name == "td3" else reference.sac_value(state, batch, xi)
+
+
+def reference_actor_update(name, hyper, state, batch, xi):
+    if name == "sac":
+        return reference.soft_actor_update(state, batch, xi, hyper)
+    return reference.deterministic_actor_update(state, batch, hyper)
+
+
+def check_updates(name, settings, n, dtype, **tolerance):
+    """Three actor updates, each after as many critic updates as the algorithm asks for, here and in NumPy."""
+    hyper, algorithm = learner(name, **settings)
+    update_critic, update_actor = jax.jit(algorithm.update_critic), jax.jit(algorithm.update_actor)
+    state, rng = begun(algorithm, dtype), np.random.default_rng(1)
+    expected = in_numpy(state)
+    for actor_key in jax.random.split(jax.random.key(1), 3):
+        for critic_key in jax.random.split(jax.random.fold_in(actor_key, 0), algorithm.policy_delay):
+            window = windows(rng, n, dtype)
+            batch, same_batch = algorithm.prepare(window), reference.prepare(window, hyper)
+            assert_close(batch, Batch(*same_batch), **tolerance)
+            state, metrics = update_critic(state, batch, critic_key)
+            value = reference_value(name, hyper, expected, same_batch, standard_normal(name, critic_key, dtype))
+            expected, same_metrics = reference.critic_update(expected, same_batch, value, hyper)
+            assert_close(metrics, same_metrics, **tolerance)
+        state, metrics = update_actor(state, batch, actor_key)
+        xi = standard_normal(name, actor_key, dtype)
+        expected, same_metrics = reference_actor_update(name, hyper, expected, same_batch, xi)
+        assert_close(metrics, same_metrics, **tolerance)
+        assert_close(in_numpy(state), expected, **tolerance)
+
+
+@pytest.mark.parametrize("name", ["td3", "sac"])
+def test_comparison_begins_where_either_critic_is_the_lower_somewhere(name):
+    """And some deviations are clipped, some not: else NumPy would agree with less than is claimed below."""
+    _, algorithm = learner(name)
+    state, batch = in_numpy(begun(algorithm)), a_batch(algorithm)
+    for critics in (state.critic.params, state.target_critic):
+        assert set(reference.values(critics, batch.next_observation, batch.action).argmin(axis=0)) == {0, 1}
+    if name == "sac":
+        *_, within = reference.tanh_gaussian(state.actor.params, batch.observation, np.zeros_like(batch.action))
+        assert set(within.ravel()) == {False, True}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "n"),
+    [
+        pytest.param("ddpg", {}, 1, id="ddpg"),
+        pytest.param("td3", {}, 1, id="td3"),
+        pytest.param("td3", {"target_noise": 2.0, "noise_clip": 0.3}, 1, id="td3-noise-clipped"),
+        pytest.param("sac", {"alpha_lr": 0.1}, 1, id="sac-learned-alpha"),
+        pytest.param("sac", {"alpha_lr": 0.1, "target_entropy": 1.5}, 1, id="sac-target-entropy"),
+        pytest.param("sac", {"alpha": 0.2}, 1, id="sac-fixed-alpha"),
+        pytest.param("td3", {"weight_decay": 0.3}, 1, id="td3-weight-decay"),
+        pytest.param("sac", {"max_grad_norm": 0.05}, 1, id="sac-max-grad-norm"),
+        pytest.param("ddpg", {"weight_decay": 0.3, "max_grad_norm": 0.05}, 1, id="ddpg-decay-and-norm"),
+        pytest.param("ddpg", {"reward_scale": 5.0, "gamma": 0.9}, 3, id="ddpg-three-steps-scaled"),
+    ],
+)
+def test_updates_equal_numpy(name, settings, n):
+    with jax.enable_x64(True):
+        check_updates(name, settings, n, jnp.float64, rtol=1e-8, atol=1e-12)
+
+
+@every_learner
+def test_updates_equal_numpy_in_single_precision(name):
+    """Adam divides by √ν: where the terms of a gradient cancel, their rounding becomes a larger part of the step. Steps
+    are 1e-2 long, so the tolerance is a hundredth of one."""
+    check_updates(name, {}, 1, jnp.float32, rtol=1e-4, atol=1e-4)
+
+
+def test_max_grad_norm_bounds_the_norm_of_all_leaves_together():
+    optimizer = learning.adam(0.1, DDPG(max_grad_norm=1.0))
+    trained = learning.begin(optimizer, {"w": jnp.zeros(2), "b": jnp.zeros(())})
+    trained, _, _ = learning.descend(
+        optimizer, trained, lambda p: (p["w"] @ jnp.array([2.0, 3.0]) + 6.0 * p["b"], None)
+    )
+    moment = optax.tree.get(trained.opt_state, "mu")  # a tenth of the gradient (2, 3, 6), whose norm is 7
+    assert_close(moment, {"w": np.array([0.2, 0.3]) / 7, "b": 0.6 / 7}, rtol=1e-6)
+
+
+def test_weight_decay_pulls_by_its_share_of_the_learning_rate():
+    optimizer = learning.adam(0.1, DDPG(weight_decay=0.5))
+    trained = learning.begin(optimizer, jnp.array([2.0, -4.0]))
+    trained, _, _ = learning.descend(optimizer, trained, lambda params: (jnp.zeros(()), None))
+    np.testing.assert_allclose(trained.params, [1.9, -3.8], rtol=1e-6)
+
+
+@every_learner
+def test_reward_scale_scales_rewards_and_nothing_else(name):
+    window = windows(np.random.default_rng(0))
+    plain, scaled = (learner(name, reward_scale=scale)[1].prepare(window) for scale in (1.0, 4.0))
+    assert_close(scaled, plain._replace(reward=4.0 * plain.reward), rtol=0)
+
+
+def test_td3_without_its_tricks_is_ddpg():
+    model = ddpg.build(TD3(**RATES, target_noise=0.0, policy_delay=1), PLAN, ENV, num_critics=1)
+    algorithm = ddpg.algorithm(model)
+    plain, untricked = algorithm, algorithm._replace(update_critic=partial(td3.update_critic, model))
+    states = [begun(plain)] * 2
+    for seed in range(5):
+        for i, each in enumerate((plain, untricked)):
+            key = jax.random.key(seed)
+            states[i], _ = jax.jit(each.update_critic)(states[i], a_batch(each, seed), key)
+            states[i], _ = jax.jit(each.update_actor)(states[i], a_batch(each, seed), key)
+    assert_close(*states, rtol=1e-6, atol=1e-7)
+
+
+def test_td3_updates_its_actor_at_every_second_critic_update():
+    assert learner("td3")[1].policy_delay == 2
+    assert learner("ddpg")[1].policy_delay == learner("sac")[1].policy_delay == 1
+
+
+@every_learner
+def test_policy_gradient_does_not_reach_the_critic(name):
+    _, algorithm = learner(name)
+    state = begun(algorithm)
+    after, _ = jax.jit(algorithm.update_actor)(state, a_batch(algorithm), jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, after.critic, state.critic)
+
+
+@every_learner
+def test_critic_update_moves_the_critic_only(name):
+    _, algorithm = learner(name)
+    state = begun(algorithm)
+    after, _ = jax.jit(algorithm.update_critic)(state, a_batch(algorithm), jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, after._replace(critic=state.critic), state)
+    assert all((x != y).any() for x, y in zip(*map(jax.tree.leaves, (after.critic, state.critic)), strict=True))
+
+
+def with_second_critic(state, change):
+    params = jax.tree.map(lambda x: x.at[1].set(change(x[1])), state.critic.params)
+    return state._replace(critic=state.critic._replace(params=params))
+
+
+def actors_after(name, change):
+    """The actor's parameters after an update, and those after an update with the second critic changed."""
+    _, algorithm = learner(name)
+    state, update = begun(algorithm), jax.jit(algorithm.update_actor)
+    states = state, with_second_critic(state, change)
+    return [jax.tree.leaves(update(x, a_batch(algorithm), jax.random.key(0))[0].actor) for x in states]
+
+
+def test_td3_actor_climbs_the_first_critic_only():
+    for change in (jnp.negative, lambda x: x - 100.0):
+        jax.tree.map(np.testing.assert_array_equal, *actors_after("td3", change))
+
+
+def test_sac_actor_climbs_the_lower_of_both_critics():
+    before, after = actors_after("sac", jnp.negative)
+    assert any((x != y).any() for x, y in zip(before, after, strict=True))
+
+
+def test_one_smoothing_noise_serves_both_critics():
+    """Of two equal critics, the lower value is the value: unless each sees an action of its own."""
+    hyper = TD3(target_noise=0.5)
+    twins, single = (ddpg.build(hyper, PLAN, ENV, num_critics=count) for count in (2, 1))
+    state = begun(ddpg.algorithm(single))
+    doubled = state._replace(target_critic=jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), state.target_critic))
+    batch, key = a_batch(ddpg.algorithm(single)), jax.random.key(0)
+    assert_close(td3.next_value(twins, doubled, batch, key), td3.next_value(single, state, batch, key), rtol=1e-5)
+
+
+def test_sac_target_uses_the_current_policy():
+    assert "target_actor" not in sac.State._fields
+    hyper, algorithm = learner("sac")
+    model, batch, key = sac.build(hyper, PLAN, ENV), a_batch(algorithm), jax.random.key(0)
+    state = begun(algorithm)
+    moved, _ = algorithm.update_actor(state, batch, key)
+    for each in (state, state._replace(actor=moved.actor)):
+        value = reference.sac_value(in_numpy(each), batch, standard_normal("sac", key))
+        assert_close(sac.next_value(model, each, batch, key), value, rtol=1e-4, atol=1e-5)
+
+
+def test_target_entropy_is_minus_the_action_size_by_default():
+    hyper, algorithm = learner("sac")
+    model, state = sac.build(hyper, PLAN, ENV), begun(algorithm)
+
+    def change(entropy):
+        after = sac.temperature_step(model, state, jnp.full(BATCH_SIZE, -entropy))
+        return after.log_alpha.params - state.log_alpha.params
+
+    assert change(-2.0) == 0
+    assert change(-2.1) > 0 > change(-1.9)
+
+
+def test_fixed_alpha_stays():
+    _, algorithm = learner("sac", alpha=0.25)
+    state = algorithm.init(jax.random.key(0))
+    for seed in range(3):
+        state, metrics = jax.jit(algorithm.update_actor)(state, a_batch(algorithm, seed), jax.random.key(seed))
+        np.testing.assert_allclose(metrics["alpha"], 0.25, rtol=1e-6)
+
+
+def test_learned_alpha_begins_as_told():
+    _, algorithm = learner("sac", initial_alpha=0.3)
+    np.testing.assert_allclose(jnp.exp(algorithm.init(jax.random.key(0)).log_alpha.params), 0.3, rtol=1e-6)
+
+
+def test_sac_acts_with_the_tanh_of_the_mean():
+    _, algorithm = learner("sac")
+    state, observation = begun(algorithm), a_batch(algorithm).observation
+    (mean, _), _ = reference.forward(in_numpy(state).actor.params["params"], observation)
+    np.testing.assert_allclose(algorithm.act(algorithm.policy(state), observation), np.tanh(mean), rtol=1e-4, atol=1e-5)
+
+
+def test_sac_explores_with_its_policy_and_ignores_the_noise():
+    _, algorithm = learner("sac")
+    state, observation, key = begun(algorithm), a_batch(algorithm).observation, jax.random.key(0)
+    xi = standard_normal("sac", key)
+    action, *_ = reference.tanh_gaussian(in_numpy(state).actor.params, observation, xi)
+    np.testing.assert_allclose(algorithm.explore(state, observation, 100.0, key), action, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ddpg", "td3"])
+def test_deterministic_policies_explore_with_their_action_plus_noise_within_the_box(name):
+    _, algorithm = learner(name)
+    state, observation, key = begun(algorithm), a_batch(algorithm).observation, jax.random.key(0)
+    action = reference.mu(in_numpy(state).actor.params, observation)
+    np.testing.assert_allclose(algorithm.act(algorithm.policy(state), observation), action, rtol=1e-4, atol=1e-5)
+    noise = np.random.default_rng(2).normal(size=action.shape)
+    explored = algorithm.explore(state, observation, noise, key)
+    np.testing.assert_allclose(explored, np.clip(action + noise, -1.0, 1.0), rtol=1e-4, atol=1e-5)
+
+
+@every_learner
+def test_targets_begin_as_copies(name):
+    state = learner(name)[1].init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, state.target_critic, state.critic.params)
+    if name != "sac":
+        jax.tree.map(np.testing.assert_array_equal, state.target_actor, state.actor.params)

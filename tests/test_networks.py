@@ -1,0 +1,142 @@
+"""Networks: what they begin as, what shapes them, and the density of squashed actions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purerl import networks
+from purerl.settings import Plan
+
+OBSERVATION = jnp.array(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
+ACTION = jnp.array(np.random.default_rng(1).uniform(-1, 1, (5, 2)), jnp.float32)
+SMALL = networks.MLP((8, 8), "relu", False)
+
+
+def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_each_of_the_critics_is_a_critic_of_its_own():
+    ensemble = networks.critics(3, SMALL)
+    params = ensemble.init(jax.random.key(0), OBSERVATION, ACTION)
+    values = ensemble.apply(params, OBSERVATION, ACTION)
+    assert values.shape == (3, 5)
+    for i, value in enumerate(values):
+        member = jax.tree.map(lambda x, i=i: x[i], params)
+        assert_close(networks.Critic(SMALL).apply(member, OBSERVATION, ACTION), value)
+
+
+def test_critics_begin_with_different_parameters():
+    params = networks.critics(3, SMALL).init(jax.random.key(0), OBSERVATION, ACTION)
+    kernels = [x for x in jax.tree.leaves(params) if x.ndim == 3]
+    assert len(kernels) == 3
+    for kernel in kernels:
+        assert len(np.unique(kernel, axis=0)) == 3
+
+
+def with_head_bias(params, head, bias):
+    return {"params": params["params"] | {head: jax.tree.map(lambda x: jnp.full_like(x, bias), params["params"][head])}}
+
+
+@pytest.mark.parametrize(("bias", "log_std"), [(-1e3, -20.0), (1e3, 2.0)])
+def test_log_std_stays_between_minus_20_and_2(bias, log_std):
+    actor = networks.GaussianActor(2, SMALL)
+    params = actor.init(jax.random.key(0), OBSERVATION)
+    _, std = actor.apply(with_head_bias(params, "Dense_1", bias), OBSERVATION)
+    assert_close(std, np.full((5, 2), np.exp(log_std)))
+
+
+def test_std_depends_on_the_state():
+    actor = networks.GaussianActor(2, SMALL)
+    _, std = actor.apply(actor.init(jax.random.key(0), OBSERVATION), OBSERVATION)
+    assert (np.ptp(std, axis=0) > 0).all()
+
+
+def test_actor_stays_inside_the_box():
+    actor = networks.Actor(2, SMALL)
+    params = jax.tree.map(lambda x: 100.0 * x, actor.init(jax.random.key(0), OBSERVATION))
+    assert (jnp.abs(actor.apply(params, OBSERVATION)) <= 1.0).all()
+
+
+def test_widths_are_those_of_the_plan():
+    params = networks.torso(Plan(widths=(7, 5, 6))).init(jax.random.key(0), OBSERVATION)
+    kernels = [params["params"][f"Dense_{i}"]["kernel"].shape for i in range(3)]
+    assert kernels == [(3, 7), (7, 5), (5, 6)]
+
+
+ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "swish": lambda x: x / (1 + np.exp(-x)),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "gelu": lambda x: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_hidden_layer_is_dense_then_layer_norm_then_activation(activation, layer_norm):
+    torso = networks.torso(Plan(widths=(8,), activation=activation, layer_norm=layer_norm))
+    params = jax.tree.map(lambda x: x + 0.1, torso.init(jax.random.key(0), OBSERVATION))
+    x = np.float64(OBSERVATION) @ params["params"]["Dense_0"]["kernel"] + params["params"]["Dense_0"]["bias"]
+    if layer_norm:
+        scale, bias = (params["params"]["LayerNorm_0"][name] for name in ("scale", "bias"))
+        x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-6) * scale + bias
+    assert_close(torso.apply(params, OBSERVATION), ACTIVATIONS[activation](x))
+
+
+def assert_uniform(kernel, bound):
+    """Within ±bound, and filling it: of 1000 draws, 15 are expected beyond 97% of it on either side."""
+    assert (jnp.abs(kernel) <= bound).all()
+    assert kernel.max() > 0.97 * bound
+    assert kernel.min() < -0.97 * bound
+    assert abs(kernel.std() - bound / np.sqrt(3)) < 0.05 * bound
+
+
+@pytest.mark.parametrize("make", [networks.Actor, networks.GaussianActor])
+def test_networks_begin_small(make):
+    observation = jnp.zeros(20)
+    params = make(30, networks.MLP((50, 60), "relu", False)).init(jax.random.key(0), observation)["params"]
+    for name, fan_in in (("Dense_0", 20), ("Dense_1", 50)):
+        assert_uniform(params["torso"][name]["kernel"], 1 / np.sqrt(fan_in))
+    for head in params.keys() - {"torso"}:
+        assert_uniform(params[head]["kernel"], 3e-3)
+        assert not params[head]["bias"].any()
+
+
+def test_critics_begin_small():
+    params = networks.critics(10, networks.MLP((60, 60), "relu", False)).init(
+        jax.random.key(0), jnp.zeros(20), jnp.zeros(5)
+    )["params"]
+    assert_uniform(params["torso"]["Dense_0"]["kernel"], 1 / np.sqrt(25))
+    assert_uniform(params["torso"]["Dense_1"]["kernel"], 1 / np.sqrt(60))
+    assert_uniform(params["Dense_0"]["kernel"], 3e-3)
+    assert not params["Dense_0"]["bias"].any()
+
+
+def test_log_density_of_a_squashed_action_is_exact_up_to_saturation():
+    """Before tanh, actions reach ±7.25: 1 − |a| is 1e-6, where single precision has lost the action's last digit."""
+    mean = jnp.linspace(-7.2, 7.2, 200).reshape(100, 2)
+    std = jnp.array([[0.02, 0.05]])
+    policy = networks.squashed_gaussian(mean, jnp.broadcast_to(std, mean.shape))
+    key = jax.random.key(0)
+    action, log_prob = policy.sample_and_log_prob(seed=key)
+    u, m, s = (np.asarray(x, np.float64) for x in (policy.distribution.sample(seed=key), mean, std))
+    assert 1 - np.tanh(np.abs(u).max()) < 1e-6
+    np.testing.assert_allclose(action, np.tanh(u), rtol=1e-6)
+    gaussian = -(((u - m) / s) ** 2) / 2 - np.log(s) - np.log(2 * np.pi) / 2
+    expected = (gaussian - np.log(1 - np.tanh(u) ** 2)).sum(axis=1)
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("mean", [-50.0, -20.0, 20.0, 50.0])
+def test_gradient_of_the_log_density_is_finite_where_tanh_is_saturated(mean):
+    def log_prob(mean, std):
+        return networks.squashed_gaussian(mean, std).sample_and_log_prob(seed=jax.random.key(0))[1]
+
+    d_mean, d_std = jax.grad(log_prob, argnums=(0, 1))(jnp.full(2, mean), jnp.full(2, 0.5))
+    xi = networks.squashed_gaussian(jnp.zeros(2), jnp.ones(2)).distribution.sample(seed=jax.random.key(0))
+    sign = np.sign(mean)
+    np.testing.assert_allclose(d_mean, [2 * sign] * 2, rtol=1e-5)  # of −log(1 − tanh² u): 2 tanh u
+    np.testing.assert_allclose(d_std, 2 * sign * xi - 1 / 0.5, rtol=1e-4, atol=1e-4)
