@@ -12,6 +12,7 @@ from purerl.equations import deterministic_policy_loss, perturbed, polyak
 from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
 from purerl.networks import Actor, critics, torso
 from purerl.settings import DDPG as Hyper
+from purerl.settings import policy_delay
 from purerl.types import Algorithm, Noise, Params
 
 
@@ -42,8 +43,8 @@ def build(hyper, plan, env, num_critics):
         env.obs_size,
         Actor(env.action_size, torso(plan)),
         critics(num_critics, torso(plan)),
-        adam(hyper.actor_lr, hyper),
-        adam(hyper.critic_lr, hyper),
+        adam(hyper.actor_lr, hyper, plan.num_updates // policy_delay(hyper)),
+        adam(hyper.critic_lr, hyper, plan.num_updates),
         noise.exploration(hyper, (plan.num_envs, env.action_size)),
     )
 

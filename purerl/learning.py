@@ -17,8 +17,10 @@ class Trained(NamedTuple):
     opt_state: optax.OptState
 
 
-def adam(learning_rate, hyper):
-    """Adam (arXiv:1412.6980), with the gradient clipping and weight decay that `hyper` asks for."""
+def adam(learning_rate, hyper, num_updates):
+    """Adam (arXiv:1412.6980), with the schedule, gradient clipping and weight decay that `hyper` asks for."""
+    if hyper.lr_schedule == "linear":
+        learning_rate = optax.linear_schedule(learning_rate, 0.0, num_updates)
     descent = optax.adam(learning_rate)
     if hyper.weight_decay is not None:
         descent = optax.adamw(learning_rate, weight_decay=hyper.weight_decay)

@@ -39,7 +39,7 @@ class Carry(NamedTuple):
     agent: Any
     noise: Any
     episodes: Episodes
-    ring: Transition
+    ring: replay.Ring
     statistics: Any
     key: Key
 
@@ -94,8 +94,8 @@ def begin(run, key):
 def epoch(run, carry, index):
     """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means.
 
-    A cycle first learns, then acts. What is written depends on what was read, through the actor, so that XLA cannot
-    move the write before the read, and never has to copy the ring to keep the two apart.
+    A cycle first learns, then acts. The row that is written depends on what was read, through the actor and its action,
+    so that XLA cannot move the write before the read, and never has to copy the ring to keep the two apart.
     """
     collects, cycles = run.cycle.collects, run.cycle.per_epoch
 
@@ -143,7 +143,7 @@ def learn(run, carry, row):
 def collect(run, carry, row):
     """Act with the exploring policy in every environment, and remember."""
     noise_key, act_key, reset_key = jax.random.split(_key(carry.key, COLLECT, row), 3)
-    progress = row * run.plan.num_envs / run.plan.total_steps
+    progress = row * (run.plan.num_envs / run.plan.total_steps)
     noise_state, noise = run.algorithm.noise.draw(carry.noise, progress, noise_key)
     observation = run.normalizer.apply(carry.statistics, episodes.observe(run.env, carry.episodes))
     action = run.algorithm.explore(carry.agent, observation, noise, act_key)

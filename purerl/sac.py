@@ -43,8 +43,8 @@ def build(hyper, plan, env):
         env.obs_size,
         GaussianActor(env.action_size, torso(plan)),
         critics(2, torso(plan)),
-        adam(hyper.actor_lr, hyper),
-        adam(hyper.critic_lr, hyper),
+        adam(hyper.actor_lr, hyper, plan.num_updates),
+        adam(hyper.critic_lr, hyper, plan.num_updates),
         optax.adam(hyper.alpha_lr) if hyper.alpha is None else optax.set_to_zero(),
         -float(env.action_size) if hyper.target_entropy is None else hyper.target_entropy,
     )

@@ -145,11 +145,11 @@ def test_a_missing_file_and_a_bad_environment_file_are_refused(tmp_path):
 
 
 def test_what_the_error_proposes_works():
-    with pytest.raises(ValueError, match="the nearest total_steps is 99984 or 100272"):
+    with pytest.raises(ValueError, match=r"the nearest total_steps is 99984 or 100272"):
         cycle(Plan(total_steps=100_000, warmup_steps=1_200, num_evals=7, num_envs=48, buffer_size=4_800), 2)
     for total in (99_984, 100_272):
         assert cycle(Plan(total_steps=total, warmup_steps=1_200, num_evals=7, num_envs=48, buffer_size=4_800), 2)
-    with pytest.raises(ValueError, match="updates_per_step 3 and policy_delay 2 do not fit.*2 or 4"):
+    with pytest.raises(ValueError, match=r"updates_per_step 3 and policy_delay 2 do not fit.*2 or 4"):
         cycle(Plan(updates_per_step=3), 2)
     for updates in (2, 4):
         assert cycle(Plan(updates_per_step=updates), 2)

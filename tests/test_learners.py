@@ -167,7 +167,7 @@ def test_updates_equal_numpy_in_single_precision(name):
 
 
 def test_max_grad_norm_bounds_the_norm_of_all_leaves_together():
-    optimizer = learning.adam(0.1, DDPG(max_grad_norm=1.0))
+    optimizer = learning.adam(0.1, DDPG(max_grad_norm=1.0), 1)
     trained = learning.begin(optimizer, {"w": jnp.zeros(2), "b": jnp.zeros(())})
     trained, _, _ = learning.descend(
         optimizer, trained, lambda p: (p["w"] @ jnp.array([2.0, 3.0]) + 6.0 * p["b"], None)
@@ -177,7 +177,7 @@ def test_max_grad_norm_bounds_the_norm_of_all_leaves_together():
 
 
 def test_weight_decay_pulls_by_its_share_of_the_learning_rate():
-    optimizer = learning.adam(0.1, DDPG(weight_decay=0.5))
+    optimizer = learning.adam(0.1, DDPG(weight_decay=0.5), 1)
     trained = learning.begin(optimizer, jnp.array([2.0, -4.0]))
     trained, _, _ = learning.descend(optimizer, trained, lambda params: (jnp.zeros(()), None))
     np.testing.assert_allclose(trained.params, [1.9, -3.8], rtol=1e-6)
@@ -326,3 +326,13 @@ def test_targets_begin_as_copies(name):
     jax.tree.map(np.testing.assert_array_equal, state.target_critic, state.critic.params)
     if name != "sac":
         jax.tree.map(np.testing.assert_array_equal, state.target_actor, state.actor.params)
+
+
+def test_a_linear_schedule_takes_the_learning_rate_to_zero_with_the_last_update():
+    optimizer = learning.adam(0.1, DDPG(lr_schedule="linear"), 4)
+    params, steps = jnp.zeros(()), []
+    state = optimizer.init(params)
+    for _ in range(5):
+        update, state = optimizer.update(jnp.ones(()), state, params)
+        steps.append(float(update))
+    np.testing.assert_allclose(steps, [-0.1, -0.075, -0.05, -0.025, 0.0], rtol=1e-5)

@@ -85,7 +85,7 @@ def test_one_scan_equals_the_chunked_command_line(finished):
 
 
 def test_the_same_seed_twice_gives_identical_files(finished, tmp_path):
-    settings, path = finished
+    _, path = finished
     again = tmp_path / "again"
     assert train.main(["--config", str(path / "run.toml"), "--out", str(again)]) == 0
     assert (again / "policy/actor.npz").read_bytes() == (path / "policy/actor.npz").read_bytes()

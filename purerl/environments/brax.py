@@ -10,6 +10,7 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
     from brax import envs, fluid
@@ -67,7 +68,7 @@ def from_brax(env, episode_length=1000, name=None):
     Raises ValueError where the environment breaks its contract: sizes, shapes, dtypes, or the structure of its state.
     """
     name = name or type(env).__name__
-    low, high = (jnp.asarray(bound, jnp.float32) for bound in getattr(env, "action_range", (-1.0, 1.0)))
+    low, high = _action_range(env, name)
 
     def scaled(action):
         return low + (high - low) * (action + 1.0) / 2.0
@@ -80,7 +81,7 @@ def from_brax(env, episode_length=1000, name=None):
         with jax.default_matmul_precision("highest"):  # Reduced precision ruins contacts.
             state = strong(env.step(state, scaled(action)))
         done = state.done.astype(bool)
-        truncated = done & state.info["truncation"].astype(bool) if "truncation" in state.info else jnp.zeros_like(done)
+        truncated = done & jnp.asarray(state.info.get("truncation", False)).astype(bool)
         return state, Outcome(state.reward.astype(jnp.float32), done & ~truncated, truncated)
 
     def observe(state):
@@ -92,31 +93,46 @@ def from_brax(env, episode_length=1000, name=None):
 
 def _sizes(env, name, reset, step):
     """`(obs_size, action_size)`, after tracing one reset and one step of an environment that may be anybody's."""
-    action_size = env.action_size
-    if not isinstance(action_size, int) or action_size < 1:
+    declared = {}
+    _attempt(name, "reading its sizes", lambda: jax.eval_shape(lambda: declared.update(_declared(env))))
+    action_size, obs_size = declared["action_size"], declared["observation_size"]
+    if isinstance(action_size, bool) or not isinstance(action_size, int | np.integer) or action_size < 1:
         raise ValueError(f"{name}: action_size is {action_size!r}; it must be a positive int")
-    try:
-        state = jax.eval_shape(reset, jax.random.key(0))
-    except Exception as error:
-        raise ValueError(f"{name}: reset(key) fails: {type(error).__name__}: {_first_line(error)}") from error
+    state = _attempt(name, "reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
+    if not isinstance(state, envs.State):
+        raise ValueError(f"{name}: reset(key) returns a {type(state).__name__}; it must be a brax.envs.State")
     if not hasattr(state.obs, "shape") or len(state.obs.shape) != 1:
         raise ValueError(f"{name}: observations must be one flat vector, not {jax.tree.map(jnp.shape, state.obs)}")
-    if env.observation_size != state.obs.shape[0]:
-        raise ValueError(
-            f"{name}: observation_size is {env.observation_size} but reset observes {state.obs.shape[0]} numbers"
-        )
-    for field in ("reward", "done"):
-        if getattr(state, field).shape != ():
-            raise ValueError(f"{name}: {field} must be a scalar, not of shape {getattr(state, field).shape}")
-    try:
-        after, _ = jax.eval_shape(step, state, jax.ShapeDtypeStruct((action_size,), jnp.float32))
-    except Exception as error:
-        raise ValueError(
-            f"{name}: step(state, action [{action_size}]) fails: {type(error).__name__}: {_first_line(error)}"
-        ) from error
+    if obs_size != state.obs.shape[0]:
+        raise ValueError(f"{name}: observation_size is {obs_size} but reset observes {state.obs.shape[0]} numbers")
+    for field, value in (("reward", state.reward), ("done", state.done), *state.info.items()):
+        if field in ("reward", "done", "truncation") and jnp.shape(value) != ():
+            raise ValueError(f"{name}: {field} must be a scalar, not of shape {jnp.shape(value)}")
+    action = jax.ShapeDtypeStruct((int(action_size),), jnp.float32)
+    after, _ = _attempt(name, f"step(state, action [{action_size}])", lambda: jax.eval_shape(step, state, action))
     same_structure(state, after, name)
-    return state.obs.shape[0], action_size
+    return int(obs_size), int(action_size)
 
 
-def _first_line(error):
-    return (str(error).splitlines() or [""])[0]
+def _declared(env):
+    """Read while tracing, because Brax finds its `observation_size` by a whole reset."""
+    return {"observation_size": env.observation_size, "action_size": env.action_size}
+
+
+def _action_range(env, name):
+    try:
+        low, high = (np.asarray(bound, np.float32) for bound in getattr(env, "action_range", (-1.0, 1.0)))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: action_range is {env.action_range!r}; it must be a pair (low, high)") from None
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise ValueError(f"{name}: action_range is {env.action_range!r}; it must be finite, with low below high")
+    return low, high
+
+
+def _attempt(name, what, function):
+    """`function()`, its errors as one line that names the environment."""
+    try:
+        return function()
+    except Exception as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{name}: {what} fails: {type(error).__name__}: {first_line}") from error

@@ -1,0 +1,202 @@
+"""The boundary to Brax: its own environments, a user's, and broken ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from brax.envs import Env, State
+
+from purerl.environments import brax, make
+
+BROKEN = {  # what is changed in `Drift`, and what the error must say
+    "observation_size": ({"observation_size": 3}, "observation_size is 3 but reset observes 2 numbers"),
+    "no action": ({"action_size": 0}, "action_size is 0; it must be a positive int"),
+    "half an action": ({"action_size": 1.5}, "action_size is 1.5; it must be a positive int"),
+    "dict": (
+        {"reset": lambda self, key: Drift.reset(self, key).replace(obs={"position": jnp.zeros(2)})},
+        "observations must be one flat vector, not {'position': (2,)}",
+    ),
+    "image": (
+        {"reset": lambda self, key: Drift.reset(self, key).replace(obs=jnp.zeros((4, 4)))},
+        "observations must be one flat vector, not (4, 4)",
+    ),
+    "reward": (
+        {"reset": lambda self, key: Drift.reset(self, key).replace(reward=jnp.zeros(1))},
+        "reward must be a scalar, not of shape (1,)",
+    ),
+    "done": (
+        {"reset": lambda self, key: Drift.reset(self, key).replace(done=jnp.zeros(1))},
+        "done must be a scalar, not of shape (1,)",
+    ),
+    "dtype": (
+        {"step": lambda self, state, action: state.replace(obs=state.obs.astype(jnp.bfloat16))},
+        ".obs is float32[2] after reset and bfloat16[2] after step",
+    ),
+    "structure": (
+        {"step": lambda self, state, action: state.replace(info={**state.info, "distance": action[0]})},
+        "['distance'] is absent after reset and float32[] after step",
+    ),
+    "step raises": (
+        {"step": lambda self, state, action: state.replace(obs=jnp.ones((3, 3)) @ state.obs)},
+        "step(state, action [2]) fails: TypeError: ",
+    ),
+    "reset raises": ({"reset": lambda self, key: {}["start"]}, "reset(key) fails: KeyError: 'start'"),
+}
+
+
+class Drift(Env):
+    """x ← A x + a, in a user's own class; weak types and a matrix product included. The sum of x is the reward."""
+
+    action_range = (jnp.asarray([0.0, -3.0]), jnp.asarray([10.0, 3.0]))
+    observation_size = 2
+    action_size = 2
+    backend = "none"
+
+    def reset(self, rng):
+        return State(None, jax.random.normal(rng, (2,)), jnp.asarray(0.0), jnp.asarray(0.0), {}, {"truncation": 0.0})
+
+    def step(self, state, action):
+        x = 0.5 * jnp.eye(2) @ state.obs + action
+        return state.replace(obs=x, reward=x.sum(), done=jnp.where(x.sum() > 5.0, 1.0, 0.0))
+
+
+class Impatient(Drift):
+    """Gives up at once, and says that this is no termination."""
+
+    def step(self, state, action):
+        return Drift.step(self, state, action).replace(done=jnp.float32(1.0), info={"truncation": jnp.float32(1.0)})
+
+
+def is_one_line(error, *parts):
+    message = str(error.value)
+    return "\n" not in message and all(part in message for part in parts)
+
+
+def types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+
+PHYSICS = [(name, backend) for name in brax.names() for backend in brax.RESTRICTED.get(name, brax.BACKENDS) or (None,)]
+
+
+@pytest.mark.parametrize("name, backend", PHYSICS)
+def test_every_registered_environment_keeps_its_contract_on_every_backend(name, backend):
+    env = make(name, backend, episode_length=17)
+    assert (env.name, env.episode_length) == (name, 17)
+    assert isinstance(env.obs_size, int) and isinstance(env.action_size, int)
+
+
+@pytest.mark.parametrize(
+    "name, backend", [("fast", None), ("inverted_pendulum", "generalized"), ("inverted_pendulum", "spring")]
+)
+def test_stepping_compiles_once_and_stays_finite(name, backend):
+    env = make(name, backend)
+    step, state = jax.jit(env.step), jax.jit(env.reset)(jax.random.key(0))
+    for _ in range(3):
+        before = state
+        state, outcome = step(state, jnp.zeros(env.action_size))
+        assert types(state) == types(before)
+    assert step._cache_size() == 1
+    assert [x.dtype for x in outcome] == [jnp.float32, bool, bool]
+    assert [x.shape for x in outcome] == [(), (), ()]
+    assert jnp.isfinite(outcome.reward) and not outcome.terminated and not outcome.truncated
+    assert env.observe(state).shape == (env.obs_size,) and jnp.isfinite(env.observe(state)).all()
+
+
+def test_a_pendulum_that_falls_terminates_and_is_not_truncated():
+    env = make("inverted_pendulum", "spring")
+
+    @jax.jit
+    def push(key):
+        return jax.lax.scan(env.step, env.reset(key), jnp.ones((50, env.action_size)))[1]
+
+    _, terminated, truncated = push(jax.random.key(0))
+    assert terminated.any() and not truncated.any()
+
+
+def test_making_an_environment_traces_it_and_computes_nothing():
+    def observation_size(self):  # as Brax has it: of an actual reset, which takes half a minute outside of jit
+        return self.reset(jax.random.key(0)).obs.shape[-1]
+
+    def reset(self, key):
+        assert isinstance(key, jax.core.Tracer)
+        return Drift.reset(self, key)
+
+    brax.from_brax(type("Heavy", (Drift,), {"observation_size": property(observation_size), "reset": reset})())
+
+
+def test_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError) as error:
+        make("hoper")
+    assert is_one_line(error, "'hoper'", "did you mean hopper", "walker2d")
+
+
+@pytest.mark.parametrize(
+    "name, backend, answer",
+    [
+        ("hopper", "sprin", "did you mean spring"),
+        ("swimmer", "spring", "known: generalized"),
+        ("fast", "spring", "no physics"),
+    ],
+)
+def test_unknown_backend_is_answered_with_those_there_are(name, backend, answer):
+    with pytest.raises(ValueError) as error:
+        make(name, backend)
+    assert is_one_line(error, name, repr(backend), answer)
+
+
+def test_an_environment_of_ones_own_is_found_by_module_and_class():
+    env = make(f"{__name__}:Drift", episode_length=7)
+    assert (env.obs_size, env.action_size, env.episode_length) == (2, 2, 7)
+
+
+@pytest.mark.parametrize(
+    "name, answer", [(f"{__name__}:Drif", "did you mean Drift"), ("no_such_module:Drift", "no_such_module")]
+)
+def test_a_class_that_is_not_there_is_answered_by_name(name, answer):
+    with pytest.raises(ValueError) as error:
+        make(name)
+    assert is_one_line(error, name, answer)
+
+
+def test_actions_are_scaled_from_minus_one_and_one_to_the_range_of_the_environment():
+    env = brax.from_brax(Drift())
+    still = jax.tree.map(jnp.zeros_like, env.reset(jax.random.key(0)))
+    for action, expected in [((-1.0, -1.0), (0.0, -3.0)), ((0.0, 0.0), (5.0, 0.0)), ((1.0, 0.5), (10.0, 1.5))]:
+        state, _ = env.step(still, jnp.asarray(action))
+        np.testing.assert_allclose(env.observe(state), expected, atol=1e-6)
+
+
+def test_without_a_range_actions_pass_unscaled():
+    env = brax.from_brax(type("Plain", (Drift,), {"action_range": (-1.0, 1.0)})())
+    state, _ = env.step(jax.tree.map(jnp.zeros_like, env.reset(jax.random.key(0))), jnp.asarray([0.25, -1.0]))
+    np.testing.assert_allclose(env.observe(state), [0.25, -1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("env, terminated, truncated", [(Drift(), True, False), (Impatient(), False, True)])
+def test_truncation_that_the_environment_reports_is_not_termination(env, terminated, truncated):
+    env = brax.from_brax(env)
+    _, outcome = env.step(env.reset(jax.random.key(0)), jnp.ones(2))
+    assert (outcome.terminated, outcome.truncated) == (terminated, truncated)
+
+
+def test_weak_types_of_an_environment_stay_outside():
+    env = brax.from_brax(Drift())
+    state = env.reset(jax.random.key(0))
+    assert not any(x.weak_type for x in jax.tree.leaves((state, env.step(state, jnp.zeros(2)))))
+
+
+@pytest.mark.parametrize("changes, problem", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_environment_is_told_what_is_wrong_with_it(changes, problem):
+    with pytest.raises(ValueError) as error:
+        brax.from_brax(type("Broken", (Drift,), changes)())
+    assert is_one_line(error, "Broken: ", problem)
+
+
+def test_physics_is_precise_whatever_the_precision_of_the_networks():
+    env = brax.from_brax(Drift())
+    with jax.default_matmul_precision("bfloat16"):
+        state = env.reset(jax.random.key(0))
+        jaxpr = jax.make_jaxpr(lambda *x: (env.step(*x), jnp.eye(2) @ jnp.ones(2)))(state, jnp.zeros(2))
+    physics, network = (eqn.params["precision"] for eqn in jaxpr.eqns if eqn.primitive.name == "dot_general")
+    assert set(physics) == {jax.lax.Precision.HIGHEST} and network != physics

@@ -1,0 +1,157 @@
+"""What XLA makes of an epoch: the ring stays in place, and nothing in it is conditional.
+
+Two releases of XLA have copied the whole ring at every write (jax issue 40101, xla issue 45912).
+"""
+
+import re
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from toys import learner, steered
+
+from purerl import loop, replay
+from purerl.batch import keys
+from purerl.settings import Plan
+
+ROWS = 1013  # No other array has such an axis.
+SEEDS = 4
+HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+OPERATION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*?\]?(?:\{[^}]*\})?\)?) ([\w\-]+)\(")
+CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
+A_MATRIX = r"tensor<\d+x\d+[\dx]*xi32>"  # the indices of a scatter to many places
+SCATTER = re.compile(rf"\(tensor<[\dx]*{ROWS}x[^>]*>, {A_MATRIX}, .*-> tensor<[\dx]*{ROWS}x")
+BODY = re.compile(r"body=%?([\w.\-]+)")
+
+
+def computations(hlo):
+    """`{name: lines}` of an HLO module."""
+    found, name = {}, None
+    for line in hlo.splitlines():
+        if header := HEADER.match(line):
+            name = header[2]
+            found[name] = []
+        elif name:
+            found[name].append(line)
+    return found
+
+
+def looped(found):
+    """The names of all computations that run inside a while loop, fused ones included."""
+    ahead = [body for lines in found.values() for line in lines for body in BODY.findall(line)]
+    reached = set()
+    while ahead:
+        name = ahead.pop()
+        if name not in reached:
+            reached.add(name)
+            ahead += [called for line in found[name] for called in CALLED.findall(line)]
+    return reached
+
+
+def operations(lines):
+    """`(opcode, whether the result is as long as the ring)` of every operation."""
+    matches = filter(None, map(OPERATION.match, lines))
+    return [(match[2], bool(re.search(rf"[\[,]{ROWS}[,\]]", match[1]))) for match in matches]
+
+
+def flaws(function, *args):
+    """What must not be in the program of `function`, whose first argument is donated.
+
+    JAX traces a mapped write as a scatter. Where it goes to one place, XLA makes a dynamic-update-slice of it; where
+    every seed has its own, XLA for the CPU makes it a loop, so that only the traced program tells.
+    """
+    lowered = jax.jit(function, donate_argnums=0).lower(*args)
+    hlo = lowered.compile().as_text()
+    found = computations(hlo)
+    everything = [op for lines in found.values() for op in operations(lines)]
+    inside = [op for name in looped(found) for op in operations(found[name])]
+    signs = {
+        "conditional": any(name == "conditional" for name, _ in everything),
+        "scatter": bool(SCATTER.search(lowered.as_text())) or ("scatter", True) in everything,
+        "copy": ("copy", True) in inside,
+        "not written in place": ("dynamic-update-slice", True) not in inside,
+        "not aliased": "input_output_alias={" not in hlo,
+    }
+    return [sign for sign, present in signs.items() if present]
+
+
+@cache
+def run(algo="td3", updates_per_step=2):
+    plan = Plan(
+        total_steps=64 + 160,
+        num_envs=4,
+        updates_per_step=updates_per_step,
+        batch_size=16,
+        buffer_size=4 * ROWS,
+        warmup_steps=64,
+        num_evals=2,
+        widths=(8,),
+    )
+    env = steered()
+    return loop.setup(plan, learner(algo, plan, env), env)
+
+
+def carries(setup, seeds=SEEDS):
+    return jax.eval_shape(jax.vmap(partial(loop.begin, setup)), keys(0, seeds))
+
+
+@pytest.mark.parametrize(
+    "algo, updates_per_step, seeds",
+    [("td3", 2, SEEDS), ("td3", 1, SEEDS), ("td3", 1, 1), ("td3", 4, SEEDS), ("ddpg", 1, SEEDS), ("sac", 1, SEEDS)],
+)
+def test_an_epoch_of_many_seeds_writes_its_rings_in_place_and_decides_nothing(algo, updates_per_step, seeds):
+    setup = run(algo, updates_per_step)
+    epoch = jax.vmap(partial(loop.epoch, setup), in_axes=(0, None))
+    assert flaws(epoch, carries(setup, seeds), jnp.int32(0)) == []
+
+
+def test_the_ring_is_aliased_with_its_successor():
+    epoch = jax.jit(jax.vmap(partial(loop.epoch, run()), in_axes=(0, None)), donate_argnums=0)
+    carry = jax.jit(jax.vmap(partial(loop.begin, run())))(keys(0, SEEDS))
+    place = carry.ring.data.unsafe_buffer_pointer()
+    assert epoch(carry, jnp.int32(0))[0].ring.data.unsafe_buffer_pointer() == place
+
+
+def write(ring, added):
+    """A ring written to five times in a loop: what an epoch does, and no more."""
+
+    def add(ring, time):
+        return replay.add(ring, time, jnp.ones(4) * time), None
+
+    return jax.lax.scan(add, ring, added + jnp.arange(5))[0]
+
+
+def write_or_not(ring, added):
+    def add(ring, time):
+        return jax.lax.cond(time > 3, lambda x: replay.add(x, time, jnp.ones(4)), lambda x: x, ring), None
+
+    return jax.lax.scan(add, ring, added + jnp.arange(5))[0]
+
+
+def write_and_keep(ring, added):
+    """The old ring is still read after the write, so the write needs a copy."""
+
+    def add(ring, time):
+        new = replay.add(ring, time, jnp.ones(4) * time)
+        return new, (new.data * ring.data[::-1]).sum()
+
+    return jax.lax.scan(add, ring, added + jnp.arange(5))
+
+
+@pytest.mark.parametrize(
+    "function, clock, expected",
+    [
+        (write, None, None),
+        (write, 0, "scatter"),
+        (write_or_not, None, "conditional"),
+        (write_and_keep, None, "copy"),
+    ],
+    ids=["a shared clock", "a clock per seed", "a condition", "a copy"],
+)
+def test_these_signs_tell_a_good_program_from_a_bad_one(function, clock, expected):
+    """A clock with a seed axis makes the write a scatter; the other faults are what they are called."""
+    ring = jax.vmap(lambda _: replay.empty(0.0, ROWS, 4))(jnp.arange(SEEDS))
+    added = jnp.zeros(() if clock is None else SEEDS, jnp.int32)
+    found = flaws(jax.vmap(function, in_axes=(0, clock)), ring, added)
+    assert found == [] if expected is None else expected in found
