@@ -4,10 +4,12 @@ run.toml       the resolved settings, and under [record] versions, device, commi
 curves.csv     a row per evaluation and seed
 curve.png      their picture
 log.jsonl      what happened, a line each
+    checkpoints/   the whole state of the run, to go on from
 policy/        the actors of all seeds, and the statistics that normalise their observations
 """
 
 import csv
+import io
 import json
 import os
 import time
@@ -41,6 +43,18 @@ def append_evaluation(path, seeds, common, values):
         writer = csv.DictWriter(file, COLUMNS + METRICS, restval="")
         for i, seed in enumerate(seeds):
             writer.writerow({"seed": seed, **common, **{name: f"{x[i]:.7g}" for name, x in values.items()}})
+
+
+def truncate(path, env_step):
+    """Drop the rows of curves.csv that come after `env_step`. Returns the wall-clock [s] of the last that stays."""
+    with open(path / "curves.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    step, wall = header.index("env_step"), header.index("wall_s")
+    rows = [row for row in rows if len(row) == len(header) and int(row[step]) <= env_step]
+    text = io.StringIO()
+    csv.writer(text).writerows([header, *rows])
+    write(path, "curves.csv", text.getvalue())
+    return float(rows[-1][wall]) if rows else 0.0
 
 
 def read_curves(path):

@@ -30,6 +30,8 @@ def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         flags, options = parse(arguments)
+        if options.resume:
+            resumable(options, flags)
         settings = config.resolve(flags, options.config)
         if options.print_config:
             print(config.to_toml(settings), end="")
@@ -82,6 +84,12 @@ def build_parser(algo, defaults):
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
+    output.add_argument("--resume", metavar="FOLDER", default=None, help="go on with the run in this folder, exactly")
+    for name, default, help in (
+        ("--checkpoint-every", 0, "evaluations between checkpoints; 0: only where interrupted (default: 0)"),
+        ("--checkpoint-keep", 3, "newest checkpoints that are kept (default: 3)"),
+    ):
+        output.add_argument(name, metavar="N", type=natural, default=default, help=help)
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
     output.add_argument(
         "--compilation-cache",
@@ -109,21 +117,43 @@ def form(cls, name):
 
 
 def prepare(settings, options):
-    """`(env, algorithm's constructor, run folder)`. Raises ValueError for all that can be wrong before compiling."""
+    """`(env, algorithm's constructor, place of the run)`. Raises ValueError for all that can be wrong before compiling."""
     from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
 
     use_compilation_cache(options.compilation_cache)
     env, build = runner.prepare(settings)
-    return env, build, results.create(options.out or default_folder(settings.job))
+    path = Path(options.resume) if options.resume else results.create(options.out or default_folder(settings.job))
+    return env, build, runner.Place(path, options.checkpoint_every, options.checkpoint_keep, bool(options.resume))
 
 
-def train(settings, env, build, path):
+def resumable(options, flags):
+    """Take the settings of the run to be resumed. Raises ValueError where there is none, or where others were said."""
+    path = Path(options.resume)
+    if options.config or options.out or flags:
+        said = [*flags, *(name for name in ("config", "out") if vars(options)[name])]
+        said = " ".join(f"--{name.replace('_', '-')}" for name in said)
+        raise ValueError(f"a resumed run keeps its settings and its folder; leave out {said}")
+    if not any((path / "checkpoints").glob("[0-9]*")):
+        raise ValueError(
+            f"resume {options.resume!r} holds no checkpoint; they are made by --checkpoint-every and Ctrl-C"
+        )
+    options.config = path / "run.toml"
+
+
+def natural(text):
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number, 0 or more")
+    return int(text)
+
+
+def train(settings, env, build, place):
     from purerl import runner
     from purerl.progress import Display
 
     display = Display(settings.plan.total_steps)
-    display.say(f"{settings.job.algo} on {env.name}, {settings.job.num_seeds} seeds, into {path}; compiling")
-    outcome = runner.run(settings, env, build, path, display)
+    display.say(f"{settings.job.algo} on {env.name}, {settings.job.num_seeds} seeds, into {place.path}; compiling")
+    outcome = runner.run(settings, env, build, place, display)
     return 0 if outcome.complete else INTERRUPTED
 
 

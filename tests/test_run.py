@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,6 +162,45 @@ def test_an_interrupted_run_keeps_all_it_has(tmp_path):
     steps, returns = results.per_seed(results.read_curves(path))
     assert 1 <= len(steps) < 401 and returns.shape == (len(steps), 3)
     assert (path / "policy/actor.npz").exists() and (path / "curve.png").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"algo": "td3", "noise": "ou", "n_step": "3", "normalize_observations": "true"},
+        {"algo": "ddpg", "noise": "ou", "n_step": "3", "normalize_observations": "true"},
+        {"algo": "sac", "n_step": "3", "normalize_observations": "true"},
+    ],
+    ids=lambda more: more["algo"],
+)
+def test_a_resumed_run_ends_as_the_uninterrupted_one_bit_for_bit(more, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train.main([*arguments(**more), "--out", str(whole), "--checkpoint-every", "1"]) == 0
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "checkpoints" / "3")
+    (cut / "policy" / "actor.npz").unlink()  # as if the run had died after its last evaluation
+    assert train.main(["--resume", str(cut)]) == 0
+    first, second = (without_clock(results.read_curves(path)) for path in (whole, cut))
+    np.testing.assert_equal(first, second)
+    assert (cut / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
+
+
+def test_an_interrupted_run_can_be_resumed(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    monkeypatch.setattr(runner.Interrupt, "__enter__", lambda self: runner.Interrupt.ask(self, None, None) or self)
+    monkeypatch.setattr(runner.Interrupt, "__exit__", lambda self, *error: None)
+    assert train.main([*arguments(algo="td3"), "--out", str(path)]) == train.INTERRUPTED
+    assert set(results.read_curves(path)["env_step"]) == {0.0}
+    monkeypatch.undo()
+    assert train.main(["--resume", str(path)]) == 0
+    assert results.read_curves(path)["env_step"][-1] == 280
+
+
+def test_a_resumed_run_keeps_its_settings(tmp_path, capfd):
+    for wrong in (["--resume", str(tmp_path)], ["--resume", str(tmp_path), "--num-seeds", "4", "--out", "x"]):
+        with pytest.raises(SystemExit):
+            train.main(wrong)
+    assert "has no checkpoint" in (err := capfd.readouterr().err) and "leave out --num-seeds --out" in err
 
 
 def test_a_users_own_environment_trains_by_name(tmp_path, monkeypatch):
