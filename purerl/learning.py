@@ -10,6 +10,13 @@ from purerl.equations import critic_loss, n_step_return, td_target
 from purerl.types import Batch, Params
 
 
+SCHEDULES = {
+    "constant": lambda rate, steps: rate,
+    "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
+    "cosine": optax.cosine_decay_schedule,
+}
+
+
 class Trained(NamedTuple):
     """Parameters and the state of the optimiser that trains them."""
 
@@ -19,8 +26,7 @@ class Trained(NamedTuple):
 
 def adam(learning_rate, hyper, num_updates):
     """Adam (arXiv:1412.6980), with the schedule, gradient clipping and weight decay that `hyper` asks for."""
-    if hyper.lr_schedule == "linear":
-        learning_rate = optax.linear_schedule(learning_rate, 0.0, num_updates)
+    learning_rate = SCHEDULES[hyper.lr_schedule](learning_rate, num_updates)
     descent = optax.adam(learning_rate)
     if hyper.weight_decay is not None:
         descent = optax.adamw(learning_rate, weight_decay=hyper.weight_decay)

@@ -176,7 +176,7 @@ class Learning(Settings):
 
     actor_lr: number("learning rate of the actor (Adam)", gt=0) = 3e-4
     critic_lr: number("learning rate of the critics (Adam)", gt=0) = 3e-4
-    lr_schedule: choice("learning rates over the run: as they are, or falling to 0", "constant", "linear") = "constant"
+    lr_schedule: choice("learning rates over the run; two fall to 0", "constant", "linear", "cosine") = "constant"
     gamma: number("discount per step", ge=0, le=1) = 0.99
     tau: number("weight of the new parameters in the target networks, per update", gt=0, le=1) = 0.005
     reward_scale: number("factor on rewards in the targets; returns are reported unscaled", gt=0) = 1.0

@@ -117,7 +117,7 @@ def form(cls, name):
 
 
 def prepare(settings, options):
-    """`(env, algorithm's constructor, place of the run)`. Raises ValueError for all that can be wrong before compiling."""
+    """`(env, constructor of the algorithm, place)`. Raises ValueError for all that can be wrong before compiling."""
     from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
 
     use_compilation_cache(options.compilation_cache)

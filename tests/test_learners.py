@@ -328,11 +328,19 @@ def test_targets_begin_as_copies(name):
         jax.tree.map(np.testing.assert_array_equal, state.target_actor, state.actor.params)
 
 
-def test_a_linear_schedule_takes_the_learning_rate_to_zero_with_the_last_update():
-    optimizer = learning.adam(0.1, DDPG(lr_schedule="linear"), 4)
+@pytest.mark.parametrize(
+    "schedule, rates",
+    [
+        ("constant", [0.1, 0.1, 0.1, 0.1, 0.1]),
+        ("linear", [0.1, 0.075, 0.05, 0.025, 0.0]),
+        ("cosine", [0.1, 0.0853553, 0.05, 0.0146447, 0.0]),
+    ],
+)
+def test_a_schedule_takes_the_learning_rate_to_zero_with_the_last_update(schedule, rates):
+    optimizer = learning.adam(0.1, DDPG(lr_schedule=schedule), 4)
     params, steps = jnp.zeros(()), []
     state = optimizer.init(params)
     for _ in range(5):
         update, state = optimizer.update(jnp.ones(()), state, params)
         steps.append(float(update))
-    np.testing.assert_allclose(steps, [-0.1, -0.075, -0.05, -0.025, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(steps, -np.array(rates), rtol=1e-5, atol=1e-8)
