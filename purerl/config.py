@@ -12,8 +12,20 @@ from typing import Any
 
 import tomli_w
 
-from purerl.settings import HYPERS, Plan, Settings, checked, choice, count, fields, optional_text, text
-from purerl.suggest import closest
+from purerl.errors import closest
+from purerl.settings import (
+    HYPERS,
+    Plan,
+    Settings,
+    checked,
+    choice,
+    count,
+    cycle,
+    fields,
+    optional_text,
+    policy_delay,
+    text,
+)
 
 HERE = Path(__file__).parent
 PRESETS = ("tuned", "paper", "fast")
@@ -29,11 +41,19 @@ class Job(Settings):
     backend: optional_text("physics: generalized, spring, positional or mjx; none: the environment's own") = None
     episode_length: count("time limit of an episode [steps]") = 1000
     preset: choice("which settings the flags start from", *PRESETS) = "tuned"
-    num_seeds: count("independent runs, trained side by side") = 8
+    num_seeds: count("independent runs, trained side by side", most=2**20) = 8
     seed: count("seed of the first run; the others count up from it", least=0) = 0
     matmul_precision: choice("of the networks; physics always has the highest", "default", "high", "highest") = (
         "default"
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.seed + self.num_seeds > 2**31:
+            raise ValueError(
+                f"seed {self.seed} with num_seeds {self.num_seeds} counts beyond 2147483647; "
+                f"the largest seed that works is {2**31 - self.num_seeds}"
+            )
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,7 @@ def resolve(flags, file=None):
     """
     settings = {} if file is None else _read(Path(file))
     settings.pop(RECORD, None)
+    Job(**{name: value for name, value in settings.items() if name in ("algo", "env", "preset")})
     if not isinstance(settings.get("hyper", {}), dict):
         raise ValueError(f"hyper is {settings['hyper']!r} in {file}; it should be a table, [hyper]")
     said = _overlay(settings, _nested(flags, settings.get("algo")))
@@ -103,6 +124,7 @@ def _build(settings):
         cls(**{name: checked(cls, name, value) for name, value in table.items()})
         for table, cls in ((settings, Plan), (hyper, hyper_class))
     )
+    cycle(plan, policy_delay(hyper))
     return Config(job, plan, hyper)
 
 
@@ -148,9 +170,15 @@ def _checked_declaration(path):
         if name not in allowed:
             raise ValueError(f"{path}: unknown setting {name!r}{closest(name, allowed)}")
     for preset in set(PRESETS) & set(declared):
-        for head in declared[preset]:
+        _table(path, preset, declared[preset])
+        for head, table in declared[preset].items():
             if head not in ("all", *HYPERS):
                 raise ValueError(f"{path}: unknown head [{preset}.{head}]{closest(head, ('all', *HYPERS))}")
+            _table(path, f"{preset}.{head}", table)
+            _table(path, f"{preset}.{head}.hyper", table.get("hyper", {}))
+            for name in table:
+                if name in fields(Job) and name not in ("backend", "episode_length"):
+                    raise ValueError(f"{path}: {name!r} cannot be set under [{preset}.{head}]; leave it to the flags")
     return {"env": path.stem} | declared
 
 
@@ -159,8 +187,13 @@ def _read(path):
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML file: {error}") from None
+
+
+def _table(path, head, value):
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: {head} is {value!r}; it should be a table, [{head}]")
 
 
 def _without_none(values):

@@ -9,7 +9,6 @@ import optax
 from purerl.equations import critic_loss, n_step_return, td_target
 from purerl.types import Batch, Params
 
-
 SCHEDULES = {
     "constant": lambda rate, steps: rate,
     "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),

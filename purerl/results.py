@@ -24,16 +24,19 @@ POLICY = "policy/actor.npz"
 
 def create(path):
     """Make the folder of a run. Raises ValueError where there is something already, or where it cannot be written."""
-    path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"out {str(path)!r} exists already; runs are never overwritten: name another, or delete it")
+    if not str(path):
+        raise ValueError("out is empty; name a folder")
+    path = Path(path).expanduser()
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "policy").mkdir(exist_ok=True)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(
+                f"out {str(path)!r} exists already; runs are never overwritten: name another, or delete it"
+            )
+        (path / "policy").mkdir(parents=True, exist_ok=True)
+        with open(path / "curves.csv", "w", newline="") as file:
+            csv.writer(file).writerow(COLUMNS + METRICS)
     except OSError as error:
         raise ValueError(f"out {str(path)!r} cannot be written: {error.strerror}; name a folder that can") from None
-    with open(path / "curves.csv", "w", newline="") as file:
-        csv.writer(file).writerow(COLUMNS + METRICS)
     return path
 
 
@@ -43,6 +46,14 @@ def append_evaluation(path, seeds, common, values):
         writer = csv.DictWriter(file, COLUMNS + METRICS, restval="")
         for i, seed in enumerate(seeds):
             writer.writerow({"seed": seed, **common, **{name: f"{x[i]:.7g}" for name, x in values.items()}})
+
+
+def is_complete(path, total_steps):
+    """Whether a run went to its end and kept its policy. Raises ValueError where its curves are gone."""
+    try:
+        return (Path(path) / POLICY).exists() and read_curves(path)["env_step"].max(initial=0) >= total_steps
+    except OSError as error:
+        raise ValueError(f"cannot read {path}/curves.csv: {error.strerror}; a run cannot go on without it") from None
 
 
 def truncate(path, env_step):

@@ -15,7 +15,6 @@ import tomli_w
 from purerl import batch, checkpoints, config, ddpg, environments, loop, plot, results, sac, td3
 from purerl.curves import iqm
 from purerl.record import record
-from purerl.settings import cycle, policy_delay
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
 
@@ -71,8 +70,7 @@ class Interrupt:
 
 
 def prepare(settings):
-    """`(env, algorithm's constructor)` of a `Config`. Raises ValueError for all that can be wrong before compiling."""
-    cycle(settings.plan, policy_delay(settings.hyper))
+    """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where there is no such environment."""
     job = settings.job
     return environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
 
@@ -141,11 +139,11 @@ def run(settings, env, build, place, display):
             evaluation(index, carry, metrics)
             if place.checkpoint_every and index % place.checkpoint_every == 0:
                 _checkpoint(kept, index, carry, path)
-    if index < plan.num_epochs and kept.latest_step() != index:
-        _checkpoint(kept, index, carry, path)
-    _finish(settings, env, build, path, carry)
-    outcome = Outcome(_final_returns(path), index, index == plan.num_epochs, clock)
-    results.log(path, "end", complete=outcome.complete, index=index, return_iqm=float(iqm(outcome.final_return)))
+        if index < plan.num_epochs and kept.latest_step() != index:
+            _checkpoint(kept, index, carry, path)
+        _finish(settings, env, build, path, carry)
+        outcome = Outcome(_final_returns(path), index, index == plan.num_epochs, clock)
+        results.log(path, "end", complete=outcome.complete, index=index, return_iqm=float(iqm(outcome.final_return)))
     _report(settings, first, outcome, path, display)
     return outcome
 

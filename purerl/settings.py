@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 
 def _whole(value):
@@ -29,20 +29,35 @@ def _widths(value):
     return value.replace("x", ",").split(",") if isinstance(value, str) else value
 
 
+def _single(value):
+    """A number that float32 holds: 0, or of a size from 1e-30 to 1e30. NaN and infinity are none."""
+    if value != 0 and not 1e-30 <= abs(value) <= 1e30:
+        raise ValueError("should be a finite number, 0 or of a size from 1e-30 to 1e30")
+    return value
+
+
+def _no_flag(value):
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
 def _none(value):
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
 def number(description, **limits):
-    return Annotated[float, Field(description=description, allow_inf_nan=False, **limits)]
+    limits = Field(description=description, **limits)
+    return Annotated[float, BeforeValidator(_no_flag), limits, AfterValidator(_single)]
 
 
 def optional(description, **limits):
     return Annotated[number(description, **limits) | None, BeforeValidator(_none), Field(description=description)]
 
 
-def count(description, least=1):
-    return Annotated[int, BeforeValidator(_whole), Field(description=description, ge=least, strict=True)]
+def count(description, least=1, most=2**31 - 1):
+    limits = Field(description=description, ge=least, le=most, strict=True)
+    return Annotated[int, BeforeValidator(_whole), limits]
 
 
 def choice(description, *values):
@@ -79,7 +94,9 @@ def checked(cls, name, value):
     except ValidationError as error:
         first = error.errors()[0]
         limit = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("a valid integer", "whole")
-        raise ValueError(f"{name} is {value!r} but {limit}; the default is {default!r}") from None
+        raise ValueError(
+            f"{name} is {value!r} but {limit}; the default is {'none' if default is None else default!r}"
+        ) from None
 
 
 class Settings:
@@ -88,7 +105,7 @@ class Settings:
     def __post_init__(self):
         for name in fields(type(self)):
             value = getattr(self, name)
-            if value is None or isinstance(value, int | float | str | list | tuple):
+            if not hasattr(value, "dtype"):
                 object.__setattr__(self, name, checked(type(self), name, value))
 
 
@@ -105,18 +122,20 @@ class Plan(Settings):
     Raises ValueError where the numbers do not fit each other.
     """
 
-    total_steps: count("environment steps of one run, over all its environments, warm-up included") = 1_000_000
-    num_envs: count("environments that one run steps together") = 16
-    updates_per_step: count("critic updates per step of all environments; num_envs of them: one per transition") = 16
-    batch_size: count("transitions in a minibatch") = 256
+    total_steps: count("environment steps of one run, over all its environments, with warm-up", most=2**53) = 1_000_000
+    num_envs: count("environments that one run steps together", most=2**20) = 16
+    updates_per_step: count(
+        "critic updates per step of all environments; num_envs of them: one per transition", most=2**20
+    ) = 16
+    batch_size: count("transitions in a minibatch", most=2**24) = 256
     buffer_size: count("transitions that the replay buffer holds") = 1_000_000
     warmup_steps: count("environment steps with uniformly random actions, before learning starts") = 10_000
     num_evals: count("evaluations, the one before training included", least=2) = 26
-    eval_episodes: count("whole episodes per evaluation, without exploration noise") = 10
-    n_step: count("steps of reward before bootstrapping; never across the end of an episode") = 1
+    eval_episodes: count("whole episodes per evaluation, without exploration noise", most=2**20) = 10
+    n_step: count("steps of reward before bootstrapping; never across the end of an episode", most=1000) = 1
     normalize_observations: flag("scale observations by their running mean and variance") = False
     widths: Annotated[
-        tuple[count("width"), ...],
+        tuple[count("width", most=2**16), ...],
         BeforeValidator(_widths),
         Field(description="widths of the hidden layers, as 256,256", min_length=1),
     ] = (256, 256)
@@ -132,12 +151,20 @@ class Plan(Settings):
                     f"{name} {value} is no multiple of num_envs {self.num_envs}; the nearest is "
                     f"{nearest(value, self.num_envs)}"
                 )
-        if self.buffer_size > 2**31 - 1:
-            raise ValueError(f"buffer_size {self.buffer_size} is more than 2147483647, the largest index of the ring")
         if self.batch_size > self.warmup_steps:
             raise ValueError(
                 f"batch_size {self.batch_size} is more than the warmup_steps {self.warmup_steps} there are to sample "
                 f"from; raise warmup_steps to {-(-self.batch_size // self.num_envs) * self.num_envs} or more"
+            )
+        if self.batch_size > self.buffer_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is more than the buffer_size {self.buffer_size}; "
+                f"raise buffer_size to {-(-self.batch_size // self.num_envs) * self.num_envs} or more"
+            )
+        if self.total_steps // self.num_envs >= 2**31:
+            raise ValueError(
+                f"total_steps {self.total_steps} are more than 2147483647 steps of each of num_envs {self.num_envs}; "
+                f"raise num_envs, or lower total_steps to {(2**31 - 1) * self.num_envs}"
             )
         if self.n_step > min(self.warmup_rows, self.rows):
             raise ValueError(
@@ -194,6 +221,15 @@ class DDPG(Learning):
     noise_schedule: choice("how the noise goes to final_noise", "constant", "linear", "exponential") = "constant"
     final_noise: number("scale of the noise at the end of the run, on a linear or exponential schedule", gt=0) = 0.01
 
+    def __post_init__(self):
+        super().__post_init__()
+        known = isinstance(self.exploration_noise, float)  # A traced number is not.
+        if known and self.exploration_noise == 0 and self.noise_schedule == "exponential":
+            raise ValueError(
+                "exploration_noise is 0 but noise_schedule 'exponential' starts from it and cannot leave 0; "
+                "take 'constant' or 'linear'"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TD3(DDPG):
@@ -212,6 +248,14 @@ class SAC(Learning):
     initial_alpha: number("temperature that learning begins with", gt=0) = 1.0
     alpha_lr: number("learning rate of the temperature (Adam)", gt=0) = 3e-4
     target_entropy: optional("entropy [nats] that a learned temperature aims at; none: minus the action size") = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.alpha is not None and self.target_entropy is not None:
+            raise ValueError(
+                f"target_entropy is {self.target_entropy} but alpha is fixed at {self.alpha}; "
+                f"a fixed temperature aims at no entropy: leave one of the two out"
+            )
 
 
 HYPERS: dict[str, Any] = {"ddpg": DDPG, "td3": TD3, "sac": SAC}

@@ -4,11 +4,12 @@ import argparse
 import os
 import sys
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from purerl import config
+from purerl.errors import closest
 from purerl.settings import HYPERS, Plan, fields
-from purerl.suggest import closest
 
 INTERRUPTED = 130  # the exit status of a run that SIGINT or SIGTERM ended early, everything so far on disk
 
@@ -21,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def fail(message):
-    print(f"error: {message}", file=sys.stderr)
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -30,7 +31,7 @@ def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         flags, options = parse(arguments)
-        if options.resume:
+        if options.resume is not None:
             resumable(options, flags)
         settings = config.resolve(flags, options.config)
         if options.print_config:
@@ -85,11 +86,11 @@ def build_parser(algo, defaults):
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
     output.add_argument("--resume", metavar="FOLDER", default=None, help="go on with the run in this folder, exactly")
-    for name, default, help in (
-        ("--checkpoint-every", 0, "evaluations between checkpoints; 0: only where interrupted (default: 0)"),
-        ("--checkpoint-keep", 3, "newest checkpoints that are kept (default: 3)"),
+    for name, least, default, help in (
+        ("--checkpoint-every", 0, 0, "evaluations between checkpoints; 0: only where interrupted (default: 0)"),
+        ("--checkpoint-keep", 1, 3, "newest checkpoints that are kept (default: 3)"),
     ):
-        output.add_argument(name, metavar="N", type=natural, default=default, help=help)
+        output.add_argument(name, metavar="N", type=partial(natural, least=least), default=default, help=help)
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
     output.add_argument(
         "--compilation-cache",
@@ -121,29 +122,33 @@ def prepare(settings, options):
     from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
 
     use_compilation_cache(options.compilation_cache)
+    resumed = options.resume is not None
+    if resumed and results.is_complete(options.resume, settings.plan.total_steps):
+        raise ValueError(f"resume {options.resume!r} is complete already; there is nothing to go on with")
     env, build = runner.prepare(settings)
-    path = Path(options.resume) if options.resume else results.create(options.out or default_folder(settings.job))
-    return env, build, runner.Place(path, options.checkpoint_every, options.checkpoint_keep, bool(options.resume))
+    if resumed:
+        path = Path(options.resume)
+    else:
+        path = results.create(default_folder(settings.job) if options.out is None else options.out)
+    return env, build, runner.Place(path, options.checkpoint_every, options.checkpoint_keep, resumed)
 
 
 def resumable(options, flags):
     """Take the settings of the run to be resumed. Raises ValueError where there is none, or where others were said."""
     path = Path(options.resume)
-    if options.config or options.out or flags:
-        said = [*flags, *(name for name in ("config", "out") if vars(options)[name])]
+    said = [*flags, *(name for name in ("config", "out") if vars(options)[name] is not None)]
+    if said:
         said = " ".join(f"--{name.replace('_', '-')}" for name in said)
         raise ValueError(f"a resumed run keeps its settings and its folder; leave out {said}")
     if not any((path / "checkpoints").glob("[0-9]*")):
-        raise ValueError(
-            f"resume {options.resume!r} holds no checkpoint; they are made by --checkpoint-every and Ctrl-C"
-        )
+        raise ValueError(f"resume {options.resume!r} has no checkpoint; --checkpoint-every and Ctrl-C make them")
     options.config = path / "run.toml"
 
 
-def natural(text):
-    """A whole number from 0 on."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number, 0 or more")
+def natural(text, least):
+    """A whole number from `least` on."""
+    if not text.isdecimal() or len(text) > 9 or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number from {least} to 999999999")
     return int(text)
 
 
@@ -165,10 +170,22 @@ def default_folder(job):
 def use_compilation_cache(folder):
     import jax
 
-    if folder.lower() != "none":
-        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if folder.lower() == "none":
+        return
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"compilation_cache {folder!r} cannot be written: {error.strerror}; name a folder that can, or none"
+        ) from None
+    jax.config.update("jax_compilation_cache_dir", str(path.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before the first evaluation, or for the second time
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -91,7 +91,13 @@ def test_the_paper_preset_has_the_authors_settings():
         ({"num_envs": "1.5"}, "num_envs is '1.5'.*whole number"),
         ({"total_steps": "many"}, "total_steps is 'many'.*whole number"),
         ({"gamma": "1.5"}, "gamma is '1.5'.*less than or equal to 1"),
-        ({"actor_lr": "nan"}, "actor_lr is 'nan'.*finite"),
+        ({"actor_lr": "nan"}, "actor_lr is 'nan'.*(finite|greater than 0)"),
+        ({"algo": "sac", "target_entropy": "nan"}, "target_entropy is 'nan'.*finite"),
+        ({"reward_scale": "1e39"}, "reward_scale is '1e39'.*finite number"),
+        ({"noise_schedule": "exponential", "exploration_noise": "0"}, "cannot leave 0"),
+        ({"algo": "sac", "alpha": "0.2", "target_entropy": "-1"}, "leave one of the two out"),
+        ({"seed": "2147483647"}, "the largest seed that works is 2147483640"),
+        ({"num_seeds": "1e12"}, "num_seeds is '1e12'.*1048576"),
         ({"actor_lr": "0"}, "actor_lr is '0'.*greater than 0"),
         ({"algo": "sac", "alpha": "inf"}, "alpha is 'inf'.*finite"),
         ({"layer_norm": "perhaps"}, "layer_norm is 'perhaps'.*boolean"),
@@ -101,7 +107,7 @@ def test_the_paper_preset_has_the_authors_settings():
         ({"buffer_size": "1000"}, "buffer_size 1000 is no multiple of num_envs 16; the nearest is 992 or 1008"),
         ({"warmup_steps": "1000"}, "warmup_steps 1000 is no multiple of num_envs 16; the nearest is 992 or 1008"),
         ({"batch_size": "5000"}, "batch_size 5000 is more than the warmup_steps 1200.*raise warmup_steps to 5008"),
-        ({"buffer_size": str(2**31)}, "buffer_size 2147483648"),
+        ({"buffer_size": str(2**31)}, "buffer_size is '2147483648'.*2147483647"),
         ({"total_steps": "1200"}, "total_steps 1200 leaves nothing to learn"),
         ({"n_step": "100"}, "n_step 100.*largest that works is 75"),
         ({"algo": "ddpg", "target_noise": "0.1"}, "'target_noise' belongs to td3, not to ddpg"),
@@ -124,6 +130,13 @@ def test_bad_settings_are_refused_in_one_line(flags, words):
         ("num_envs = true", "num_envs is True"),
         ("hyper = 3", "hyper is 3"),
         ("num_envs = ", "is no TOML file"),
+        ("algo = 2020-01-01", "algo is datetime.date"),
+        ("preset = {a = 1}", "preset is {'a': 1}"),
+        ("env = 3", "env is 3"),
+        ("num_seeds = {a = 1}", "num_seeds is {'a': 1}"),
+        ("backend = 2020-01-01", "backend is datetime.date"),
+        ("[hyper]\ngamma = true", "gamma is True"),
+        ("x = " + "[" * 3000, "is no TOML file"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, text, words):
@@ -139,9 +152,18 @@ def test_a_missing_file_and_a_bad_environment_file_are_refused(tmp_path):
     file = tmp_path / "env.toml"
     file.write_text("bckend = 'spring'")
     assert "did you mean backend" in error_of(config.resolve, {"env": str(file)})
-    other = tmp_path / "other.toml"
-    other.write_text("[tuned.td4]\nnum_envs = 1")
-    assert "unknown head [tuned.td4]" in error_of(config.resolve, {"env": str(other)})
+    for i, (text, words) in enumerate(
+        [
+            ("[tuned.td4]\nnum_envs = 1", "unknown head [tuned.td4]"),
+            ("tuned = 3", "tuned is 3"),
+            ("[tuned]\nall = 3", "tuned.all is 3"),
+            ("[tuned.all]\nhyper = 3", "tuned.all.hyper is 3"),
+            ("[tuned.all]\nalgo = 'sac'", "'algo' cannot be set under [tuned.all]"),
+        ]
+    ):
+        other = tmp_path / f"other{i}.toml"
+        other.write_text(text)
+        assert words in error_of(config.resolve, {"env": str(other)})
 
 
 def test_what_the_error_proposes_works():
@@ -183,9 +205,15 @@ def test_help_needs_no_jax():
         (["--env", "hoper"], "unknown Brax environment 'hoper'; did you mean hopper"),
         (["--env", "hopper", "--backend", "sprung"], "hopper has no backend 'sprung'; did you mean spring"),
         (["--env", "swimmer", "--backend", "mjx"], "swimmer has no backend 'mjx'"),
-        (["--env", "nowhere:Env"], "cannot import 'nowhere'"),
-        (["--env", "purerl.types:Envv"], "has no 'Envv'"),
+        (["--env", "nowhere:Env"], "importing 'nowhere' fails: ModuleNotFoundError"),
+        (["--env", "purerl.types:Envv"], "has no brax.envs.Env 'Envv'"),
         (["--updates-per-step", "3"], "updates_per_step 3 and policy_delay 2 do not fit"),
+        (["--env", ":Env"], "is no module:Class"),
+        (["--env", "purerl.types:Transition"], "has no brax.envs.Env 'Transition'"),
+        (["--out", ""], "out is empty"),
+        (["--out", "x" * 300], "File name too long"),
+        (["--compilation-cache", "/proc/no/such"], "compilation_cache '/proc/no/such' cannot be written"),
+        (["--checkpoint-keep", "0"], "should be a whole number from 1"),
         (["--out", "/proc/no/such"], "out '/proc/no/such' cannot be written"),
     ],
 )

@@ -209,3 +209,11 @@ def test_a_users_own_environment_trains_by_name(tmp_path, monkeypatch):
     out = tmp_path / "run"
     assert train.main([*arguments(env="my_module:MyEnv"), "--out", str(out)]) == 0
     assert results.read_curves(out)["env_step"][-1] == 280
+
+
+def test_a_finished_run_is_not_resumed(tmp_path, capfd):
+    path = tmp_path / "run"
+    assert train.main([*arguments(algo="ddpg"), "--out", str(path), "--checkpoint-every", "1"]) == 0
+    with pytest.raises(SystemExit):
+        train.main(["--resume", str(path)])
+    assert "complete already" in capfd.readouterr().err

@@ -2,7 +2,7 @@
 
 import importlib
 
-from purerl.suggest import closest
+from purerl.errors import attempt, closest
 
 
 def make(name, backend=None, episode_length=1000):
@@ -15,21 +15,16 @@ def make(name, backend=None, episode_length=1000):
 
     if ":" not in name:
         return brax.make(name, backend, episode_length)
-    return brax.from_brax(_custom(name, backend), episode_length, name)
+    return brax.from_brax(_custom(name, backend, brax.envs.Env), episode_length, name)
 
 
-def _custom(name, backend):
+def _custom(name, backend, kind):
     module_name, _, class_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"env {name!r}: cannot import {module_name!r} ({error}); it must be on the Python path"
-        ) from None
-    if not hasattr(module, class_name):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        raise ValueError(f"env {name!r}: {module_name} has no {class_name!r}{closest(class_name, classes)}")
-    try:
-        return getattr(module, class_name)(**({} if backend is None else {"backend": backend}))
-    except Exception as error:
-        raise ValueError(f"env {name!r}: {class_name}() fails: {type(error).__name__}: {error}") from error
+    if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
+        raise ValueError(f"env {name!r} is no module:Class; an example is my_package.my_module:MyEnv")
+    module = attempt(f"env {name!r}: importing {module_name!r}", lambda: importlib.import_module(module_name))
+    known = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, kind)]
+    if class_name not in known:
+        raise ValueError(f"env {name!r}: {module_name} has no brax.envs.Env {class_name!r}{closest(class_name, known)}")
+    options = {} if backend is None else {"backend": backend}
+    return attempt(f"env {name!r}: {class_name}()", lambda: getattr(module, class_name)(**options))

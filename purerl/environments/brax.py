@@ -16,7 +16,7 @@ with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, whic
     from brax import envs, fluid
 
 from purerl.environments.base import Environment, Outcome, same_structure, strong
-from purerl.suggest import closest
+from purerl.errors import attempt, closest
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
 RESTRICTED = {"swimmer": ("generalized",), "fast": ()}  # `fast` has no physics
@@ -94,22 +94,22 @@ def from_brax(env, episode_length=1000, name=None):
 def _sizes(env, name, reset, step):
     """`(obs_size, action_size)`, after tracing one reset and one step of an environment that may be anybody's."""
     declared = {}
-    _attempt(name, "reading its sizes", lambda: jax.eval_shape(lambda: declared.update(_declared(env))))
+    attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: declared.update(_declared(env))))
     action_size, obs_size = declared["action_size"], declared["observation_size"]
     if isinstance(action_size, bool) or not isinstance(action_size, int | np.integer) or action_size < 1:
         raise ValueError(f"{name}: action_size is {action_size!r}; it must be a positive int")
-    state = _attempt(name, "reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
+    state = attempt(f"{name}: reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
     if not isinstance(state, envs.State):
         raise ValueError(f"{name}: reset(key) returns a {type(state).__name__}; it must be a brax.envs.State")
     if not hasattr(state.obs, "shape") or len(state.obs.shape) != 1:
         raise ValueError(f"{name}: observations must be one flat vector, not {jax.tree.map(jnp.shape, state.obs)}")
     if obs_size != state.obs.shape[0]:
-        raise ValueError(f"{name}: observation_size is {obs_size} but reset observes {state.obs.shape[0]} numbers")
+        raise ValueError(f"{name}: observation_size is {obs_size!r} but reset observes {state.obs.shape[0]} numbers")
     for field, value in (("reward", state.reward), ("done", state.done), *state.info.items()):
         if field in ("reward", "done", "truncation") and jnp.shape(value) != ():
             raise ValueError(f"{name}: {field} must be a scalar, not of shape {jnp.shape(value)}")
     action = jax.ShapeDtypeStruct((int(action_size),), jnp.float32)
-    after, _ = _attempt(name, f"step(state, action [{action_size}])", lambda: jax.eval_shape(step, state, action))
+    after, _ = attempt(f"{name}: step(state, action [{action_size}])", lambda: jax.eval_shape(step, state, action))
     same_structure(state, after, name)
     return int(obs_size), int(action_size)
 
@@ -127,12 +127,3 @@ def _action_range(env, name):
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
         raise ValueError(f"{name}: action_range is {env.action_range!r}; it must be finite, with low below high")
     return low, high
-
-
-def _attempt(name, what, function):
-    """`function()`, its errors as one line that names the environment."""
-    try:
-        return function()
-    except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{name}: {what} fails: {type(error).__name__}: {first_line}") from error

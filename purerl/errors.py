@@ -1,0 +1,19 @@
+"""Errors in one line that say what would work."""
+
+from difflib import get_close_matches
+
+
+def closest(name, known):
+    """The end of an error message: the names nearest to `name`, and all there are."""
+    near = get_close_matches(str(name), known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+    return f"{hint} known: {', '.join(known)}"
+
+
+def attempt(what, function):
+    """`function()`; whatever it raises becomes one line that says what was tried. It may be a user's code, and exit."""
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{what} fails: {type(error).__name__}: {first_line}") from error
