@@ -1,5 +1,6 @@
 """What gets installed, away from the clone."""
 
+import re
 import subprocess
 import sys
 import venv
@@ -31,3 +32,20 @@ def test_a_wheel_finds_the_environments_it_ships(tmp_path):
     ).stdout.split()
     assert listed[0].startswith(str(elsewhere))
     assert listed[1:] == list(config.environment_files()) and len(listed) == 13
+
+
+def test_the_five_lines_of_the_readme_run():
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    small = 'resolve({"env": "fast", "total_steps": 1664, "num_evals": 2, '
+    block = block.replace("resolve({", small).replace(', "env": "inverted_pendulum"', "")
+    block = block.replace('make("inverted_pendulum")', 'make("fast", episode_length=20)').replace(", 64)", ", 3)")
+    scope = {}
+    exec(block, scope)
+    assert scope["curves"]["return_mean"].shape == (3, 2)
+
+
+def test_every_sweep_file_resolves():
+    files = list((ROOT / "sweeps").glob("*.toml"))
+    assert files
+    for file in files:
+        assert config.resolve({}, file).job.num_seeds >= 1
