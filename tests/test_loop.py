@@ -371,7 +371,7 @@ def test_a_cycle_is_the_smallest_stretch_that_repeats(delay, updates, expected):
 FIT: dict[str, Any] = {"total_steps": 160 + 1600, "num_envs": 8, "warmup_steps": 160, "buffer_size": 320} | SMALL
 MISFITS = {  # what is changed, the policy delay, the setting to change, the values that the error offers
     "buffer": ({"buffer_size": 325}, 1, "buffer_size", (320, 328)),
-    "buffer below one row": ({"buffer_size": 5}, 1, "buffer_size", (8,)),
+    "buffer below one row": ({"buffer_size": 5, "batch_size": 8}, 1, "buffer_size", (8,)),
     "warm-up": ({"warmup_steps": 161, "total_steps": 5000}, None, "warmup_steps", (160, 168)),
     "batch": ({"batch_size": 163, "total_steps": 5000}, None, "warmup_steps", (168,)),
     "n-step": ({"n_step": 21}, 1, "n_step", (20,)),
