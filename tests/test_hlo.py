@@ -9,11 +9,11 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import pytest
-from toys import learner, steered
+from toys import BUILD, learner, steered
 
-from purerl import loop, replay
+from purerl import batch, loop, replay
 from purerl.batch import keys
-from purerl.settings import Plan
+from purerl.settings import HYPERS, Plan
 
 ROWS = 1013  # No other array has such an axis.
 SEEDS = 4
@@ -155,3 +155,11 @@ def test_these_signs_tell_a_good_program_from_a_bad_one(function, clock, expecte
     added = jnp.zeros(() if clock is None else SEEDS, jnp.int32)
     found = flaws(jax.vmap(function, in_axes=(0, clock)), ring, added)
     assert found == [] if expected is None else expected in found
+
+
+def test_the_command_line_donates_the_carry_of_an_epoch():
+    setup, hyper = run(), HYPERS["td3"]()
+    programs, numbers = batch.programs(setup.plan, BUILD["td3"], setup.env, hyper), batch.flowing(hyper)
+    carry = programs.begin(numbers, keys(0, 2))
+    programs.epoch(numbers, carry, 0)
+    assert carry.ring.data.is_deleted()
