@@ -249,14 +249,6 @@ class SAC(Learning):
     alpha_lr: number("learning rate of the temperature (Adam)", gt=0) = 3e-4
     target_entropy: optional("entropy [nats] that a learned temperature aims at; none: minus the action size") = None
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.alpha is not None and self.target_entropy is not None:
-            raise ValueError(
-                f"target_entropy is {self.target_entropy} but alpha is fixed at {self.alpha}; "
-                f"a fixed temperature aims at no entropy: leave one of the two out"
-            )
-
 
 HYPERS: dict[str, Any] = {"ddpg": DDPG, "td3": TD3, "sac": SAC}
 
