@@ -17,7 +17,6 @@ from purerl.settings import (
     HYPERS,
     Plan,
     Settings,
-    checked,
     choice,
     count,
     cycle,
@@ -120,10 +119,7 @@ def _build(settings):
         for name in table:
             if name not in fields(cls):
                 raise ValueError(_unknown(name, job.algo))
-    plan, hyper = (
-        cls(**{name: checked(cls, name, value) for name, value in table.items()})
-        for table, cls in ((settings, Plan), (hyper, hyper_class))
-    )
+    plan, hyper = Plan(**settings), hyper_class(**hyper)
     cycle(plan, policy_delay(hyper))
     return Config(job, plan, hyper)
 
