@@ -20,11 +20,13 @@ class Programs(NamedTuple):
         begin: `(numbers, keys [R]) -> carry [R, ...]`.
         epoch: `(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated.
         evaluate: `(numbers, carry, index) -> metrics [R]`.
+        refill: `(numbers, carry without a ring, index) -> carry`; `index` is a Python int.
     """
 
     begin: Callable
     epoch: Callable
     evaluate: Callable
+    refill: Callable
 
 
 def flowing(hyper):
@@ -48,10 +50,14 @@ def programs(plan, build, env, hyper):
     def evaluate(numbers, carry, index):
         return loop.evaluate(setup(numbers), carry, index)
 
+    def refill(numbers, carry, index):
+        return jax.vmap(lambda carry: loop.refill(setup(numbers), carry, index))(carry)
+
     return Programs(
         jax.jit(jax.vmap(begin, in_axes=(None, 0))),
         jax.jit(jax.vmap(epoch, in_axes=(None, 0, None)), donate_argnums=1),
         jax.jit(jax.vmap(evaluate, in_axes=(None, 0, None))),
+        jax.jit(refill, static_argnums=2),
     )
 
 

@@ -1,33 +1,99 @@
-"""The whole carry of a run on disk, so that it goes on as if it had never stopped. Orbax writes it whole or not at all.
+"""The whole carry of a run on disk, so that it goes on as if it had never stopped.
 
-A checkpoint is numbered by the evaluation it follows. It holds arrays only, by their path in the carry; the structure
-comes from the program. Nothing in it is ever executed.
+A checkpoint is a folder that Orbax writes whole or not at all, and then its label, without which it does not count:
+what run it is of, and the digest of every file, so that a damaged one is told before it is read. The structure of the
+carry comes from the program; nothing in a checkpoint is ever executed.
 """
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from purerl.config import differences
+from purerl.record import versions
+from purerl.results import write
 
-def manager(path, keep):
-    """The checkpoints of the run in `path`, the last `keep` of them kept."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-    return ocp.CheckpointManager((Path(path) / "checkpoints").absolute(), options=options)
-
-
-def save(checkpoints, index, carry):
-    """Write `carry` as it is after evaluation `index`."""
-    checkpoints.save(index, args=ocp.args.StandardSave(_arrays(carry)))
+LABEL = "label.json"
 
 
-def restore(checkpoints, index, like):
-    """The carry after evaluation `index`; `like` is a carry of `jax.ShapeDtypeStruct`s."""
-    abstract = jax.eval_shape(_arrays, like)
-    arrays = checkpoints.restore(index, args=ocp.args.StandardRestore(abstract))
+class Damaged(Exception):
+    """A checkpoint that is not as it was written."""
+
+
+def manager(path):
+    """Writes and reads the checkpoints of the run in `path`."""
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, cleanup_tmp_directories=True)
+    return ocp.CheckpointManager(_folder(path), options=options)
+
+
+def save(checkpoints, number, carry, computation, keep):
+    """Write `carry` as checkpoint `number` of the run that `computation` (`config.computation`) describes.
+
+    The ring of `carry` may be None. Afterwards the `keep` newest stay. Returns the number of bytes.
+    """
+    arrays = _arrays(carry)
+    checkpoints.save(number, args=ocp.args.StandardSave(arrays), force=True)
+    folder = Path(checkpoints.directory) / str(number)
+    label = {
+        "computation": computation,
+        "versions": versions(),
+        "ring": carry.ring is not None,
+        "files": {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()},
+    }
+    write(folder, LABEL, json.dumps(label | {"label": _digest_of_label(label)}))
+    for old in numbers(folder.parent.parent)[keep:]:
+        delete(checkpoints, old)
+    return sum(x.nbytes for x in arrays.values())
+
+
+def numbers(path):
+    """The checkpoints in the run folder `path`, the newest first."""
+    return sorted((int(file.name) for file in _folder(path).glob("[0-9]*") if file.name.isdecimal()), reverse=True)
+
+
+def label(path, number, computation):
+    """The label of a checkpoint. Raises Damaged, and ValueError where another computation wrote it."""
+    try:
+        found = json.loads((_folder(path) / str(number) / LABEL).read_bytes())
+        whole = found["label"] == _digest_of_label(found)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Damaged(f"its label cannot be read: {error}") from error
+    if not whole:
+        raise Damaged("its label is not as it was written")
+    if differs := differences(found["computation"], computation):
+        raise ValueError(f"checkpoint {number} of {path} is of another run: {differs}; run.toml may have been changed")
+    return found
+
+
+def restore(checkpoints, number, like, label):
+    """The carry of checkpoint `number`; `like` is one of `jax.ShapeDtypeStruct`s, with a ring where `label` says so.
+
+    Raises Damaged.
+    """
+    folder = Path(checkpoints.directory) / str(number)
+    for name, digest in label["files"].items():
+        if not (folder / name).is_file() or _digest(folder / name) != digest:
+            raise Damaged(f"{name} is not as it was written")
+    try:
+        arrays = checkpoints.restore(number, args=ocp.args.StandardRestore(jax.eval_shape(_arrays, like)))
+    except Exception as error:  # Orbax and TensorStore raise whatever their parsers do.
+        raise Damaged(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}") from error
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     return jax.tree.unflatten(structure, [_leaf(arrays, path, leaf) for path, leaf in leaves])
+
+
+def delete(checkpoints, number):
+    shutil.rmtree(Path(checkpoints.directory) / str(number), ignore_errors=True)
+    checkpoints.reload()
+
+
+def _folder(path):
+    return (Path(path) / "checkpoints").absolute()
 
 
 def _arrays(carry):
@@ -45,3 +111,13 @@ def _leaf(arrays, path, like):
 
 def _is_key(x):
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _digest(file):
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "blake2b").hexdigest()
+
+
+def _digest_of_label(label):
+    rest = {name: value for name, value in label.items() if name != "label"}
+    return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -19,8 +19,11 @@ from purerl.settings import (
     Settings,
     choice,
     count,
+    count_or_auto,
     cycle,
+    duration,
     fields,
+    flag,
     optional_text,
     policy_delay,
     text,
@@ -45,6 +48,9 @@ class Job(Settings):
     matmul_precision: choice("of the networks; physics always has the highest", "default", "high", "highest") = (
         "default"
     )
+    seeds_per_batch: count_or_auto(
+        "seeds trained at once, the others after them; auto: as many as memory holds; none: all"
+    ) = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -53,6 +59,29 @@ class Job(Settings):
                 f"seed {self.seed} with num_seeds {self.num_seeds} counts beyond 2147483647; "
                 f"the largest seed that works is {2**31 - self.num_seeds}"
             )
+        if isinstance(self.seeds_per_batch, int) and self.num_seeds % self.seeds_per_batch:
+            divisor = max(n for n in range(1, min(self.seeds_per_batch, self.num_seeds) + 1) if self.num_seeds % n == 0)
+            raise ValueError(
+                f"seeds_per_batch {self.seeds_per_batch} does not divide num_seeds {self.num_seeds}; "
+                f"the nearest that does is {divisor}"
+            )
+
+    @property
+    def group_size(self):
+        """Seeds that are trained at once."""
+        return self.seeds_per_batch or self.num_seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep(Settings):
+    """How a run is kept, and when it ends early. Nothing here changes what is computed, it may change on resuming."""
+
+    checkpoint_every: count("evaluations between checkpoints; 0: only where the run ends early", least=0) = 0
+    checkpoint_keep: count("newest checkpoints that are kept") = 3
+    checkpoint_ring: flag("keep the replay buffer in checkpoints; without it, resuming is not exact") = True
+    time_limit: duration("end early, as Ctrl-C does, before this has passed [seconds or h:mm:ss]; none: no limit") = (
+        None
+    )
 
 
 @dataclass(frozen=True)
@@ -62,6 +91,7 @@ class Config:
     job: Job
     plan: Plan
     hyper: Any
+    keep: Keep
 
 
 def collection(kind):
@@ -101,19 +131,35 @@ def resolve(flags, file=None):
 
 def to_toml(config):
     """The TOML that `--config` reads back as the same `Config`. `none` stands for None."""
+    computed = computation(config)
+    hyper = computed.pop("hyper")
+    return tomli_w.dumps(computed | _without_none(asdict(config.keep)) | {"hyper": hyper})
+
+
+def computation(config):
+    """What decides on the numbers of a run, as TOML and JSON have it: everything but `Keep`."""
     values = asdict(config.job) | asdict(config.plan) | {"hyper": asdict(config.hyper)}
-    return tomli_w.dumps(_without_none(values))
+    return _without_none(values)
+
+
+def differences(there, here):
+    """One line that says where two `computation`s differ; empty where they do not."""
+    there, here = (table | table["hyper"] for table in (there, here))
+    names = [name for name in there | here if name != "hyper" and there.get(name) != here.get(name)]
+    return ", ".join(
+        f"{name} is {there.get(name, 'not set')} there and {here.get(name, 'not set')} here" for name in names
+    )
 
 
 def names(algo):
     """`{name: settings class}` of everything that can be set for `algo`."""
-    return {name: cls for cls in (Job, Plan, HYPERS[algo]) for name in fields(cls)}
+    return {name: cls for cls in (Job, Plan, Keep, HYPERS[algo]) for name in fields(cls)}
 
 
 def _build(settings):
     settings = dict(settings)
     hyper = settings.pop("hyper", {})
-    job = Job(**{name: settings.pop(name) for name in fields(Job) if name in settings})
+    job, keep = (cls(**{name: settings.pop(name) for name in fields(cls) if name in settings}) for cls in (Job, Keep))
     hyper_class = HYPERS[job.algo]
     for table, cls in ((settings, Plan), (hyper, hyper_class)):
         for name in table:
@@ -121,7 +167,7 @@ def _build(settings):
                 raise ValueError(_unknown(name, job.algo))
     plan, hyper = Plan(**settings), hyper_class(**hyper)
     cycle(plan, policy_delay(hyper))
-    return Config(job, plan, hyper)
+    return Config(job, plan, hyper, keep)
 
 
 def _unknown(name, algo):
@@ -195,4 +241,6 @@ def _table(path, head, value):
 def _without_none(values):
     if isinstance(values, dict):
         return {name: _without_none(value) for name, value in values.items()}
+    if isinstance(values, tuple):
+        return list(values)
     return "none" if values is None else values

@@ -7,6 +7,7 @@ run that is resumed, cut into chunks or evaluated more often draws what it would
 Letters: E environments, B batch, A action size.
 """
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +19,9 @@ from purerl.environments.base import Environment
 from purerl.environments.episodes import Episodes
 from purerl.normalizer import Normalizer, normalizer
 from purerl.settings import Cycle, Plan, cycle
-from purerl.types import Algorithm, Key, Transition
+from purerl.types import Algorithm, Array, Key, Transition
 
-AGENT, START, WARMUP, POOL, COLLECT, LEARN, EVALUATION = range(7)  # what a key is for
+AGENT, START, WARMUP, POOL, COLLECT, LEARN, EVALUATION, REFILL = range(8)  # what a key is for
 
 
 class Run(NamedTuple):
@@ -34,13 +35,17 @@ class Run(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What training changes, and the key of the run, which it does not."""
+    """What training changes, and the key of the run, which it does not.
+
+    `diverged` `[]` int32 is the number of rows there were when a number of this run was first not finite; -1: never.
+    """
 
     agent: Any
     noise: Any
     episodes: Episodes
     ring: replay.Ring
     statistics: Any
+    diverged: Array
     key: Key
 
 
@@ -72,14 +77,13 @@ def train(plan, algorithm, env, key):
 def begin(run, key):
     """The carry after the warm-up: uniformly random actions, nothing learned."""
     plan, env = run.plan, run.env
-    observation = jnp.zeros(env.obs_size)
-    example = Transition(observation, jnp.zeros(env.action_size), 0.0, False, False, observation)
     carry = Carry(
         agent=run.algorithm.init(_key(key, AGENT)),
         noise=run.algorithm.noise.init(),
         episodes=episodes.begin(env, plan.num_envs, _key(key, START)),
-        ring=replay.empty(example, plan.rows, plan.num_envs),
+        ring=_empty_ring(run),
         statistics=run.normalizer.init(env.obs_size),
+        diverged=jnp.int32(-1),
         key=key,
     )
 
@@ -89,6 +93,18 @@ def begin(run, key):
         return remember(run, carry, action, row, reset_key), None
 
     return jax.lax.scan(warmup, carry, jnp.arange(plan.warmup_rows))[0]
+
+
+def refill(run, carry, index):
+    """A carry of evaluation `index` (a Python int) whose ring was not kept, with one that its policy fills anew.
+
+    Nothing is learned meanwhile, and the statistics of observations stay. What follows is not what would have followed.
+    """
+    row = run.plan.warmup_rows + index * run.cycle.per_epoch * run.cycle.collects
+    rows = row - min(row, run.plan.rows) + jnp.arange(min(row, run.plan.rows))
+    acting = carry._replace(ring=_empty_ring(run), key=_key(carry.key, REFILL, index))
+    acted = jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), acting, rows)[0]
+    return carry._replace(ring=acted.ring, episodes=acted.episodes, noise=acted.noise)
 
 
 def epoch(run, carry, index):
@@ -107,11 +123,14 @@ def epoch(run, carry, index):
     carry = carry._replace(episodes=episodes.refresh(run.env, carry.episodes, pool_key))
     rows = run.plan.warmup_rows + index * cycles * collects + jnp.arange(cycles * collects)
     carry, metrics = jax.lax.scan(one_cycle, carry, rows.reshape(cycles, collects))
-    return carry, _mean(metrics)
+    return _watched(carry, _finite(carry.agent), rows[-1] + 1), _mean(metrics)
 
 
 def learn(run, carry, row):
-    """The updates of one cycle, on what the ring holds before row number `row` is written."""
+    """The updates of one cycle, on what the ring holds before row number `row` is written.
+
+    An agent stays as it was before the first update whose loss, or any other of its metrics, is not finite.
+    """
 
     def draw(key):
         """Batches for the critic updates that precede one actor update, `[critic_updates, B, ...]`."""
@@ -123,21 +142,29 @@ def learn(run, carry, row):
         )
         return jax.vmap(run.algorithm.prepare, in_axes=1)(window)
 
-    def update_critic(agent, x):
-        return run.algorithm.update_critic(agent, *x)
+    def guarded(update):
+        def step(state, x):
+            agent, sound = state
+            new, metrics = update(agent, *x)
+            sound = sound & _finite(metrics)
+            return (_where(sound, new, agent), sound), metrics
 
-    def one_round(agent, key):
+        return step
+
+    update_critic, update_actor = guarded(run.algorithm.update_critic), guarded(run.algorithm.update_actor)
+
+    def one_round(state, key):
         """`policy_delay` critic updates, then one of the actor, on the last of their batches."""
         sample_key, critic_key, actor_key = jax.random.split(key, 3)
         batches = draw(sample_key)
         critic_keys = jax.random.split(critic_key, run.cycle.critic_updates)
-        agent, critic_metrics = jax.lax.scan(update_critic, agent, (batches, critic_keys))
-        agent, actor_metrics = run.algorithm.update_actor(agent, jax.tree.map(lambda x: x[-1], batches), actor_key)
-        return agent, _mean(critic_metrics) | actor_metrics
+        state, critic_metrics = jax.lax.scan(update_critic, state, (batches, critic_keys))
+        state, actor_metrics = update_actor(state, (jax.tree.map(lambda x: x[-1], batches), actor_key))
+        return state, _mean(critic_metrics) | actor_metrics
 
     keys = jax.random.split(_key(carry.key, LEARN, row), run.cycle.actor_updates)
-    agent, metrics = jax.lax.scan(one_round, carry.agent, keys)
-    return carry._replace(agent=agent), _mean(metrics)
+    (agent, sound), metrics = jax.lax.scan(one_round, (carry.agent, carry.diverged < 0), keys)
+    return _watched(carry._replace(agent=agent), sound, row), _mean(metrics)
 
 
 def collect(run, carry, row):
@@ -153,19 +180,21 @@ def collect(run, carry, row):
 def remember(run, carry, action, row, key):
     """Take `action` `[E, A]` and write what came of it as row number `row`."""
     now, transition = episodes.step(run.env, carry.episodes, action, key)
+    carry = _watched(carry, _finite((transition.reward, transition.next_observation)), row + 1)
+    statistics = run.normalizer.update(carry.statistics, transition.observation)
     return carry._replace(
         noise=run.algorithm.noise.restart(carry.noise, transition.terminated | transition.truncated),
         episodes=now,
         ring=replay.add(carry.ring, row, transition),
-        statistics=run.normalizer.update(carry.statistics, transition.observation),
+        statistics=_where(carry.diverged < 0, statistics, carry.statistics),
     )
 
 
 def evaluate(run, carry, index):
     """Whole episodes without exploration noise, in environments of their own: `{name: []}`.
 
-    `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, and the mean
-    `episode_length`. Changes nothing, training's random stream included.
+    `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, the mean
+    `episode_length`, and `diverged` of the carry. Changes nothing, training's random stream included.
     """
     env = run.env
     keys = jax.random.split(_key(carry.key, EVALUATION, index), run.plan.eval_episodes)
@@ -181,7 +210,8 @@ def evaluate(run, carry, index):
     nothing = jnp.zeros(run.plan.eval_episodes)
     start = (jax.vmap(env.reset)(keys), nothing == 0.0, nothing, nothing)
     (_, _, total, length), _ = jax.lax.scan(step, start, None, env.episode_length)
-    return {"return_mean": total.mean(), "return_std": total.std(), "episode_length": length.mean()}
+    returns = {"return_mean": total.mean(), "return_std": total.std()}
+    return returns | {"episode_length": length.mean(), "diverged": carry.diverged}
 
 
 def env_steps(plan, index):
@@ -192,6 +222,27 @@ def env_steps(plan, index):
 def updates(plan, index):
     """Critic updates done at evaluation `index`."""
     return (env_steps(plan, index) - plan.warmup_steps) // plan.num_envs * plan.updates_per_step if index else 0
+
+
+def _empty_ring(run):
+    observation = jnp.zeros(run.env.obs_size)
+    example = Transition(observation, jnp.zeros(run.env.action_size), 0.0, False, False, observation)
+    return replay.empty(example, run.plan.rows, run.plan.num_envs)
+
+
+def _watched(carry, sound, rows):
+    """`carry`, which has diverged if it had or if it is not `sound` any more, `rows` having been written."""
+    return carry._replace(diverged=jnp.where((carry.diverged < 0) & ~sound, rows, carry.diverged))
+
+
+def _where(condition, new, old):
+    """`new` or `old`, trees of arrays. What did not change costs nothing."""
+    return jax.tree.map(lambda x, y: y if x is y else jnp.where(condition, x, y), new, old)
+
+
+def _finite(tree):
+    """Whether every number in `tree` is, `[]`."""
+    return reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)], jnp.bool_(True))
 
 
 def _key(key, purpose, time=0):

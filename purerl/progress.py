@@ -6,7 +6,7 @@ from rich.table import Table
 
 
 class Display:
-    """Progress of `total` environment steps per run."""
+    """Progress of `total` environment steps of each run, of all groups of seeds one after another."""
 
     def __init__(self, total, console=None):
         self.console = console or Console()
@@ -34,20 +34,23 @@ class Display:
         """Show what is going on."""
         self.bar.update(self.task, description=name)
 
-    def evaluation(self, env_step, return_iqm, updates_per_s):
+    def evaluation(self, env_step, return_iqm, updates_per_s, diverged):
         """Advance the bar; off a terminal, print a line."""
         speed = f"  {updates_per_s:,.0f} updates/s" if updates_per_s else ""
-        status = f"{env_step:,}/{self.total:,} steps  return (IQM) {return_iqm:.1f}{speed}"
+        lost = f"  {diverged} diverged" if diverged else ""
+        status = f"{env_step:,}/{self.total:,} steps  return (IQM) {return_iqm:.1f}{speed}{lost}"
         self.bar.update(self.task, completed=env_step, status=status)
         if not self.console.is_terminal:
-            self.console.print(status, highlight=False)
+            self.console.print(status, highlight=False, soft_wrap=True)
 
     def say(self, message):
-        self.console.print(message, highlight=False)
+        self.console.print(message, highlight=False, soft_wrap=True)
 
     def table(self, title, rows):
         """A two-column table of `(name, value)` rows."""
         table = Table(title=title, show_header=False, title_justify="left")
+        for _ in range(2):
+            table.add_column(overflow="fold")
         for row in rows:
             table.add_row(*row)
         self.console.print(table)

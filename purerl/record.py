@@ -25,8 +25,13 @@ def record():
         "num_cores": os.cpu_count(),
         "python": platform.python_version(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
     }
+
+
+def versions():
+    """`{package: version}` of what the numbers depend on."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package):

@@ -4,7 +4,7 @@ run.toml       the resolved settings, and under [record] versions, device, commi
 curves.csv     a row per evaluation and seed
 curve.png      their picture
 log.jsonl      what happened, a line each
-    checkpoints/   the whole state of the run, to go on from
+checkpoints/   the whole state of the run, to go on from
 policy/        the actors of all seeds, and the statistics that normalise their observations
 """
 
@@ -17,95 +17,128 @@ from pathlib import Path
 
 import numpy as np
 
-COLUMNS = ("seed", "setting", "env_step", "update", "wall_s", "return_mean", "return_std", "episode_length")
+COLUMNS = ("seed", "setting", "env_step", "update", "wall_s", "return_mean", "return_std", "episode_length", "diverged")
 METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")
 POLICY = "policy/actor.npz"
 
 
-def create(path):
-    """Make the folder of a run. Raises ValueError where there is something already, or where it cannot be written."""
-    if not str(path):
-        raise ValueError("out is empty; name a folder")
-    path = Path(path).expanduser()
+def create(path, settings):
+    """Make the folder of a run with its run.toml, the text `settings`. Raises ValueError where it cannot be written."""
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ValueError(
-                f"out {str(path)!r} exists already; runs are never overwritten: name another, or delete it"
-            )
-        (path / "policy").mkdir(parents=True, exist_ok=True)
-        with open(path / "curves.csv", "w", newline="") as file:
-            csv.writer(file).writerow(COLUMNS + METRICS)
+        path.mkdir(parents=True, exist_ok=True)
+        write(path, "run.toml", settings)
+        (path / "policy").mkdir(exist_ok=True)
+        write(path, "curves.csv", _lines([COLUMNS + METRICS]))
     except OSError as error:
         raise ValueError(f"out {str(path)!r} cannot be written: {error.strerror}; name a folder that can") from None
-    return path
+
+
+def is_free(path):
+    """Whether there is nothing in `path`, or no more than what a run leaves that died before it was made."""
+    return not path.exists() or (path.is_dir() and {file.name for file in path.iterdir()} <= {"run.toml.partial"})
+
+
+def has_begun(path):
+    """Whether the run in `path` was made whole."""
+    return (path / "curves.csv").exists() or (path / "checkpoints").exists()
 
 
 def append_evaluation(path, seeds, common, values):
-    """Add a row per seed to curves.csv: `common` holds for all, `values` is `{column: [R]}`; the rest stays empty."""
-    with open(path / "curves.csv", "a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS + METRICS, restval="")
-        for i, seed in enumerate(seeds):
-            writer.writerow({"seed": seed, **common, **{name: f"{x[i]:.7g}" for name, x in values.items()}})
+    """Add a row per seed to curves.csv: `common` holds for all, `values` is `{column: [R]}`, NaN being no value."""
+    rows = []
+    for i, seed in enumerate(seeds):
+        row = {"seed": seed, **common, **{name: f"{x[i]:.7g}" for name, x in values.items() if not np.isnan(x[i])}}
+        rows.append([row.get(name, "") for name in COLUMNS + METRICS])
+    append(path, "curves.csv", _lines(rows))
 
 
-def is_complete(path, total_steps):
-    """Whether a run went to its end and kept its policy. Raises ValueError where its curves are gone."""
-    try:
-        return (Path(path) / POLICY).exists() and read_curves(path)["env_step"].max(initial=0) >= total_steps
-    except OSError as error:
-        raise ValueError(f"cannot read {path}/curves.csv: {error.strerror}; a run cannot go on without it") from None
+def finished(curves, seeds, total_steps):
+    """Whether all of `seeds` went to their end."""
+    return set(seeds) <= set(curves["seed"][curves["env_step"] >= total_steps])
 
 
-def truncate(path, env_step):
-    """Drop the rows of curves.csv that come after `env_step`. Returns the wall-clock [s] of the last that stays."""
-    with open(path / "curves.csv", newline="") as file:
-        header, *rows = csv.reader(file)
-    step, wall = header.index("env_step"), header.index("wall_s")
-    rows = [row for row in rows if len(row) == len(header) and int(row[step]) <= env_step]
-    text = io.StringIO()
-    csv.writer(text).writerows([header, *rows])
-    write(path, "curves.csv", text.getvalue())
-    return float(rows[-1][wall]) if rows else 0.0
+def truncate(path, seeds, env_step):
+    """Drop the rows of curves.csv that tell of `seeds` after `env_step`, and a last one that was not written whole.
+
+    Returns the wall-clock [s] of the last that stays.
+    """
+    curves, rows = _curves(path)
+    stays = ~np.isin(curves["seed"], list(seeds)) | (curves["env_step"] <= env_step)
+    write(
+        path, "curves.csv", _lines([COLUMNS + METRICS, *(row for row, stay in zip(rows, stays, strict=True) if stay)])
+    )
+    return curves["wall_s"][stays].max(initial=0.0)
 
 
 def read_curves(path):
-    """curves.csv as `{column: float array}`; empty cells are NaN."""
-    with open(Path(path) / "curves.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in COLUMNS + METRICS}
+    """curves.csv as `{column: float array}`; empty cells are NaN. Raises ValueError where it cannot be read."""
+    return _curves(path)[0]
+
+
+def _curves(path):
+    """`({column: values}, rows)`. A last line without its end was being written when the run was killed."""
+    try:
+        with open(Path(path) / "curves.csv", newline="") as file:
+            header, *rows = csv.reader(io.StringIO(file.read().rpartition("\n")[0]))
+        if tuple(header) != COLUMNS + METRICS:
+            raise ValueError(f"its columns are {','.join(header)}")
+        values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(header))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}/curves.csv: {error.strerror}; a run cannot go on without it") from None
+    except ValueError as error:
+        raise ValueError(f"{path}/curves.csv is damaged: {error}; a run cannot go on without it") from None
+    return dict(zip(header, values.T, strict=True)), rows
 
 
 def per_seed(curves, column="return_mean"):
-    """`(env_step [evaluations], values [evaluations, R])`."""
-    steps, where = np.unique(curves["env_step"], return_inverse=True)
-    return steps, np.stack([curves[column][where == i] for i in range(len(steps))])
+    """`(env_step [evaluations], values [evaluations, R])`; NaN where a seed has not come that far."""
+    steps, row = np.unique(curves["env_step"], return_inverse=True)
+    seeds, place = np.unique(curves["seed"], return_inverse=True)
+    values = np.full((len(steps), len(seeds)), np.nan)
+    values[row, place] = curves[column]
+    return steps, values
+
+
+def final(curves):
+    """`{column: [R]}`: the last row of each seed, in the order of the seeds."""
+    order = np.lexsort((curves["env_step"], curves["seed"]))
+    last = order[np.append(np.diff(curves["seed"][order]) != 0, True)]
+    return {name: values[last] for name, values in curves.items()}
 
 
 def log(path, event, **facts):
     """Add a line to log.jsonl."""
-    with open(path / "log.jsonl", "a") as file:
-        file.write(json.dumps({"time": round(time.time(), 3), "event": event, **facts}) + "\n")
+    append(path, "log.jsonl", json.dumps({"time": round(time.time(), 3), "event": event, **facts}) + "\n")
 
 
 def write(path, name, content):
     """Write a file whole or not at all."""
     scratch = path / f"{name}.partial"
-    scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+    with open(scratch, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(scratch, path / name)
 
 
-def write_policy(path, arrays):
-    """Keep a nested dict of arrays, each with a leading axis over seeds."""
-    scratch = path / f"{POLICY}.partial"
-    with open(scratch, "wb") as file:
-        np.savez(file, **dict(_flat(arrays)))
-    os.replace(scratch, path / POLICY)
+def append(path, name, text):
+    """Add to the end of a file, after the last whole line."""
+    with open(path / name, "ab+") as file:
+        _drop_torn_line(file)
+        file.write(text.encode())
 
 
-def read_policy(path):
+def write_policy(path, arrays, group=None):
+    """Keep a nested dict of arrays, each with a leading axis over seeds: those of one group, or of all."""
+    content = io.BytesIO()
+    np.savez(content, **dict(_flat(arrays)))
+    write(path, _policy(group), content.getvalue())
+
+
+def read_policy(path, group=None):
     """What `write_policy` kept, as the nested dict it was."""
     nested = {}
-    with np.load(Path(path) / POLICY, allow_pickle=False) as file:
+    with np.load(Path(path) / _policy(group), allow_pickle=False) as file:
         for name in file.files:
             *parents, leaf = name.split("/")
             place = nested
@@ -113,6 +146,40 @@ def read_policy(path):
                 place = place.setdefault(parent, {})
             place[leaf] = file[name]
     return nested
+
+
+def has_policy(path, group=None):
+    return (Path(path) / _policy(group)).exists()
+
+
+def join_policies(path, groups):
+    """Make one policy of those of the first `groups` groups."""
+    parts = [dict(_flat(read_policy(path, group))) for group in range(groups)]
+    write_policy(path, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def drop_parts(path):
+    """Delete the policies of single groups, once there is the one of all."""
+    for file in (path / "policy").glob("actor-*.npz"):
+        file.unlink()
+
+
+def _policy(group):
+    return POLICY if group is None else f"policy/actor-{group}.npz"
+
+
+def _lines(rows):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _drop_torn_line(file):
+    """Cut what follows the last line's end: it was being written when a run was killed."""
+    end = file.seek(0, os.SEEK_END)
+    while end and file.seek(end - 1) is not None and file.read(1) != b"\n":
+        end -= 1
+    file.truncate(end)
 
 
 def _flat(tree, prefix=""):

@@ -7,6 +7,7 @@ axis; what is not a `float` (`policy_delay`, the kind of noise) shapes the progr
 
 import dataclasses
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -46,6 +47,20 @@ def _none(value):
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
+def _seconds(value):
+    """A number of seconds, or text: `"5400"`, `"1:30:00"`."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        return TypeAdapter(timedelta).validate_python(value).total_seconds()
+    except ValidationError:
+        raise ValueError("should be seconds or hours:minutes:seconds") from None
+
+
 def number(description, **limits):
     limits = Field(description=description, **limits)
     return Annotated[float, BeforeValidator(_no_flag), limits, AfterValidator(_single)]
@@ -55,9 +70,20 @@ def optional(description, **limits):
     return Annotated[number(description, **limits) | None, BeforeValidator(_none), Field(description=description)]
 
 
+def duration(description):
+    limits = Field(description=description, gt=0, le=1e9)
+    seconds = Annotated[float, BeforeValidator(_seconds), BeforeValidator(_no_flag), limits]
+    return Annotated[seconds | None, BeforeValidator(_none), Field(description=description)]
+
+
 def count(description, least=1, most=2**31 - 1):
     limits = Field(description=description, ge=least, le=most, strict=True)
     return Annotated[int, BeforeValidator(_whole), limits]
+
+
+def count_or_auto(description):
+    kinds = count(description) | Literal["auto"] | None
+    return Annotated[kinds, BeforeValidator(_none), Field(description=description)]
 
 
 def choice(description, *values):

@@ -2,16 +2,17 @@
 
 import argparse
 import os
+import re
 import sys
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from purerl import config
+from purerl.clock import INTERRUPTED
 from purerl.errors import closest
 from purerl.settings import HYPERS, Plan, fields
 
-INTERRUPTED = 130  # the exit status of a run that SIGINT or SIGTERM ended early, everything so far on disk
+UNWRITABLE = 1  # the exit status of a run that could write no more
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,8 +28,17 @@ def fail(message):
 
 
 def main(arguments=None):
-    """Run the command line. Returns the exit status: 0, 2 after bad input, 130 after an interruption."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Run the command line. Returns the exit status: 0, 1 if the disk is full, 2 for bad input, 130 if cut short."""
+    try:
+        ready = understood(sys.argv[1:] if arguments is None else arguments)
+        return train(*ready) if ready else 0
+    except KeyboardInterrupt:  # before training began
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def understood(arguments):
+    """`(settings, env, constructor of the algorithm, folder)`; None where nothing is to train. Bad input ends it."""
     try:
         flags, options = parse(arguments)
         if options.resume is not None:
@@ -36,11 +46,10 @@ def main(arguments=None):
         settings = config.resolve(flags, options.config)
         if options.print_config:
             print(config.to_toml(settings), end="")
-            return 0
-        ready = prepare(settings, options)
+            return None
+        return settings, *prepare(settings, options)
     except ValueError as error:
         fail(error)
-    return train(settings, *ready)
 
 
 def parse(arguments):
@@ -72,9 +81,10 @@ def build_parser(algo, defaults):
         argument_default=argparse.SUPPRESS,
     )
     parser.settings = set()
-    values = defaults and {config.Job: defaults.job, Plan: defaults.plan, type(defaults.hyper): defaults.hyper}
+    parts = (defaults.job, defaults.plan, defaults.keep, defaults.hyper) if defaults else ()
+    values = {type(part): part for part in parts}
     hypers = [type(defaults.hyper)] if defaults else HYPERS.values()
-    groups = [("the run", config.Job), ("the plan (a new value compiles anew)", Plan)]
+    groups = [("the run", config.Job), ("the plan (a new value compiles anew)", Plan), ("keeping it", config.Keep)]
     groups += [(f"hyperparameters of {algo}", cls) for cls in hypers]
     for title, cls in groups:
         group = parser.add_argument_group(title)
@@ -86,11 +96,6 @@ def build_parser(algo, defaults):
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
     output.add_argument("--resume", metavar="FOLDER", default=None, help="go on with the run in this folder, exactly")
-    for name, least, default, help in (
-        ("--checkpoint-every", 0, 0, "evaluations between checkpoints; 0: only where interrupted (default: 0)"),
-        ("--checkpoint-keep", 1, 3, "newest checkpoints that are kept (default: 3)"),
-    ):
-        output.add_argument(name, metavar="N", type=partial(natural, least=least), default=default, help=help)
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
     output.add_argument(
         "--compilation-cache",
@@ -118,52 +123,77 @@ def form(cls, name):
 
 
 def prepare(settings, options):
-    """`(env, constructor of the algorithm, place)`. Raises ValueError for all that can be wrong before compiling."""
+    """`(env, constructor of the algorithm, folder)`. Raises ValueError for all that can be wrong before compiling.
+
+    The folder of an unfinished run of the same settings is gone on with.
+    """
     from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
 
     use_compilation_cache(options.compilation_cache)
-    resumed = options.resume is not None
-    if resumed and results.is_complete(options.resume, settings.plan.total_steps):
-        raise ValueError(f"resume {options.resume!r} is complete already; there is nothing to go on with")
+    path = folder(settings.job, options)
     env, build = runner.prepare(settings)
-    if resumed:
-        path = Path(options.resume)
-    else:
-        path = results.create(default_folder(settings.job) if options.out is None else options.out)
-    return env, build, runner.Place(path, options.checkpoint_every, options.checkpoint_keep, resumed)
+    if not results.is_free(path):
+        if not (path / "run.toml").is_file():
+            raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
+        runner.check(path, settings)
+    if not results.has_begun(path):
+        runner.create(path, settings)
+        return env, build, path
+    seeds = range(settings.job.seed, settings.job.seed + settings.job.num_seeds)
+    if results.has_policy(path) and results.finished(results.read_curves(path), seeds, settings.plan.total_steps):
+        raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
+    return env, build, path
+
+
+def folder(job, options):
+    """Where the run is kept. Raises ValueError for a name that can be none."""
+    if options.resume is not None:
+        return Path(options.resume)
+    if options.out is None:
+        return default_folder(job)
+    if not options.out:
+        raise ValueError("out is empty; name a folder")
+    path = Path(options.out).expanduser()
+    try:
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"out {options.out!r} exists already and is no folder; name another")
+    except OSError as error:
+        raise ValueError(f"out {options.out!r} cannot be read: {error.strerror}; name another folder") from None
+    return path
 
 
 def resumable(options, flags):
     """Take the settings of the run to be resumed. Raises ValueError where there is none, or where others were said."""
-    path = Path(options.resume)
-    said = [*flags, *(name for name in ("config", "out") if vars(options)[name] is not None)]
+    said = [name for name in flags if name not in fields(config.Keep)]
+    said += [name for name in ("config", "out") if vars(options)[name] is not None]
     if said:
         said = " ".join(f"--{name.replace('_', '-')}" for name in said)
         raise ValueError(f"a resumed run keeps its settings and its folder; leave out {said}")
-    if not any((path / "checkpoints").glob("[0-9]*")):
-        raise ValueError(f"resume {options.resume!r} has no checkpoint; --checkpoint-every and Ctrl-C make them")
-    options.config = path / "run.toml"
+    options.config = Path(options.resume) / "run.toml"
 
 
-def natural(text, least):
-    """A whole number from `least` on."""
-    if not text.isdecimal() or len(text) > 9 or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number from {least} to 999999999")
-    return int(text)
-
-
-def train(settings, env, build, place):
+def train(settings, env, build, path):
     from purerl import runner
     from purerl.progress import Display
 
-    display = Display(settings.plan.total_steps)
-    display.say(f"{settings.job.algo} on {env.name}, {settings.job.num_seeds} seeds, into {place.path}; compiling")
-    outcome = runner.run(settings, env, build, place, display)
-    return 0 if outcome.complete else INTERRUPTED
+    job = settings.job
+    display = Display(settings.plan.total_steps * (job.num_seeds // job.group_size))
+    display.say(f"{job.algo} on {env.name}, {job.num_seeds} seeds, into {path}")
+    try:
+        outcome = runner.run(settings, env, build, path, display)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(
+            f"error: cannot write{where}: {error.strerror or error}; all that was written before stays in {path}; "
+            f"go on with --resume {path}",
+            file=sys.stderr,
+        )
+        return UNWRITABLE
+    return INTERRUPTED if outcome.interrupted else 0
 
 
 def default_folder(job):
-    name = job.env.rpartition(":")[2]
+    name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
     return Path("runs") / f"{job.algo}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -184,8 +214,4 @@ def use_compilation_cache(folder):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:  # before the first evaluation, or for the second time
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    sys.exit(main())

@@ -212,7 +212,7 @@ def test_help_needs_no_jax():
         (["--out", ""], "out is empty"),
         (["--out", "x" * 300], "File name too long"),
         (["--compilation-cache", "/proc/no/such"], "compilation_cache '/proc/no/such' cannot be written"),
-        (["--checkpoint-keep", "0"], "should be a whole number from 1"),
+        (["--checkpoint-keep", "0"], "checkpoint_keep is '0' but should be greater"),
         (["--out", "/proc/no/such"], "out '/proc/no/such' cannot be written"),
     ],
 )
@@ -229,7 +229,7 @@ def test_an_existing_run_folder_is_never_overwritten(tmp_path, capfd):
     (tmp_path / "curves.csv").write_text("precious")
     with pytest.raises(SystemExit):
         train.main(["--out", str(tmp_path)])
-    assert "exists already" in capfd.readouterr().err
+    assert "exists already and holds no run" in capfd.readouterr().err
     assert (tmp_path / "curves.csv").read_text() == "precious"
 
 
@@ -261,4 +261,4 @@ def test_asdict_of_a_config_holds_every_setting():
     settings = config.resolve({})
     shown = tomllib.loads(config.to_toml(settings))
     assert set(shown.pop("hyper")) == set(asdict(settings.hyper))
-    assert set(shown) == set(asdict(settings.job)) | set(asdict(settings.plan))
+    assert set(shown) == set(asdict(settings.job)) | set(asdict(settings.plan)) | set(asdict(settings.keep))

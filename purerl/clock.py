@@ -1,0 +1,81 @@
+"""When a run must stop, and where its time went."""
+
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+INTERRUPTED = 130  # the exit status of a run that a signal or its time limit ended early
+
+
+@dataclass
+class Clock:
+    """Seconds spent, and where; critic updates and environment steps done meanwhile, summed over seeds.
+
+    `earlier` are the seconds that the run had taken before it was resumed.
+    """
+
+    compile: float = 0.0
+    train: float = 0.0
+    evaluate: float = 0.0
+    updates: int = 0
+    env_steps: int = 0
+    earlier: float = 0.0
+    begun: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def on(self, name):
+        begun = time.perf_counter()
+        yield
+        setattr(self, name, getattr(self, name) + time.perf_counter() - begun)
+
+    @property
+    def session(self):
+        return time.perf_counter() - self.begun
+
+    @property
+    def wall(self):
+        return self.earlier + self.session
+
+    def per_second(self, number):
+        """`number` per second of training."""
+        return number / self.train if self.train else 0.0
+
+
+class Interrupt:
+    """Why a run should end at the next evaluation: SIGINT, SIGTERM or the time limit.
+
+    With `time_limit` seconds, the end is asked for as soon as another stretch as long as the longest would pass it. A
+    second signal ends the process at once, whatever it is doing: Python runs the handler only where the main thread
+    executes Python, so training is another thread's.
+    """
+
+    def __init__(self, time_limit=None):
+        self.time_limit = time_limit
+        self.reason = None
+        self.longest = 0.0
+
+    def __enter__(self):
+        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def ask(self, number, frame):
+        if self.reason:
+            print("\ninterrupted twice; the last checkpoint stays", file=sys.stderr, flush=True)
+            os._exit(INTERRUPTED)
+        self.reason = signal.Signals(number).name
+
+    @contextmanager
+    def stretch(self, clock):
+        """What is done between two moments at which the run may end."""
+        begun = clock.session
+        yield
+        self.longest = max(self.longest, clock.session - begun)
+        if self.time_limit is not None and clock.session + self.longest > self.time_limit and not self.reason:
+            self.reason = "time limit"

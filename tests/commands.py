@@ -1,0 +1,56 @@
+"""The command line on a run that takes a second, and what to compare of what it leaves."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from purerl import results
+
+SMALL = {
+    "env": "fast",
+    "episode_length": "20",
+    "num_envs": "4",
+    "updates_per_step": "2",
+    "batch_size": "16",
+    "widths": "8",
+    "warmup_steps": "40",
+    "buffer_size": "200",
+    "total_steps": "280",
+    "num_evals": "4",
+    "eval_episodes": "2",
+    "num_seeds": "3",
+    "seed": "5",
+}
+
+
+def arguments(**more):
+    settings = SMALL | more
+    return [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
+
+
+def start(*arguments, code="import sys; from purerl import train; sys.exit(train.main())"):
+    """The command line as a process of its own; its output is a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def assert_same_run(first, second, rtol=0.0):
+    """Two run folders hold the same curves, but for the clock, and the same policies: bit for bit, or to `rtol`."""
+    ours, theirs = (results.read_curves(path) for path in (first, second))
+    for curves in (ours, theirs):
+        del curves["wall_s"]
+        order = np.lexsort((curves["seed"], curves["env_step"]))
+        curves.update({name: values[order] for name, values in curves.items()})
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol, err_msg=name)
+    ours, theirs = (dict(np.load(path / results.POLICY)) for path in (first, second))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol, atol=rtol, err_msg=name)

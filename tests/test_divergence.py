@@ -1,0 +1,132 @@
+"""A run whose numbers stop being finite is frozen, told, and no other run's business."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from commands import arguments
+from toys import BUILD, counting, learner
+
+from purerl import batch, loop, results, train
+from purerl.settings import HYPERS, Plan
+
+PLAN = Plan(
+    total_steps=40 + 240,
+    num_envs=4,
+    updates_per_step=2,
+    batch_size=16,
+    buffer_size=200,
+    warmup_steps=40,
+    num_evals=4,
+    eval_episodes=2,
+    widths=(8,),
+    normalize_observations=True,
+)
+SEEDS = 4
+
+
+def finite(tree):
+    return all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
+
+
+def seed(tree, i):
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+def poisoned(tree, i):
+    """`tree` with a NaN in one number of run `i`."""
+    leaves, structure = jax.tree.flatten(tree)
+    leaves[0] = leaves[0].at[(i,) + (0,) * (leaves[0].ndim - 1)].set(jnp.nan)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def trained(programs, numbers, carry, epochs):
+    """The carry after `epochs`, and what every evaluation said. Leaves `carry` to others."""
+    carry, said = jax.tree.map(jnp.copy, carry), []
+    for index in epochs:
+        carry, _ = programs.epoch(numbers, carry, index)
+        said.append(jax.device_get(programs.evaluate(numbers, carry, index + 1)))
+    return carry, said
+
+
+@pytest.mark.parametrize("algo", HYPERS)
+@pytest.mark.parametrize("where", ["critic", "actor", "ring"])
+def test_one_diverged_seed_is_frozen_and_the_others_end_exactly_as_without_it(algo, where):
+    env, hyper = counting(episode_length=9), HYPERS[algo]()
+    programs, numbers = batch.programs(PLAN, BUILD[algo], env, hyper), batch.flowing(hyper)
+    start, _ = programs.epoch(numbers, programs.begin(numbers, batch.keys(0, SEEDS)), 0)
+    sick = jax.tree.map(jnp.copy, start)
+    if where == "ring":
+        sick = sick._replace(ring=jax.tree.map(lambda x: x.at[1].set(jnp.nan), sick.ring))
+    else:
+        part = getattr(sick.agent, where)
+        sick = sick._replace(agent=sick.agent._replace(**{where: part._replace(params=poisoned(part.params, 1))}))
+
+    after, said = trained(programs, numbers, sick, range(1, 3))
+    well, expected = trained(programs, numbers, start, range(1, 3))
+
+    row = PLAN.warmup_rows + 20  # where the second epoch begins: the first update tells
+    assert after.diverged.tolist() == [-1, row, -1, -1] and well.diverged.tolist() == [-1] * 4
+    for i in (0, 2, 3):
+        jax.tree.map(np.testing.assert_array_equal, seed(after.agent, i), seed(well.agent, i))
+        assert all(a["return_mean"][i] == b["return_mean"][i] for a, b in zip(said, expected, strict=True))
+    if where == "actor":  # The critic learns once more before the actor's loss tells.
+        sick, _ = trained(programs, numbers, sick, range(1, 2))
+    jax.tree.map(np.testing.assert_array_equal, seed(after.agent, 1), seed(sick.agent, 1))
+
+
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_a_transition_that_is_not_finite_freezes_a_run_before_it_is_learned_from(what):
+    env = counting(episode_length=1000)
+    bad = 25.0  # the step of an episode, and here also the row, that is not finite
+
+    def step(state, action):
+        state, outcome = env.step(state, action)
+        return state, outcome._replace(reward=jnp.where((what == "reward") & (state.step == bad), jnp.nan, 1.0))
+
+    def observe(state):
+        return jnp.where((what == "observation") & (state.step == bad), jnp.inf, env.observe(state))
+
+    sick = env._replace(step=step, observe=observe)
+    carry, curves = jax.jit(partial(loop.train, PLAN, learner("td3", PLAN, sick), sick))(jax.random.key(0))
+    assert curves["diverged"].tolist() == [-1, bad, bad, bad]
+    assert finite(carry.agent) and finite(carry.statistics) and carry.statistics.count == 4 * (bad - 1)
+
+
+def test_parameters_that_are_not_finite_after_the_last_update_are_told():
+    env, algorithm = counting(), learner("ddpg", PLAN, counting())
+
+    def update_actor(agent, batch, key):
+        return poisoned_scalar(agent), {}
+
+    def poisoned_scalar(agent):
+        return jax.tree.map(lambda x: x * jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else x, agent)
+
+    plan = replace(PLAN, num_evals=2, total_steps=40 + 4, updates_per_step=1)
+    setup = loop.setup(plan, algorithm._replace(update_actor=update_actor), env)
+    carry, _ = loop.epoch(setup, loop.begin(setup, jax.random.key(0)), 0)
+    assert carry.diverged == plan.warmup_rows + 1
+
+
+def test_the_command_line_counts_the_diverged_and_leaves_them_out(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+    original = loop.begin
+
+    def begin(setup, key):
+        """Run 6 of 5, 6, 7 begins with a NaN."""
+        carry = original(setup, key)
+        sick = (jax.random.key_data(key) == jax.random.key_data(jax.random.key(6))).all()
+        return carry._replace(
+            agent=jax.tree.map(lambda x: jnp.where(sick, x * jnp.nan, x).astype(x.dtype), carry.agent)
+        )
+
+    monkeypatch.setattr(loop, "begin", begin)
+    assert train.main([*arguments(algo="td3"), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 diverged" in shown and "diverged, left out: 1" in shown and "seed 6 at step 40" in shown
+    curves = results.read_curves(out)
+    for number, diverged in ((5, np.nan), (6, 40.0), (7, np.nan)):
+        np.testing.assert_array_equal(curves["diverged"][curves["seed"] == number], [np.nan, *[diverged] * 3])

@@ -1,0 +1,307 @@
+"""A run that is stopped, in whatever way, goes on as if it had not been."""
+
+import json
+import shutil
+import signal
+import time
+from random import Random
+
+import jax
+import numpy as np
+import pytest
+from commands import SMALL, arguments, assert_same_run, start
+
+from purerl import batch, checkpoints, config, results, runner, train
+from purerl.clock import Clock, Interrupt
+
+ALGORITHMS = ("ddpg", "td3", "sac")
+
+
+def options(algo):
+    noise = {} if algo == "sac" else {"noise": "ou"}
+    return {"algo": algo, "n_step": "3", "normalize_observations": "true"} | noise
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """`{algorithm: folder}` of finished runs with all their checkpoints."""
+    folder = tmp_path_factory.mktemp("whole")
+    for algo in ALGORITHMS:
+        out = ["--out", str(folder / algo), "--checkpoint-every", "1", "--checkpoint-keep", "9"]
+        assert train.main([*arguments(**options(algo)), *out]) == 0
+    return {algo: folder / algo for algo in ALGORITHMS}
+
+
+def cut_after(finished, number, path):
+    """A copy of a finished run as if it had died after checkpoint `number`, some more evaluations being on disk."""
+    shutil.copytree(finished, path)
+    for later in checkpoints.numbers(path):
+        if later > number:
+            shutil.rmtree(path / "checkpoints" / str(later))
+    (path / results.POLICY).unlink()
+    return path
+
+
+def refusal(capfd, *arguments):
+    """The one line with which the command line refuses."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as refused:
+        train.main([str(argument) for argument in arguments])
+    shown = capfd.readouterr().err
+    assert refused.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1
+    return shown
+
+
+@pytest.fixture
+def stop_at_once(monkeypatch):
+    """Every run is told to end before it begins."""
+    monkeypatch.setattr(Interrupt, "__enter__", lambda self: self.ask(signal.SIGTERM, None) or self)
+    monkeypatch.setattr(Interrupt, "__exit__", lambda self, *error: None)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_resumed_run_ends_as_the_uninterrupted_one_bit_for_bit(whole, algo, number, tmp_path):
+    path = cut_after(whole[algo], number, tmp_path / "run")
+    assert train.main(["--resume", str(path)]) == 0
+    assert_same_run(path, whole[algo])
+
+
+def test_the_same_command_after_a_crash_goes_on(whole, tmp_path, capsys):
+    path = cut_after(whole["td3"], 2, tmp_path / "run")
+    assert train.main([*arguments(**options("td3")), "--out", str(path)]) == 0
+    assert "resumed after 200 steps" in capsys.readouterr().out
+    assert_same_run(path, whole["td3"])
+
+
+def test_without_a_checkpoint_a_run_starts_again_and_says_so(whole, tmp_path, capsys):
+    path = cut_after(whole["ddpg"], 0, tmp_path / "run")
+    assert train.main(["--resume", str(path)]) == 0
+    assert "starting again from step 0" in capsys.readouterr().out
+    assert_same_run(path, whole["ddpg"])
+
+
+def test_a_line_that_was_cut_while_it_was_written_is_dropped(whole, tmp_path):
+    path = cut_after(whole["sac"], 3, tmp_path / "run")
+    curves = (path / "curves.csv").read_bytes()
+    (path / "curves.csv").write_bytes(curves[:-3])
+    assert len(results.read_curves(path)["seed"]) == 11
+    cut = cut_after(whole["sac"], 2, tmp_path / "again")
+    (cut / "curves.csv").write_bytes(curves[:-3])
+    assert train.main(["--resume", str(cut)]) == 0
+    assert_same_run(cut, whole["sac"])
+
+
+def test_an_interrupted_run_can_be_resumed(whole, tmp_path, stop_at_once, monkeypatch):
+    path = tmp_path / "run"
+    assert train.main([*arguments(**options("td3")), "--out", str(path)]) == train.INTERRUPTED
+    assert set(results.read_curves(path)["env_step"]) == {0.0}
+    assert results.has_policy(path) and (path / "curve.png").exists()
+    monkeypatch.undo()
+    assert train.main(["--resume", str(path)]) == 0
+    assert_same_run(path, whole["td3"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_at_the_next_evaluation(number, tmp_path):
+    path = tmp_path / "run"
+    long = arguments(algo="ddpg", total_steps=str(40 + 4 * 500 * 400), num_evals="401")
+    process = start(*long, "--out", path)
+    for line in process.stdout:
+        if "return (IQM)" in line:
+            break
+    process.send_signal(number)
+    shown = process.stdout.read()
+    assert process.wait(timeout=60) == train.INTERRUPTED
+    assert f"ended early: {number.name}" in shown
+    steps, returns = results.per_seed(results.read_curves(path))
+    assert 1 <= len(steps) < 401 and returns.shape == (len(steps), 3)
+    assert results.has_policy(path) and (path / "curve.png").exists() and checkpoints.numbers(path) == [len(steps) - 1]
+
+
+def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stays_good(tmp_path):
+    path = tmp_path / "run"
+    long = arguments(algo="ddpg", total_steps=str(40 + 4 * 20_000 * 4), num_evals="5", updates_per_step="16")
+    process = start(*long, "--out", path, "--checkpoint-every", "1")
+    while not checkpoints.numbers(path):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    shown = process.stdout.read()
+    assert process.wait(timeout=60) == train.INTERRUPTED and "interrupted twice" in shown and "ended early" not in shown
+    again = start("--resume", path, "--time-limit", "0.1")
+    assert "resumed after" in again.stdout.read() and again.wait(timeout=60) == train.INTERRUPTED
+
+
+def test_the_time_limit_ends_a_run_early_with_a_checkpoint(whole, tmp_path, capsys):
+    path = tmp_path / "run"
+    assert train.main([*arguments(**options("sac")), "--out", str(path), "--time-limit", "0.001"]) == train.INTERRUPTED
+    assert "ended early: time limit" in capsys.readouterr().out
+    assert checkpoints.numbers(path) == [1]
+    assert train.main(["--resume", str(path), "--time-limit", "1:00:00"]) == 0
+    assert_same_run(path, whole["sac"])
+
+
+def test_the_end_is_asked_for_before_the_time_limit_and_not_after():
+    interrupt, clock = Interrupt(time_limit=10.0), Clock()
+    for seconds in (3.0, 3.0):
+        with interrupt.stretch(clock):
+            clock.begun -= seconds
+        asked = interrupt.reason
+    assert asked is None and interrupt.longest == pytest.approx(3.0, abs=0.1)
+    with interrupt.stretch(clock):
+        clock.begun -= 3.0
+    assert interrupt.reason == "time limit"  # 9 s are over, and 3 more would pass 10
+
+
+def test_a_checkpoint_without_the_ring_resumes_and_says_that_this_is_not_exact(tmp_path, capsys):
+    path, kept = tmp_path / "run", {"checkpoint_ring": "false", "time_limit": "0.001"}
+    small = options("td3") | kept
+    assert train.main([*arguments(**small), "--out", str(path)]) == train.INTERRUPTED
+    events = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    without = next(event["bytes"] for event in events if event["event"] == "checkpoint")
+    assert train.main(["--resume", str(path), "--time-limit", "none"]) == 0
+    assert "not exact" in capsys.readouterr().out
+    curves = results.read_curves(path)
+    assert curves["env_step"].tolist() == np.repeat([0, 120, 200, 280], 3).tolist()
+    assert np.isfinite(curves["critic_loss"][3:]).all() and np.isnan(curves["diverged"]).all()
+    assert without < 200_000 - 3 * 200 * 4 * 4  # the ring alone has 3 seeds x 200 transitions x more than 4 numbers
+
+
+def test_a_finished_run_is_not_run_again(whole, capfd):
+    for words in (["--resume", whole["td3"]], [*arguments(**options("td3")), "--out", whole["td3"]]):
+        assert "complete already" in refusal(capfd, *words)
+
+
+def test_a_folder_of_another_run_is_refused_with_the_difference(whole, capfd):
+    shown = refusal(capfd, *arguments(**options("td3"), gamma="0.9"), "--out", whole["td3"])
+    assert "gamma is 0.99 there and 0.9 here" in shown and "num_seeds" not in shown
+
+
+def test_a_changed_run_toml_is_refused_with_the_difference(whole, tmp_path, capfd):
+    path = cut_after(whole["td3"], 2, tmp_path / "run")
+    text = (path / "run.toml").read_text()
+    (path / "run.toml").write_text(text.replace("batch_size = 16", "batch_size = 8"))
+    assert "batch_size is 16 there and 8 here" in refusal(capfd, "--resume", path)
+
+
+def test_a_resumed_run_keeps_its_settings(tmp_path, capfd):
+    assert "run.toml: No such file" in refusal(capfd, "--resume", tmp_path)
+    assert "leave out --num-seeds --out" in refusal(capfd, "--resume", tmp_path, "--num-seeds", "4", "--out", "x")
+
+
+def test_other_versions_are_told(whole, tmp_path, capsys, monkeypatch):
+    path = cut_after(whole["td3"], 2, tmp_path / "run")
+    monkeypatch.setattr("purerl.runner.versions", lambda: {"jax": "9.9"})
+    assert train.main(["--resume", str(path)]) == 0
+    assert "and is 9.9" in capsys.readouterr().out
+
+
+def test_groups_of_seeds_one_after_another_give_what_all_at_once_give(tmp_path, stop_at_once, monkeypatch):
+    at_once, grouped = tmp_path / "at once", tmp_path / "grouped"
+    small = options("td3") | {"num_seeds": "16"}
+    in_groups = [*arguments(**small, seeds_per_batch="4"), "--out", str(grouped)]
+    assert train.main(in_groups) == train.INTERRUPTED  # in the first group; then it goes on
+    monkeypatch.undo()
+    assert train.main([*arguments(**small), "--out", str(at_once)]) == 0
+    assert train.main(in_groups) == 0
+    assert_same_run(at_once, grouped, rtol=1e-5)  # XLA sums in another order where there are other numbers of seeds
+    assert [file.name for file in (grouped / "policy").iterdir()] == ["actor.npz"]
+
+
+def damage(path, random):
+    """Cut or change one file of a checkpoint, or delete it. Returns what was done."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    file = random.choice(files)
+    content = bytearray(file.read_bytes())
+    kind = random.choice(["cut", "flip", "flip", "delete"])
+    if kind == "delete" or not content:
+        file.unlink()
+    elif kind == "cut":
+        file.write_bytes(content[: random.randrange(len(content))])
+    else:
+        place = random.randrange(len(content))
+        content[place] ^= 1 << random.randrange(8)
+        file.write_bytes(content)
+    return f"{kind} {file.relative_to(path)}"
+
+
+def test_a_damaged_checkpoint_is_never_resumed_silently(whole, tmp_path):
+    """Sixty damages to any of its files: each is told."""
+    settings = config.resolve(SMALL | options("td3"))
+    env, build = runner.prepare(settings)
+    programs = batch.programs(settings.plan, build, env, settings.hyper)
+    like = jax.eval_shape(programs.begin, batch.flowing(settings.hyper), batch.keys(5, 3))
+    computation = config.computation(settings)
+
+    def restored(path, number):
+        label = checkpoints.label(path, number, computation)
+        return checkpoints.restore(checkpoints.manager(path), number, like, label)
+
+    assert restored(whole["td3"], 3).ring.data.shape == like.ring.data.shape
+    found, random = [], Random(0)
+    for trial in range(60):
+        path = cut_after(whole["td3"], 3, tmp_path / str(trial))
+        done = damage(path / "checkpoints" / "3", random)
+        try:
+            restored(path, 3)
+        except checkpoints.Damaged:
+            found.append(done)
+        shutil.rmtree(path)
+    assert len(found) == 60 and len(set(found)) > 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_with_a_damaged_checkpoint_falls_back_to_the_one_before(whole, seed, tmp_path, capsys):
+    path = cut_after(whole["sac"], 2, tmp_path / "run")
+    label = path / "checkpoints" / "2" / checkpoints.LABEL
+    arrays = max((path / "checkpoints" / "2").rglob("*"), key=lambda file: file.stat().st_size)
+    file = (label, arrays, label)[seed]
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2] if seed < 2 else b"")
+    assert train.main(["--resume", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "checkpoint 2 is damaged" in shown and "resumed after 120 steps" in shown
+    assert_same_run(path, whole["sac"])
+
+
+def test_twenty_kills_change_nothing(tmp_path):
+    """SIGKILL at random moments, a resume after each; then the run ends as the one that was never killed."""
+    long = arguments(**options("td3"), total_steps=str(40 + 4 * 6000 * 150), num_evals="151", num_seeds="2")
+    keep = ["--checkpoint-every", "1"]
+    assert start(*long, *keep, "--out", tmp_path / "whole").wait(timeout=300) == 0
+    path, random, kills = tmp_path / "killed", Random(1), 0
+    while kills < 20:
+        process = start(*long, *keep, "--out", path)
+        process.stdout.readline()  # it has begun to read checkpoints, to compile, to train
+        time.sleep(random.uniform(0, 5))
+        assert process.poll() is None, process.stdout.read()
+        process.kill()
+        process.wait()
+        kills += 1
+    assert start(*long, *keep, "--out", path).wait(timeout=300) == 0
+    assert_same_run(path, tmp_path / "whole")
+
+
+LITTLE_SPACE = """
+import resource, sys
+from purerl import train
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # a full disk, as a process can have it to itself
+sys.exit(train.main())
+"""
+
+
+def test_where_nothing_more_can_be_written_what_is_there_stays_and_can_be_gone_on_with(whole, tmp_path):
+    path = tmp_path / "run"
+    longer = arguments(**options("td3"), num_evals="31", total_steps="280")
+    process = start(*longer, "--out", path, "--compilation-cache", "none", code=LITTLE_SPACE)
+    shown = process.stdout.read()
+    assert process.wait(timeout=60) == train.UNWRITABLE, shown
+    assert "error: cannot write" in shown and "File too large" in shown and "Traceback" not in shown
+    rows = len(results.read_curves(path)["seed"])
+    assert rows >= 3
+    assert train.main(["--resume", str(path)]) == 0
+    curves = results.read_curves(path)
+    assert len(curves["seed"]) == 31 * 3 and len(set(zip(curves["seed"], curves["env_step"], strict=True))) == 31 * 3
