@@ -5,7 +5,7 @@ R is the number of runs. Time has no run axis, so that all runs write their ring
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,31 @@ class Programs(NamedTuple):
     epoch: Callable
     evaluate: Callable
     refill: Callable
+
+
+class Compiled(NamedTuple):
+    """`begin`, `epoch` and `evaluate` of `Programs`, compiled for a number of runs, and their abstract carry."""
+
+    carry: Any
+    begin: Callable
+    epoch: Callable
+    evaluate: Callable
+
+
+def abstract(programs, numbers, num_runs):
+    """The carry of `num_runs` runs as `jax.ShapeDtypeStruct`s."""
+    return jax.eval_shape(programs.begin, numbers, keys(0, num_runs))
+
+
+def compiled(programs, numbers, num_runs):
+    """Compile for `num_runs` runs."""
+    carry = abstract(programs, numbers, num_runs)
+    return Compiled(
+        carry,
+        programs.begin.lower(numbers, keys(0, num_runs)).compile(),
+        programs.epoch.lower(numbers, carry, 0).compile(),
+        programs.evaluate.lower(numbers, carry, 0).compile(),
+    )
 
 
 def flowing(hyper):

@@ -68,8 +68,8 @@ class Job(Settings):
 
     @property
     def group_size(self):
-        """Seeds that are trained at once."""
-        return self.seeds_per_batch or self.num_seeds
+        """Seeds that are trained at once; at most, where that is left to the memory."""
+        return self.seeds_per_batch if isinstance(self.seeds_per_batch, int) else self.num_seeds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purerl import replay
 from purerl.environments import episodes
 from purerl.environments.base import Environment
 from purerl.environments.episodes import Episodes
 from purerl.normalizer import Normalizer, normalizer
+from purerl.replay import Replay, replay
 from purerl.settings import Cycle, Plan, cycle
-from purerl.types import Algorithm, Array, Key, Transition
+from purerl.types import Algorithm, Array, Key
 
 AGENT, START, WARMUP, POOL, COLLECT, LEARN, EVALUATION, REFILL = range(8)  # what a key is for
 
@@ -31,6 +31,7 @@ class Run(NamedTuple):
     algorithm: Algorithm
     env: Environment
     normalizer: Normalizer
+    replay: Replay
     cycle: Cycle
 
 
@@ -43,15 +44,15 @@ class Carry(NamedTuple):
     agent: Any
     noise: Any
     episodes: Episodes
-    ring: replay.Ring
+    ring: Any
     statistics: Any
     diverged: Array
     key: Key
 
 
 def setup(plan, algorithm, env):
-    """Raises ValueError where `plan` and the algorithm's policy delay do not fit."""
-    return Run(plan, algorithm, env, normalizer(plan), cycle(plan, algorithm.policy_delay))
+    """Raises ValueError where `plan` does not fit the algorithm's policy delay, or its ring the environment."""
+    return Run(plan, algorithm, env, normalizer(plan), replay(plan, env), cycle(plan, algorithm.policy_delay))
 
 
 def train(plan, algorithm, env, key):
@@ -81,11 +82,12 @@ def begin(run, key):
         agent=run.algorithm.init(_key(key, AGENT)),
         noise=run.algorithm.noise.init(),
         episodes=episodes.begin(env, plan.num_envs, _key(key, START)),
-        ring=_empty_ring(run),
+        ring=None,
         statistics=run.normalizer.init(env.obs_size),
         diverged=jnp.int32(-1),
         key=key,
     )
+    carry = _with_empty_ring(run, carry, 0)
 
     def warmup(carry, row):
         act_key, reset_key = jax.random.split(_key(carry.key, WARMUP, row))
@@ -102,7 +104,7 @@ def refill(run, carry, index):
     """
     row = run.plan.warmup_rows + index * run.cycle.per_epoch * run.cycle.collects
     rows = row - min(row, run.plan.rows) + jnp.arange(min(row, run.plan.rows))
-    acting = carry._replace(ring=_empty_ring(run), key=_key(carry.key, REFILL, index))
+    acting = _with_empty_ring(run, carry, rows[0])._replace(key=_key(carry.key, REFILL, index))
     acted = jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), acting, rows)[0]
     return carry._replace(ring=acted.ring, episodes=acted.episodes, noise=acted.noise)
 
@@ -135,7 +137,7 @@ def learn(run, carry, row):
     def draw(key):
         """Batches for the critic updates that precede one actor update, `[critic_updates, B, ...]`."""
         shape = (run.cycle.critic_updates, run.plan.batch_size)
-        window = replay.sample(carry.ring, row, key, shape, run.plan.n_step)
+        window = run.replay.sample(carry.ring, row, key, shape)
         window = window._replace(
             observation=run.normalizer.apply(carry.statistics, window.observation),
             next_observation=run.normalizer.apply(carry.statistics, window.next_observation),
@@ -185,7 +187,7 @@ def remember(run, carry, action, row, key):
     return carry._replace(
         noise=run.algorithm.noise.restart(carry.noise, transition.terminated | transition.truncated),
         episodes=now,
-        ring=replay.add(carry.ring, row, transition),
+        ring=run.replay.add(carry.ring, row, transition, episodes.observe(run.env, now)),
         statistics=_where(carry.diverged < 0, statistics, carry.statistics),
     )
 
@@ -224,10 +226,8 @@ def updates(plan, index):
     return (env_steps(plan, index) - plan.warmup_steps) // plan.num_envs * plan.updates_per_step if index else 0
 
 
-def _empty_ring(run):
-    observation = jnp.zeros(run.env.obs_size)
-    example = Transition(observation, jnp.zeros(run.env.action_size), 0.0, False, False, observation)
-    return replay.empty(example, run.plan.rows, run.plan.num_envs)
+def _with_empty_ring(run, carry, row):
+    return carry._replace(ring=run.replay.empty(row, episodes.observe(run.env, carry.episodes)))
 
 
 def _watched(carry, sound, rows):

@@ -8,9 +8,9 @@ from rich.table import Table
 class Display:
     """Progress of `total` environment steps of each run, of all groups of seeds one after another."""
 
-    def __init__(self, total, console=None):
+    def __init__(self, console=None):
         self.console = console or Console()
-        self.total = total
+        self.total = 0
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -21,7 +21,7 @@ class Display:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("starting", total=total, status="")
+        self.task = self.bar.add_task("starting", total=None, status="")
 
     def __enter__(self):
         self.bar.start()
@@ -39,7 +39,7 @@ class Display:
         speed = f"  {updates_per_s:,.0f} updates/s" if updates_per_s else ""
         lost = f"  {diverged} diverged" if diverged else ""
         status = f"{env_step:,}/{self.total:,} steps  return (IQM) {return_iqm:.1f}{speed}{lost}"
-        self.bar.update(self.task, completed=env_step, status=status)
+        self.bar.update(self.task, total=self.total, completed=env_step, status=status)
         if not self.console.is_terminal:
             self.console.print(status, highlight=False, soft_wrap=True)
 

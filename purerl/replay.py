@@ -1,71 +1,186 @@
-"""A circular replay buffer of fixed size, held in one device array.
+"""Circular replay buffers of fixed size, each held in device arrays, as records of functions.
 
-The ring is made of rows: one row is one step of all environments, so a write never wraps. It does not count: the clock
+A ring is made of rows: one row is one step of all environments, so a write never wraps. It does not count: the clock
 `added`, the rows written so far, is the caller's, one scalar for all seeds. At an index without a seed axis XLA writes
 in place; at an index with one, the write would be a scatter.
 
-Letters: E environments, F the numbers in a transition.
+The plain ring keeps whole transitions. The compact one keeps every observation once: s' is the observation that the
+next row was made from, but where an episode was truncated, and there it stands in a small table.
+
+Letters: E environments, F the numbers kept of a transition, O those of an observation, W the words it takes.
 """
 
-import dataclasses
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from purerl.types import Array, Transition
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Ring:
+class Replay(NamedTuple):
+    """A kind of replay buffer.
+
+    Attributes:
+        empty: `(added, observation [E, O]) -> ring`: `observation` is what row number `added`, the first, is made from.
+        add: `(ring, added, transition [E, ...], observation [E, O]) -> ring`: write one row over the oldest, `added`
+            rows having been written before it; `observation` is what the row after it is made from.
+        sample: `(ring, added, key, shape) -> Transition [n_step, *shape, ...]`: windows of consecutive steps of one
+            environment, uniformly and with replacement. Their first steps are drawn from all rows that have been
+            written and not overwritten, less the newest `n_step - 1`, whose windows are not complete yet. There must
+            be `n_step` rows. The key is consumed.
+    """
+
+    empty: Callable
+    add: Callable
+    sample: Callable
+
+
+class Shape(NamedTuple):
+    """What shapes a ring. Python ints and a dtype; `dtype` is that of the observations kept."""
+
+    rows: int
+    n_step: int
+    obs_size: int
+    action_size: int
+    episode_length: int
+    dtype: Any
+
+    @property
+    def words(self):
+        """W: float32 words of an observation."""
+        return -(-self.obs_size * jnp.dtype(self.dtype).itemsize // 4)
+
+
+def replay(plan, env):
+    """The buffer that `plan` asks for. Raises ValueError where a compact ring cannot hold what `env` does."""
+    shape = Shape(plan.rows, plan.n_step, env.obs_size, env.action_size, env.episode_length, plan.ring_dtype)
+    if plan.ring == "compact" and env.truncates:
+        raise ValueError(
+            f"ring 'compact' cannot hold {env.name}, which may truncate an episode before its time limit; "
+            f"take ring 'plain' or 'auto'"
+        )
+    kind = plain if plan.ring == "plain" or env.truncates else compact
+    return kind(shape)
+
+
+def plain(shape):
+    """The ring of whole transitions, `[rows, E, F]`."""
+    return Replay(partial(_plain_empty, shape), partial(_plain_add, shape), partial(_plain_sample, shape))
+
+
+def compact(shape):
+    """The ring that keeps every observation once. Only the time limit may truncate.
+
+    Where a transition terminated, the s' it returns is the first observation of the next episode: its value counts
+    for nothing.
+    """
+    return Replay(partial(_compact_empty, shape), partial(_compact_add, shape), partial(_compact_sample, shape))
+
+
+class Compact(NamedTuple):
     """Attributes:
-    data: `[rows, E, F]` float32, the fields of a transition side by side: one write and one read for all of them.
-    example: one transition, as `jax.ShapeDtypeStruct`s: how the F numbers are to be read.
+    data: `[rows + 1, E, F]`: what was done in a row, how it ended, and the observation after it.
+    last: `[K, E, W]`: the last observations of truncated episodes. An environment truncates at most once in
+        `episode_length` rows, so that each such stretch of rows has one place.
     """
 
-    data: jax.Array
-    example: Any = dataclasses.field(metadata={"static": True})
+    data: Array
+    last: Array
 
 
-def empty(example, rows, num_envs):
-    """A ring of `rows` rows for transitions like `example` (one, without leading axes; floats and bools)."""
-    example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), example)
-    width = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(example))
-    return Ring(jnp.zeros((rows, num_envs, width)), example)
+def _plain_empty(shape, added, observation):
+    del added
+    return jnp.zeros((shape.rows, len(observation), 2 * shape.words + shape.action_size + 2))
 
 
-def add(ring, added, transition):
-    """Write one row, `[E, ...]`, over the oldest. `added` rows were written before it."""
-    fields = jax.tree.leaves(transition)
-    row = jnp.concatenate([x.reshape(len(x), -1).astype(ring.data.dtype) for x in fields], axis=1)
-    data = jax.lax.dynamic_update_index_in_dim(ring.data, row, added % len(ring.data), axis=0)
-    return dataclasses.replace(ring, data=data)
+def _plain_add(shape, data, added, transition, observation):
+    del observation
+    row = [_words(shape, transition.observation), *_done(transition), _words(shape, transition.next_observation)]
+    return jax.lax.dynamic_update_index_in_dim(data, jnp.concatenate(row, axis=1), added % shape.rows, axis=0)
 
 
-def sample(ring, added, key, shape, n_step=1):
-    """Windows of `n_step` consecutive transitions, `[n_step, *shape, ...]`, uniformly and with replacement.
-
-    The first transition of a window is drawn from all that have been written and not overwritten, less the newest
-    `n_step - 1` rows, whose windows are not complete yet. `added >= n_step` rows must have been written. The key is
-    consumed.
-    """
-    rows, num_envs, _ = ring.data.shape
-    complete = jnp.minimum(added, rows) - (n_step - 1)
-    draw = jax.random.randint(key, shape, 0, complete * num_envs)
-    age, env = draw // num_envs + (n_step - 1), draw % num_envs
-    row = (added - 1 - age + jnp.arange(n_step).reshape(-1, *[1] * len(shape))) % rows
-    return _fields(ring.example, ring.data[row, env])
+def _plain_sample(shape, data, added, key, size):
+    row, env = _draw(shape, data.shape[1], added, key, size)
+    found = data[row % shape.rows, env]
+    observation, done, next_observation = _split(found, shape.words, -shape.words)
+    return _transition(shape, observation, done, next_observation)
 
 
-def contents(ring):
-    """All that the ring holds, as transitions `[rows, E, ...]`; rows that were never written are zero."""
-    return _fields(ring.example, ring.data)
+def _compact_empty(shape, added, observation):
+    num_envs = len(observation)
+    stretches = -(-shape.rows // shape.episode_length) + 1
+    data = jnp.zeros((shape.rows + 1, num_envs, shape.words + shape.action_size + 2))
+    last = jnp.zeros((stretches, num_envs, shape.words))
+    return Compact(data.at[added % (shape.rows + 1), :, : shape.words].set(_words(shape, observation)), last)
 
 
-def _fields(example, data):
-    """`[..., F]` as a transition `[..., each field's shape]`."""
-    leaves, structure = jax.tree.flatten(example)
-    ends = np.cumsum([int(np.prod(x.shape)) for x in leaves])[:-1]
-    parts = jnp.split(data, ends, axis=-1)
-    shaped = [part.reshape(*data.shape[:-1], *x.shape).astype(x.dtype) for part, x in zip(parts, leaves, strict=True)]
-    return jax.tree.unflatten(structure, shaped)
+def _compact_add(shape, ring, added, transition, observation):
+    row = jnp.concatenate([_words(shape, observation), *_done(transition)], axis=1)
+    data = jax.lax.dynamic_update_index_in_dim(ring.data, row, (added + 1) % (shape.rows + 1), axis=0)
+    place = added // shape.episode_length % len(ring.last)
+    before = jax.lax.dynamic_index_in_dim(ring.last, place, keepdims=False)
+    last = jnp.where(transition.truncated[:, None], _words(shape, transition.next_observation), before)
+    return Compact(data, jax.lax.dynamic_update_index_in_dim(ring.last, last, place, axis=0))
+
+
+def _compact_sample(shape, ring, added, key, size):
+    row, env = _draw(shape, ring.data.shape[1], added, key, size)
+    around = jnp.concatenate([row[:1], row + 1])  # what is before row r stands with what was done in row r - 1
+    found = ring.data[around % (shape.rows + 1), env]
+    observation, done = _split(found, shape.words)
+    last = ring.last[row // shape.episode_length % len(ring.last), env]
+    next_observation = jnp.where(done[1:, ..., -1:] == TRUNCATED, last, observation[1:])
+    return _transition(shape, observation[:-1], done[1:], next_observation)
+
+
+def _draw(shape, num_envs, added, key, size):
+    """Row numbers `[n_step, *size]` and environments `[*size]` of windows."""
+    complete = jnp.minimum(added, shape.rows) - (shape.n_step - 1)
+    draw = jax.random.randint(key, size, 0, complete * num_envs)
+    age, env = draw // num_envs + (shape.n_step - 1), draw % num_envs
+    return added - 1 - age + jnp.arange(shape.n_step).reshape(-1, *[1] * len(size)), env
+
+
+TERMINATED, TRUNCATED = 1.0, 2.0
+
+
+def _done(transition):
+    """Action, reward, and how the episode ended, side by side: `[E, A]`, `[E, 1]`, `[E, 1]`."""
+    end = TERMINATED * transition.terminated + TRUNCATED * transition.truncated
+    return transition.action, transition.reward[:, None], end[:, None]
+
+
+def _transition(shape, observation, done, next_observation):
+    action, reward, end = _split(done, shape.action_size, shape.action_size + 1)
+    return Transition(
+        _observation(shape, observation),
+        action,
+        reward[..., 0],
+        end[..., 0] == TERMINATED,
+        end[..., 0] == TRUNCATED,
+        _observation(shape, next_observation),
+    )
+
+
+def _split(data, *ends):
+    return jnp.split(data, [end % data.shape[-1] for end in ends], axis=-1)
+
+
+def _words(shape, observation):
+    """`[E, O]` as float32 words `[E, W]`: themselves, or two numbers of 16 bits in each. No arithmetic touches them."""
+    if shape.dtype == "float32":
+        return observation
+    padded = jnp.pad(observation, ((0, 0), (0, 2 * shape.words - shape.obs_size)))
+    pairs = padded.astype(shape.dtype).reshape(len(observation), shape.words, 2)
+    return jax.lax.bitcast_convert_type(pairs, jnp.float32)
+
+
+def _observation(shape, words):
+    """`[..., W]` as `[..., O]`."""
+    if shape.dtype == "float32":
+        return words
+    pairs = jax.lax.bitcast_convert_type(words, jnp.dtype(shape.dtype))
+    return pairs.reshape(*words.shape[:-1], -1)[..., : shape.obs_size].astype(jnp.float32)

@@ -14,6 +14,7 @@ import json
 import os
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -23,12 +24,19 @@ POLICY = "policy/actor.npz"
 
 
 def create(path, settings):
-    """Make the folder of a run with its run.toml, the text `settings`. Raises ValueError where it cannot be written."""
+    """Make the folder of a run with its run.toml, the text `settings`."""
+    path.mkdir(parents=True, exist_ok=True)
+    write(path, "run.toml", settings)
+    (path / "policy").mkdir(exist_ok=True)
+    write(path, "curves.csv", _lines([COLUMNS + METRICS]))
+
+
+def check_writable(path):
+    """Raises ValueError where no folder can be made at `path`."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        write(path, "run.toml", settings)
-        (path / "policy").mkdir(exist_ok=True)
-        write(path, "curves.csv", _lines([COLUMNS + METRICS]))
+        above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        with TemporaryDirectory(dir=above, prefix=".purerl-") as trial:
+            Path(trial, path.name).mkdir()
     except OSError as error:
         raise ValueError(f"out {str(path)!r} cannot be written: {error.strerror}; name a folder that can") from None
 

@@ -8,14 +8,14 @@ import io
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 import tomli_w
 
-from purerl import batch, checkpoints, config, ddpg, environments, loop, plot, results, sac, td3
+from purerl import batch, checkpoints, config, ddpg, environments, loop, memory, plot, results, sac, td3
 from purerl.clock import Clock, Interrupt
 from purerl.curves import iqm
 from purerl.record import record, versions
@@ -44,15 +44,6 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """The programs of a group, for its number of seeds."""
-
-    begin: Any
-    epoch: Any
-    evaluate: Any
-
-
-@dataclass(frozen=True)
 class Session:
     """What stays the same while a process trains."""
 
@@ -61,10 +52,11 @@ class Session:
     display: Any
     clock: Clock
     interrupt: Interrupt
-    programs: batch.Programs
     numbers: Any
-    kept: Any
+    programs: batch.Programs
+    compiled: batch.Compiled
     policy: Any
+    kept: Any
 
     @property
     def plan(self):
@@ -84,54 +76,110 @@ class Session:
 
 
 def prepare(settings):
-    """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where there is no such environment."""
+    """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where they cannot be or do not fit."""
     job = settings.job
-    return environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
+    env, build = environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
+    loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
+    return env, build
 
 
 def create(path, settings):
-    """Make the folder of a run. Raises ValueError where it cannot be written."""
+    """Make the folder of a run."""
     results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: record()}))
     results.log(path, "start", seeds=settings.job.num_seeds)
 
 
 def check(path, settings):
-    """Raises ValueError where the run in the folder `path` is not the one of `settings`, saying where they differ."""
+    """`settings`, with the `seeds_per_batch` that "auto" meant when the run in the folder `path` was made.
+
+    Raises ValueError where they are not that run's, saying where they differ.
+    """
+    there = config.resolve({}, path / "run.toml")
+    if settings.job.seeds_per_batch == "auto":
+        settings = replace(settings, job=replace(settings.job, seeds_per_batch=there.job.seeds_per_batch))
     here = config.computation(settings)
-    if differs := config.differences(config.computation(config.resolve({}, path / "run.toml")), here):
+    if differs := config.differences(config.computation(there), here):
         raise ValueError(f"{path} holds another run: {differs}; name another folder, or delete it")
     for number in checkpoints.numbers(path):
         with suppress(checkpoints.Damaged):
             checkpoints.label(path, number, here)
+    return settings
 
 
 def run(settings, env, build, path, display):
-    """Train what the run in the folder `path` has not trained yet. Returns the `Outcome`, also of an interrupted run.
+    """Train what the run in the folder `path`, which is made where there is none, has not trained yet.
+
+    Returns the `Outcome`, also of a run that ended early.
 
     Every `checkpoint_every` evaluations (0: never), and where the run ends early, the whole carry is kept. Raises
-    OSError where nothing more can be written.
+    DoesNotFit, before anything is written or trained, where memory does not hold the runs, and OSError where nothing
+    more can be written.
     """
-    jax.config.update("jax_default_matmul_precision", settings.job.matmul_precision)
-    with Interrupt(settings.keep.time_limit) as interrupt, display:
-        session = Session(
-            settings=settings,
-            path=path,
-            display=display,
-            clock=Clock(),
-            interrupt=interrupt,
-            programs=batch.programs(settings.plan, build, env, settings.hyper),
-            numbers=batch.flowing(settings.hyper),
-            policy=build(settings.hyper, settings.plan, env).policy,
-            kept=checkpoints.manager(path),
-        )
-        with ThreadPoolExecutor(1) as worker:
-            complete = worker.submit(train, session).result()
+    with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
+        session, complete = worker.submit(_run, settings, env, build, path, display, interrupt).result()
         curves = results.read_curves(path)
         _draw(path, curves, f"{settings.job.algo.upper()} on {env.name}")
         outcome = Outcome(results.final(curves), None if complete else interrupt.reason, session.clock)
         session.log("end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
     _report(session, outcome)
     return outcome
+
+
+def plan(settings, env, build, display):
+    """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
+    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    free = memory.available()
+    settings, _, needs = _fitted(settings, programs, numbers, free)
+    job = settings.job
+    display.table(
+        f"{job.algo} on {job.env}, {job.group_size} of {job.num_seeds} seeds at once", memory.rows(needs, free)
+    )
+    memory.check(needs, settings.plan, job.num_seeds, free)
+
+
+def _run(settings, env, build, path, display, interrupt):
+    """`(session, whether the run is complete)`."""
+    jax.config.update("jax_default_matmul_precision", settings.job.matmul_precision)
+    clock, free = Clock(), memory.available()
+    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    display.stage("compiling")
+    with clock.on("compile"):
+        size = 1 if settings.job.seeds_per_batch == "auto" else settings.job.group_size
+        at_least = memory.needs(batch.abstract(programs, numbers, size), size)
+        memory.check(at_least, settings.plan, settings.job.num_seeds, free)
+        settings, compiled, needs = _fitted(settings, programs, numbers, free)
+        memory.check(needs, settings.plan, settings.job.num_seeds, free)
+    display.total = settings.plan.total_steps * (settings.job.num_seeds // settings.job.group_size)
+    if not results.has_begun(path):
+        create(path, settings)
+    policy = build(settings.hyper, settings.plan, env).policy
+    kept = checkpoints.manager(path)
+    session = Session(settings, path, display, clock, interrupt, numbers, programs, compiled, policy, kept)
+    session.log("compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
+    display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
+    return session, train(session)
+
+
+def _fitted(settings, programs, numbers, free):
+    """`(settings, compiled, needs)`; `seeds_per_batch` "auto" becomes what fits into `free` bytes, or 1."""
+    job, size = settings.job, settings.job.group_size
+    if job.seeds_per_batch == "auto":
+        at_least = memory.needs(batch.abstract(programs, numbers, size), size)
+        size = memory.largest_group(at_least, job.num_seeds, free) or 1
+    compiled, needs = _compiled(programs, numbers, size)
+    if job.seeds_per_batch == "auto":
+        fitting = memory.largest_group(needs, job.num_seeds, free) or 1
+        if fitting < size:
+            size = fitting
+            compiled, needs = _compiled(programs, numbers, size)
+        settings = replace(settings, job=replace(job, seeds_per_batch=size))
+    return settings, compiled, needs
+
+
+def _compiled(programs, numbers, size):
+    compiled = batch.compiled(programs, numbers, size)
+    working = {"starting": compiled.begin, "training": compiled.epoch, "evaluating": compiled.evaluate}
+    return compiled, memory.needs(compiled.carry, size, **working)
 
 
 def train(session):
@@ -143,15 +191,12 @@ def train(session):
         for group in range(groups)
     )
     first = next((group for group, done in enumerate(at_end) if not done), groups)
-    compiled, complete = None, first == groups
+    complete = first == groups
     for group in range(first, groups):
-        keys = batch.keys(session.seeds(group)[0], len(session.seeds(group)))
-        abstract = jax.eval_shape(session.programs.begin, session.numbers, keys)
-        index, carry = _restored(session, group, abstract)
-        compiled = compiled or _compiled(session, keys, abstract)
+        index, carry = _restored(session, group)
         if carry is None:
-            carry = _begun(session, compiled, keys, group)
-        index, carry = _advanced(session, compiled, group, index, carry)
+            carry = _begun(session, group)
+        index, carry = _advanced(session, group, index, carry)
         results.write_policy(path, _policy(session, carry), group)
         complete = index == plan.num_epochs and group == groups - 1
         if session.interrupt.reason:
@@ -162,7 +207,7 @@ def train(session):
     return complete
 
 
-def _restored(session, group, abstract):
+def _restored(session, group):
     """`(index, carry)` of the newest whole checkpoint of a group; `(0, None)` where there is none."""
     path, plan = session.path, session.plan
     first = group * plan.num_evals
@@ -171,7 +216,8 @@ def _restored(session, group, abstract):
             continue
         try:
             label = checkpoints.label(path, number, config.computation(session.settings))
-            like = abstract if label["ring"] else abstract._replace(ring=None)
+            like = session.compiled.carry
+            like = like if label["ring"] else like._replace(ring=None)
             carry = checkpoints.restore(session.kept, number, like, label)
         except checkpoints.Damaged as error:
             session.log("damaged", checkpoint=number, error=str(error))
@@ -202,31 +248,18 @@ def _continued(session, group, index, label, carry):
     return carry
 
 
-def _compiled(session, keys, abstract):
-    programs, numbers = session.programs, session.numbers
-    session.display.stage("compiling")
-    with session.clock.on("compile"):
-        compiled = Compiled(
-            evaluate=programs.evaluate.lower(numbers, abstract, 0).compile(),
-            epoch=programs.epoch.lower(numbers, abstract, 0).compile(),
-            begin=programs.begin.lower(numbers, keys).compile(),
-        )
-    session.log("compiled", seconds=round(session.clock.compile, 3))
-    session.display.say(f"compiled in {session.clock.compile:.1f} s")
-    return compiled
-
-
-def _begun(session, compiled, keys, group):
+def _begun(session, group):
     """The carry of a group after its warm-up, evaluated."""
+    seeds = session.seeds(group)
     session.display.stage("warming up")
     with session.clock.on("train"):
-        carry = jax.block_until_ready(compiled.begin(session.numbers, keys))
-    session.clock.env_steps += session.plan.warmup_steps * len(keys)
-    _evaluate(session, compiled, group, 0, carry, {})
+        carry = jax.block_until_ready(session.compiled.begin(session.numbers, batch.keys(seeds[0], len(seeds))))
+    session.clock.env_steps += session.plan.warmup_steps * len(seeds)
+    _evaluate(session, group, 0, carry, {})
     return carry
 
 
-def _advanced(session, compiled, group, index, carry):
+def _advanced(session, group, index, carry):
     """`(index, carry)` at the end, or where the run is to end early, with a checkpoint there."""
     plan, keep, clock, size = session.plan, session.settings.keep, session.clock, len(session.seeds(group))
     saved = None
@@ -234,12 +267,12 @@ def _advanced(session, compiled, group, index, carry):
         with session.interrupt.stretch(clock):
             session.display.stage("training")
             with clock.on("train"):
-                carry, metrics = compiled.epoch(session.numbers, carry, index)
+                carry, metrics = session.compiled.epoch(session.numbers, carry, index)
                 metrics = jax.device_get(metrics)
             index += 1
             clock.updates += (loop.updates(plan, index) - loop.updates(plan, index - 1)) * size
             clock.env_steps += (plan.total_steps - plan.warmup_steps) // plan.num_epochs * size
-            _evaluate(session, compiled, group, index, carry, metrics)
+            _evaluate(session, group, index, carry, metrics)
             if keep.checkpoint_every and index % keep.checkpoint_every == 0:
                 _checkpoint(session, group, index, carry)
                 saved = index
@@ -248,12 +281,12 @@ def _advanced(session, compiled, group, index, carry):
     return index, carry
 
 
-def _evaluate(session, compiled, group, index, carry, metrics):
+def _evaluate(session, group, index, carry, metrics):
     """Write one evaluation of a group, and show it."""
     plan, clock = session.plan, session.clock
     session.display.stage("evaluating")
     with clock.on("evaluate"):
-        values = jax.device_get(compiled.evaluate(session.numbers, carry, index))
+        values = jax.device_get(session.compiled.evaluate(session.numbers, carry, index))
     steps = loop.env_steps(plan, index)
     values["diverged"] = _diverged(plan, values, steps)
     returns = np.where(np.isnan(values["diverged"]), values["return_mean"], np.nan)

@@ -158,6 +158,8 @@ class Plan(Settings):
     warmup_steps: count("environment steps with uniformly random actions, before learning starts") = 10_000
     num_evals: count("evaluations, the one before training included", least=2) = 26
     eval_episodes: count("whole episodes per evaluation, without exploration noise", most=2**20) = 10
+    ring: choice("what the replay buffer keeps; auto: compact where that is exact", "auto", "compact", "plain") = "auto"
+    ring_dtype: choice("of the observations that the replay buffer keeps", "float32", "bfloat16", "float16") = "float32"
     n_step: count("steps of reward before bootstrapping; never across the end of an episode", most=1000) = 1
     normalize_observations: flag("scale observations by their running mean and variance") = False
     widths: Annotated[

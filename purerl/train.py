@@ -47,7 +47,7 @@ def understood(arguments):
         if options.print_config:
             print(config.to_toml(settings), end="")
             return None
-        return settings, *prepare(settings, options)
+        return prepare(settings, options)
     except ValueError as error:
         fail(error)
 
@@ -96,6 +96,7 @@ def build_parser(algo, defaults):
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
     output.add_argument("--resume", metavar="FOLDER", default=None, help="go on with the run in this folder, exactly")
+    output.add_argument("--plan", action="store_true", default=False, help="show the memory that is needed, and end")
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
     output.add_argument(
         "--compilation-cache",
@@ -123,26 +124,29 @@ def form(cls, name):
 
 
 def prepare(settings, options):
-    """`(env, constructor of the algorithm, folder)`. Raises ValueError for all that can be wrong before compiling.
+    """`(settings, env, constructor of the algorithm, folder)`, no folder where only the plan is asked for.
 
-    The folder of an unfinished run of the same settings is gone on with.
+    The folder of an unfinished run of the same settings is gone on with. Raises ValueError for all that can be wrong
+    before compiling.
     """
     from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
 
     use_compilation_cache(options.compilation_cache)
     path = folder(settings.job, options)
+    results.check_writable(path)
     env, build = runner.prepare(settings)
-    if not results.is_free(path):
-        if not (path / "run.toml").is_file():
-            raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
-        runner.check(path, settings)
-    if not results.has_begun(path):
-        runner.create(path, settings)
-        return env, build, path
+    if options.plan:
+        return settings, env, build, None
+    if results.is_free(path):
+        return settings, env, build, path
+    if not (path / "run.toml").is_file():
+        raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
+    settings = runner.check(path, settings)
     seeds = range(settings.job.seed, settings.job.seed + settings.job.num_seeds)
-    if results.has_policy(path) and results.finished(results.read_curves(path), seeds, settings.plan.total_steps):
+    done = results.has_begun(path) and results.finished(results.read_curves(path), seeds, settings.plan.total_steps)
+    if done and results.has_policy(path):
         raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
-    return env, build, path
+    return settings, env, build, path
 
 
 def folder(job, options):
@@ -155,10 +159,11 @@ def folder(job, options):
         raise ValueError("out is empty; name a folder")
     path = Path(options.out).expanduser()
     try:
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"out {options.out!r} exists already and is no folder; name another")
+        taken = path.exists() and not path.is_dir()
     except OSError as error:
         raise ValueError(f"out {options.out!r} cannot be read: {error.strerror}; name another folder") from None
+    if taken:
+        raise ValueError(f"out {options.out!r} exists already and is no folder; name another")
     return path
 
 
@@ -174,13 +179,18 @@ def resumable(options, flags):
 
 def train(settings, env, build, path):
     from purerl import runner
+    from purerl.memory import DoesNotFit
     from purerl.progress import Display
 
-    job = settings.job
-    display = Display(settings.plan.total_steps * (job.num_seeds // job.group_size))
-    display.say(f"{job.algo} on {env.name}, {job.num_seeds} seeds, into {path}")
+    job, display = settings.job, Display()
     try:
+        if path is None:
+            runner.plan(settings, env, build, display)
+            return 0
+        display.say(f"{job.algo} on {env.name}, {job.num_seeds} seeds, into {path}")
         outcome = runner.run(settings, env, build, path, display)
+    except DoesNotFit as error:
+        fail(error)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         print(

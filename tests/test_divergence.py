@@ -60,7 +60,7 @@ def test_one_diverged_seed_is_frozen_and_the_others_end_exactly_as_without_it(al
     start, _ = programs.epoch(numbers, programs.begin(numbers, batch.keys(0, SEEDS)), 0)
     sick = jax.tree.map(jnp.copy, start)
     if where == "ring":
-        sick = sick._replace(ring=jax.tree.map(lambda x: x.at[1].set(jnp.nan), sick.ring))
+        sick = sick._replace(ring=sick.ring.at[1].set(jnp.nan))
     else:
         part = getattr(sick.agent, where)
         sick = sick._replace(agent=sick.agent._replace(**{where: part._replace(params=poisoned(part.params, 1))}))

@@ -14,6 +14,7 @@ from toys import BUILD, learner, steered
 from purerl import batch, loop, replay
 from purerl.batch import keys
 from purerl.settings import HYPERS, Plan
+from purerl.types import Transition
 
 ROWS = 1013  # No other array has such an axis.
 SEEDS = 4
@@ -77,18 +78,20 @@ def flaws(function, *args):
 
 
 @cache
-def run(algo="td3", updates_per_step=2):
+def run(algo="td3", updates_per_step=2, ring="compact"):
+    rows = ROWS - (ring == "compact")  # The compact ring has one place more.
     plan = Plan(
+        ring=ring,
         total_steps=64 + 160,
         num_envs=4,
         updates_per_step=updates_per_step,
         batch_size=16,
-        buffer_size=4 * ROWS,
+        buffer_size=4 * rows,
         warmup_steps=64,
         num_evals=2,
         widths=(8,),
     )
-    env = steered()
+    env = steered()._replace(truncates=False)
     return loop.setup(plan, learner(algo, plan, env), env)
 
 
@@ -100,8 +103,9 @@ def carries(setup, seeds=SEEDS):
     "algo, updates_per_step, seeds",
     [("td3", 2, SEEDS), ("td3", 1, SEEDS), ("td3", 1, 1), ("td3", 4, SEEDS), ("ddpg", 1, SEEDS), ("sac", 1, SEEDS)],
 )
-def test_an_epoch_of_many_seeds_writes_its_rings_in_place_and_decides_nothing(algo, updates_per_step, seeds):
-    setup = run(algo, updates_per_step)
+@pytest.mark.parametrize("ring", ["compact", "plain"])
+def test_an_epoch_of_many_seeds_writes_its_rings_in_place_and_decides_nothing(algo, updates_per_step, seeds, ring):
+    setup = run(algo, updates_per_step, ring)
     epoch = jax.vmap(partial(loop.epoch, setup), in_axes=(0, None))
     assert flaws(epoch, carries(setup, seeds), jnp.int32(0)) == []
 
@@ -113,30 +117,34 @@ def test_the_ring_is_aliased_with_its_successor():
     assert epoch(carry, jnp.int32(0))[0].ring.data.unsafe_buffer_pointer() == place
 
 
+def add(ring, time, value):
+    """Write a row, as the ring does."""
+    buffer = replay.plain(replay.Shape(ROWS, 1, 1, 2, 5, "float32"))
+    row, never = jnp.full((4, 1), value, float), jnp.zeros(4, bool)
+    return buffer.add(ring, time, Transition(row, jnp.tile(row, 2), row[:, 0], never, never, row), row)
+
+
 def write(ring, added):
     """A ring written to five times in a loop: what an epoch does, and no more."""
 
-    def add(ring, time):
-        return replay.add(ring, time, jnp.ones(4) * time), None
-
-    return jax.lax.scan(add, ring, added + jnp.arange(5))[0]
+    return jax.lax.scan(lambda ring, time: (add(ring, time, time), None), ring, added + jnp.arange(5))[0]
 
 
 def write_or_not(ring, added):
-    def add(ring, time):
-        return jax.lax.cond(time > 3, lambda x: replay.add(x, time, jnp.ones(4)), lambda x: x, ring), None
+    def maybe(ring, time):
+        return jax.lax.cond(time > 3, lambda x: add(x, time, 1.0), lambda x: x, ring), None
 
-    return jax.lax.scan(add, ring, added + jnp.arange(5))[0]
+    return jax.lax.scan(maybe, ring, added + jnp.arange(5))[0]
 
 
 def write_and_keep(ring, added):
     """The old ring is still read after the write, so the write needs a copy."""
 
-    def add(ring, time):
-        new = replay.add(ring, time, jnp.ones(4) * time)
-        return new, (new.data * ring.data[::-1]).sum()
+    def both(ring, time):
+        new = add(ring, time, time)
+        return new, (new * ring[::-1]).sum()
 
-    return jax.lax.scan(add, ring, added + jnp.arange(5))
+    return jax.lax.scan(both, ring, added + jnp.arange(5))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +159,7 @@ def write_and_keep(ring, added):
 )
 def test_these_signs_tell_a_good_program_from_a_bad_one(function, clock, expected):
     """A clock with a seed axis makes the write a scatter; the other faults are what they are called."""
-    ring = jax.vmap(lambda _: replay.empty(0.0, ROWS, 4))(jnp.arange(SEEDS))
+    ring = jnp.zeros((SEEDS, ROWS, 4, 6))
     added = jnp.zeros(() if clock is None else SEEDS, jnp.int32)
     found = flaws(jax.vmap(function, in_axes=(0, clock)), ring, added)
     assert found == [] if expected is None else expected in found

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import BUILD, after, counting, learner
+from toys import BUILD, after, contents, counting, learner
 
-from purerl import loop, replay, settings
+from purerl import loop, settings
 from purerl.settings import Cycle, Plan
 from purerl.types import Algorithm, Batch, Noise
 
@@ -135,7 +135,7 @@ def test_an_epoch_makes_its_share_of_the_steps(delay, updates):
 
 def test_warmup_acts_uniformly_and_learns_nothing():
     carry = record().carries[0]
-    written = replay.contents(carry.ring).action
+    written = contents(carry.ring, 2).action
     action = np.sort(np.asarray(written[:WARMUP]).ravel())
     uniform = np.linspace(-1.0, 1.0, action.size)
     assert np.abs(action - uniform).max() < 2 * 1.63 / np.sqrt(action.size)  # Kolmogorov-Smirnov, 1 %
@@ -147,7 +147,7 @@ def test_no_key_is_used_twice():
     carries = record(2, 8).carries
     last = carries[-1]
     logged = np.asarray(last.agent.key[: last.agent.count])
-    written = np.asarray(replay.contents(last.ring).action)
+    written = np.asarray(contents(last.ring, 2).action)
     actions = written[WARMUP : WARMUP + 2 * ROWS, 0].reshape(-1, 4)
     resets = [jax.vmap(digits)(jax.random.wrap_key_data(carry.episodes.pool.key)) for carry in carries]
     keys = np.concatenate([np.asarray(last.agent.born)[None], digits(last.key)[None], logged, actions, *resets])
@@ -205,7 +205,7 @@ def test_the_same_seed_twice_is_the_same_run_bit_for_bit():
 
 def test_another_seed_is_another_run():
     first, second = (trained("td3", seed)[0] for seed in (0, 1))
-    assert not jnp.array_equal(first.ring.data, second.ring.data)
+    assert not jnp.array_equal(first.ring, second.ring)
     assert not jax.tree.all(jax.tree.map(jnp.array_equal, first.agent.actor.params, second.agent.actor.params))
 
 
@@ -349,7 +349,7 @@ def test_statistics_of_observations_take_in_every_row_once():
     plan = small(buffer_size=1024, normalize_observations=True)
     run = loop.setup(plan, learner("ddpg", plan, env), env)
     carry, _ = jax.jit(partial(loop.epoch, run))(loop.begin(run, jax.random.key(0)), 0)
-    seen = replay.contents(carry.ring).observation[: carry.statistics.count.astype(int) // 8].reshape(-1, 2)
+    seen = contents(carry.ring, 2).observation[: carry.statistics.count.astype(int) // 8].reshape(-1, 2)
     assert len(seen) == 64 + 400
     np.testing.assert_allclose(carry.statistics.mean, seen.mean(axis=0), rtol=1e-4)
     np.testing.assert_allclose(carry.statistics.variance, seen.var(axis=0), rtol=1e-4)

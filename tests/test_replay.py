@@ -1,36 +1,57 @@
-"""The ring: what it keeps, and what sampling may return."""
+"""The rings: what they keep, and what sampling may return."""
 
-from dataclasses import replace
+from functools import cache, partial
 from itertools import product
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import counting
 
 from purerl import replay
+from purerl.settings import Plan
+from purerl.types import Transition
 
-UNWRITTEN = -1
 ENVS = 3
+UNWRITTEN = -1.0
 
 
-class Mark(NamedTuple):
-    """When and where a transition was made."""
-
-    time: Any
-    env: Any
-    odd: Any
+def shape(rows, n_step=1, episode_length=1000, obs_size=2, dtype="float32"):
+    return replay.Shape(rows, n_step, obs_size, 1, episode_length, dtype)
 
 
-def filled(rows, added):
-    """A ring to which `added` rows of marks were written."""
-    ring = replay.empty(Mark(0, 0, False), rows, ENVS)
-    ring = replace(ring, data=jnp.full_like(ring.data, UNWRITTEN))
+def marked(time, num_envs=ENVS):
+    """The transitions of one row; every field tells when and where it was made. Also what the next row is made from."""
+    env = jnp.arange(num_envs)
+    observation, following = (jnp.stack([jnp.full(num_envs, t), env], axis=1).astype(float) for t in (time, time + 1))
+    never = jnp.zeros(num_envs, bool)
+    return Transition(observation, (100.0 * time + env)[:, None], 1.0 * time + env, never, never, following), following
+
+
+@cache
+def filled(kind, rows, added, n_step=1):
+    """A ring to which `added` rows of marks were written, and its functions."""
+    buffer = kind(shape(rows, n_step))
+    ring = jax.tree.map(lambda x: jnp.full_like(x, UNWRITTEN), buffer.empty(0, jnp.zeros((ENVS, 2))))
+    if kind is replay.compact:
+        ring = ring._replace(data=ring.data.at[0, :, :2].set(marked(0)[0].observation))
     for time in range(added):
-        now = jnp.full(ENVS, time)
-        ring = replay.add(ring, time, Mark(now, jnp.arange(ENVS), now % 2 == 1))
-    return ring
+        ring = buffer.add(ring, time, *marked(time))
+    return buffer, ring
+
+
+def drawn(kind, rows, added, key, size, n_step=1):
+    buffer, ring = filled(kind, rows, added, n_step)
+    return buffer.sample(ring, added, jax.random.key(key), size)
+
+
+def marks(window):
+    """When and where the first transitions of windows were made."""
+    time, env = np.asarray(window.observation[0].reshape(-1, 2)).astype(int).T
+    return list(zip(time.tolist(), env.tolist(), strict=True))
 
 
 def kept(rows, added):
@@ -38,6 +59,7 @@ def kept(rows, added):
     return range(max(0, added - rows), added)
 
 
+KINDS = pytest.mark.parametrize("kind", [replay.plain, replay.compact])
 FILLINGS = pytest.mark.parametrize(
     "rows, added",
     [(8, 1), (8, 5), (8, 8), (8, 13), (8, 16), (1, 1), (1, 4)],
@@ -45,52 +67,143 @@ FILLINGS = pytest.mark.parametrize(
 )
 
 
+@KINDS
 @FILLINGS
-def test_the_newest_rows_are_kept_and_the_oldest_overwritten(rows, added):
-    times = np.asarray(replay.contents(filled(rows, added)).time)
-    assert sorted(times[times != UNWRITTEN].tolist()) == sorted(list(kept(rows, added)) * ENVS)
+def test_sampling_returns_every_transition_that_is_kept_and_never_another(kind, rows, added):
+    assert set(marks(drawn(kind, rows, added, 0, (2000,)))) == set(product(kept(rows, added), range(ENVS)))
 
 
+@KINDS
 @FILLINGS
-def test_sampling_returns_every_written_transition_and_never_an_unwritten_one(rows, added):
-    window = replay.sample(filled(rows, added), added, jax.random.key(0), (2000,))
-    drawn = set(zip(window.time[0].tolist(), window.env[0].tolist(), strict=True))
-    assert drawn == set(product(kept(rows, added), range(ENVS)))
-
-
-@FILLINGS
-def test_sampling_is_uniform(rows, added):
-    window = replay.sample(filled(rows, added), added, jax.random.key(1), (200, 100))
-    counts = np.unique(np.asarray(window.time * ENVS + window.env), return_counts=True)[1]
+def test_sampling_is_uniform(kind, rows, added):
+    counts = np.unique(marks(drawn(kind, rows, added, 1, (200, 100))), axis=0, return_counts=True)[1]
     expected, freedom = 20_000 / (len(kept(rows, added)) * ENVS), len(counts) - 1
     assert np.sum((counts - expected) ** 2 / expected) < freedom + 4 * np.sqrt(2 * freedom)  # χ², four deviations
 
 
+@KINDS
 @pytest.mark.parametrize("rows, added, n_step", [(8, 5, 3), (8, 5, 5), (8, 8, 2), (8, 13, 3), (8, 13, 8), (1, 4, 1)])
-def test_a_window_is_consecutive_steps_of_one_environment_and_never_holds_the_seam(rows, added, n_step):
-    window = replay.sample(filled(rows, added), added, jax.random.key(2), (2000,), n_step)
-    assert window.time.shape == (n_step, 2000)
-    assert jnp.array_equal(window.time, window.time[0] + jnp.arange(n_step)[:, None])
-    assert jnp.array_equal(window.env, jnp.broadcast_to(window.env[0], window.env.shape))
+def test_a_window_is_consecutive_steps_of_one_environment_and_never_holds_the_seam(kind, rows, added, n_step):
+    window = drawn(kind, rows, added, 2, (2000,), n_step)
+    time, env = jnp.moveaxis(window.observation, -1, 0)
+    assert time.shape == (n_step, 2000)
+    assert jnp.array_equal(time, time[0] + jnp.arange(n_step)[:, None])
+    assert jnp.array_equal(env, jnp.broadcast_to(env[0], env.shape))
     starts = kept(rows, added)[: len(kept(rows, added)) - n_step + 1]
-    assert set(zip(window.time[0].tolist(), window.env[0].tolist(), strict=True)) == set(product(starts, range(ENVS)))
+    assert set(marks(window)) == set(product(starts, range(ENVS)))
 
 
-def test_the_fields_of_a_transition_stay_together():
-    window = replay.sample(filled(8, 13), 13, jax.random.key(3), (4, 5), n_step=2)
-    assert window.odd.shape == (2, 4, 5)
-    assert jnp.array_equal(window.odd, window.time % 2 == 1)
+@KINDS
+def test_the_fields_of_a_transition_stay_together(kind):
+    window = drawn(kind, 8, 13, 3, (4, 5), 2)
+    time, env = jnp.moveaxis(window.observation, -1, 0)
+    assert window.reward.shape == (2, 4, 5) and window.terminated.dtype == bool
+    assert jnp.array_equal(window.action[..., 0], 100 * time + env)
+    assert jnp.array_equal(window.reward, time + env)
+    assert jnp.array_equal(window.next_observation, jnp.stack([time + 1, env], axis=-1))
 
 
-def test_every_field_keeps_its_dtype_whatever_is_written():
-    ring = replay.empty(Mark(jnp.int8(0), 0.0, False), 2, ENVS)
-    ring = replay.add(ring, 0, Mark(jnp.ones(ENVS), jnp.ones(ENVS, jnp.int32), jnp.ones(ENVS)))
-    kept = replay.contents(ring)
-    assert [x.dtype for x in kept] == [jnp.int8, jnp.float32, jnp.bool_]
-    assert [x[0, 0].item() for x in kept] == [1, 1.0, True]
-    assert not any(x.weak_type for x in kept)
+@KINDS
+def test_the_same_key_draws_the_same_and_another_key_something_else(kind):
+    first, again, other = (marks(drawn(kind, 8, 8, key, (32,))) for key in (0, 0, 1))
+    assert first == again != other
 
 
-def test_the_same_key_draws_the_same_and_another_key_something_else():
-    draw = [replay.sample(filled(8, 8), 8, jax.random.key(key), (32,)).time.tolist() for key in (0, 0, 1)]
-    assert draw[0] == draw[1] != draw[2]
+def history(random, steps, num_envs, episode_length, death, obs_size, dtype):
+    """Rows as environments make them: `(transition, observation after it)`, episodes ending at random and by time."""
+    elapsed = np.zeros(num_envs, int)
+
+    def look():
+        return random.normal(size=(num_envs, obs_size)).astype(np.float32).astype(dtype).astype(np.float32)
+
+    observation, rows = look(), []
+    first = observation
+    for _ in range(steps):
+        elapsed += 1
+        terminated = random.random(num_envs) < death
+        truncated = (elapsed >= episode_length) & ~terminated
+        reached = look()
+        over = terminated | truncated
+        following = np.where(over[:, None], look(), reached)
+        action, reward = random.normal(size=(num_envs, 1)), random.normal(size=num_envs)
+        transition = Transition(observation, action, reward, terminated, truncated, reached)
+        rows.append((jax.tree.map(lambda x: jnp.asarray(x, bool if x.dtype == bool else float), transition), following))
+        elapsed, observation = np.where(over, 0, elapsed), following
+    return first, rows
+
+
+@cache
+def programs(kind, size):
+    buffer = kind(size)
+    return buffer.empty, jax.jit(buffer.add), jax.jit(partial(buffer.sample), static_argnums=3)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**31),
+    rows=st.sampled_from([2, 5, 13]),
+    n_step=st.sampled_from([1, 2]),
+    episode_length=st.sampled_from([1, 3, 4, 13, 40]),
+    death=st.sampled_from([0.0, 0.1, 0.6]),
+    steps=st.integers(2, 50),
+    start=st.sampled_from([0, 7]),
+    dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
+)
+def test_the_compact_ring_samples_exactly_what_the_plain_one_does(
+    seed, rows, n_step, episode_length, death, steps, start, dtype
+):
+    """But for s' where a transition terminated, which counts for nothing."""
+    size = shape(rows, n_step, episode_length, obs_size=3, dtype=dtype)
+    first, made = history(np.random.default_rng(seed), steps, 2, episode_length, death, 3, jnp.dtype(dtype))
+    windows = []
+    for kind in (replay.plain, replay.compact):
+        empty, add, sample = programs(kind, size)
+        ring = empty(start, jnp.asarray(first))
+        for added, (transition, following) in enumerate(made):
+            ring = add(ring, start + added, transition, following)
+        if start and steps < rows:
+            return  # a ring that does not begin at row 0 must be filled before it is sampled
+        windows.append(sample(ring, start + steps, jax.random.key(seed), (64,)))
+    ours, theirs = windows
+    counts = ~ours.terminated[..., None]
+    for field in Transition._fields:
+        one, other = getattr(ours, field), getattr(theirs, field)
+        if field == "next_observation":
+            one, other = one * counts, other * counts
+        np.testing.assert_array_equal(one, other, err_msg=field)
+
+
+def test_words_of_two_numbers_keep_every_bit():
+    """Also of what is no number: nothing computes with the words."""
+    bits = jnp.arange(2**16, dtype=jnp.uint16)
+    for dtype in ("bfloat16", "float16"):
+        numbers = jax.lax.bitcast_convert_type(bits, jnp.dtype(dtype)).astype(jnp.float32).reshape(-1, 4)
+        size = shape(1, obs_size=4, dtype=dtype)
+        never, nothing = jnp.zeros(len(numbers), bool), jnp.zeros(len(numbers))
+        buffer = replay.plain(size)
+        transition = Transition(numbers, nothing[:, None], nothing, never, never, numbers)
+        ring = jax.jit(buffer.add)(buffer.empty(0, numbers), 0, transition, numbers)
+        read = replay._observation(size, ring[0, :, : size.words])
+        np.testing.assert_array_equal(read, numbers)
+
+
+@pytest.mark.parametrize("obs_size, action_size, least", [(17, 6, 0.39), (27, 8, 0.41), (244, 17, 0.48)])
+@pytest.mark.parametrize("num_envs", [1, 128])
+def test_the_compact_ring_is_smaller(obs_size, action_size, least, num_envs):
+    """The sizes of halfcheetah, ant and humanoid, a million transitions."""
+    size = replay.Shape(1_024_000 // num_envs, 1, obs_size, action_size, 1000, "float32")
+
+    def bytes_of(kind):
+        ring = jax.eval_shape(lambda: kind(size).empty(0, jnp.zeros((num_envs, obs_size))))
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(ring))
+
+    assert 1 - bytes_of(replay.compact) / bytes_of(replay.plain) > least
+
+
+def test_auto_is_compact_unless_the_environment_truncates_by_itself():
+    own, timed = counting(), counting()._replace(truncates=False)
+    for ring, env, compact in (("auto", own, False), ("auto", timed, True), ("plain", timed, False)):
+        buffer = replay.replay(Plan(ring=ring), env)
+        assert isinstance(jax.eval_shape(buffer.empty, 0, jnp.zeros((16, 2))), replay.Compact) == compact
+    with pytest.raises(ValueError, match=r"ring 'compact' cannot hold counting, .* take ring 'plain' or 'auto'"):
+        replay.replay(Plan(ring="compact"), own)

@@ -269,14 +269,14 @@ def test_a_run_with_a_damaged_checkpoint_falls_back_to_the_one_before(whole, see
 
 def test_twenty_kills_change_nothing(tmp_path):
     """SIGKILL at random moments, a resume after each; then the run ends as the one that was never killed."""
-    long = arguments(**options("td3"), total_steps=str(40 + 4 * 6000 * 150), num_evals="151", num_seeds="2")
+    long = arguments(**options("td3"), total_steps=str(40 + 4 * 6000 * 120), num_evals="121", num_seeds="2")
     keep = ["--checkpoint-every", "1"]
     assert start(*long, *keep, "--out", tmp_path / "whole").wait(timeout=300) == 0
     path, random, kills = tmp_path / "killed", Random(1), 0
     while kills < 20:
         process = start(*long, *keep, "--out", path)
         process.stdout.readline()  # it has begun to read checkpoints, to compile, to train
-        time.sleep(random.uniform(0, 5))
+        time.sleep(random.uniform(0, 4))
         assert process.poll() is None, process.stdout.read()
         process.kill()
         process.wait()

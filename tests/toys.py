@@ -19,6 +19,16 @@ def learner(name, plan, env, **changes):
     return BUILD[name](HYPERS[name](**changes), plan, env)
 
 
+class Contents(NamedTuple):
+    observation: jax.Array
+    action: jax.Array
+
+
+def contents(ring, obs_size):
+    """What a plain ring holds of what went into its transitions, `[rows, E, ...]`."""
+    return Contents(ring[..., :obs_size], ring[..., obs_size : -obs_size - 2])
+
+
 class Count(NamedTuple):
     """`key` [2] is the key data that reset got, `start` [] its random number in [0, 1), `step` [] the steps since."""
 

@@ -29,6 +29,7 @@ class Environment(NamedTuple):
         obs_size, action_size: Python ints.
         episode_length: the time limit [steps]; reaching it truncates.
         name: how the user called it.
+        truncates: whether `step` itself may truncate; then the compact replay buffer cannot be used.
     """
 
     reset: Callable
@@ -38,6 +39,7 @@ class Environment(NamedTuple):
     action_size: int
     episode_length: int
     name: str
+    truncates: bool = True
 
 
 def strong(tree):

@@ -87,12 +87,12 @@ def from_brax(env, episode_length=1000, name=None):
     def observe(state):
         return state.obs.astype(jnp.float32)
 
-    obs_size, action_size = _sizes(env, name, reset, step)
-    return Environment(reset, step, observe, obs_size, action_size, episode_length, name)
+    obs_size, action_size, truncates = _sizes(env, name, reset, step)
+    return Environment(reset, step, observe, obs_size, action_size, episode_length, name, truncates)
 
 
 def _sizes(env, name, reset, step):
-    """`(obs_size, action_size)`, after tracing one reset and one step of an environment that may be anybody's."""
+    """`(obs_size, action_size, truncates)`, after tracing one reset and one step: the environment may be anybody's."""
     declared = {}
     attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: declared.update(_declared(env))))
     action_size, obs_size = declared["action_size"], declared["observation_size"]
@@ -111,7 +111,7 @@ def _sizes(env, name, reset, step):
     action = jax.ShapeDtypeStruct((int(action_size),), jnp.float32)
     after, _ = attempt(f"{name}: step(state, action [{action_size}])", lambda: jax.eval_shape(step, state, action))
     same_structure(state, after, name)
-    return int(obs_size), int(action_size)
+    return int(obs_size), int(action_size), "truncation" in state.info
 
 
 def _declared(env):

@@ -1,0 +1,66 @@
+"""Predicted and measured peak of memory, at several sizes, each in a process of its own.
+
+`python -m benchmarks.memory` prints a table and adds to results/memory.csv. On a GPU the peak is the allocator's own;
+on a CPU it is by how much the process grew while it trained, so only sizes far above a few MiB tell.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+from benchmarks import table
+from benchmarks.ring import walk
+from purerl import batch, memory, td3
+from purerl.settings import Plan
+
+SIZES = ((8, 500_000, 16), (8, 1_000_000, 16), (16, 1_000_000, 1))  # seeds, buffer_size, num_envs
+
+
+def status(name):
+    """A figure of /proc/self/status in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def measured(num_seeds, buffer_size, num_envs):
+    """`(predicted, measured)` bytes of a short training."""
+    plan = Plan(
+        num_envs=num_envs,
+        updates_per_step=num_envs,
+        warmup_steps=512,
+        total_steps=512 + 16 * num_envs,
+        num_evals=2,
+        buffer_size=buffer_size,
+    )
+    hyper = td3.Hyper()
+    programs, numbers = batch.programs(plan, td3.td3, walk(), hyper), batch.flowing(hyper)
+    keys = jax.block_until_ready(batch.keys(0, num_seeds))
+    compiled = batch.compiled(programs, numbers, num_seeds)
+    parts = {"starting": compiled.begin, "training": compiled.epoch, "evaluating": compiled.evaluate}
+    needs = memory.needs(compiled.carry, num_seeds, **parts)
+    device, stats = jax.devices()[0], jax.devices()[0].memory_stats()
+    if not stats:
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the highest mark
+        before = status("VmRSS")
+    carry = compiled.begin(numbers, keys)
+    jax.block_until_ready(compiled.evaluate(numbers, carry, 0))
+    jax.block_until_ready(compiled.epoch(numbers, carry, 0))
+    return needs.total, device.memory_stats()["peak_bytes_in_use"] if stats else status("VmHWM") - before
+
+
+def main():
+    rows = []
+    for size in SIZES:
+        code = f"from benchmarks.memory import measured; print(*measured{size})"
+        shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        predicted, peak = map(int, shown.split())
+        print(f"{size[0]:>3} seeds x {size[1]:>9,} transitions, {size[2]:>2} envs:", end=" ")
+        print(f"predicted {predicted / 2**20:,.1f} MiB, measured {peak / 2**20:,.1f} MiB, ratio {predicted / peak:.3f}")
+        rows.append((*size, predicted, peak, f"{predicted / peak:.4f}"))
+    table.add("memory", ("num_seeds", "buffer_size", "num_envs", "predicted", "measured", "ratio"), rows)
+
+
+if __name__ == "__main__":
+    main()

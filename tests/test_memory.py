@@ -1,0 +1,116 @@
+"""What a run needs of memory is known before it is taken, and what fits is said."""
+
+import re
+from dataclasses import replace
+
+import jax
+import pytest
+from commands import SMALL, arguments, assert_same_run
+
+from purerl import batch, config, memory, runner, train
+from purerl.settings import Plan
+
+MIB = 2**20
+NEEDS = memory.Needs(
+    64, ring=640 * MIB, networks=64 * MIB, optimiser=64 * MIB, environments=0, other=0, training=64 * MIB
+)
+PLAN = Plan(num_envs=16, buffer_size=1_000_000, batch_size=256)
+
+
+def needs_of(**changes):
+    settings = config.resolve(SMALL | changes)
+    env, build = runner.prepare(settings)
+    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    num_seeds = settings.job.num_seeds
+    return memory.needs(batch.abstract(programs, numbers, num_seeds), num_seeds)
+
+
+def test_the_parts_of_the_carry_by_hand():
+    """TD3 on 2 observed numbers with one hidden layer of 8: the actor has 33 parameters, the two critics 2 x 41."""
+    needs = needs_of(ring="plain")
+    numbers = 2 * 8 + 8 + 8 + 1, 2 * (3 * 8 + 8 + 8 + 1)
+    assert needs.networks == 3 * 4 * 2 * sum(numbers)  # and their targets
+    assert needs.optimiser == 3 * 4 * (2 * sum(numbers) + 2)  # two moments, and two counts
+    assert needs.ring == 3 * 4 * 200 * (2 + 1 + 1 + 1 + 2)
+    assert needs.carry == needs.networks + needs.optimiser + needs.ring + needs.environments + needs.other
+
+
+def test_what_is_needed_grows_with_the_seeds():
+    few, many = needs_of(num_seeds="2"), needs_of(num_seeds="6")
+    assert many.carry == 3 * few.carry
+
+
+def test_the_total_is_the_carry_and_the_hungriest_of_the_programs():
+    assert NEEDS.total == 832 * MIB and NEEDS.per_seed == 13 * MIB
+    assert replace(NEEDS, evaluating=100 * MIB).total == 868 * MIB
+
+
+def test_what_fits_is_said_when_the_whole_does_not():
+    memory.check(NEEDS, PLAN, 64, 832 * MIB)
+    with pytest.raises(memory.DoesNotFit) as refused:
+        memory.check(NEEDS, PLAN, 64, 416 * MIB)
+    said = str(refused.value)
+    assert "64 seeds at once need 0.81 GiB, 0.013 each, and there are 0.41" in said
+    assert "--num-seeds 32" in said and "--seeds-per-batch auto, which trains 32 at once" in said
+    buffer = int(re.search(r"--buffer-size (\d+)", said)[1])
+    assert buffer % 16 == 0
+    for size, fits in ((buffer, True), (buffer + 16, False)):
+        smaller = replace(NEEDS, ring=640 * MIB * size // 1_000_000)
+        assert (smaller.total <= 416 * MIB) == fits
+
+
+def test_where_nothing_fits_that_is_said():
+    with pytest.raises(memory.DoesNotFit, match="not even one seed fits"):
+        memory.check(NEEDS, PLAN, 64, MIB)
+
+
+def test_a_group_is_the_largest_divisor_that_fits():
+    assert [memory.largest_group(NEEDS, seeds, 13 * 20 * MIB) for seeds in (64, 60, 61, 20)] == [16, 20, 1, 20]
+    assert memory.largest_group(NEEDS, 64, 12 * MIB) == 0
+
+
+def test_a_run_that_does_not_fit_leaves_nothing_and_says_so_in_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(memory, "available", lambda: 20_000)
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as refused:
+        train.main([*arguments(algo="td3"), "--out", str(out)])
+    shown = capfd.readouterr().err
+    assert refused.value.code == 2 and shown.startswith("error: 3 seeds at once need") and shown.count("\n") == 1
+    assert not out.exists() and list(tmp_path.iterdir()) == []
+
+
+def test_auto_groups_seeds_as_memory_allows_and_the_results_stay(tmp_path, monkeypatch):
+    plenty, little = tmp_path / "plenty", tmp_path / "little"
+    seeds = arguments(algo="td3", num_seeds="6", seeds_per_batch="auto")
+    assert train.main([*seeds, "--out", str(plenty)]) == 0
+    assert config.resolve({}, plenty / "run.toml").job.seeds_per_batch == 6
+    settings = config.resolve(SMALL | {"num_seeds": "6"})
+    env, build = runner.prepare(settings)
+    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    needs = runner._compiled(programs, numbers, 6)[1]
+    monkeypatch.setattr(memory, "available", lambda: int(needs.per_seed * 3.5))
+    assert train.main([*seeds, "--out", str(little)]) == 0
+    assert config.resolve({}, little / "run.toml").job.seeds_per_batch in (2, 3)
+    assert_same_run(plenty, little, rtol=1e-5)
+    with pytest.raises(SystemExit):  # auto is what it was, and the run is complete
+        train.main([*seeds, "--out", str(little)])
+
+
+def test_the_plan_is_shown_and_nothing_is_made(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*arguments(algo="sac"), "--plan"]) == 0
+    shown = capfd.readouterr().out
+    assert all(
+        name in shown for name in ("ring", "networks", "optimiser", "environments", "while training", "available")
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_prediction_is_that_of_the_compiled_programs():
+    settings = config.resolve(SMALL)
+    env, build = runner.prepare(settings)
+    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    compiled, needs = runner._compiled(programs, numbers, 3)
+    carry = compiled.begin(numbers, batch.keys(0, 3))
+    assert needs.carry == sum(x.nbytes for x in jax.tree.leaves(carry))
+    assert needs.starting >= 0 and needs.training > 0 and needs.evaluating > 0
