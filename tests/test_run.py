@@ -123,3 +123,10 @@ def test_a_users_own_environment_trains_by_name(tmp_path, monkeypatch):
     out = tmp_path / "run"
     assert train.main([*arguments(env="my_module:MyEnv"), "--out", str(out)]) == 0
     assert results.read_curves(out)["env_step"][-1] == 280
+
+
+@pytest.mark.parametrize("algo", ["ddpg", "td3", "sac"])
+def test_the_compact_ring_trains_exactly_as_the_plain_one(algo, tmp_path):
+    for ring in ("plain", "compact"):
+        assert train.main([*arguments(algo=algo, ring=ring, n_step="2"), "--out", str(tmp_path / ring)]) == 0
+    assert_same_run(tmp_path / "plain", tmp_path / "compact")
