@@ -251,7 +251,15 @@ class DDPG(Learning):
 
     def __post_init__(self):
         super().__post_init__()
-        known = isinstance(self.exploration_noise, float)  # A traced number is not.
+        for name, owner, idle in (("ou_theta", "noise", "gaussian"), ("final_noise", "noise_schedule", "constant")):
+            value = getattr(self, name)
+            known = isinstance(value, float)  # A traced number is not.
+            if known and getattr(self, owner) == idle and value != fields(DDPG)[name][0]:
+                raise ValueError(
+                    f"{name} is {value} but has no effect where {owner} is {idle!r}; "
+                    f"take another {owner}, or leave it out"
+                )
+        known = isinstance(self.exploration_noise, float)
         if known and self.exploration_noise == 0 and self.noise_schedule == "exponential":
             raise ValueError(
                 "exploration_noise is 0 but noise_schedule 'exponential' starts from it and cannot leave 0; "

@@ -67,7 +67,8 @@ def test_schedules_go_from_the_first_to_the_final_scale(name, expected):
 
 @pytest.mark.parametrize("kind", ["gaussian", "ou"])
 def test_exploration_follows_its_hyperparameters(kind):
-    hyper = DDPG(noise=kind, ou_theta=0.3, exploration_noise=0.4, noise_schedule="linear", final_noise=0.1)
+    theta = {"ou_theta": 0.3} if kind == "ou" else {}
+    hyper = DDPG(noise=kind, **theta, exploration_noise=0.4, noise_schedule="linear", final_noise=0.1)
     process = noise.exploration(hyper, SHAPE)
     for progress, scale in ((0.0, 0.4), (0.5, 0.25), (1.0, 0.1)):
         last = drawn(process, progress=progress)[-1]
