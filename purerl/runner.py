@@ -4,7 +4,6 @@ A run trains its seeds in groups (`seeds_per_batch`), one after another; mostly 
 g · num_evals + i follows evaluation i of group g.
 """
 
-import io
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,32 +14,12 @@ import jax
 import numpy as np
 import tomli_w
 
-from purerl import batch, checkpoints, config, ddpg, environments, loop, memory, plot, results, sac, td3
+from purerl import batch, checkpoints, config, ddpg, environments, loop, memory, report, results, sac, td3
 from purerl.clock import Clock, Interrupt
 from purerl.curves import iqm
 from purerl.record import record, versions
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to.
-
-    Attributes:
-        final: the last row of curves.csv of each seed, `{column: [R]}`.
-        interrupted: why it ended early, or None.
-        clock: where the time went.
-    """
-
-    final: Any
-    interrupted: str | None
-    clock: Clock
-
-    @property
-    def returns(self):
-        """The last return of each seed that has not diverged."""
-        return self.final["return_mean"][np.isnan(self.final["diverged"])]
 
 
 @dataclass(frozen=True)
@@ -109,7 +88,7 @@ def check(path, settings):
 def run(settings, env, build, path, display):
     """Train what the run in the folder `path`, which is made where there is none, has not trained yet.
 
-    Returns the `Outcome`, also of a run that ended early.
+    Returns the `report.Outcome`, also of a run that ended early.
 
     Every `checkpoint_every` evaluations (0: never), and where the run ends early, the whole carry is kept. Raises
     DoesNotFit, before anything is written or trained, where memory does not hold the runs, and OSError where nothing
@@ -118,10 +97,10 @@ def run(settings, env, build, path, display):
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
         session, complete = worker.submit(_run, settings, env, build, path, display, interrupt).result()
         curves = results.read_curves(path)
-        _draw(path, curves, f"{settings.job.algo.upper()} on {env.name}")
-        outcome = Outcome(results.final(curves), None if complete else interrupt.reason, session.clock)
+        report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}")
+        outcome = report.Outcome(results.final(curves), None if complete else interrupt.reason, session.clock)
         session.log("end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
-    _report(session, outcome)
+    report.show(display, settings.job, path, outcome)
     return outcome
 
 
@@ -321,38 +300,6 @@ def _checkpoint(session, group, index, carry):
 def _policy(session, carry):
     statistics = carry.statistics._asdict() if carry.statistics else {}
     return jax.device_get({"actor": session.policy(carry.agent), "observation": statistics})
-
-
-def _draw(path, curves, title):
-    steps, returns = results.per_seed(curves)
-    sound = np.isnan(results.per_seed(curves, "diverged")[1])
-    picture = io.BytesIO()
-    plot.learning_curve(steps, np.where(sound, returns, np.nan), title).savefig(picture, format="png")
-    results.write(path, "curve.png", picture.getvalue())
-
-
-def _report(session, outcome):
-    """The table at the end. Speed is this process's."""
-    job, clock, final = session.settings.job, session.clock, np.sort(outcome.returns)
-    per_s = [f"{clock.per_second(number):,.0f}" for number in (clock.env_steps, clock.updates)]
-    rows = [
-        ("final return: min / IQM / max", _spread(final)),
-        ("wall time, seconds", f"{clock.wall:.1f}"),
-        ("  compile / train / evaluate", f"{clock.compile:.1f} / {clock.train:.1f} / {clock.evaluate:.1f}"),
-        ("training, all seeds", f"{per_s[0]} env steps/s, {per_s[1]} updates/s"),
-        ("kept in", str(session.path)),
-    ]
-    lost = np.flatnonzero(~np.isnan(outcome.final["diverged"]))
-    if len(lost):
-        which = [f"seed {outcome.final['seed'][i]:.0f} at step {outcome.final['diverged'][i]:,.0f}" for i in lost[:5]]
-        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-        rows.insert(1, (f"diverged, left out: {len(lost)}", ", ".join(which) + more))
-    ended = f", ended early: {outcome.interrupted}" if outcome.interrupted else ""
-    session.display.table(f"{job.algo} on {job.env}, {job.num_seeds} seeds{ended}", rows)
-
-
-def _spread(returns):
-    return f"{returns[0]:.1f} / {iqm(returns):.1f} / {returns[-1]:.1f}" if len(returns) else "none"
 
 
 def _number(value):

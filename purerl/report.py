@@ -1,0 +1,64 @@
+"""What a run came to: its table and its picture."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from purerl import plot, results
+from purerl.clock import Clock
+from purerl.curves import iqm
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        final: the last row of curves.csv of each seed, `{column: [R]}`.
+        interrupted: why it ended early, or None.
+        clock: where the time went.
+    """
+
+    final: Any
+    interrupted: str | None
+    clock: Clock
+
+    @property
+    def returns(self):
+        """The last return of each seed that has not diverged."""
+        return self.final["return_mean"][np.isnan(self.final["diverged"])]
+
+
+def draw(path, curves, title):
+    """Write the picture of the run, without what its seeds returned after they diverged."""
+    steps, returns = results.per_seed(curves)
+    sound = np.isnan(results.per_seed(curves, "diverged")[1])
+    picture = io.BytesIO()
+    plot.learning_curve(steps, np.where(sound, returns, np.nan), title).savefig(picture, format="png")
+    results.write(path, "curve.png", picture.getvalue())
+
+
+def show(display, job, path, outcome):
+    """The table at the end. Speed is this process's."""
+    clock, final = outcome.clock, np.sort(outcome.returns)
+    per_s = [f"{clock.per_second(number):,.0f}" for number in (clock.env_steps, clock.updates)]
+    rows = [
+        ("final return: min / IQM / max", _spread(final)),
+        ("wall time, seconds", f"{clock.wall:.1f}"),
+        ("  compile / train / evaluate", f"{clock.compile:.1f} / {clock.train:.1f} / {clock.evaluate:.1f}"),
+        ("training, all seeds", f"{per_s[0]} env steps/s, {per_s[1]} updates/s"),
+        ("kept in", str(path)),
+    ]
+    lost = np.flatnonzero(~np.isnan(outcome.final["diverged"]))
+    if len(lost):
+        which = [f"seed {outcome.final['seed'][i]:.0f} at step {outcome.final['diverged'][i]:,.0f}" for i in lost[:5]]
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        rows.insert(1, (f"diverged, left out: {len(lost)}", ", ".join(which) + more))
+    ended = f", ended early: {outcome.interrupted}" if outcome.interrupted else ""
+    display.table(f"{job.algo} on {job.env}, {job.num_seeds} seeds{ended}", rows)
+
+
+def _spread(returns):
+    return f"{returns[0]:.1f} / {iqm(returns):.1f} / {returns[-1]:.1f}" if len(returns) else "none"
