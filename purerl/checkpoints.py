@@ -34,7 +34,7 @@ def manager(path):
 def save(checkpoints, number, carry, computation, keep):
     """Write `carry` as checkpoint `number` of the run that `computation` (`config.computation`) describes.
 
-    The ring of `carry` may be None. Afterwards the `keep` newest stay. Returns the number of bytes.
+    The ring of `carry` may be None. Afterwards it stays, with `keep - 1` others. Returns the number of bytes.
     """
     arrays = _arrays(carry)
     checkpoints.save(number, args=ocp.args.StandardSave(arrays), force=True)
@@ -46,7 +46,8 @@ def save(checkpoints, number, carry, computation, keep):
         "files": {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()},
     }
     write(folder, LABEL, json.dumps(label | {"label": _digest_of_label(label)}))
-    for old in numbers(folder.parent.parent)[keep:]:
+    others = [other for other in numbers(folder.parent.parent) if other != number]
+    for old in others[keep - 1 :]:
         delete(checkpoints, old)
     return sum(x.nbytes for x in arrays.values())
 

@@ -44,6 +44,20 @@ class Clock:
         return number / self.train if self.train else 0.0
 
 
+@contextmanager
+def leaving():
+    """A signal ends the process at once, and there is nothing to lose yet. Some imports would swallow an exception."""
+
+    def leave(number, frame):
+        print("\ninterrupted", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class Interrupt:
     """Why a run should end at the next evaluation: SIGINT, SIGTERM or the time limit.
 

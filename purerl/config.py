@@ -144,11 +144,16 @@ def computation(config):
 
 def differences(there, here):
     """One line that says where two `computation`s differ; empty where they do not."""
-    there, here = (table | table["hyper"] for table in (there, here))
+    there, here = ({**table, **table["hyper"], "seeds_per_batch": _at_once(table)} for table in (there, here))
     names = [name for name in there | here if name != "hyper" and there.get(name) != here.get(name)]
     return ", ".join(
         f"{name} is {there.get(name, 'not set')} there and {here.get(name, 'not set')} here" for name in names
     )
+
+
+def _at_once(computation):
+    at_once = computation["seeds_per_batch"]
+    return computation["num_seeds"] if at_once == "none" else at_once
 
 
 def names(algo):

@@ -10,6 +10,7 @@ def iqm(values):
     NaN, a run that is not there or has diverged, is left out; of nothing but NaN it is NaN.
     """
     values = np.asarray(values, float)
-    present = [row[~np.isnan(row)] for row in values.reshape(-1, values.shape[-1])]
+    rows = values.reshape(int(np.prod(values.shape[:-1])), values.shape[-1])
+    present = [row[~np.isnan(row)] for row in rows]
     means = [stats.trim_mean(row, 0.25) if len(row) else np.nan for row in present]
     return np.reshape(means, values.shape[:-1])

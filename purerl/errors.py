@@ -3,6 +3,10 @@
 from difflib import get_close_matches
 
 
+class Refused(ValueError):
+    """What was asked for cannot be done, for a reason that only shows while a run is made."""
+
+
 def closest(name, known):
     """The end of an error message: the names nearest to `name`, and all there are."""
     near = get_close_matches(str(name), known, n=3, cutoff=0.5)

@@ -63,12 +63,16 @@ def train(plan, algorithm, env, key):
     """
     run = setup(plan, algorithm, env)
 
+    def evaluated(carry, index):
+        values = evaluate(run, carry, index)
+        return carry._replace(diverged=values["diverged"]), values
+
     def epoch_and_evaluation(carry, index):
         carry, metrics = epoch(run, carry, index)
-        return carry, evaluate(run, carry, index + 1) | metrics
+        carry, values = evaluated(carry, index + 1)
+        return carry, values | metrics
 
-    carry = begin(run, key)
-    first = evaluate(run, carry, 0)
+    carry, first = evaluated(begin(run, key), 0)
     carry, rest = jax.lax.scan(epoch_and_evaluation, carry, jnp.arange(plan.num_epochs))
     return carry, {
         name: jnp.concatenate([first.get(name, jnp.full(1, jnp.nan)).reshape(1), x]) for name, x in rest.items()
@@ -102,7 +106,7 @@ def refill(run, carry, index):
 
     Nothing is learned meanwhile, and the statistics of observations stay. What follows is not what would have followed.
     """
-    row = run.plan.warmup_rows + index * run.cycle.per_epoch * run.cycle.collects
+    row = _row(run, index)
     rows = row - min(row, run.plan.rows) + jnp.arange(min(row, run.plan.rows))
     acting = _with_empty_ring(run, carry, rows[0])._replace(key=_key(carry.key, REFILL, index))
     acted = jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), acting, rows)[0]
@@ -123,7 +127,7 @@ def epoch(run, carry, index):
 
     pool_key = _key(carry.key, POOL, index)
     carry = carry._replace(episodes=episodes.refresh(run.env, carry.episodes, pool_key))
-    rows = run.plan.warmup_rows + index * cycles * collects + jnp.arange(cycles * collects)
+    rows = _row(run, index) + jnp.arange(cycles * collects)
     carry, metrics = jax.lax.scan(one_cycle, carry, rows.reshape(cycles, collects))
     return _watched(carry, _finite(carry.agent), rows[-1] + 1), _mean(metrics)
 
@@ -196,7 +200,8 @@ def evaluate(run, carry, index):
     """Whole episodes without exploration noise, in environments of their own: `{name: []}`.
 
     `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, the mean
-    `episode_length`, and `diverged` of the carry. Changes nothing, training's random stream included.
+    `episode_length`, and what `diverged` of the carry is to be: a return that is not finite tells, too. Changes
+    nothing, training's random stream included.
     """
     env = run.env
     keys = jax.random.split(_key(carry.key, EVALUATION, index), run.plan.eval_episodes)
@@ -212,8 +217,9 @@ def evaluate(run, carry, index):
     nothing = jnp.zeros(run.plan.eval_episodes)
     start = (jax.vmap(env.reset)(keys), nothing == 0.0, nothing, nothing)
     (_, _, total, length), _ = jax.lax.scan(step, start, None, env.episode_length)
+    judged = _watched(carry, _finite(total), _row(run, index))
     returns = {"return_mean": total.mean(), "return_std": total.std()}
-    return returns | {"episode_length": length.mean(), "diverged": carry.diverged}
+    return returns | {"episode_length": length.mean(), "diverged": judged.diverged}
 
 
 def env_steps(plan, index):
@@ -224,6 +230,11 @@ def env_steps(plan, index):
 def updates(plan, index):
     """Critic updates done at evaluation `index`."""
     return (env_steps(plan, index) - plan.warmup_steps) // plan.num_envs * plan.updates_per_step if index else 0
+
+
+def _row(run, index):
+    """The number of the row that is written next at evaluation `index`."""
+    return run.plan.warmup_rows + index * run.cycle.per_epoch * run.cycle.collects
 
 
 def _with_empty_ring(run, carry, row):

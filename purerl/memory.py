@@ -6,10 +6,12 @@ from math import prod
 import jax
 import psutil
 
+from purerl.errors import Refused
+
 GIB = 2**30
 
 
-class DoesNotFit(ValueError):
+class DoesNotFit(Refused):
     """The runs need more memory than there is."""
 
 

@@ -9,14 +9,21 @@ policy/        the actors of all seeds, and the statistics that normalise their 
 """
 
 import csv
+import fcntl
 import io
 import json
 import os
 import time
+import zipfile
+from collections import Counter
+from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+
+from purerl.errors import Refused
 
 COLUMNS = ("seed", "setting", "env_step", "update", "wall_s", "return_mean", "return_std", "episode_length", "diverged")
 METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")
@@ -24,10 +31,8 @@ POLICY = "policy/actor.npz"
 
 
 def create(path, settings):
-    """Make the folder of a run with its run.toml, the text `settings`."""
-    path.mkdir(parents=True, exist_ok=True)
+    """Begin a run in its folder, with its run.toml, the text `settings`."""
     write(path, "run.toml", settings)
-    (path / "policy").mkdir(exist_ok=True)
     write(path, "curves.csv", _lines([COLUMNS + METRICS]))
 
 
@@ -36,14 +41,29 @@ def check_writable(path):
     try:
         above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         with TemporaryDirectory(dir=above, prefix=".purerl-") as trial:
-            Path(trial, path.name).mkdir()
+            Path(trial, Path(os.path.abspath(path)).name).mkdir()
     except OSError as error:
         raise ValueError(f"out {str(path)!r} cannot be written: {error.strerror}; name a folder that can") from None
 
 
 def is_free(path):
     """Whether there is nothing in `path`, or no more than what a run leaves that died before it was made."""
-    return not path.exists() or (path.is_dir() and {file.name for file in path.iterdir()} <= {"run.toml.partial"})
+    if not path.exists():
+        return True
+    left = {file.name: file.stat().st_size for file in path.iterdir()}
+    return left.keys() <= {"run.toml.partial", "log.jsonl"} and left.get("log.jsonl", 0) == 0
+
+
+@contextmanager
+def locked(path):
+    """Make the folder `path`, and keep every other process from running there. Raises Refused where one does."""
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / "log.jsonl", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"another process is running in {path}; wait for it, or name another folder") from None
+        yield
 
 
 def has_begun(path):
@@ -60,9 +80,11 @@ def append_evaluation(path, seeds, common, values):
     append(path, "curves.csv", _lines(rows))
 
 
-def finished(curves, seeds, total_steps):
-    """Whether all of `seeds` went to their end."""
-    return set(seeds) <= set(curves["seed"][curves["env_step"] >= total_steps])
+def has_rows(curves, seeds, steps):
+    """Whether there is just one row of each of `seeds` at each of the environment steps `steps`."""
+    rows = zip(curves["seed"].tolist(), curves["env_step"].tolist(), strict=True)
+    counts = Counter(row for row in rows if row[0] in seeds and row[1] <= max(steps))
+    return counts == Counter(product(seeds, steps))
 
 
 def truncate(path, seeds, env_step):
@@ -93,8 +115,8 @@ def _curves(path):
         values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(header))
     except OSError as error:
         raise ValueError(f"cannot read {path}/curves.csv: {error.strerror}; a run cannot go on without it") from None
-    except ValueError as error:
-        raise ValueError(f"{path}/curves.csv is damaged: {error}; a run cannot go on without it") from None
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}/curves.csv is damaged: {str(error)[:100]}; a run cannot go on without it") from None
     return dict(zip(header, values.T, strict=True)), rows
 
 
@@ -122,6 +144,7 @@ def log(path, event, **facts):
 def write(path, name, content):
     """Write a file whole or not at all."""
     scratch = path / f"{name}.partial"
+    scratch.parent.mkdir(exist_ok=True)
     with open(scratch, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
@@ -137,7 +160,10 @@ def append(path, name, text):
 
 
 def write_policy(path, arrays, group=None):
-    """Keep a nested dict of arrays, each with a leading axis over seeds: those of one group, or of all."""
+    """Keep a nested dict of arrays, each with a leading axis over seeds: those of one group, or of all.
+
+    `env_step` among them tells how far each was trained.
+    """
     content = io.BytesIO()
     np.savez(content, **dict(_flat(arrays)))
     write(path, _policy(group), content.getvalue())
@@ -156,14 +182,19 @@ def read_policy(path, group=None):
     return nested
 
 
-def has_policy(path, group=None):
-    return (Path(path) / _policy(group)).exists()
+def is_trained(path, num_seeds, total_steps, group=None):
+    """Whether the policy of a group, or of all, is there whole and trained to its end."""
+    try:
+        with np.load(Path(path) / _policy(group), allow_pickle=False) as file:
+            return len(file["env_step"]) == num_seeds and bool((file["env_step"] >= total_steps).all())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False
 
 
-def join_policies(path, groups):
-    """Make one policy of those of the first `groups` groups."""
-    parts = [dict(_flat(read_policy(path, group))) for group in range(groups)]
-    write_policy(path, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+def joined(parts):
+    """One policy of those of several groups."""
+    parts = [dict(_flat(part)) for part in parts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def drop_parts(path):

@@ -71,7 +71,7 @@ def create(path, settings):
 def check(path, settings):
     """`settings`, with the `seeds_per_batch` that "auto" meant when the run in the folder `path` was made.
 
-    Raises ValueError where they are not that run's, saying where they differ.
+    Raises ValueError where they are not that run's, saying where they differ, or where its curves cannot be read.
     """
     there = config.resolve({}, path / "run.toml")
     if settings.job.seeds_per_batch == "auto":
@@ -82,7 +82,18 @@ def check(path, settings):
     for number in checkpoints.numbers(path):
         with suppress(checkpoints.Damaged):
             checkpoints.label(path, number, here)
+    if results.has_begun(path):
+        results.read_curves(path)
     return settings
+
+
+def is_complete(path, settings):
+    """Whether the run in the folder `path` came to its end: its policy is the last that is written."""
+    job, plan = settings.job, settings.plan
+    seeds = range(job.seed, job.seed + job.num_seeds)
+    if not results.is_trained(path, job.num_seeds, plan.total_steps):
+        return False
+    return results.has_rows(results.read_curves(path), seeds, _steps(plan, plan.num_epochs))
 
 
 def run(settings, env, build, path, display):
@@ -91,15 +102,11 @@ def run(settings, env, build, path, display):
     Returns the `report.Outcome`, also of a run that ended early.
 
     Every `checkpoint_every` evaluations (0: never), and where the run ends early, the whole carry is kept. Raises
-    DoesNotFit, before anything is written or trained, where memory does not hold the runs, and OSError where nothing
-    more can be written.
+    Refused, before anything is trained, where memory does not hold the runs or another process runs in `path`, and
+    OSError where nothing more can be written.
     """
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
-        session, complete = worker.submit(_run, settings, env, build, path, display, interrupt).result()
-        curves = results.read_curves(path)
-        report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}")
-        outcome = report.Outcome(results.final(curves), None if complete else interrupt.reason, session.clock)
-        session.log("end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
+        outcome = worker.submit(_run, settings, env, build, path, display, interrupt).result()
     report.show(display, settings.job, path, outcome)
     return outcome
 
@@ -117,7 +124,7 @@ def plan(settings, env, build, display):
 
 
 def _run(settings, env, build, path, display, interrupt):
-    """`(session, whether the run is complete)`."""
+    """The `report.Outcome`."""
     jax.config.update("jax_default_matmul_precision", settings.job.matmul_precision)
     clock, free = Clock(), memory.available()
     programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
@@ -129,14 +136,23 @@ def _run(settings, env, build, path, display, interrupt):
         settings, compiled, needs = _fitted(settings, programs, numbers, free)
         memory.check(needs, settings.plan, settings.job.num_seeds, free)
     display.total = settings.plan.total_steps * (settings.job.num_seeds // settings.job.group_size)
-    if not results.has_begun(path):
-        create(path, settings)
-    policy = build(settings.hyper, settings.plan, env).policy
-    kept = checkpoints.manager(path)
-    session = Session(settings, path, display, clock, interrupt, numbers, programs, compiled, policy, kept)
-    session.log("compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
-    display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
-    return session, train(session)
+    with results.locked(path):
+        if not results.has_begun(path):
+            create(path, settings)
+        policy = build(settings.hyper, settings.plan, env).policy
+        kept = checkpoints.manager(path)
+        session = Session(settings, path, display, clock, interrupt, numbers, programs, compiled, policy, kept)
+        session.log("compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
+        display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
+        parts, complete = train(session)
+        curves = results.read_curves(path)
+        report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}")
+        outcome = report.Outcome(results.final(curves), None if complete else interrupt.reason, clock)
+        session.log("end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
+        results.write_policy(path, results.joined(parts))  # the last: it says that the run is complete
+        if complete:
+            results.drop_parts(path)
+    return outcome
 
 
 def _fitted(settings, programs, numbers, free):
@@ -162,36 +178,50 @@ def _compiled(programs, numbers, size):
 
 
 def train(session):
-    """Bring every group to its end, in order, or up to where the run is to end early. Returns whether all are there."""
-    path, plan, groups = session.path, session.plan, session.groups
-    curves = results.read_curves(path)
-    at_end = (
-        results.has_policy(path, group) and results.finished(curves, session.seeds(group), plan.total_steps)
-        for group in range(groups)
-    )
-    first = next((group for group, done in enumerate(at_end) if not done), groups)
-    complete = first == groups
-    for group in range(first, groups):
+    """Bring every group to its end, in order, or up to where the run is to end early.
+
+    Returns `(policies of the groups, whether all came to their end)`.
+    """
+    plan, parts = session.plan, []
+    for group in range(session.groups):
+        seeds = session.seeds(group)
+        if _is_finished(session, group):
+            parts.append(results.read_policy(session.path, group))
+            continue
         index, carry = _restored(session, group)
         if carry is None:
             carry = _begun(session, group)
         index, carry = _advanced(session, group, index, carry)
-        results.write_policy(path, _policy(session, carry), group)
-        complete = index == plan.num_epochs and group == groups - 1
-        if session.interrupt.reason:
-            break
-    results.join_policies(path, group + 1 if first < groups else groups)
-    if complete:
-        results.drop_parts(path)
-    return complete
+        parts.append(_policy(session, carry, len(seeds), index))
+        if index < plan.num_epochs:
+            return parts, False
+        results.write_policy(session.path, parts[-1], group)
+        if session.interrupt.reason and group < session.groups - 1:
+            return parts, False
+    return parts, True
+
+
+def _is_finished(session, group):
+    seeds, plan = session.seeds(group), session.plan
+    if not results.is_trained(session.path, len(seeds), plan.total_steps, group):
+        return False
+    return results.has_rows(results.read_curves(session.path), seeds, _steps(plan, plan.num_epochs))
+
+
+def _steps(plan, index):
+    """The environment steps of the evaluations up to `index`."""
+    return [loop.env_steps(plan, i) for i in range(index + 1)]
 
 
 def _restored(session, group):
     """`(index, carry)` of the newest whole checkpoint of a group; `(0, None)` where there is none."""
-    path, plan = session.path, session.plan
-    first = group * plan.num_evals
+    path, plan, seeds = session.path, session.plan, session.seeds(group)
+    first, curves = group * plan.num_evals, results.read_curves(session.path)
     for number in checkpoints.numbers(path):
         if not first <= number < first + plan.num_evals:
+            continue
+        if not results.has_rows(curves, seeds, _steps(plan, number - first)):
+            session.display.say(f"curves.csv lacks rows from before checkpoint {number}, which is left out")
             continue
         try:
             label = checkpoints.label(path, number, config.computation(session.settings))
@@ -204,10 +234,9 @@ def _restored(session, group):
             checkpoints.delete(session.kept, number)
             continue
         return number - first, _continued(session, group, number - first, label, carry)
-    curves = results.read_curves(path)
-    if np.isin(curves["seed"], session.seeds(group)).any():
+    if np.isin(curves["seed"], seeds).any():
         session.display.say("no whole checkpoint to go on from; starting again from step 0")
-        results.truncate(path, session.seeds(group), -1)
+        results.truncate(path, seeds, -1)
     return 0, None
 
 
@@ -234,8 +263,7 @@ def _begun(session, group):
     with session.clock.on("train"):
         carry = jax.block_until_ready(session.compiled.begin(session.numbers, batch.keys(seeds[0], len(seeds))))
     session.clock.env_steps += session.plan.warmup_steps * len(seeds)
-    _evaluate(session, group, 0, carry, {})
-    return carry
+    return _evaluated(session, group, 0, carry, {})
 
 
 def _advanced(session, group, index, carry):
@@ -251,7 +279,7 @@ def _advanced(session, group, index, carry):
             index += 1
             clock.updates += (loop.updates(plan, index) - loop.updates(plan, index - 1)) * size
             clock.env_steps += (plan.total_steps - plan.warmup_steps) // plan.num_epochs * size
-            _evaluate(session, group, index, carry, metrics)
+            carry = _evaluated(session, group, index, carry, metrics)
             if keep.checkpoint_every and index % keep.checkpoint_every == 0:
                 _checkpoint(session, group, index, carry)
                 saved = index
@@ -260,14 +288,16 @@ def _advanced(session, group, index, carry):
     return index, carry
 
 
-def _evaluate(session, group, index, carry, metrics):
-    """Write one evaluation of a group, and show it."""
+def _evaluated(session, group, index, carry, metrics):
+    """Write one evaluation of a group, and show it. Returns the carry, which knows of what diverged in it."""
     plan, clock = session.plan, session.clock
     session.display.stage("evaluating")
     with clock.on("evaluate"):
-        values = jax.device_get(session.compiled.evaluate(session.numbers, carry, index))
+        values = session.compiled.evaluate(session.numbers, carry, index)
+        carry = carry._replace(diverged=values["diverged"])
+        values = jax.device_get(values)
     steps = loop.env_steps(plan, index)
-    values["diverged"] = _diverged(plan, values, steps)
+    values["diverged"] = np.where(values["diverged"] < 0, np.nan, values["diverged"] * float(plan.num_envs))
     returns = np.where(np.isnan(values["diverged"]), values["return_mean"], np.nan)
     common = {"setting": 0, "env_step": steps, "update": loop.updates(plan, index), "wall_s": round(clock.wall, 3)}
     results.append_evaluation(session.path, session.seeds(group), common, values | metrics)
@@ -275,12 +305,7 @@ def _evaluate(session, group, index, carry, metrics):
     session.display.evaluation(
         group * plan.total_steps + steps, iqm(returns), clock.per_second(clock.updates), int(np.isnan(returns).sum())
     )
-
-
-def _diverged(plan, values, steps):
-    """The environment step at which each run diverged `[R]`, NaN where it has not. A return may tell it first."""
-    told = np.where(np.isfinite(values["return_mean"]), np.nan, steps)
-    return np.where(values["diverged"] < 0, told, values["diverged"] * float(plan.num_envs))
+    return carry
 
 
 def _checkpoint(session, group, index, carry):
@@ -297,9 +322,11 @@ def _checkpoint(session, group, index, carry):
     session.log("checkpoint", number=number, bytes=size, seconds=round(time.perf_counter() - begun, 3))
 
 
-def _policy(session, carry):
+def _policy(session, carry, num_seeds, index):
+    """What acts, of every seed, and to which environment step it was trained."""
     statistics = carry.statistics._asdict() if carry.statistics else {}
-    return jax.device_get({"actor": session.policy(carry.agent), "observation": statistics})
+    kept = jax.device_get({"actor": session.policy(carry.agent), "observation": statistics})
+    return kept | {"env_step": np.full(num_seeds, loop.env_steps(session.plan, index))}
 
 
 def _number(value):

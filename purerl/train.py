@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from purerl import config
-from purerl.clock import INTERRUPTED
+from purerl.clock import INTERRUPTED, leaving
 from purerl.errors import closest
 from purerl.settings import HYPERS, Plan, fields
 
@@ -29,12 +29,9 @@ def fail(message):
 
 def main(arguments=None):
     """Run the command line. Returns the exit status: 0, 1 if the disk is full, 2 for bad input, 130 if cut short."""
-    try:
+    with leaving():
         ready = understood(sys.argv[1:] if arguments is None else arguments)
         return train(*ready) if ready else 0
-    except KeyboardInterrupt:  # before training began
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def understood(arguments):
@@ -133,7 +130,8 @@ def prepare(settings, options):
 
     use_compilation_cache(options.compilation_cache)
     path = folder(settings.job, options)
-    results.check_writable(path)
+    if options.resume is None:
+        results.check_writable(path)
     env, build = runner.prepare(settings)
     if options.plan:
         return settings, env, build, None
@@ -142,9 +140,7 @@ def prepare(settings, options):
     if not (path / "run.toml").is_file():
         raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
     settings = runner.check(path, settings)
-    seeds = range(settings.job.seed, settings.job.seed + settings.job.num_seeds)
-    done = results.has_begun(path) and results.finished(results.read_curves(path), seeds, settings.plan.total_steps)
-    if done and results.has_policy(path):
+    if runner.is_complete(path, settings):
         raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
     return settings, env, build, path
 
@@ -152,14 +148,14 @@ def prepare(settings, options):
 def folder(job, options):
     """Where the run is kept. Raises ValueError for a name that can be none."""
     if options.resume is not None:
-        return Path(options.resume)
+        return Path(options.resume).expanduser()
     if options.out is None:
         return default_folder(job)
     if not options.out:
         raise ValueError("out is empty; name a folder")
     path = Path(options.out).expanduser()
     try:
-        taken = path.exists() and not path.is_dir()
+        taken = (path.exists() and not path.is_dir()) or (path.is_symlink() and not path.exists())
     except OSError as error:
         raise ValueError(f"out {options.out!r} cannot be read: {error.strerror}; name another folder") from None
     if taken:
@@ -174,12 +170,15 @@ def resumable(options, flags):
     if said:
         said = " ".join(f"--{name.replace('_', '-')}" for name in said)
         raise ValueError(f"a resumed run keeps its settings and its folder; leave out {said}")
-    options.config = Path(options.resume) / "run.toml"
+    path = Path(options.resume).expanduser()
+    if path.is_file():
+        raise ValueError(f"resume {options.resume!r} is a file; name the folder of the run, {str(path.parent)!r}")
+    options.config = path / "run.toml"
 
 
 def train(settings, env, build, path):
     from purerl import runner
-    from purerl.memory import DoesNotFit
+    from purerl.errors import Refused
     from purerl.progress import Display
 
     job, display = settings.job, Display()
@@ -189,7 +188,7 @@ def train(settings, env, build, path):
             return 0
         display.say(f"{job.algo} on {env.name}, {job.num_seeds} seeds, into {path}")
         outcome = runner.run(settings, env, build, path, display)
-    except DoesNotFit as error:
+    except Refused as error:
         fail(error)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""

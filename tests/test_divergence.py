@@ -91,8 +91,9 @@ def test_a_transition_that_is_not_finite_freezes_a_run_before_it_is_learned_from
         return jnp.where((what == "observation") & (state.step == bad), jnp.inf, env.observe(state))
 
     sick = env._replace(step=step, observe=observe)
-    carry, curves = jax.jit(partial(loop.train, PLAN, learner("td3", PLAN, sick), sick))(jax.random.key(0))
-    assert curves["diverged"].tolist() == [-1, bad, bad, bad]
+    setup = loop.setup(PLAN, learner("td3", PLAN, sick), sick)
+    carry, _ = jax.jit(partial(loop.epoch, setup))(loop.begin(setup, jax.random.key(0)), 0)
+    assert carry.diverged == bad
     assert finite(carry.agent) and finite(carry.statistics) and carry.statistics.count == 4 * (bad - 1)
 
 
@@ -130,3 +131,34 @@ def test_the_command_line_counts_the_diverged_and_leaves_them_out(tmp_path, caps
     curves = results.read_curves(out)
     for number, diverged in ((5, np.nan), (6, 40.0), (7, np.nan)):
         np.testing.assert_array_equal(curves["diverged"][curves["seed"] == number], [np.nan, *[diverged] * 3])
+
+
+def test_a_return_that_is_not_finite_freezes_a_run_for_good():
+    """Evaluation may meet what training has not."""
+    env, algorithm = counting(episode_length=12), learner("td3", PLAN, counting())
+    setup = loop.setup(PLAN, algorithm, env)
+
+    def reward(state, action):
+        return jnp.where(state.step > 11, jnp.nan, 1.0)
+
+    sick = counting(episode_length=12, reward=reward)
+    run = setup._replace(env=sick)
+    carry = loop.begin(setup, jax.random.key(0))
+    values = loop.evaluate(run, carry, 0)
+    assert values["diverged"] == PLAN.warmup_rows and loop.evaluate(setup, carry, 0)["diverged"] == -1
+    frozen, _ = loop.epoch(setup, carry._replace(diverged=values["diverged"]), 0)
+    assert frozen.diverged == PLAN.warmup_rows
+    jax.tree.map(np.testing.assert_array_equal, frozen.agent, carry.agent)
+
+
+def test_a_run_of_which_every_seed_diverged_ends_with_its_table(tmp_path, capsys, monkeypatch):
+    (tmp_path / "sick.py").write_text(
+        "import jax.numpy as jnp\nfrom brax.envs.fast import Fast\n\n"
+        "class Sick(Fast):\n    def step(self, state, action):\n"
+        "        return super().step(state, action).replace(reward=jnp.nan)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "run"
+    assert train.main([*arguments(env="sick:Sick"), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "none" in shown and "diverged, left out: 3" in shown and (out / "curve.png").exists()

@@ -96,7 +96,7 @@ def test_an_interrupted_run_can_be_resumed(whole, tmp_path, stop_at_once, monkey
     path = tmp_path / "run"
     assert train.main([*arguments(**options("td3")), "--out", str(path)]) == train.INTERRUPTED
     assert set(results.read_curves(path)["env_step"]) == {0.0}
-    assert results.has_policy(path) and (path / "curve.png").exists()
+    assert (path / results.POLICY).exists() and (path / "curve.png").exists()
     monkeypatch.undo()
     assert train.main(["--resume", str(path)]) == 0
     assert_same_run(path, whole["td3"])
@@ -116,7 +116,11 @@ def test_a_signal_ends_a_run_at_the_next_evaluation(number, tmp_path):
     assert f"ended early: {number.name}" in shown
     steps, returns = results.per_seed(results.read_curves(path))
     assert 1 <= len(steps) < 401 and returns.shape == (len(steps), 3)
-    assert results.has_policy(path) and (path / "curve.png").exists() and checkpoints.numbers(path) == [len(steps) - 1]
+    assert (
+        (path / results.POLICY).exists()
+        and (path / "curve.png").exists()
+        and checkpoints.numbers(path) == [len(steps) - 1]
+    )
 
 
 def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stays_good(tmp_path):
@@ -305,3 +309,111 @@ def test_where_nothing_more_can_be_written_what_is_there_stays_and_can_be_gone_o
     assert train.main(["--resume", str(path)]) == 0
     curves = results.read_curves(path)
     assert len(curves["seed"]) == 31 * 3 and len(set(zip(curves["seed"], curves["env_step"], strict=True))) == 31 * 3
+
+
+class Died(BaseException):
+    """What a test kills a run with, in the middle of a function."""
+
+
+def die(*_, **__):
+    raise Died
+
+
+@pytest.mark.parametrize("where", ["write_policy", "drop_parts"])
+@pytest.mark.parametrize("groups", ["none", "1"])
+def test_a_resumed_run_that_dies_while_it_keeps_its_policy_ends_with_the_right_one(
+    whole, where, groups, tmp_path, monkeypatch
+):
+    path, more = tmp_path / "run", {} if groups == "none" else {"seeds_per_batch": groups}
+    command = [*arguments(**options("td3"), **more), "--out", str(path)]
+    assert train.main([*command, "--time-limit", "0.001"]) == train.INTERRUPTED
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr(results, where, die)
+        train.main(command)
+    if where == "write_policy":
+        assert train.main(["--resume", str(path), "--time-limit", "none"]) == 0
+    assert_same_run(path, whole["td3"], rtol=0.0 if groups == "none" else 1e-4)
+
+
+def test_a_run_that_dies_before_its_picture_is_completed(whole, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    command = [*arguments(**options("ddpg")), "--out", str(path)]
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr("purerl.report.draw", die)
+        train.main(command)
+    assert train.main(command) == 0
+    assert (path / "curve.png").exists()
+    assert_same_run(path, whole["ddpg"])
+
+
+def test_two_processes_do_not_run_in_one_folder(tmp_path, capfd):
+    path = tmp_path / "run"
+    with results.locked(path):
+        assert "another process is running in" in refusal(capfd, *arguments(), "--out", path)
+    assert train.main([*arguments(), "--out", str(path)]) == 0
+
+
+def test_rows_that_were_lost_are_computed_again(whole, tmp_path, capsys):
+    path = cut_after(whole["td3"], 2, tmp_path / "run")
+    rows = (path / "curves.csv").read_text().splitlines(keepends=True)
+    (path / "curves.csv").write_text("".join(row for row in rows if not row.startswith("6,0,200,")))
+    assert train.main(["--resume", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "lacks rows from before checkpoint 2" in shown and "resumed after 120 steps" in shown
+    assert_same_run(path, whole["td3"])
+
+
+def test_the_checkpoint_just_written_stays_whatever_others_there_are(whole, tmp_path):
+    """Others with higher numbers may be left of a time line that was given up."""
+    settings = config.resolve(SMALL | options("td3"))
+    env, build = runner.prepare(settings)
+    programs = batch.programs(settings.plan, build, env, settings.hyper)
+    carry = programs.begin(batch.flowing(settings.hyper), batch.keys(5, 3))
+    kept = checkpoints.manager(tmp_path)
+    for number in (8, 9, 1):
+        checkpoints.save(kept, number, carry, config.computation(settings), keep=2)
+    assert checkpoints.numbers(tmp_path) == [9, 1]
+
+
+@pytest.mark.parametrize("text", ["5,0,0\r,0\n", '"' * 3 + "\n", "9" * 200_000 + "\n", "5,0,x" + ",0" * 11 + "\n"])
+def test_damaged_curves_are_refused_in_one_short_line(whole, text, tmp_path, capfd):
+    path = cut_after(whole["td3"], 2, tmp_path / "run")
+    with open(path / "curves.csv", "a") as file:
+        file.write(text)
+    shown = refusal(capfd, "--resume", path)
+    assert "curves.csv is damaged" in shown and len(shown) < 500
+
+
+def test_a_lost_policy_folder_is_made_again(whole, tmp_path):
+    path = cut_after(whole["td3"], 2, tmp_path / "run")
+    (path / "policy").rmdir()
+    assert train.main(["--resume", str(path)]) == 0
+    assert_same_run(path, whole["td3"])
+
+
+def test_the_folder_of_a_run_may_be_the_current_one(whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*arguments(**options("td3")), "--out", "."]) == 0
+    assert_same_run(tmp_path, whole["td3"])
+
+
+def test_strange_folders_are_refused_before_anything_is_compiled(whole, tmp_path, capfd):
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert "is no folder" in refusal(capfd, *arguments(), "--out", tmp_path / "dangling")
+    run_toml = whole["td3"] / "run.toml"
+    assert f"name the folder of the run, {str(whole['td3'])!r}" in refusal(capfd, "--resume", run_toml)
+
+
+def test_all_seeds_at_once_may_be_said_in_two_ways(whole, tmp_path):
+    path = cut_after(whole["td3"], 2, tmp_path / "run")
+    assert train.main([*arguments(**options("td3"), seeds_per_batch="3"), "--out", str(path)]) == 0
+    assert_same_run(path, whole["td3"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_training_ends_at_once(number, tmp_path):
+    process = start(*arguments(), "--out", tmp_path / "run")
+    time.sleep(1.0)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == train.INTERRUPTED and "interrupted" in process.stdout.read()
+    assert not (tmp_path / "run").exists()
