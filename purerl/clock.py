@@ -81,7 +81,7 @@ class Interrupt:
 
     def ask(self, number, frame):
         if self.reason:
-            print("\ninterrupted twice; the last checkpoint stays", file=sys.stderr, flush=True)
+            print("\ninterrupted twice; checkpoints stay as they were", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)
         self.reason = signal.Signals(number).name
 

@@ -1,8 +1,19 @@
 """What a run shows while it goes: a bar on a terminal, a line per evaluation elsewhere."""
 
-from rich.console import Console
+import os
+import sys
+
+import rich.console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+
+class Console(rich.console.Console):
+    """One that falls silent when whoever read it is gone, as after `| head`: the run is not."""
+
+    def on_broken_pipe(self):
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Display:

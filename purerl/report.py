@@ -45,11 +45,11 @@ def show(display, job, path, outcome):
     clock, final = outcome.clock, np.sort(outcome.returns)
     per_s = [f"{clock.per_second(number):,.0f}" for number in (clock.env_steps, clock.updates)]
     rows = [
-        ("final return: min / IQM / max", _spread(final)),
-        ("wall time, seconds", f"{clock.wall:.1f}"),
+        (f"{'return so far' if outcome.interrupted else 'final return'}: min / IQM / max", _spread(final)),
+        ("wall time, seconds", f"{clock.session:.1f}" + (f", {clock.earlier:.1f} before" if clock.earlier else "")),
         ("  compile / train / evaluate", f"{clock.compile:.1f} / {clock.train:.1f} / {clock.evaluate:.1f}"),
         ("training, all seeds", f"{per_s[0]} env steps/s, {per_s[1]} updates/s"),
-        ("kept in", str(path)),
+        ("go on with" if outcome.interrupted else "kept in", f"{'--resume ' if outcome.interrupted else ''}{path}"),
     ]
     lost = np.flatnonzero(~np.isnan(outcome.final["diverged"]))
     if len(lost):
@@ -57,7 +57,7 @@ def show(display, job, path, outcome):
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         rows.insert(1, (f"diverged, left out: {len(lost)}", ", ".join(which) + more))
     ended = f", ended early: {outcome.interrupted}" if outcome.interrupted else ""
-    display.table(f"{job.algo} on {job.env}, {job.num_seeds} seeds{ended}", rows)
+    display.table(f"{job.algo} on {job.env}, {job.num_seeds} seed{'s' * (job.num_seeds > 1)}{ended}", rows)
 
 
 def _spread(returns):

@@ -113,4 +113,5 @@ def test_the_prediction_is_that_of_the_compiled_programs():
     compiled, needs = runner._compiled(programs, numbers, 3)
     carry = compiled.begin(numbers, batch.keys(0, 3))
     assert needs.carry == sum(x.nbytes for x in jax.tree.leaves(carry))
-    assert needs.starting >= 0 and needs.training > 0 and needs.evaluating > 0
+    assert needs.starting >= 0 and needs.evaluating > 0
+    assert needs.training >= compiled.epoch.memory_analysis().temp_size_in_bytes > 0

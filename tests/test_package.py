@@ -6,7 +6,9 @@ import sys
 import venv
 from pathlib import Path
 
-from purerl import config
+import numpy as np
+
+from purerl import config, results
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,14 +36,19 @@ def test_a_wheel_finds_the_environments_it_ships(tmp_path):
     assert listed[1:] == list(config.environment_files()) and len(listed) == 13
 
 
-def test_the_five_lines_of_the_readme_run():
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_python_of_the_readme_runs(tmp_path):
+    block, policy = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     small = 'resolve({"env": "fast", "total_steps": 1664, "num_evals": 2, '
     block = block.replace("resolve({", small).replace(', "env": "inverted_pendulum"', "")
     block = block.replace('make("inverted_pendulum")', 'make("fast", episode_length=20)').replace(", 64)", ", 3)")
     scope = {}
     exec(block, scope)
     assert scope["curves"]["return_mean"].shape == (3, 2)
+    (tmp_path / "run").mkdir()
+    results.write_policy(tmp_path / "run", {"actor": scope["algorithm"].policy(scope["carry"].agent)})
+    scope["observation"] = np.zeros((5, 2), np.float32)
+    exec(policy.replace("runs/NAME", str(tmp_path / "run")), scope)
+    assert scope["action"].shape == (5, 1)
 
 
 def test_every_sweep_file_resolves():

@@ -173,6 +173,24 @@ def test_the_compact_ring_samples_exactly_what_the_plain_one_does(
         np.testing.assert_array_equal(one, other, err_msg=field)
 
 
+@pytest.mark.parametrize("rows, episode_length", [(5, 3), (14, 4)])
+def test_the_table_has_a_place_for_every_truncation_that_is_kept(rows, episode_length):
+    """Asked after every row: one place less would be too few when two truncations come just so."""
+    size = shape(rows, 1, episode_length, obs_size=1)
+    first, made = history(np.random.default_rng(0), 400, 2, episode_length, 0.3, 1, jnp.dtype("float32"))
+    empty, add, sample = programs(replay.compact, size)
+    ring, reached = empty(0, jnp.asarray(first)), {}
+    for added, (transition, following) in enumerate(made):
+        ring = add(ring, added, transition, following)
+        for before, after in zip(transition.observation.ravel(), transition.next_observation.ravel(), strict=True):
+            reached[float(before)] = float(after)
+        window = sample(ring, added + 1, jax.random.key(added), (64,))
+        for before, after in zip(
+            window.observation[window.truncated], window.next_observation[window.truncated], strict=True
+        ):
+            assert reached[float(before[0])] == float(after[0])
+
+
 def test_words_of_two_numbers_keep_every_bit():
     """Also of what is no number: nothing computes with the words."""
     bits = jnp.arange(2**16, dtype=jnp.uint16)

@@ -417,3 +417,12 @@ def test_a_signal_before_training_ends_at_once(number, tmp_path):
     process.send_signal(number)
     assert process.wait(timeout=60) == train.INTERRUPTED and "interrupted" in process.stdout.read()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_says(whole, tmp_path):
+    path = tmp_path / "run"
+    process = start(*arguments(**options("td3")), "--out", path)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert_same_run(path, whole["td3"])
