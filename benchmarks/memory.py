@@ -38,8 +38,7 @@ def measured(num_seeds, buffer_size, num_envs):
     programs, numbers = batch.programs(plan, td3.td3, walk(), hyper), batch.flowing(hyper)
     keys = jax.block_until_ready(batch.keys(0, num_seeds))
     compiled = batch.compiled(programs, numbers, num_seeds)
-    parts = {"starting": compiled.begin, "training": compiled.epoch, "evaluating": compiled.evaluate}
-    needs = memory.needs(compiled.carry, num_seeds, **parts)
+    needs = memory.needs(compiled.carry, num_seeds, compiled)
     device, stats = jax.devices()[0], jax.devices()[0].memory_stats()
     if not stats:
         Path("/proc/self/clear_refs").write_text("5")  # forgets the highest mark

@@ -52,10 +52,19 @@ def leaving():
         print("\ninterrupted", file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with _handled(leave):
+        yield
+
+
+@contextmanager
+def _handled(handler):
+    """SIGINT and SIGTERM go to `handler`, and afterwards to whom they went before."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class Interrupt:
@@ -72,12 +81,12 @@ class Interrupt:
         self.longest = 0.0
 
     def __enter__(self):
-        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.signals = _handled(self.ask)
+        self.signals.__enter__()
         return self
 
     def __exit__(self, *error):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        return self.signals.__exit__(*error)
 
     def ask(self, number, frame):
         if self.reason:

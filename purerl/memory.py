@@ -46,15 +46,17 @@ class Needs:
         return self.total / self.num_seeds
 
 
-def needs(carry, num_seeds, **programs):
-    """The `Needs` of `carry`, abstract or not, and of the compiled `programs`: `starting`, `training`, `evaluating`."""
+def needs(carry, num_seeds, compiled=None):
+    """The `Needs` of `carry`, abstract or not, and of the programs of `compiled`, a `batch.Compiled`."""
     parts = dict.fromkeys(("ring", "networks", "optimiser", "environments", "other"), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
         parts[_part(jax.tree_util.keystr(path))] += prod(leaf.shape) * leaf.dtype.itemsize
-    working = {name: _working(program) for name, program in programs.items()}
-    if "starting" in working:
-        working["starting"] -= sum(parts.values())  # It makes the carry.
-    return Needs(num_seeds, **parts, **working)
+    if compiled is None:
+        return Needs(num_seeds, **parts)
+    starting = _working(compiled.begin) - sum(parts.values())  # It makes the carry.
+    return Needs(
+        num_seeds, **parts, starting=starting, training=_working(compiled.epoch), evaluating=_working(compiled.evaluate)
+    )
 
 
 def available():

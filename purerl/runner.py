@@ -89,9 +89,13 @@ def check(path, settings):
 
 def is_complete(path, settings):
     """Whether the run in the folder `path` came to its end: its policy is the last that is written."""
-    job, plan = settings.job, settings.plan
-    seeds = range(job.seed, job.seed + job.num_seeds)
-    if not results.is_trained(path, job.num_seeds, plan.total_steps):
+    job = settings.job
+    return _are_finished(path, settings.plan, range(job.seed, job.seed + job.num_seeds))
+
+
+def _are_finished(path, plan, seeds, group=None):
+    """Whether `seeds`, those of `group` or all, went to their end, and their policies and curves are there."""
+    if not results.is_trained(path, len(seeds), plan.total_steps, group):
         return False
     return results.has_rows(results.read_curves(path), seeds, _steps(plan, plan.num_epochs))
 
@@ -173,8 +177,7 @@ def _fitted(settings, programs, numbers, free):
 
 def _compiled(programs, numbers, size):
     compiled = batch.compiled(programs, numbers, size)
-    working = {"starting": compiled.begin, "training": compiled.epoch, "evaluating": compiled.evaluate}
-    return compiled, memory.needs(compiled.carry, size, **working)
+    return compiled, memory.needs(compiled.carry, size, compiled)
 
 
 def train(session):
@@ -185,7 +188,7 @@ def train(session):
     plan, parts = session.plan, []
     for group in range(session.groups):
         seeds = session.seeds(group)
-        if _is_finished(session, group):
+        if _are_finished(session.path, plan, seeds, group):
             parts.append(results.read_policy(session.path, group))
             continue
         index, carry = _restored(session, group)
@@ -199,13 +202,6 @@ def train(session):
         if session.interrupt.reason and group < session.groups - 1:
             return parts, False
     return parts, True
-
-
-def _is_finished(session, group):
-    seeds, plan = session.seeds(group), session.plan
-    if not results.is_trained(session.path, len(seeds), plan.total_steps, group):
-        return False
-    return results.has_rows(results.read_curves(session.path), seeds, _steps(plan, plan.num_epochs))
 
 
 def _steps(plan, index):

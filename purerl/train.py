@@ -9,7 +9,7 @@ from pathlib import Path
 
 from purerl import config
 from purerl.clock import INTERRUPTED, leaving
-from purerl.errors import closest
+from purerl.errors import Refused, closest
 from purerl.settings import HYPERS, Plan, fields
 
 UNWRITABLE = 1  # the exit status of a run that could write no more
@@ -178,7 +178,6 @@ def resumable(options, flags):
 
 def train(settings, env, build, path):
     from purerl import runner
-    from purerl.errors import Refused
     from purerl.progress import Display
 
     job, display = settings.job, Display()
