@@ -117,8 +117,8 @@ def run(settings, env, build, path, display):
 
 def plan(settings, env, build, display):
     """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
-    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
     free = memory.available()
+    programs, numbers = _programs(settings, env, build)
     settings, _, needs = _fitted(settings, programs, numbers, free)
     job = settings.job
     display.table(
@@ -129,9 +129,8 @@ def plan(settings, env, build, display):
 
 def _run(settings, env, build, path, display, interrupt):
     """The `report.Outcome`."""
-    jax.config.update("jax_default_matmul_precision", settings.job.matmul_precision)
     clock, free = Clock(), memory.available()
-    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    programs, numbers = _programs(settings, env, build)
     display.stage("compiling")
     with clock.on("compile"):
         size = 1 if settings.job.seeds_per_batch == "auto" else settings.job.group_size
@@ -157,6 +156,12 @@ def _run(settings, env, build, path, display, interrupt):
         if complete:
             results.drop_parts(path)
     return outcome
+
+
+def _programs(settings, env, build):
+    """`(programs, the numbers that flow through them)`, at the precision that `settings` ask for."""
+    jax.config.update("jax_default_matmul_precision", settings.job.matmul_precision)
+    return batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
 
 
 def _fitted(settings, programs, numbers, free):

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from purerl import results
+from purerl import batch, config, results, runner
 
 SMALL = {
     "env": "fast",
@@ -28,6 +28,13 @@ SMALL = {
 def arguments(**more):
     settings = SMALL | more
     return [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
+
+
+def prepared(**more):
+    """`(settings, programs, numbers)` of the small run with other settings."""
+    settings = config.resolve(SMALL | more)
+    env, build = runner.prepare(settings)
+    return settings, batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
 
 
 def start(*arguments, code="import sys; from purerl import train; sys.exit(train.main())"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax
 import pytest
-from commands import SMALL, arguments, assert_same_run
+from commands import arguments, assert_same_run, prepared
 
 from purerl import batch, config, memory, runner, train
 from purerl.settings import Plan
@@ -18,9 +18,7 @@ PLAN = Plan(num_envs=16, buffer_size=1_000_000, batch_size=256)
 
 
 def needs_of(**changes):
-    settings = config.resolve(SMALL | changes)
-    env, build = runner.prepare(settings)
-    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    settings, programs, numbers = prepared(**changes)
     num_seeds = settings.job.num_seeds
     return memory.needs(batch.abstract(programs, numbers, num_seeds), num_seeds)
 
@@ -84,9 +82,7 @@ def test_auto_groups_seeds_as_memory_allows_and_the_results_stay(tmp_path, monke
     seeds = arguments(algo="td3", num_seeds="6", seeds_per_batch="auto")
     assert train.main([*seeds, "--out", str(plenty)]) == 0
     assert config.resolve({}, plenty / "run.toml").job.seeds_per_batch == 6
-    settings = config.resolve(SMALL | {"num_seeds": "6"})
-    env, build = runner.prepare(settings)
-    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    _, programs, numbers = prepared(num_seeds="6")
     needs = runner._compiled(programs, numbers, 6)[1]
     monkeypatch.setattr(memory, "available", lambda: int(needs.per_seed * 3.5))
     assert train.main([*seeds, "--out", str(little)]) == 0
@@ -107,9 +103,7 @@ def test_the_plan_is_shown_and_nothing_is_made(tmp_path, monkeypatch, capfd):
 
 
 def test_the_prediction_is_that_of_the_compiled_programs():
-    settings = config.resolve(SMALL)
-    env, build = runner.prepare(settings)
-    programs, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    _, programs, numbers = prepared()
     compiled, needs = runner._compiled(programs, numbers, 3)
     carry = compiled.begin(numbers, batch.keys(0, 3))
     assert needs.carry == sum(x.nbytes for x in jax.tree.leaves(carry))

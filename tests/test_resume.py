@@ -6,12 +6,11 @@ import signal
 import time
 from random import Random
 
-import jax
 import numpy as np
 import pytest
-from commands import SMALL, arguments, assert_same_run, start
+from commands import arguments, assert_same_run, prepared, start
 
-from purerl import batch, checkpoints, config, results, runner, train
+from purerl import batch, checkpoints, config, results, train
 from purerl.clock import Clock, Interrupt
 
 ALGORITHMS = ("ddpg", "td3", "sac")
@@ -234,10 +233,8 @@ def damage(path, random):
 
 def test_a_damaged_checkpoint_is_never_resumed_silently(whole, tmp_path):
     """Sixty damages to any of its files: each is told."""
-    settings = config.resolve(SMALL | options("td3"))
-    env, build = runner.prepare(settings)
-    programs = batch.programs(settings.plan, build, env, settings.hyper)
-    like = jax.eval_shape(programs.begin, batch.flowing(settings.hyper), batch.keys(5, 3))
+    settings, programs, numbers = prepared(**options("td3"))
+    like = batch.abstract(programs, numbers, 3)
     computation = config.computation(settings)
 
     def restored(path, number):
@@ -365,10 +362,8 @@ def test_rows_that_were_lost_are_computed_again(whole, tmp_path, capsys):
 
 def test_the_checkpoint_just_written_stays_whatever_others_there_are(whole, tmp_path):
     """Others with higher numbers may be left of a time line that was given up."""
-    settings = config.resolve(SMALL | options("td3"))
-    env, build = runner.prepare(settings)
-    programs = batch.programs(settings.plan, build, env, settings.hyper)
-    carry = programs.begin(batch.flowing(settings.hyper), batch.keys(5, 3))
+    settings, programs, numbers = prepared(**options("td3"))
+    carry = programs.begin(numbers, batch.keys(5, 3))
     kept = checkpoints.manager(tmp_path)
     for number in (8, 9, 1):
         checkpoints.save(kept, number, carry, config.computation(settings), keep=2)
