@@ -3,15 +3,20 @@
 A checkpoint is a folder that Orbax writes whole or not at all, and then its label, without which it does not count:
 what run it is of, and the digest of every file, so that a damaged one is told before it is read. The structure of the
 carry comes from the program; nothing in a checkpoint is ever executed.
+
+The arrays are one .npz file. Orbax's own handlers write by TensorStore, of whose JSON about 0.1 MiB stays in the
+process at every save (tensorstore 0.1.86): a run of a thousand checkpoints grew by a quarter.
 """
 
 import hashlib
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from purerl.config import differences
@@ -19,10 +24,30 @@ from purerl.record import versions
 from purerl.results import write
 
 LABEL = "label.json"
+ARRAYS = "arrays.npz"
 
 
 class Damaged(Exception):
     """A checkpoint that is not as it was written."""
+
+
+class ArraysHandler(ocp.CheckpointHandler):
+    """Lets Orbax write `{name: array}` as one file."""
+
+    def save(self, directory, args):
+        np.savez(directory / ARRAYS, **jax.device_get(args.arrays))
+
+    def restore(self, directory, args):
+        with np.load(directory / ARRAYS, allow_pickle=False) as file:
+            return {name: jnp.array(file[name]) for name in args.arrays}
+
+
+@ocp.args.register_with_handler(ArraysHandler, for_save=True, for_restore=True)
+@dataclass
+class Arrays(ocp.args.CheckpointArgs):
+    """What is to be written, or read: then only the names count."""
+
+    arrays: dict
 
 
 def manager(path):
@@ -37,7 +62,7 @@ def save(checkpoints, number, carry, computation, keep):
     The ring of `carry` may be None. Afterwards it stays, with `keep - 1` others. Returns the number of bytes.
     """
     arrays = _arrays(carry)
-    checkpoints.save(number, args=ocp.args.StandardSave(arrays), force=True)
+    checkpoints.save(number, args=Arrays(arrays), force=True)
     folder = Path(checkpoints.directory) / str(number)
     label = {
         "computation": computation,
@@ -80,10 +105,14 @@ def restore(checkpoints, number, like, label):
     for name, digest in label["files"].items():
         if not (folder / name).is_file() or _digest(folder / name) != digest:
             raise Damaged(f"{name} is not as it was written")
+    expected = jax.eval_shape(_arrays, like)
     try:
-        arrays = checkpoints.restore(number, args=ocp.args.StandardRestore(jax.eval_shape(_arrays, like)))
-    except Exception as error:  # Orbax and TensorStore raise whatever their parsers do.
+        arrays = checkpoints.restore(number, args=Arrays(expected))
+    except Exception as error:  # Orbax and NumPy raise whatever their parsers do.
         raise Damaged(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}") from error
+    for name, x in expected.items():
+        if (arrays[name].shape, arrays[name].dtype) != (x.shape, x.dtype):
+            raise Damaged(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not {x.dtype}{list(x.shape)}")
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     return jax.tree.unflatten(structure, [_leaf(arrays, path, leaf) for path, leaf in leaves])
 
