@@ -5,18 +5,27 @@ from pathlib import Path
 
 from purerl.record import record
 
-WHERE = ("device", "num_cores", "jax", "date")
+WHERE = ("device", "num_cores", "jax", "brax", "commit", "date")
 
 
-def add(name, columns, rows):
-    """Add `rows` to results/NAME.csv."""
+def add(name, columns, rows, device=None):
+    """Add `rows` to results/NAME.csv; `device` is what they are of, where that is not what this process runs on.
+
+    Raises ValueError where the file has other columns.
+    """
     facts = record()
-    where = (facts["device"], facts["num_cores"], facts["versions"]["jax"], facts["date"])
+    facts |= facts["versions"] | ({"device": device} if device else {})
     path = Path(__file__).parent / "results" / f"{name}.csv"
     path.parent.mkdir(exist_ok=True)
-    new = not path.exists()
+    header = [*columns, *WHERE]
+    if not path.exists():
+        _append(path, [header])
+    with open(path, newline="") as file:
+        if (there := next(csv.reader(file))) != header:
+            raise ValueError(f"{path} has the columns {', '.join(there)} and not {', '.join(header)}; move it away")
+    _append(path, [(*row, *(facts[name] for name in WHERE)) for row in rows])
+
+
+def _append(path, rows):
     with open(path, "a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if new:
-            writer.writerow((*columns, *WHERE))
-        writer.writerows((*row, *where) for row in rows)
+        csv.writer(file, lineterminator="\n").writerows(rows)

@@ -1,0 +1,53 @@
+"""The updates of an algorithm and nothing else: no environment, no ring, no guard. What the loop is held to.
+
+Letters: S seeds, C critic updates per actor update, B batch.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from purerl.types import Batch
+
+
+def updates(plan, build, env, hyper, rounds):
+    """A function `(numbers, agents [S, ...], batches [S, C, B, ...], keys [S]) -> (agents, metrics [S, rounds])`.
+
+    A round is the critic updates that precede an actor update, then that one, on the last of their batches, as
+    `loop.learn` makes them. The batches stay the same.
+    """
+
+    def run(numbers, agent, batches, key):
+        algorithm = build(dataclasses.replace(hyper, **numbers), plan, env)
+
+        def one_round(agent, number):
+            critic_key, actor_key = jax.random.split(jax.random.fold_in(key, number))
+            critic_keys = jax.random.split(critic_key, algorithm.policy_delay)
+            agent, metrics = jax.lax.scan(lambda x, y: algorithm.update_critic(x, *y), agent, (batches, critic_keys))
+            agent, more = algorithm.update_actor(agent, jax.tree.map(lambda x: x[-1], batches), actor_key)
+            return agent, jax.tree.map(jnp.mean, metrics | more)
+
+        return jax.lax.scan(one_round, agent, jnp.arange(rounds))
+
+    return jax.vmap(run, in_axes=(None, 0, 0, 0))
+
+
+def agents(plan, build, env, hyper, keys):
+    """Untrained agents, `[S, ...]`."""
+    return jax.vmap(build(hyper, plan, env).init)(keys)
+
+
+def batches(plan, env, delay, keys):
+    """Random batches, `[S, C, B, ...]`."""
+
+    def draw(key):
+        *keys, reward_key = jax.random.split(key, 4)
+        shape, sizes = (delay, plan.batch_size), (env.obs_size, env.action_size, env.obs_size)
+        observation, action, next_observation = (
+            jax.random.uniform(key, (*shape, size), minval=-1.0) for key, size in zip(keys, sizes, strict=True)
+        )
+        reward = jax.random.normal(reward_key, shape)
+        return Batch(observation, action, reward, jnp.full(shape, 0.99), next_observation)
+
+    return jax.vmap(draw)(keys)

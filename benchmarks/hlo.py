@@ -1,0 +1,140 @@
+"""What a compiled program launches, counted in XLA's own text of it, `compiled.as_text()`. No JAX here."""
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+NO_KERNEL = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"),
+    *("opt-barrier", "add-dependency", "copy-done", "async-done", "async-update"),
+}
+HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
+OPCODE = re.compile(r"(?:^|[\s)}\]])([a-z][a-z0-9\-]*)\(")
+TRIPS = re.compile(r'known_trip_count"?:\{"?n"?:"?(\d+)')
+CALLED = re.compile(r"(?:calls|to_apply|called_computations)=\{?%?([\w.\-]+)")
+BODY = re.compile(r"body=%?([\w.\-]+)")
+BRANCH = re.compile(r"(?:true|false)_computation=%?([\w.\-]+)")
+BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+TARGET = re.compile(r'custom_call_target="([^"]+)"')
+
+
+class Instruction(NamedTuple):
+    """`text` is everything after the equals sign: result, operands and attributes."""
+
+    name: str
+    opcode: str
+    text: str
+
+    @property
+    def result(self):
+        """The type of the result."""
+        return self.text[: self.text.index(f"{self.opcode}(")]
+
+    @property
+    def kind(self):
+        """The opcode, and of a library call its name."""
+        target = TARGET.search(self.text) if self.opcode == "custom-call" else None
+        if "__triton_gemm" in self.text or "triton_nested_gemm" in self.text:
+            return "gemm"
+        return f"custom-call {target[1]}" if target else self.opcode
+
+
+class Loop(NamedTuple):
+    """A loop, the `depth` loops it stands in, its `trips` (None: unknown before it runs), and what a trip launches."""
+
+    name: str
+    depth: int
+    trips: int | None
+    launches: Counter
+
+    @property
+    def kernels(self):
+        """Launches per trip."""
+        return self.launches.total()
+
+
+class Counts(NamedTuple):
+    """What one call of a program launches, by kind, and its loops, the outermost last.
+
+    A loop of known length counts as often as it turns, one of unknown length once. A conditional counts as one launch
+    and its longest branch. `large_copies` are names of instructions in loops that make a new array with an axis that
+    was asked about.
+    """
+
+    launches: Counter
+    loops: list[Loop]
+    conditionals: int
+    large_copies: list[str]
+
+    @property
+    def kernels(self):
+        return self.launches.total()
+
+    @property
+    def unknown_loops(self):
+        return sum(loop.trips is None for loop in self.loops)
+
+    @property
+    def main_loop(self):
+        """The outermost loop that launches most."""
+        outermost = [loop for loop in self.loops if loop.depth == 0]
+        return max(outermost, key=lambda loop: (loop.trips or 1) * loop.kernels)
+
+
+def count(text, axes=()):
+    """The `Counts` of a program; `axes` are the lengths of axes by which a ring is known."""
+    computations, entry = parse(text)
+    large = re.compile(rf"[\[,](?:{'|'.join(map(str, axes))})[,\]]") if axes else None
+    loops, large_copies, conditionals = [], [], 0
+
+    def updates_in_place(instruction):
+        called = CALLED.search(instruction.text)
+        inside = computations.get(called[1], []) if called else [instruction]
+        return any(part.opcode in ("dynamic-update-slice", "scatter") for part in inside)
+
+    def walk(name, depth):
+        nonlocal conditionals
+        launches = Counter()
+        for instruction in computations[name]:
+            opcode, text = instruction.opcode, instruction.text
+            if opcode in NO_KERNEL:
+                continue
+            if opcode == "while":
+                known = TRIPS.search(text)
+                loop = Loop(
+                    instruction.name, depth, int(known[1]) if known else None, walk(BODY.search(text)[1], depth + 1)
+                )
+                loops.append(loop)
+                launches += times(loop.launches, loop.trips or 1)
+            elif opcode in ("call", "async-start"):
+                launches += walk(CALLED.search(text)[1], depth)
+            elif opcode == "conditional":
+                several = BRANCHES.search(text)
+                branches = [x.strip().lstrip("%") for x in several[1].split(",")] if several else BRANCH.findall(text)
+                conditionals += 1
+                launches += Counter(conditional=1) + max((walk(x, depth) for x in branches), key=Counter.total)
+            else:
+                launches[instruction.kind] += 1
+                if depth and large and large.search(instruction.result) and not updates_in_place(instruction):
+                    large_copies.append(instruction.name)
+        return launches
+
+    return Counts(walk(entry, 0), loops, conditionals, large_copies)
+
+
+def times(launches, number):
+    return Counter({kind: number * once for kind, once in launches.items()})
+
+
+def parse(text):
+    """`({name of a computation: its instructions}, name of the entry)`."""
+    computations, entry, current = {}, None, None
+    for line in text.splitlines():
+        if header := HEADER.match(line):
+            current = computations[header[2]] = []
+            entry = header[2] if header[1] else entry
+        elif (found := INSTRUCTION.match(line)) and current is not None:
+            opcode = OPCODE.search(found[3])
+            current.append(Instruction(found[2], opcode[1] if opcode else "unknown", found[3]))
+    return computations, entry

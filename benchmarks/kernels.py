@@ -1,0 +1,234 @@
+"""Kernels that the training programs launch on a GPU, counted on a machine that has none.
+
+XLA compiles ahead of time from a description of the device, so what it makes for a GPU can be read anywhere. Small
+programs in a loop are bound by launches, of two to four microseconds each: their number says what a step will cost.
+
+    python -m benchmarks.kernels --target h200.txtpb                          # all three algorithms, a line each
+    python -m benchmarks.kernels --target h200.txtpb --algo td3 --update-only # the updates alone: seconds
+    python -m benchmarks.kernels --target h200.txtpb --table                  # the table of results/kernels.csv
+
+It needs JAX's CUDA plugin, of jaxlib's very version, and NVIDIA's compiler, but no CUDA device (see README.md).
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import bare, hlo, table
+from benchmarks.ring import walk
+from purerl import batch, environments, loop
+from purerl.environments import brax
+from purerl.runner import ALGORITHMS
+from purerl.settings import HYPERS, Plan, policy_delay
+
+TARGET = "PURERL_GPU_TARGET"  # names the file where --target does not
+ROUNDS = 1000  # of a program's main loop
+OPTIONS = {"xla_gpu_autotune_level": "0"}  # Autotuning needs a device.
+COLUMNS = ("algo", "env", "backend", "num_seeds", "num_envs", "kernels_per_update", "kernels_per_env_step")
+COLUMNS += ("conditionals", "unknown_loops", "ring_copies")
+COLUMNS += ("kernels_per_bare_update", "kernels_per_cycle", "loops", "copies_per_cycle", "live_bytes")
+DEVICE = re.compile(r'^  name: "([^"]*)"', re.MULTILINE)
+PLUGIN = (
+    "JAX has no CUDA compiler here; install, in a virtual environment of its own, purerl and "
+    "'jax-cuda13-plugin=={0}' 'jax-cuda13-pjrt=={0}' nvidia-cuda-nvcc nvidia-nvvm"
+)
+
+
+def device(path):
+    """The sharding that places arrays on the one GPU which the file at `path` describes."""
+    from jax.experimental import topologies
+
+    if path is None:
+        raise ValueError(
+            f"name a description of the GPU by --target or {TARGET}: the text of an XLA GpuTargetConfigProto, for an "
+            "H200 the file xla/backends/gpu/target_config/specs/h200.txtpb of github.com/openxla/xla"
+        )
+    try:
+        config = Path(path).read_text()
+    except OSError as error:
+        raise ValueError(f"target {path!r} cannot be read: {error.strerror}") from None
+    try:
+        topology = topologies.get_topology_desc(platform="cuda", target_config=config, topology="1x1x1")
+    except NotImplementedError:
+        raise ValueError(PLUGIN.format(jax.__version__)) from None
+    mesh = topologies.make_mesh(topo=topology, mesh_shape=(1,), axis_names=("x",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def compiled(function, sharding, *args, **jit):
+    """`jax.jit(function)` compiled for a GPU and arguments like `args`, which may be abstract."""
+    args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), args)
+    return jax.jit(function, **jit).lower(*args).compile(compiler_options=OPTIONS)
+
+
+def plan_of(num_envs, delay, widths, batch_size):
+    """One update per transition, a ring of about a million of them, and an epoch of `ROUNDS` cycles."""
+    warmup = -(-max(batch_size, 1024) // num_envs) * num_envs
+    return Plan(
+        num_envs=num_envs,
+        updates_per_step=num_envs,
+        batch_size=batch_size,
+        warmup_steps=warmup,
+        total_steps=warmup + ROUNDS * num_envs * max(1, delay // num_envs),
+        num_evals=2,
+        buffer_size=1_000_000 // num_envs * num_envs,
+        widths=widths,
+    )
+
+
+class Programs:
+    """The training programs of one algorithm in one environment, and their parts, compiled for a GPU when asked for."""
+
+    def __init__(self, sharding, algo, env, num_seeds, num_envs, widths=(256, 256), batch_size=256):
+        self.sharding, self.env, self.num_seeds = sharding, env, num_seeds
+        self.hyper, self.build = HYPERS[algo](), ALGORITHMS[algo]
+        self.delay = policy_delay(self.hyper)
+        self.plan = plan_of(num_envs, self.delay, widths, batch_size)
+        self.programs, self.numbers = batch.programs(self.plan, self.build, env, self.hyper), batch.flowing(self.hyper)
+        self.run = loop.setup(self.plan, self.build(self.hyper, self.plan, env), env)
+        self.carry = batch.abstract(self.programs, self.numbers, num_seeds)
+        self.row = jax.ShapeDtypeStruct((), jnp.int32)
+
+    def epoch(self):
+        """Training between two evaluations, as the command line runs it."""
+        return compiled(self.programs.epoch, self.sharding, self.numbers, self.carry, self.row, donate_argnums=1)
+
+    def learning(self):
+        """The epoch without acting: cycles of sampling and updates on a ring that stays."""
+
+        def learn(carry, row):
+            rows = row + jnp.arange(ROUNDS)
+            return jax.lax.scan(lambda carry, row: loop.learn(self.run, carry, row), carry, rows)
+
+        return compiled(jax.vmap(learn, in_axes=(0, None)), self.sharding, self.carry, self.row, donate_argnums=0)
+
+    def updates(self):
+        """The updates alone, on batches that stay."""
+        keys = batch.keys(0, self.num_seeds)
+        agents = jax.eval_shape(partial(bare.agents, self.plan, self.build, self.env, self.hyper), keys)
+        batches = jax.eval_shape(partial(bare.batches, self.plan, self.env, self.delay), keys)
+        function = bare.updates(self.plan, self.build, self.env, self.hyper, ROUNDS)
+        return compiled(function, self.sharding, self.numbers, agents, batches, keys, donate_argnums=1)
+
+
+def per_round(counts):
+    """Launches in a round of a program's main loop, by kind. XLA may have unrolled it."""
+    loop = counts.main_loop
+    return Counter({kind: number * loop.trips / ROUNDS for kind, number in loop.launches.items()})
+
+
+def live_bytes(program):
+    stats = program.memory_analysis()
+    return (
+        stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes + stats.temp_size_in_bytes
+    )
+
+
+def measured(programs, update_only=False, keep=lambda name, text: None):
+    """`{column: figure}`. `keep` is given the name and the text of every program."""
+    critic_updates = programs.run.cycle.critic_updates * programs.run.cycle.actor_updates
+
+    def counted(name):
+        program = getattr(programs, name)()
+        keep(name, program.as_text())
+        return program, hlo.count(program.as_text(), (programs.plan.rows, programs.plan.rows + 1))
+
+    bare_updates, learning = (per_round(counted(name)[1]) for name in ("updates", "learning"))
+    figures = {
+        "kernels_per_bare_update": bare_updates.total() / programs.delay,
+        "kernels_per_update": learning.total() / critic_updates,
+    }
+    if update_only:
+        return figures
+    epoch, counts = counted("epoch")
+    cycle = per_round(counts)
+    return figures | {
+        "kernels_per_env_step": (cycle.total() - learning.total()) / programs.run.cycle.collects,
+        "kernels_per_cycle": cycle.total(),
+        "copies_per_cycle": cycle["copy"] + cycle["copy-start"],
+        "loops": len(counts.loops),
+        "conditionals": counts.conditionals,
+        "unknown_loops": counts.unknown_loops,
+        "ring_copies": len(counts.large_copies),
+        "live_bytes": live_bytes(epoch),
+    }
+
+
+def show(algo, env, backend, num_seeds, num_envs, figures):
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:,.10g}" for name, value in figures.items())
+    where = f"{env}, {backend}" if backend else env
+    print(f"{algo} on {where}, {num_seeds} seeds x {num_envs} envs: {shown}", flush=True)
+
+
+def jobs_of_the_table():
+    """`(algo, env, backend, num_seeds, num_envs)` of every row of results/kernels.csv."""
+    jobs = [(algo, "halfcheetah", "spring", 64, num_envs) for algo in ALGORITHMS for num_envs in (1, 16, 64)]
+    tasks = [name for name in brax.names() if name != "fast"]
+    return jobs + [
+        ("td3", env, backend, 64, 1)
+        for backend in brax.BACKENDS
+        for env in tasks
+        if backend in brax.RESTRICTED.get(env, brax.BACKENDS) and (env, backend) != ("halfcheetah", "spring")
+    ]
+
+
+def environment(name, backend):
+    return walk() if name == "walk" else environments.make(name, backend)
+
+
+def parsed(arguments):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--target", metavar="FILE", default=os.environ.get(TARGET), help="description of the GPU")
+    parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=list(ALGORITHMS))
+    parser.add_argument("--env", default="walk", help="a Brax environment, or walk, which costs next to nothing")
+    parser.add_argument("--backend", choices=brax.BACKENDS, default=None)
+    parser.add_argument("--num-seeds", type=int, default=64)
+    parser.add_argument("--num-envs", type=int, nargs="+", default=[1])
+    parser.add_argument("--update-only", action="store_true", help="compile the updates alone")
+    parser.add_argument("--text", metavar="FOLDER", type=Path, help="keep XLA's text of the compiled programs")
+    parser.add_argument("--table", action="store_true", help="measure and keep every row of results/kernels.csv")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parsed(arguments)
+    jax.config.update("jax_platforms", "cpu")  # The plugin is to compile, and would fail to run.
+    try:
+        sharding = device(options.target)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    jobs = [
+        (algo, options.env, options.backend, options.num_seeds, num_envs)
+        for algo in options.algo
+        for num_envs in options.num_envs
+    ]
+    for job in jobs_of_the_table() if options.table else jobs:
+        algo, name, backend, num_seeds, num_envs = job
+
+        def keep(program, text, job=job):
+            if options.text:
+                options.text.mkdir(parents=True, exist_ok=True)
+                (options.text / "-".join(map(str, (*job, f"{program}.txt")))).write_text(text)
+
+        programs = Programs(sharding, algo, environment(name, backend), num_seeds, num_envs)
+        figures = measured(programs, options.update_only, keep)
+        show(*job, figures)
+        if options.table:
+            kept = dict(zip(COLUMNS, job, strict=False)) | figures
+            table.add(
+                "kernels",
+                COLUMNS,
+                [[kept[name] for name in COLUMNS]],
+                device=DEVICE.search(Path(options.target).read_text())[1],
+            )
+
+
+if __name__ == "__main__":
+    main()
