@@ -4,6 +4,7 @@ What is said later beats what is said before: the defaults of `settings.py`, `pr
 of `--config`, flags. Every table has the same shape: what is a hyperparameter of the algorithm stands under `hyper`.
 """
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -39,8 +40,10 @@ class Job(Settings):
     """What is run."""
 
     algo: choice("algorithm", *HYPERS) = "td3"
-    env: text("a file of envs/, a Brax environment, a TOML file, or module:Class") = "inverted_pendulum"
-    backend: optional_text("physics: generalized, spring, positional or mjx; none: the environment's own") = None
+    env: text("a file of envs/, a Brax environment, a Gymnasium task, a TOML file, or module:Class") = (
+        "inverted_pendulum"
+    )
+    backend: optional_text("Brax's physics: generalized, spring, positional or mjx; none: the environment's own") = None
     episode_length: count("time limit of an episode [steps]") = 1000
     preset: choice("which settings the flags start from", *PRESETS) = "tuned"
     num_seeds: count("independent runs, trained side by side", most=2**20) = 8
@@ -202,11 +205,14 @@ def _overlay(below, above):
 
 
 def _declaration(env):
-    """What envs/ or a TOML file says of `env`; nothing for an environment that has no file."""
+    """What envs/ or a TOML file says of `env`; a -v4 without a file has the -v5's, another without one nothing."""
     if env.endswith(".toml"):
         return _checked_declaration(Path(env))
-    path = environment_files().get(env)
-    return _checked_declaration(path) if path else {"env": env}
+    files = environment_files()
+    if env in files:
+        return _checked_declaration(files[env])
+    newer = files.get(re.sub("-v4$", "-v5", env))
+    return {"env": env} if newer is None else _checked_declaration(newer) | {"env": env}
 
 
 @cache

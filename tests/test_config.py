@@ -32,10 +32,18 @@ def test_every_environment_file_resolves_for_every_algorithm_and_preset(env, pre
     assert settings.job.algo == algo
 
 
-def test_all_twelve_brax_environments_have_a_file():
-    from purerl.environments import brax
+def test_every_environment_that_is_known_by_name_has_a_file():
+    from purerl.environments import brax, gymnasium
 
-    assert set(brax.names()) == set(config.environment_files())
+    newest = {name for name in gymnasium.TASKS if name.endswith("-v5")}
+    assert {*brax.names(), *newest, "Pendulum-v1"} == set(config.environment_files())
+
+
+def test_a_v4_task_is_trained_as_the_v5_is():
+    settings = {name: config.resolve({"env": name}) for name in ("Swimmer-v4", "Swimmer-v5")}
+    assert settings["Swimmer-v4"].job.env == "Swimmer-v4"
+    assert settings["Swimmer-v4"].hyper == settings["Swimmer-v5"].hyper
+    assert settings["Swimmer-v4"].plan == settings["Swimmer-v5"].plan
 
 
 def test_flags_beat_the_file_which_beats_the_environment_which_beats_the_preset(tmp_path):

@@ -1,0 +1,375 @@
+"""Gymnasium's MuJoCo tasks, `-v5` and `-v4`, in JAX: the same models, rewards, ends and starts, step for step.
+
+The models are the XML files of the installed `gymnasium`. Every task is a record; a `-v4` is the `-v5` with what was
+different then. Rewards and observations read what Gymnasium reads, also where that is a substep old (`mjx.State`).
+"""
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purerl.environments import mjx
+from purerl.environments.base import Environment, Outcome, strong
+from purerl.errors import closest
+
+
+class Task(NamedTuple):
+    """What Gymnasium says about a model. `state`, `before` and `after` are `mjx.State`s.
+
+    Attributes:
+        xml: name of the file.
+        substeps: timesteps of the model per step of the environment.
+        start: `(body, key) -> (qpos [nq], qvel [V])` of a random episode.
+        observe: `(body, state) -> [obs_size]`.
+        reward: `(body, before, after, action) -> ({name: term []}, terminated)`; the reward is the sum of the
+            terms, and the action has the actuators' own range.
+        derive: `(body, data) -> {name: numbers}`, what observation and reward need beside positions and velocities.
+        episode_length: Gymnasium's time limit [steps].
+    """
+
+    xml: str
+    substeps: int
+    start: Callable
+    observe: Callable
+    reward: Callable
+    derive: Callable = lambda body, data: {}
+    episode_length: int = 1000
+
+
+def make(name, backend=None, episode_length=None):
+    """The task `name`, for example `HalfCheetah-v5`, as an `Environment`. `episode_length` None takes Gymnasium's.
+
+    Raises ValueError for an unknown task, a backend that is none, and where the extra `gymnasium` is not installed.
+    """
+    task = find(name)
+    if backend not in (None, "mjx"):
+        raise ValueError(f"{name} has no backend {backend!r}; known: mjx")
+    body = load(task)
+    low, high = (bound.astype(np.float32) for bound in body.model.actuator_ctrlrange.T)
+
+    def reset(key):
+        with jax.default_matmul_precision("highest"):
+            return strong(begin(task, body, *task.start(body, key)))
+
+    def act(state, action):
+        with jax.default_matmul_precision("highest"):  # Reduced precision ruins contacts.
+            after, terms, terminated = step(task, body, state, low + (high - low) * (action + 1.0) / 2.0)
+        reward = sum(terms.values()).astype(jnp.float32)
+        return strong(after), Outcome(reward, jnp.asarray(terminated, bool), jnp.asarray(False))
+
+    def observe(state):
+        return task.observe(body, state).astype(jnp.float32)
+
+    obs_size = jax.eval_shape(lambda key: observe(reset(key)), jax.random.key(0)).shape[0]
+    limit = task.episode_length if episode_length is None else episode_length
+    return Environment(reset, act, observe, obs_size, body.model.nu, limit, name, truncates=False)
+
+
+def find(name):
+    """The `Task` called `name`."""
+    if name in TASKS:
+        return TASKS[name]
+    if name == "Pusher-v4":
+        raise ValueError("Pusher-v4 does not run in Gymnasium itself since MuJoCo 3.0; take Pusher-v5")
+    raise ValueError(f"unknown Gymnasium task {name!r}{closest(name, ('Pendulum-v1', *TASKS))}")
+
+
+def load(task):
+    """The `mjx.Body` of a `Task`. Raises ValueError where `gymnasium` is not installed."""
+    package = importlib.util.find_spec("gymnasium")
+    if package is None:
+        raise ValueError("Gymnasium's tasks need the package gymnasium; pip install 'purerl[gymnasium]'")
+    return mjx.load(Path(package.origin).parent / "envs/mujoco/assets" / task.xml)
+
+
+def begin(task, body, qpos, qvel):
+    """The `mjx.State` at given positions and velocities."""
+    return mjx.begin(body, qpos, qvel, task.derive)
+
+
+def step(task, body, state, action):
+    """`(state, {name: term of the reward}, terminated)` after an action `[nu]` in the actuators' own range."""
+    after = mjx.advance(body, state, action, task.substeps, task.derive)
+    terms, terminated = task.reward(body, state, after, action)
+    return after, terms, terminated
+
+
+# Starts
+
+
+def _start(body, key, positions, velocities, normal=False):
+    """Around the model's own pose, uniformly within ± the scales; velocities normally where `normal`."""
+    position_key, velocity_key = jax.random.split(key)
+    draw = jax.random.normal if normal else partial(jax.random.uniform, minval=-1.0, maxval=1.0)
+    qpos = positions * jax.random.uniform(position_key, (body.model.nq,), minval=-1.0, maxval=1.0)
+    return body.model.qpos0 + qpos, velocities * draw(velocity_key, (body.model.nv,))
+
+
+def _start_reacher(body, key):
+    """The goal is uniform on a disc; Gymnasium draws it from a square until it lies there."""
+    arm_key, radius_key, angle_key = jax.random.split(key, 3)
+    qpos, qvel = _start(body, arm_key, 0.1, 0.005)
+    radius = 0.2 * jnp.sqrt(jax.random.uniform(radius_key))
+    angle = 2 * jnp.pi * jax.random.uniform(angle_key)
+    goal = radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+    return qpos.at[2:].set(goal), qvel.at[2:].set(0.0)
+
+
+def _start_pusher(body, key):
+    """The object lies more than 0.17 from the goal; of 32 draws (one does for 4 in 5) the first that does."""
+    object_key, arm_key = jax.random.split(key)
+    draws = jax.random.uniform(object_key, (32, 2), minval=jnp.array([-0.3, -0.2]), maxval=jnp.array([0.0, 0.2]))
+    place = draws[jnp.argmax(jnp.linalg.norm(draws, axis=1) > 0.17)]
+    _, qvel = _start(body, arm_key, 0.0, 0.005)
+    qpos = jnp.asarray(body.model.qpos0)
+    return qpos.at[-4:-2].set(place).at[-2:].set(0.0), qvel.at[-4:].set(0.0)
+
+
+# Observations
+
+
+def _observe(body, state, skip=0, clip=np.inf):
+    """Positions but for the first, and velocities."""
+    return jnp.concatenate([state.qpos[skip:], jnp.clip(state.qvel, -clip, clip)])
+
+
+def _observe_double_pendulum(body, state, forces=1):
+    angles, push = state.qpos[1:], jnp.clip(state.derived["constraint"][:forces], -10, 10)
+    return jnp.concatenate([state.qpos[:1], jnp.sin(angles), jnp.cos(angles), jnp.clip(state.qvel, -10, 10), push])
+
+
+def _observe_reacher(body, state, axes=2):
+    arm, to_goal = state.qpos[:2], state.derived["to_goal"][:axes]
+    return jnp.concatenate([jnp.cos(arm), jnp.sin(arm), state.qpos[2:], state.qvel[:2], to_goal])
+
+
+def _observe_pusher(body, state):
+    return jnp.concatenate([state.qpos[:7], state.qvel[:7], state.derived["places"].ravel()])
+
+
+def _observe_ant(body, state):
+    return jnp.concatenate([_observe(body, state, 2), state.derived["contact"][1:].ravel()])
+
+
+def _observe_humanoid(body, state, first_body=1, first_force=6):
+    """Without the world and the forces at its free joint, which are 0 always; `-v4` has them."""
+    derived = state.derived
+    parts = derived["inertia"][first_body:], derived["velocity"][first_body:], derived["actuator"][first_force:]
+    parts = [_observe(body, state, 2), *parts, derived["contact"][first_body:]]
+    return jnp.concatenate([part.ravel() for part in parts])
+
+
+# What is read beside positions and velocities
+
+
+def _derive_double_pendulum(body, data):
+    return {"tip": data.site_xpos[0], "constraint": data.qfrc_constraint}
+
+
+def _derive_reacher(body, data):
+    return {"to_goal": _place(body, data, "fingertip") - _place(body, data, "target")}
+
+
+def _derive_pusher(body, data):
+    return {"places": jnp.stack([_place(body, data, name) for name in ("tips_arm", "object", "goal")])}
+
+
+def _place(body, data, name):
+    return data.xpos[body.model.body(name).id]
+
+
+def _derive_torso(body, data):
+    return {"torso": data.xpos[1]}
+
+
+def _derive_ant(body, data):
+    return {"torso": data.xpos[1], "contact": jnp.clip(mjx.contact_forces(body, data), -1.0, 1.0)}
+
+
+def _derive_humanoid(body, data):
+    mass = body.model.body_mass
+    derived = {"centre": jnp.asarray(mass / mass.sum(), data.xipos.dtype) @ data.xipos, "velocity": data.cvel}
+    derived |= {"inertia": data._impl.cinert, "actuator": data.qfrc_actuator}
+    return derived | {"contact": mjx.contact_forces(body, data)}
+
+
+# Rewards
+
+
+def _square(x):
+    return jnp.sum(jnp.square(x))
+
+
+def _run(body, before, after, action, substeps, effort):
+    """Forward and control, as most tasks begin."""
+    seconds = substeps * mjx.timestep(body)
+    return {"reward_forward": (after.qpos[0] - before.qpos[0]) / seconds, "reward_ctrl": -effort * _square(action)}
+
+
+def _reward_run(body, before, after, action, **scales):
+    return _run(body, before, after, action, **scales), False
+
+
+def _reward_walk(body, before, after, action, healthy, **scales):
+    """As `_run`, and 1 while healthy. Falling terminates."""
+    alive = healthy(after)
+    terms = _run(body, before, after, action, **scales) | {"reward_survive": alive.astype(after.qpos.dtype)}
+    return terms, ~alive
+
+
+def _hopper_is_healthy(state):
+    others, angle = jnp.concatenate([state.qpos, state.qvel])[2:], state.qpos[2]
+    return (jnp.abs(others) < 100).all() & (state.qpos[1] > 0.7) & (jnp.abs(angle) < 0.2)
+
+
+def _walker_is_healthy(state):
+    height, angle = state.qpos[1], state.qpos[2]
+    return (height > 0.8) & (height < 2.0) & (jnp.abs(angle) < 1.0)
+
+
+def _reward_pendulum(body, before, after, action):
+    state = jnp.concatenate([after.qpos, after.qvel])
+    alive = jnp.isfinite(state).all() & (jnp.abs(state[1]) <= 0.2)
+    return {"reward_survive": alive.astype(state.dtype)}, ~alive
+
+
+def _reward_double_pendulum(body, before, after, action):
+    x, _, y = after.derived["tip"]
+    _, v1, v2 = after.qvel
+    alive = y > 1
+    terms = {"reward_survive": 10.0 * alive, "distance_penalty": -(0.01 * x**2 + (y - 2) ** 2)}
+    return terms | {"velocity_penalty": -(1e-3 * v1**2 + 5e-3 * v2**2)}, ~alive
+
+
+def _reward_reacher(body, before, after, action):
+    return {"reward_dist": -jnp.linalg.norm(after.derived["to_goal"]), "reward_ctrl": -_square(action)}, False
+
+
+def _reward_pusher(body, before, after, action):
+    tip, thing, goal = after.derived["places"]
+    terms = {"reward_dist": -jnp.linalg.norm(thing - goal), "reward_ctrl": -0.1 * _square(action)}
+    return terms | {"reward_near": -0.5 * jnp.linalg.norm(thing - tip)}, False
+
+
+def _reward_ant_v4(body, before, after, action):
+    state, height = jnp.concatenate([after.qpos, after.qvel]), after.qpos[2]
+    alive = jnp.isfinite(state).all() & (height >= 0.2) & (height <= 1.0)
+    forward = (after.derived["torso"][0] - before.derived["torso"][0]) / (5 * mjx.timestep(body))
+    terms = {"reward_forward": forward, "reward_ctrl": -0.5 * _square(action)}
+    return terms | {"reward_survive": alive.astype(state.dtype)}, ~alive
+
+
+def _reward_ant(body, before, after, action):
+    terms, terminated = _reward_ant_v4(body, before, after, action)
+    return terms | {"reward_contact": -5e-4 * _square(after.derived["contact"])}, terminated
+
+
+def _reward_humanoid_v4(body, before, after, action):
+    alive = (after.qpos[2] > 1.0) & (after.qpos[2] < 2.0)
+    forward = (after.derived["centre"][0] - before.derived["centre"][0]) / (5 * mjx.timestep(body))
+    terms = {"reward_survive": 5.0 * alive, "reward_forward": 1.25 * forward, "reward_ctrl": -0.1 * _square(action)}
+    return terms, ~alive
+
+
+def _reward_humanoid(body, before, after, action):
+    terms, terminated = _reward_humanoid_v4(body, before, after, action)
+    return terms | {"reward_contact": _impact(after)}, terminated
+
+
+def _reward_standup(body, before, after, action):
+    terms = {"reward_linup": after.qpos[2] / mjx.timestep(body), "reward_quadctrl": -0.1 * _square(action)}
+    return terms | {"reward_impact": _impact(after), "reward_alive": jnp.ones_like(after.qpos[2])}, False
+
+
+def _impact(state):
+    return -jnp.minimum(5e-7 * _square(state.derived["contact"]), 10.0)
+
+
+# What was different in `-v4`
+
+
+def _falling_pays(reward, alive=1.0):
+    """The step with which a task ends is paid as if it went on."""
+
+    def rewarded(*step):
+        terms, terminated = reward(*step)
+        return terms | {"reward_survive": jnp.full_like(terms["reward_survive"], alive)}, terminated
+
+    return rewarded
+
+
+def _reward_reacher_v4(body, before, after, action):
+    """For where the arm was before the step."""
+    return _reward_reacher(body, before, before, action)
+
+
+_small = partial(_start, positions=5e-3, velocities=5e-3)
+_wide = partial(_start, positions=0.1, velocities=0.1)
+_fast = partial(_start, positions=0.1, velocities=0.1, normal=True)
+_hundredth = partial(_start, positions=0.01, velocities=0.01)
+
+V5 = {
+    "InvertedPendulum": Task("inverted_pendulum.xml", 2, _hundredth, _observe, _reward_pendulum),
+    "InvertedDoublePendulum": Task(
+        "inverted_double_pendulum.xml",
+        5,
+        _fast,
+        _observe_double_pendulum,
+        _reward_double_pendulum,
+        _derive_double_pendulum,
+    ),
+    "Reacher": Task("reacher.xml", 2, _start_reacher, _observe_reacher, _reward_reacher, _derive_reacher, 50),
+    "Pusher": Task("pusher_v5.xml", 5, _start_pusher, _observe_pusher, _reward_pusher, _derive_pusher, 100),
+    "Swimmer": Task("swimmer.xml", 4, _wide, partial(_observe, skip=2), partial(_reward_run, substeps=4, effort=1e-4)),
+    "Hopper": Task(
+        "hopper.xml",
+        4,
+        _small,
+        partial(_observe, skip=1, clip=10),
+        partial(_reward_walk, healthy=_hopper_is_healthy, substeps=4, effort=1e-3),
+    ),
+    "HalfCheetah": Task(
+        "half_cheetah.xml", 5, _fast, partial(_observe, skip=1), partial(_reward_run, substeps=5, effort=0.1)
+    ),
+    "Walker2d": Task(
+        "walker2d_v5.xml",
+        4,
+        _small,
+        partial(_observe, skip=1, clip=10),
+        partial(_reward_walk, healthy=_walker_is_healthy, substeps=4, effort=1e-3),
+    ),
+    "Ant": Task("ant.xml", 5, _fast, _observe_ant, _reward_ant, _derive_ant),
+    "Humanoid": Task("humanoid.xml", 5, _hundredth, _observe_humanoid, _reward_humanoid, _derive_humanoid),
+    "HumanoidStandup": Task("humanoidstandup.xml", 5, _hundredth, _observe_humanoid, _reward_standup, _derive_humanoid),
+}
+_observe_humanoid_v4 = partial(_observe_humanoid, first_body=0, first_force=0)
+V4 = {
+    "InvertedPendulum": {"reward": _falling_pays(_reward_pendulum)},
+    "InvertedDoublePendulum": {
+        "reward": _falling_pays(_reward_double_pendulum, alive=10.0),
+        "observe": partial(_observe_double_pendulum, forces=3),
+    },
+    "Reacher": {"reward": _reward_reacher_v4, "observe": partial(_observe_reacher, axes=3)},
+    "Swimmer": {},
+    "Hopper": {"reward": _falling_pays(V5["Hopper"].reward)},
+    "HalfCheetah": {},
+    "Walker2d": {"xml": "walker2d.xml", "reward": _falling_pays(V5["Walker2d"].reward)},
+    "Ant": {
+        "observe": partial(_observe, skip=2),
+        "reward": _falling_pays(_reward_ant_v4),
+        "derive": _derive_torso,
+    },
+    "Humanoid": {
+        "observe": _observe_humanoid_v4,
+        "reward": _falling_pays(_reward_humanoid_v4, alive=5.0),
+    },
+    "HumanoidStandup": {"observe": _observe_humanoid_v4},
+}
+TASKS = {f"{name}-v5": task for name, task in V5.items()}
+TASKS |= {f"{name}-v4": V5[name]._replace(**changes) for name, changes in V4.items()}

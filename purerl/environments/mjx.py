@@ -1,0 +1,184 @@
+"""MuJoCo's physics in JAX: MJX's kinematics, contacts and forces, with a small state and a solver of known length.
+
+The numbers are those of MuJoCo's C code, to rounding (tests/test_gymnasium_parity.py). What differs from MJX:
+
+* `State` is the little that one step needs of the one before. MJX carries all it has computed.
+* The constraints are solved by `newton`, contacts are found by `contacts`; each says why.
+* Runge and Kutta's four stages are a loop around one compiled `forward`; MJX compiles four.
+* Rotations are integrated as MuJoCo does since version 4 (`_rotation`).
+"""
+
+import contextlib
+import io
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
+    from mujoco import mjx
+    from mujoco.mjx._src.forward import _integrate_pos
+    from mujoco.mjx._src.scan import flat
+
+    from purerl.environments import contacts
+
+from purerl.environments import newton
+
+STAGES = ((0.0, 1 / 6), (0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6))  # how far each begins, how much it counts
+
+
+class Body(NamedTuple):
+    """A compiled model. Attributes:
+    model: MuJoCo's own.
+    on_device: MJX's.
+    blank: MJX's data, before anything was computed.
+    """
+
+    model: mujoco.MjModel
+    on_device: Any
+    blank: Any
+
+
+class State(NamedTuple):
+    """Attributes:
+    qpos: positions, `[nq]`.
+    qvel: velocities, `[V]`.
+    qacc: accelerations of the last forward pass, `[V]`: where the solver begins.
+    derived: `{name: numbers}` that a task reads, as the last forward pass had them. That is a substep ago:
+        MuJoCo moves the positions and leaves what it derived from them.
+    """
+
+    qpos: jax.Array
+    qvel: jax.Array
+    qacc: jax.Array
+    derived: dict[str, jax.Array]
+
+
+def load(path):
+    """The `Body` in an XML file. Raises ValueError for what the solver does not know."""
+    model = mujoco.MjModel.from_xml_path(str(path))
+    model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON  # PGS (Humanoid) is not in MJX; the minimum is the same.
+    on_device = mjx.put_model(model)
+    body = Body(model, on_device, mjx.make_data(on_device))
+    rows = body.blank._impl
+    if model.opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL or rows.ne or rows.nf:
+        raise ValueError(f"{path}: elliptic cones, equalities and friction losses are not supported")
+    return body
+
+
+def timestep(body):
+    """Of a substep [s]."""
+    return body.model.opt.timestep
+
+
+def begin(body, qpos, qvel, derive):
+    """The `State` at positions and velocities, where nothing pushes yet. `derive(body, data)` makes `derived`."""
+    dtype = body.blank.qpos.dtype
+    qpos, qvel = jnp.asarray(qpos, dtype), jnp.asarray(qvel, dtype)
+    model, data = body.on_device, body.blank.replace(qpos=qpos, qvel=qvel)
+    data = mjx.com_vel(model, mjx.com_pos(model, mjx.kinematics(model, data)))
+    return State(qpos, qvel, jnp.zeros_like(qvel), derive(body, data))
+
+
+def advance(body, state, control, substeps, derive):
+    """The `State` after `substeps` of the timestep under `control` `[nu]`, in the actuators' own range."""
+    integrate = _runge_kutta if body.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 else _euler
+
+    def substep(state, _):
+        return integrate(body, state, control, derive), None
+
+    return jax.lax.scan(substep, state, None, length=substeps)[0]
+
+
+def forward(body, data):
+    """MuJoCo's `mj_forward`: everything that follows from positions, velocities and controls."""
+    model = body.on_device
+    with contacts.as_in_c():
+        data = mjx.fwd_position(model, data)
+    data = mjx.fwd_actuation(model, mjx.fwd_velocity(model, data))
+    force = data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator
+    inertia = mjx.full_m(model, data)
+    smooth = newton.solve(inertia, force)
+    data = data.replace(qfrc_smooth=force, qacc_smooth=smooth, qacc=smooth)
+    rows = newton.Constraints(data._impl.efc_J, data._impl.efc_aref, data._impl.efc_D)
+    if not len(rows.reference):
+        return data
+    qacc, pushes = newton.acceleration(inertia, smooth, rows, data.qacc_warmstart)
+    data = data.replace(qacc=qacc, qfrc_constraint=rows.jacobian.T @ pushes)
+    return data.tree_replace({"_impl.efc_force": pushes})
+
+
+def _euler(body, state, control, derive):
+    """Semi-implicit, with implicit damping: (M + h·damping) a = all forces."""
+    step, model = timestep(body), body.on_device
+    data = forward(body, _data(body, state, control))
+    implicit = mjx.full_m(model, data) + jnp.diag(step * model.dof_damping)
+    qacc = newton.solve(implicit, data.qfrc_smooth + data.qfrc_constraint)
+    qvel = state.qvel + step * qacc
+    return State(_move(body, state.qpos, qvel), qvel, data.qacc, derive(body, data))
+
+
+def _runge_kutta(body, state, control, derive):
+    """Of fourth order."""
+    step = timestep(body)
+
+    def stage(carry, share):
+        velocity, latest, velocities, accelerations = carry
+        begins, weight = share
+        qpos = _move(body, state.qpos, begins * velocity)
+        qvel = state.qvel + begins * step * latest.qacc
+        data = forward(body, _data(body, State(qpos, qvel, latest.qacc, {}), control))
+        velocity = _rotation(body, begins * step * velocity, qvel)
+        latest = State(qpos, qvel, data.qacc, derive(body, data))
+        return (velocity, latest, velocities + weight * velocity, accelerations + weight * data.qacc), None
+
+    zero = jnp.zeros_like(state.qvel)
+    # The first stage begins where the step does: `begins` is 0 there, so that nothing it multiplies matters.
+    shares = jnp.asarray(STAGES, state.qpos.dtype)
+    (_, latest, velocity, acceleration), _ = jax.lax.scan(stage, (zero, state, zero, zero), shares)
+    return State(_move(body, state.qpos, velocity), state.qvel + step * acceleration, latest.qacc, latest.derived)
+
+
+def _data(body, state, control):
+    return body.blank.replace(qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc, ctrl=control)
+
+
+def _move(body, qpos, qvel):
+    """Positions after a timestep with constant velocity; quaternions stay on the sphere."""
+
+    def integrate(*joints):
+        return _integrate_pos(*joints, dt=timestep(body))
+
+    return flat(body.on_device, integrate, "jqv", "q", body.on_device.jnt_type, qpos, qvel)
+
+
+def _rotation(body, turned, velocity):
+    """What a stage's `velocity` counts as, after the free joints have `turned` since the step began.
+
+    Angular velocities at different orientations must not be added. Munthe-Kaas's correction (the inverse of the
+    exponential map's derivative) brings them to the orientation at the start of the step, as MuJoCo does since
+    version 4.
+    """
+    if int(mujoco.__version__.split(".")[0]) < 4:
+        return velocity
+    for start, kind in zip(body.model.jnt_dofadr, body.model.jnt_type, strict=True):
+        if kind == mujoco.mjtJoint.mjJNT_FREE:
+            spin = slice(start + 3, start + 6)
+            velocity = velocity.at[spin].set(_at_start(turned[spin], velocity[spin]))
+    return velocity
+
+
+def _at_start(turned, spin):
+    """ω + ½ u×ω + c u×(u×ω), with c = (1 − ½|u| cot ½|u|) / |u|², near 0 its series."""
+    square = turned @ turned
+    small = square < 1e-6
+    angle = jnp.sqrt(jnp.where(small, 1.0, square))
+    exact = (1.0 - 0.5 * angle / jnp.tan(0.5 * angle)) / angle**2
+    cross = jnp.cross(turned, spin)
+    return spin + 0.5 * cross + jnp.where(small, 1 / 12 + square / 720, exact) * jnp.cross(turned, cross)
+
+
+def contact_forces(body, data):
+    """Force and torque of contacts on each body, `[nbody, 6]` (MuJoCo's `cfrc_ext`)."""
+    return mjx.rne_postconstraint(body.on_device, data)._impl.cfrc_ext

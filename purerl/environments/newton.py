@@ -1,0 +1,87 @@
+"""The acceleration of a body under contacts and limits, in as many operations for every state.
+
+MuJoCo's accelerations a minimise a convex function, with M the inertia, a₀ the acceleration without constraints, and
+for every constraint a row of the Jacobian J, a reference r and a stiffness D that pushes only where J a − r < 0:
+
+    ½ (a − a₀)ᵀ M (a − a₀) + ½ Σ D min(J a − r, 0)²
+
+MJX searches the minimum, and along each direction, until it has converged: loops of unknown length, in which a GPU
+waits for the host, and which call a library for systems of 9 equations. Here Newton's method takes `ITERATIONS` steps,
+each as far as the minimum along its direction, which has a closed form. All of it is plain arithmetic that XLA fuses.
+Letters: V degrees of freedom, C constraints.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+ITERATIONS = 8  # After 5, Ant's errors against MuJoCo's C code are still larger than rounding.
+
+
+class Constraints(NamedTuple):
+    """Attributes:
+    jacobian: `[C, V]`, zero in the rows of what does not touch.
+    reference: the accelerations that the constraints ask for, `[C]`.
+    stiffness: `[C]`, positive.
+    """
+
+    jacobian: jax.Array
+    reference: jax.Array
+    stiffness: jax.Array
+
+
+def solve(matrix, vector):
+    """x `[V]` with A x = b, for a symmetric positive definite A `[V, V]`: Gauss-Jordan elimination, unrolled."""
+    rows = jnp.concatenate([matrix, vector[:, None]], axis=1)
+    for i in range(len(vector)):
+        pivot = rows[i] / rows[i, i]
+        rows = (rows - rows[:, i : i + 1] * pivot).at[i].set(pivot)
+    return rows[:, -1]
+
+
+def acceleration(inertia, unconstrained, constraints, start):
+    """`(a [V], force of each constraint [C])` at the minimum, beginning from the better of a₀ and `start`."""
+    jacobian, reference, stiffness = constraints
+
+    def at(qacc):
+        residual, momentum = jacobian @ qacc - reference, inertia @ (qacc - unconstrained)
+        cost = momentum @ (qacc - unconstrained) + jnp.sum(stiffness * jnp.minimum(residual, 0.0) ** 2)
+        return (qacc, residual, momentum), cost
+
+    def descend(_, point):
+        qacc, residual, momentum = point
+        pushing = jnp.where(residual < 0, stiffness, 0.0)
+        gradient = momentum + jacobian.T @ (pushing * residual)
+        hessian = inertia + jnp.sum(jacobian[:, :, None] * (pushing[:, None] * jacobian)[:, None, :], axis=0)
+        direction = -solve(hessian, gradient)
+        slope, bend = jacobian @ direction, inertia @ direction
+        step = along(residual, slope, stiffness, direction @ momentum, direction @ bend)
+        return qacc + step * direction, residual + step * slope, momentum + step * bend
+
+    (warm, warm_cost), (cold, cold_cost) = at(start), at(unconstrained)
+    point = jax.tree.map(lambda a, b: jnp.where(warm_cost < cold_cost, a, b), warm, cold)
+    qacc, residual, _ = jax.lax.fori_loop(0, ITERATIONS, descend, point)
+    return qacc, -stiffness * jnp.minimum(residual, 0.0)
+
+
+def along(residual, slope, stiffness, linear, quadratic):
+    """The t ≥ 0 that minimises  t·linear + ½ t²·quadratic + ½ Σ D min(x + t s, 0)².
+
+    Its derivative rises, and is straight between the t at which a constraint begins or ceases to push. The last of
+    those at which it is not yet positive begins the piece in which it is zero.
+    """
+    turn = -residual / jnp.where(slope == 0, 1.0, slope)
+
+    def pushing(t):
+        begins, ceases = (slope < 0) & (t >= turn), (slope > 0) & (t < turn)
+        return jnp.where(begins | ceases | ((slope == 0) & (residual < 0)), stiffness, 0.0)
+
+    def derivative(t):
+        return linear + t * quadratic + jnp.sum(pushing(t) * slope * (residual + t * slope))
+
+    turns = jnp.where((slope != 0) & (turn > 0), turn, 0.0)
+    piece = jnp.max(jnp.where(jax.vmap(derivative)(turns) <= 0, turns, 0.0))
+    pushes = pushing(piece) * slope
+    curvature = quadratic + pushes @ slope
+    return -(linear + pushes @ residual) / jnp.where(curvature > 0, curvature, 1.0)

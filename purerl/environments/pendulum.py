@@ -1,0 +1,50 @@
+"""Gymnasium's `Pendulum-v1` in pure JAX: swing a pole up and keep it there. Learned in seconds."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purerl.environments.base import Environment, Outcome
+
+GRAVITY, MASS, LENGTH = 10.0, 1.0, 1.0
+TIMESTEP, MAX_SPEED, MAX_TORQUE = 0.05, 8.0, 2.0
+
+
+class State(NamedTuple):
+    """Attributes:
+    angle: 0 upright, unbounded [rad], `[]`.
+    speed: [rad/s], `[]`.
+    """
+
+    angle: jax.Array
+    speed: jax.Array
+
+
+def make(name="Pendulum-v1", backend=None, episode_length=None):
+    """Pendulum-v1 as an `Environment`; `episode_length` None takes Gymnasium's 200 steps."""
+    if backend is not None:
+        raise ValueError(f"{name} has no backend {backend!r}; it has no physics, so leave the backend out")
+    return Environment(reset, step, observe, 3, 1, episode_length or 200, name, truncates=False)
+
+
+def reset(key):
+    """Any angle, and a speed within ± 1."""
+    angle, speed = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
+    return State(jnp.pi * angle, speed)
+
+
+def step(state, action):
+    """Of one TIMESTEP; the cost is that of the state before. `action` `[1]` of ± 1 is the greatest torque."""
+    torque = MAX_TORQUE * jnp.clip(action[0], -1.0, 1.0)
+    off = (state.angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
+    cost = off**2 + 0.1 * state.speed**2 + 0.001 * torque**2
+    fall = 3 * GRAVITY / (2 * LENGTH) * jnp.sin(state.angle) + 3 / (MASS * LENGTH**2) * torque
+    speed = jnp.clip(state.speed + TIMESTEP * fall, -MAX_SPEED, MAX_SPEED)
+    after = State(state.angle + TIMESTEP * speed, speed)
+    return after, Outcome(-cost.astype(jnp.float32), jnp.asarray(False), jnp.asarray(False))
+
+
+def observe(state):
+    """`[3]`: cosine and sine of the angle, speed."""
+    return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.speed]).astype(jnp.float32)

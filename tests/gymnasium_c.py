@@ -1,0 +1,74 @@
+"""What Gymnasium itself does, with MuJoCo's C code: recorded for the tests."""
+
+import warnings
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+
+from purerl.environments import mjx
+
+READ = {  # what the reward of the next step reads of the last one
+    "torso": lambda env: env.data.body(1).xpos,
+    "centre": lambda env: env.model.body_mass @ env.data.xipos / env.model.body_mass.sum(),
+    "to_goal": lambda env: env.get_body_com("fingertip") - env.get_body_com("target"),
+}
+
+
+class Record(NamedTuple):
+    """One step from each of many states, `[steps, ...]` everywhere.
+
+    Attributes:
+        before: `mjx.State`; of `derived` only what `READ` names.
+        action: in the actuators' own range.
+        observation, reward, terminated, terms: what came of it; `terms` by name.
+        touching: contacts at the end.
+        first: whether it was the first step of an episode, from `start`, the observation after the reset.
+    """
+
+    before: mjx.State
+    action: np.ndarray
+    observation: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    terms: dict[str, np.ndarray]
+    touching: np.ndarray
+    start: np.ndarray
+    first: np.ndarray
+
+
+def make(name):
+    with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):  # that there is a v5
+        return gymnasium.make(name, disable_env_checker=True)
+
+
+def record(name, episodes=8, steps=50, seed=0):
+    """Random actions, uniform in their range, also after the episode ought to have ended: more contacts, more falls."""
+    env = make(name).unwrapped
+    random, rows = np.random.default_rng(seed), []
+    for episode in range(episodes):
+        start, _ = env.reset(seed=1000 * seed + episode)
+        for step in range(steps):
+            data = env.data
+            derived = {key: read(env) for key, read in READ.items() if _has(env, key)}
+            before = (data.qpos, data.qvel, data.qacc_warmstart, derived)
+            before = mjx.State(*(np.array(x) for x in before[:3]), {k: np.array(x) for k, x in derived.items()})
+            action = random.uniform(env.action_space.low, env.action_space.high).astype(np.float32)
+            observation, reward, terminated, _, info = env.step(action)
+            terms = {key: value for key, value in info.items() if key.startswith("reward_") or key.endswith("_penalty")}
+            rows.append((before, action, observation, reward, terminated, terms, data.ncon, start, step == 0))
+            start = observation
+    return Record(*(_stack([row[i] for row in rows]) for i in range(len(rows[0]))))
+
+
+def _has(env, key):
+    kind = type(env.unwrapped).__name__
+    return {"torso": "Ant", "centre": "Humanoid", "to_goal": "Reacher"}[key] in kind
+
+
+def _stack(rows):
+    if isinstance(rows[0], dict):
+        return {key: _stack([row[key] for row in rows]) for key in rows[0]}
+    if isinstance(rows[0], tuple):
+        return type(rows[0])(*(_stack(list(column)) for column in zip(*rows, strict=True)))
+    return np.array(rows)
