@@ -1,16 +1,192 @@
-"""Statistics over runs. No JAX here."""
+"""The curves of runs, as a tidy frame, and what each seed's curve came to. No JAX here.
+
+n is the evaluations, R the seeds. What a seed returned after it diverged is NaN, and `Runs.diverged` says which did.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+
+from purerl import results, statistics
+from purerl.config import Keep
+from purerl.errors import closest
+from purerl.settings import fields
+from purerl.statistics import iqm  # noqa: F401
+
+AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
+KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(Keep))  # settings that do not change what a seed learns
+LAST = 10  # evaluations that a final return is the mean of
 
 
-def iqm(values):
-    """Interquartile mean of `[..., R]` over R: the mean of the middle half (Agarwal et al. 2021, arXiv:2108.13264).
+class Runs(NamedTuple):
+    """The curves of a set of seeds on one axis."""
 
-    NaN, a run that is not there or has diverged, is left out; of nothing but NaN it is NaN.
+    x: Any  # [n]
+    values: Any  # [n, R], NaN after a seed diverged, and where its run has not come to
+    seeds: Any  # [R]
+    diverged: Any  # [R], the environment step at which; NaN where it did not
+
+
+def folders(*paths):
+    """The run folders at and below `paths`. Raises ValueError where there is none."""
+    found = []
+    for path in map(Path, paths):
+        runs = sorted(file.parent for file in path.rglob("run.toml") if (file.parent / "curves.csv").is_file())
+        if not runs:
+            raise ValueError(f"there is no run in {str(path)!r}; name a folder with a run.toml and a curves.csv")
+        found += [run for run in runs if run not in found]
+    return found
+
+
+def settings(folder):
+    """`[{name: value}]` of each setting of a run folder, hyperparameters among them: one, or those of its sweep."""
+    table = tomllib.loads((Path(folder) / "run.toml").read_text())
+    common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
+    swept = table.get("sweep", {})
+    return [common | dict(zip(swept, values, strict=True)) for values in zip(*swept.values(), strict=True)] or [common]
+
+
+def load(*paths, by=()):
+    """A row per run, setting, seed and evaluation of all runs at and below `paths`: a pandas DataFrame.
+
+    Its columns are `run`, each setting named in `by`, `algo`, `env`, and those of curves.csv. Raises ValueError for a
+    path without runs, and for a setting that a run does not know.
     """
-    values = np.asarray(values, float)
-    rows = values.reshape(int(np.prod(values.shape[:-1])), values.shape[-1])
-    present = [row[~np.isnan(row)] for row in rows]
-    means = [stats.trim_mean(row, 0.25) if len(row) else np.nan for row in present]
-    return np.reshape(means, values.shape[:-1])
+    import pandas
+
+    frames, paths = [], folders(*paths)
+    for folder, name in zip(paths, _names(paths), strict=True):
+        said, frame = settings(folder), pandas.DataFrame(results.read_curves(folder))
+        frame = frame.astype({"seed": int, "setting": int, "env_step": int, "update": int})
+        for column in dict.fromkeys(("env", "algo", *by)):
+            if column in ("run", *frame):
+                continue
+            if column not in said[0]:
+                raise ValueError(f"{name} knows no setting {column!r}{closest(column, tuple(said[0]))}")
+            values = [str(one[column]) if isinstance(one[column], list) else one[column] for one in said]
+            frame.insert(0, column, [values[setting] for setting in frame["setting"]])
+        frame.insert(0, "run", name)
+        frames.append(frame)
+    return pandas.concat(frames, ignore_index=True)
+
+
+def differing(frame, *paths):
+    """The names of the settings in which the runs of a frame, loaded from `paths`, differ; how many seeds is none."""
+    paths = folders(*paths)
+    ours = zip(frame["run"], frame["setting"], strict=True)
+    said = {name: settings(folder) for folder, name in zip(paths, _names(paths), strict=True)}
+    tables = [said[run][setting] for run, setting in dict.fromkeys(ours)]
+    names = dict.fromkeys(name for table in tables for name in table if name not in KEPT)
+    return [name for name in names if any(table.get(name) != tables[0].get(name) for table in tables)]
+
+
+def _names(paths):
+    """The last parts of each path that tell it from the others."""
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def gather(frame, x="env_step", column="return_mean"):
+    """The `Runs` of a frame. Between a seed's evaluations its curve is straight, where others have some there."""
+    seeds = [seed.sort_values(x) for _, seed in frame.groupby(["run", "setting", "seed"])]
+    grid = np.unique(frame[x])
+    return Runs(
+        grid,
+        np.stack([_on(grid, seed[x], seed[column].where(seed["diverged"].isna())) for seed in seeds], axis=1),
+        np.array([seed["seed"].iloc[0] for seed in seeds]),
+        np.array([seed["diverged"].iloc[-1] for seed in seeds]),
+    )
+
+
+def _on(grid, x, values):
+    there = values.notna()
+    if not there.any():
+        return np.full(len(grid), np.nan)
+    return np.interp(grid, x[there], values[there], left=np.nan, right=np.nan)
+
+
+def final(returns):
+    """The last return `[R]` of `[n, R]`, of each seed where its own curve ends; NaN of one that diverged at once."""
+    there = ~np.isnan(returns)
+    last = len(returns) - 1 - np.argmax(there[::-1], axis=0)
+    return np.where(there.any(axis=0), returns[last, np.arange(returns.shape[1])], np.nan)
+
+
+def mean_of_last(x, returns, count=LAST):
+    """The mean `[R]` of the last `count` evaluations of `returns` `[n, R]`, step 0 excluded; NaN of a diverged seed."""
+    trained = returns[np.asarray(x) > 0]
+    return np.mean(trained[-count:], axis=0) if len(trained) else np.full(returns.shape[1], np.nan)
+
+
+def max_of_average_return(x, returns):
+    """The best evaluation of the seeds' mean, step 0 excluded: "max average return" of the TD3 paper and Tianshou.
+
+    Of `returns` `[n, R]`; diverged seeds, which have no return, are left out from where they diverged. Step 0 is
+    excluded because an untrained policy may do well: an Ant that stands still scores about 990.
+    """
+    means = [np.mean(row) for row in map(statistics.present, returns[np.asarray(x) > 0]) if row.size]
+    return max(means, default=np.nan)
+
+
+def average_of_max_return(x, returns):
+    """The mean of each seed's own best evaluation, step 0 excluded: "max average return" of PFRL; more optimistic."""
+    trained = returns[np.asarray(x) > 0]
+    best = np.max(trained, axis=0, initial=-np.inf, where=~np.isnan(trained))
+    return np.mean(best[np.isfinite(best)]) if np.isfinite(best).any() else np.nan
+
+
+def steps_to_threshold(x, returns, threshold):
+    """The first `x` `[R]` at which a seed's return is at least `threshold`; infinite where it never is."""
+    reached = returns >= threshold
+    return np.where(reached.any(axis=0), np.asarray(x, float)[np.argmax(reached, axis=0)], np.inf)
+
+
+def area_under_curve(x, returns):
+    """The mean `[R]` over `x` of each seed's curve, straight between evaluations; NaN of a diverged seed."""
+    x = np.asarray(x, float)
+    return np.trapezoid(returns, x, axis=0) / (x[-1] - x[0])
+
+
+def summary(frame, by=("env", "algo"), **how):
+    """A row per group of seeds: how many, how many diverged, and what they came to. A DataFrame.
+
+    `final` is the IQM of the last evaluation, `last_10` the mean of the mean of the last ten; `_low` and `_high` are
+    their 95% bootstrap intervals over seeds. Diverged seeds are counted, and have no return.
+    """
+    import pandas
+
+    rows = {key: _summarised(gather(part), **how) for key, part in frame.groupby(list(by))}
+    table = pandas.DataFrame.from_dict(rows, orient="index")
+    table.index = pandas.MultiIndex.from_tuples(rows, names=list(by))
+    return table
+
+
+def _summarised(runs, **how):
+    x, returns = runs.x, runs.values
+    ends, lasts = statistics.present(final(returns)), statistics.present(mean_of_last(x, returns))
+    areas = statistics.present(area_under_curve(x, returns))
+    return (
+        {
+            "seeds": len(runs.seeds),
+            "diverged": int(np.sum(~np.isnan(runs.diverged))),
+            "env_step": int(x[-1]),
+        }
+        | _estimate("final", statistics.interquartile_mean, ends, **how)
+        | _estimate("last_10", statistics.mean, lasts, **how)
+        | {
+            "max_of_average_return": max_of_average_return(x, returns),
+            "average_of_max_return": average_of_max_return(x, returns),
+            "area_under_curve": np.mean(areas) if areas.size else np.nan,
+        }
+    )
+
+
+def _estimate(name, statistic, scores, **how):
+    value = float(statistic(scores)) if scores.size else np.nan
+    low, high = statistics.interval(statistic, scores, **how) if scores.size else (np.nan, np.nan)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}

@@ -1,27 +1,102 @@
-"""The picture of a run: its learning curve."""
+"""`python -m purerl.plot`: the curves of runs, drawn each paper's way."""
 
-import numpy as np
-from matplotlib.figure import Figure
+import sys
+from pathlib import Path
 
-from purerl.curves import iqm
+from purerl.train import Parser, fail
 
-BLUE = "#0072b2"  # of the colour-blind safe palette of Okabe & Ito
+STYLES = ("rliable", "td3", "sac", "spinningup")
+FORMATS = (".png", ".svg", ".pdf")
 
 
-def learning_curve(env_step, returns, title):
-    """A Figure: the return of every seed, thin, and their interquartile mean, thick.
+def main(arguments=None):
+    """Run the command line. Returns the exit status; bad input ends it with 2."""
+    options = build_parser().parse_args(arguments)
+    try:
+        for line in draw(options):
+            print(line)
+    except ValueError as error:
+        fail(error)
+    except OSError as error:
+        fail(f"cannot write {options.out}: {error.strerror}; name a file in a folder that can be written")
+    return 0
 
-    `env_step` `[evaluations]`, `returns` `[evaluations, R]`, NaN where a seed has diverged or is not there yet.
-    """
-    figure = Figure(figsize=(5.2, 3.4), dpi=160, layout="constrained")
-    axes = figure.add_subplot()
-    thousands = np.asarray(env_step) / 1e3
-    axes.plot(thousands, returns, color=BLUE, alpha=0.25, linewidth=0.6)
-    missing = int(np.isnan(returns[-1]).sum())
-    label = f"IQM of {returns.shape[1] - missing} seeds" + (f", {missing} left out" if missing else "")
-    axes.plot(thousands, iqm(returns), color=BLUE, linewidth=2, label=label)
-    axes.set(title=title, xlabel="environment steps [thousands]", ylabel="return of an episode")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
-    return figure
+
+def build_parser():
+    parser = Parser(
+        prog="python -m purerl.plot",
+        description="Draw the learning curves of runs: a panel per environment, a line per set of seeds.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", metavar="RUNS", nargs="+", help="run folders, or folders that hold some")
+    parser.add_argument(
+        "--by",
+        metavar="NAME,NAME",
+        default="algo",
+        help="settings that tell lines apart, or run: a line per run (default: %(default)s)",
+    )
+    parser.add_argument("--x", choices=("env_step", "update", "wall_s"), default="env_step", help="the axis")
+    parser.add_argument(
+        "--style",
+        choices=STYLES,
+        default="rliable",
+        help="IQM with a 95%% bootstrap interval; or the mean with half a std, smoothed; with min and max; with one "
+        "std, smoothed (default: %(default)s)",
+    )
+    parser.add_argument("--published", action="store_true", help="published curves beside them, dashed")
+    parser.add_argument("--out", metavar="FILE", required=True, help="a .png, .svg or .pdf")
+    return parser
+
+
+def draw(options):
+    """Write the figure; returns lines that say what is in it. Raises ValueError for what cannot be drawn."""
+    out = Path(options.out).expanduser()
+    if out.suffix.lower() not in FORMATS:
+        raise ValueError(f"out {options.out!r} is no picture; end it with {', '.join(FORMATS)}")
+    if options.published and options.x != "env_step":
+        raise ValueError(f"published curves are over env_step; leave out --published, or --x {options.x}")
+    from purerl import curves, figures  # Here, so that errors need not wait for them.
+
+    by = [name for name in options.by.split(",") if name]
+    frame = curves.load(*options.runs, by=by)
+    panels = {}
+    for (env, *key), part in frame.groupby(["env", *by], sort=False):
+        panels.setdefault(env, {})[label(by, key)] = part
+    others = find(frame, by) if options.published else {}
+    shown = {
+        env: {name: curves.gather(part, options.x) for name, part in lines.items()} for env, lines in panels.items()
+    }
+    figure = figures.compare(shown, options.x, options.style, others)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=300)
+    said = [f"{env}: {figures.counted(name, runs)}" for env, lines in shown.items() for name, runs in lines.items()]
+    notes = [
+        f"note: {name} on {env} pools runs that differ in {', '.join(differs)}; tell them apart with --by"
+        for env, lines in panels.items()
+        for name, part in lines.items()
+        if (differs := curves.differing(part, *options.runs))
+    ]
+    return [*said, *notes]
+
+
+def label(by, key):
+    """`TD3`, or `TD3, tau 0.005`."""
+    return ", ".join(value.upper() if name == "algo" else value if name == "run" else f"{name} {value}"
+                     for name, value in zip(by, key, strict=True))  # fmt: skip
+
+
+def find(frame, by):
+    """`{env: {label: [published.Curve]}}`, with an algorithm's first line. Raises ValueError where there is none."""
+    from purerl import published
+
+    found = {}
+    for (env, algo), part in frame.groupby(["env", "algo"], sort=False):
+        first = part.iloc[0]
+        found.setdefault(env, {})[label(by, [first[name] for name in by])] = published.find(env, algo)
+    if not any(curves for lines in found.values() for curves in lines.values()):
+        raise ValueError(f"nothing is published for {', '.join(found)}; known: {', '.join(published.tasks())}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from purerl import plot, results
+from purerl import figures, results
 from purerl.clock import Clock
-from purerl.curves import iqm
+from purerl.statistics import iqm
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def draw(path, curves, title):
     steps, returns = results.per_seed(curves)
     sound = np.isnan(results.per_seed(curves, "diverged")[1])
     picture = io.BytesIO()
-    plot.learning_curve(steps, np.where(sound, returns, np.nan), title).savefig(picture, format="png")
+    figures.learning_curve(steps, np.where(sound, returns, np.nan), title).savefig(picture, format="png")
     results.write(path, "curve.png", picture.getvalue())
 
 

@@ -16,8 +16,8 @@ import tomli_w
 
 from purerl import batch, checkpoints, config, ddpg, environments, loop, memory, report, results, sac, td3
 from purerl.clock import Clock, Interrupt
-from purerl.curves import iqm
 from purerl.record import record, versions
+from purerl.statistics import iqm
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
 

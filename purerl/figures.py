@@ -1,0 +1,187 @@
+"""Pictures of runs, as the papers draw theirs."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from purerl import statistics
+from purerl.curves import AXES
+from purerl.statistics import iqm
+
+BLUE = "#0072b2"
+PALETTE = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe & Ito's: colour-blind safe
+OWN = {"td3": BLUE, "sac": "#d55e00", "ddpg": "#009e73"}  # each algorithm has the same colour in every figure
+DASHES = ((0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # of published sources
+COLUMN = 3.4  # inches: one column of a paper
+LINE = 0.12  # inches: one of a legend
+
+
+class Style(NamedTuple):
+    """One paper's way to draw the curves of many seeds.
+
+    `draw` takes `[n, R]` and returns `(centre, low, high)`, each `[n]`; every curve is first smoothed by the mean of
+    `window` evaluations around each, of a fifth of the curve at most.
+    """
+
+    draw: Callable
+    window: int
+    says: str
+
+
+def _within_std(factor, values):
+    centre, spread = _nan(np.nanmean, values), _nan(np.nanstd, values)
+    return centre, centre - factor * spread, centre + factor * spread
+
+
+def _within_extremes(values):
+    return tuple(_nan(function, values) for function in (np.nanmean, np.nanmin, np.nanmax))
+
+
+def _nan(function, values):
+    """`function` over the seeds of each evaluation; NaN where there is none."""
+    rows = [row for row in values]
+    return np.array([np.nan if np.isnan(row).all() else function(row) for row in rows])
+
+
+STYLES = {
+    # "Smoothed uniformly" says Fujimoto et al. 2018 (figure 5), and not over how many evaluations: 10 here.
+    "td3": Style(partial(_within_std, 0.5), 10, "mean ± half a std"),
+    "sac": Style(_within_extremes, 1, "mean, min to max"),  # Haarnoja et al. 2018, figure 1
+    "spinningup": Style(partial(_within_std, 1.0), 11, "mean ± one std"),  # Spinning Up, "Benchmarks"
+    # Agarwal et al. 2021, figure 3.
+    "rliable": Style(partial(statistics.band, statistics.interquartile_mean), 1, "IQM, 95% bootstrap interval"),
+}
+
+
+def compare(panels, x="env_step", style="rliable", published=None):
+    """A Figure of learning curves: a panel per task, a line and a band per set of seeds.
+
+    `panels` is `{title: {label: curves.Runs}}`; `published` `{title: {label: [published.Curve]}}` is drawn dashed, in
+    the colour of its label. A diverged seed is drawn for itself, up to a cross where it diverged. As wide as one column
+    of a paper, or as two where there are several panels.
+    """
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    published = published or {}
+    entries = max(sum(1 + len(published.get(env, {}).get(label, ())) for label in panels[env]) for env in panels)
+    size = (COLUMN if columns == 1 else 2 * COLUMN + 0.2, (2.2 + LINE * entries) * rows)
+    figure = Figure(figsize=size, dpi=300, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    colours = palette([label for lines in panels.values() for label in lines])
+    for panel, (title, lines) in zip(axes, panels.items(), strict=False):
+        _panel(panel, title, lines, x, STYLES[style], colours, published.get(title, {}))
+    for panel in axes[len(panels) :]:
+        panel.set_axis_off()
+    for panel in axes[::columns]:
+        panel.set_ylabel("return of an episode", fontsize=8)
+    return figure
+
+
+def palette(labels):
+    """`{label: colour}`: an algorithm's own, or the next that nobody has."""
+    labels = list(dict.fromkeys(labels))
+    own = {label: OWN[label.split(",")[0].lower()] for label in labels if label.lower() in OWN}
+    free = [colour for colour in PALETTE if colour not in own.values()]
+    others = [label for label in labels if label not in own]
+    return own | {label: free[i % len(free)] for i, label in enumerate(others)}
+
+
+def _panel(axes, title, lines, x, style, colours, published):
+    longest = max(runs.x[-1] for runs in lines.values())
+    scale, unit = _unit(x, longest)
+    for label, runs in lines.items():
+        window = max(1, min(style.window, len(runs.x) // 5))
+        centre, low, high = style.draw(smooth(runs.values, window))
+        axes.plot(runs.x / scale, centre, color=colours[label], linewidth=1.2, label=counted(label, runs))
+        axes.fill_between(runs.x / scale, low, high, color=colours[label], alpha=0.2, linewidth=0)
+        _diverged(axes, runs, scale, colours[label])
+        for curve, dashes in zip(published.get(label, ()), DASHES, strict=False):
+            shown = curve.env_step <= longest
+            axes.plot(
+                curve.env_step[shown] / scale, curve.mean[shown], color=colours[label], linestyle=dashes, linewidth=0.9,
+                label=f"{label} by {curve.label}, {curve.num_seeds} seeds",
+            )  # fmt: skip
+    smoothed = f", smoothed over {window}" if window > 1 else ""
+    axes.set_title(f"{title}\n{style.says}{smoothed}", fontsize=7)
+    axes.set_xlabel(f"{AXES[x]}{unit}", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.5)
+    axes.legend(frameon=False, fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.26), borderaxespad=0)
+
+
+def counted(label, runs):
+    """A label with its number of seeds, and of those that diverged."""
+    seeds, lost = len(runs.seeds), int(np.sum(~np.isnan(runs.diverged)))
+    return f"{label}, {seeds} seed{'s' * (seeds > 1)}" + (f", {lost} diverged" if lost else "")
+
+
+def _diverged(axes, runs, scale, colour):
+    for i in np.flatnonzero(~np.isnan(runs.diverged)):
+        there = np.flatnonzero(~np.isnan(runs.values[:, i]))
+        if there.size:
+            x, y = runs.x[there] / scale, runs.values[there, i]
+            axes.plot(x, y, color=colour, linewidth=0.5, alpha=0.6)
+            axes.plot(x[-1:], y[-1:], color=colour, marker="x", markersize=4, linestyle="none")
+
+
+def _unit(x, longest):
+    """`(what to divide by, how to say so)`."""
+    if x == "wall_s":
+        return (3600, " [h]") if longest >= 7200 else (1, " [s]")
+    return (1e6, " [millions]") if longest >= 1e6 else (1e3, " [thousands]") if longest >= 1e4 else (1, "")
+
+
+def smooth(values, window):
+    """The mean of `[n, R]` over `window` evaluations around each, of fewer at both ends and where one is NaN."""
+    if window == 1:
+        return values
+    there = ~np.isnan(values)
+    ones = np.ones(window)
+    means = [
+        np.convolve(np.where(known, column, 0.0), ones, "same") / np.maximum(np.convolve(known, ones, "same"), 1)
+        for column, known in zip(values.T, there.T, strict=True)
+    ]
+    return np.where(there, np.transpose(means), np.nan)
+
+
+def profiles(scores, thresholds, xlabel="normalised return τ", **how):
+    """A Figure of performance profiles with 95% bands: the fraction of runs that score more than τ.
+
+    `scores` is `{label: [[R_t] of each task]}`.
+    """
+    figure = Figure(figsize=(COLUMN, 2.5), dpi=300, layout="constrained")
+    axes, colours = figure.subplots(), palette(scores)
+    for label, tasks in scores.items():
+        fraction, low, high = statistics.profile_band(*tasks, thresholds=thresholds, **how)
+        axes.plot(thresholds, fraction, color=colours[label], linewidth=1.2, label=label)
+        axes.fill_between(thresholds, low, high, color=colours[label], alpha=0.2, linewidth=0)
+    axes.set_xlabel(xlabel, fontsize=8)
+    axes.set_ylabel("fraction of runs above τ", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.5)
+    axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def learning_curve(env_step, returns, title):
+    """A Figure: the return of every seed, thin, and their interquartile mean, thick.
+
+    `env_step` `[evaluations]`, `returns` `[evaluations, R]`, NaN where a seed has diverged or is not there yet.
+    """
+    figure = Figure(figsize=(5.2, 3.4), dpi=160, layout="constrained")
+    axes = figure.add_subplot()
+    thousands = np.asarray(env_step) / 1e3
+    axes.plot(thousands, returns, color=BLUE, alpha=0.25, linewidth=0.6)
+    missing = int(np.isnan(returns[-1]).sum())
+    label = f"IQM of {returns.shape[1] - missing} seeds" + (f", {missing} left out" if missing else "")
+    axes.plot(thousands, iqm(returns), color=BLUE, linewidth=2, label=label)
+    axes.set(title=title, xlabel="environment steps [thousands]", ylabel="return of an episode")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,154 @@
+"""What others have published: returns and curves of DDPG, TD3 and SAC, with their sources. No JAX here.
+
+curves.csv   mean and population std over seeds of the evaluation return, every 10k steps to 100k, every 30k after, the
+             last, and the best of each curve: a few dozen points of the roughly 100 that each source has
+returns.csv  the mean of the last 10 deterministic evaluations at 1M steps: lowest, median and highest of the sources
+"""
+
+import csv
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from purerl import curves, statistics
+
+SOURCES = {
+    "td3_paper": (
+        "Fujimoto et al. 2018",
+        "arXiv:1802.09477; learning_curves/ of github.com/sfujim/TD3, MIT licence; Gym v1, 10 seeds",
+    ),
+    "tianshou": (
+        "Tianshou",
+        "Weng et al. 2022, JMLR 23(267); examples/mujoco/benchmark of github.com/thu-ml/tianshou, MIT licence; "
+        "Gym v3, v2 where there is no v3, 10 seeds",
+    ),
+    "jaxrl": ("JAXRL", "Kostrikov 2021, github.com/ikostrikov/jaxrl, the author's logs, MIT licence; Gym v2, 10 seeds"),
+}
+INCOMPARABLE = {
+    "Walker2d-v5": "v5 raises the foot's friction from 0.9 to 1.9",
+    "Humanoid-v5": "v5 restores the contact cost",
+}
+HORIZON = 1_000_000  # environment steps after which the returns in returns.csv were taken
+
+
+class Curve(NamedTuple):
+    """A published curve of one algorithm on one task."""
+
+    source: str
+    algo: str
+    env: str  # with its version
+    env_step: Any  # [n]
+    mean: Any  # [n], over seeds
+    std: Any  # [n], population
+    num_seeds: int
+
+    @property
+    def label(self):
+        return f"{SOURCES[self.source][0]}, {self.env}"
+
+
+class Verdict(NamedTuple):
+    """Where a mean return lies beside the published range: `inside`, `above`, `below`, or `no reference`."""
+
+    verdict: str
+    low: float
+    high: float
+    of: str
+
+
+def task(env):
+    """`Ant` of `Ant-v5`."""
+    return env.rpartition("-v")[0]
+
+
+def tasks():
+    """The tasks that something is published for."""
+    return sorted({task(curve.env) for curve in _curves()})
+
+
+def find(env, algo=None):
+    """The published `Curve`s of the task of `env`, of any version; of one algorithm or of all."""
+    return [curve for curve in _curves() if task(curve.env) == task(env) and algo in (None, curve.algo)]
+
+
+def find_returns(env, algo):
+    """`(low, median, high)` over published sources at 1M steps, or None."""
+    for row in _rows("returns.csv"):
+        if (row["task"], row["algo"]) == (task(env), algo):
+            return tuple(float(row[name]) for name in ("low", "median", "high"))
+    return None
+
+
+def judge(env, algo, runs):
+    """The `Verdict` on `curves.Runs` over environment steps, by the mean of their last 10 evaluations.
+
+    At 1M steps the published range is that of returns.csv; before, that of the published curves over the same steps,
+    each with the 95% interval of its mean (Student's t). Ours is outside where its own interval and the range
+    do not overlap.
+    """
+    low, high, of = _range(env, algo, runs.x)
+    ours = statistics.present(curves.mean_of_last(runs.x, runs.values))
+    if env in INCOMPARABLE:
+        return Verdict("no reference", low, high, f"{of}; {INCOMPARABLE[env]}")
+    if np.isnan(low) or not ours.size:
+        return Verdict("no reference", low, high, of)
+    least, most = statistics.interval(statistics.mean, ours) if len(ours) > 1 else (ours[0], ours[0])
+    return Verdict("below" if most < low else "above" if least > high else "inside", low, high, of)
+
+
+def compare(frame):
+    """A row per task and algorithm of a frame of runs: the mean of the last 10 evaluations and its verdict."""
+    import pandas
+
+    rows = []
+    for (env, algo), part in frame.groupby(["env", "algo"]):
+        runs = curves.gather(part)
+        judged = judge(env, algo, runs)
+        row = curves.summary(part).iloc[0]
+        names = ("seeds", "diverged", "env_step", "last_10", "last_10_low", "last_10_high")
+        rows.append({"env": env, "algo": algo} | {name: row[name] for name in names} | judged._asdict())
+    table = pandas.DataFrame(rows).set_index(["env", "algo"])
+    return table.astype({"seeds": int, "diverged": int, "env_step": int})
+
+
+def _range(env, algo, x):
+    """`(low, high, of what)` of the published mean over the last 10 of the environment steps `x`."""
+    steps = np.asarray(x)[np.asarray(x) > 0][-curves.LAST :]
+    published = find_returns(env, algo)
+    if published and len(steps) and steps[-1] >= HORIZON:
+        return published[0], published[2], "published returns at 1M steps"
+    means = [_mean_over(curve, steps) for curve in find(env, algo)] if len(steps) else []
+    if not means:
+        return np.nan, np.nan, "none published"
+    names = ", ".join(SOURCES[curve.source][0] for curve in find(env, algo))
+    return min(low for low, _ in means), max(high for _, high in means), f"{names}, at the same steps"
+
+
+def _mean_over(curve, steps):
+    """The 95% interval of a published curve's mean over `steps`."""
+    mean, std = (np.mean(np.interp(steps, curve.env_step, values)) for values in (curve.mean, curve.std))
+    half = stats.t.ppf(0.975, curve.num_seeds - 1) * std / np.sqrt(curve.num_seeds - 1)
+    return mean - half, mean + half
+
+
+@cache
+def _curves():
+    found = {}
+    for row in _rows("curves.csv"):
+        found.setdefault((row["source"], row["algo"], row["env"]), []).append(row)
+    return [_curve(*key, rows) for key, rows in found.items()]
+
+
+def _curve(source, algo, env, rows):
+    names = ("env_step", "return_mean", "return_std")
+    step, mean, std = (np.array([float(row[name]) for row in rows]) for name in names)
+    return Curve(source, algo, env, step, mean, std, int(rows[0]["num_seeds"]))
+
+
+@cache
+def _rows(name):
+    with resources.files(__name__).joinpath(name).open() as file:
+        return list(csv.DictReader(file))

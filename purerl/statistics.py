@@ -1,0 +1,141 @@
+"""Statistics over runs, and how sure they are (Agarwal et al. 2021, arXiv:2108.13264). No JAX here.
+
+A statistic is a function of scores, one array `[..., R_t]` per task t, over the R_t runs of that task; tasks may have
+different numbers of runs. Bootstraps are scipy's: one of several samples, each resampled for itself, is the stratified
+bootstrap of rliable. rliable itself does not import beside pandas 3 (through arch 7.2), draws from NumPy's global
+generator whatever `random_state` it is given, and knows no tasks with different numbers of runs.
+"""
+
+from functools import partial
+
+import numpy as np
+from scipy import stats
+
+
+def iqm(values):
+    """Interquartile mean of `[..., R]` over R: the mean of the middle half.
+
+    NaN, a run that is not there or has diverged, is left out; of nothing but NaN it is NaN.
+    """
+    values = np.asarray(values, float)
+    rows = values.reshape(int(np.prod(values.shape[:-1])), values.shape[-1])
+    means = [interquartile_mean(present(row)) if present(row).size else np.nan for row in rows]
+    return np.reshape(means, values.shape[:-1])
+
+
+def present(scores):
+    """The scores `[R]` that are there: those of diverged runs are NaN."""
+    scores = np.asarray(scores, float)
+    return scores[~np.isnan(scores)]
+
+
+def interquartile_mean(*tasks):
+    """The mean of the middle half of all runs."""
+    return stats.trim_mean(np.concatenate(tasks, axis=-1), 0.25, axis=-1)
+
+
+def mean(*tasks):
+    """The mean over tasks of their runs' mean."""
+    return np.mean(_means(tasks), axis=0)
+
+
+def median(*tasks):
+    """The median over tasks of their runs' mean; of one task, the median of its runs."""
+    return np.median(tasks[0], axis=-1) if len(tasks) == 1 else np.median(_means(tasks), axis=0)
+
+
+def optimality_gap(*tasks, target=1.0):
+    """How far scores fall short of `target` on average; what is above it counts as `target`."""
+    return target - np.mean(np.minimum(np.concatenate(tasks, axis=-1), target), axis=-1)
+
+
+def _means(tasks):
+    return [np.mean(scores, axis=-1) for scores in tasks]
+
+
+STATISTICS = {"mean": mean, "median": median, "iqm": interquartile_mean, "optimality_gap": optimality_gap}
+
+
+def interval(statistic, *tasks, confidence=0.95, resamples=2000, seed=0):
+    """`(low, high)` of the percentile bootstrap of `statistic`, each task's runs resampled for themselves.
+
+    `tasks` are `[R_t]`, without NaN. NaN where a task has fewer than two runs: one run tells nothing of its spread. Few
+    runs tell too little of it: of normal returns, 95% intervals hold the mean in 83% of cases with 5 runs, in 90% with
+    10, in 93% with 64.
+    """
+    if min(len(scores) for scores in tasks) < 2:
+        return np.nan, np.nan
+    result = stats.bootstrap(
+        tasks,
+        lambda *samples, axis: statistic(*samples),
+        n_resamples=resamples,
+        vectorized=True,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def band(statistic, values, **how):
+    """`(centre, low, high)`, each `[evaluations]`, of `values` `[evaluations, R]`; NaN is left out."""
+    rows = [present(row) for row in np.asarray(values, float)]
+    centre = [statistic(row) if len(row) else np.nan for row in rows]
+    limits = [interval(statistic, row, **how) if len(row) else (np.nan, np.nan) for row in rows]
+    return np.array(centre, float), *np.array(limits, float).reshape(-1, 2).T
+
+
+def performance_profile(*tasks, thresholds):
+    """The fraction of runs `[..., len(thresholds)]` that score more than each threshold; every task weighs the same."""
+    above = [np.mean(np.asarray(scores)[..., None] > np.asarray(thresholds), axis=-2) for scores in tasks]
+    return np.mean(above, axis=0)
+
+
+def profile_band(*tasks, thresholds, **how):
+    """`(fractions, low, high)` of the performance profile, each `[len(thresholds)]`."""
+    limits = [interval(partial(_above, threshold=threshold), *tasks, **how) for threshold in thresholds]
+    return performance_profile(*tasks, thresholds=thresholds), *np.array(limits).T
+
+
+def _above(*tasks, threshold):
+    return performance_profile(*tasks, thresholds=[threshold])[..., 0]
+
+
+def probability_of_improvement(ours, theirs):
+    """The mean over tasks of P(a run of ours > a run of theirs), ties counting half: U / (R R') of Mann and Whitney.
+
+    `ours` and `theirs` are lists of `[..., R_t]`, task by task.
+    """
+    return np.mean([_wins(x, y) for x, y in zip(ours, theirs, strict=True)], axis=0)
+
+
+def improvement_interval(ours, theirs, **how):
+    """`(low, high)` of the probability of improvement."""
+    tasks = len(ours)
+    return interval(lambda *both: probability_of_improvement(both[:tasks], both[tasks:]), *ours, *theirs, **how)
+
+
+def _wins(ours, theirs):
+    difference = np.asarray(ours)[..., :, None] - np.asarray(theirs)[..., None, :]
+    return np.mean(np.heaviside(difference, 0.5), axis=(-2, -1))
+
+
+def compare(ours, theirs, **how):
+    """Two sets of runs `[R]` and `[R']` of one task: the difference of their means and what tests say of it.
+
+    `{name: value}`: `difference` with its bootstrap interval `low`, `high`; p-values of Welch's t-test (recommended for
+    few seeds by Colas et al. 2019, arXiv:1904.06979), of Mann and Whitney's and of Kolmogorov and Smirnov's. Raises
+    ValueError where a set has fewer than two runs.
+    """
+    ours, theirs = present(ours), present(theirs)
+    if min(len(ours), len(theirs)) < 2:
+        raise ValueError(f"{len(ours)} and {len(theirs)} runs cannot be compared; give two or more of each")
+    low, high = interval(lambda x, y: np.mean(x, axis=-1) - np.mean(y, axis=-1), ours, theirs, **how)
+    return {
+        "difference": float(np.mean(ours) - np.mean(theirs)),
+        "low": low,
+        "high": high,
+        "welch_p": float(stats.ttest_ind(ours, theirs, equal_var=False).pvalue),
+        "mann_whitney_p": float(stats.mannwhitneyu(ours, theirs).pvalue),
+        "kolmogorov_smirnov_p": float(stats.ks_2samp(ours, theirs).pvalue),
+    }

@@ -1,0 +1,37 @@
+"""Run folders with curves that a test has written."""
+
+import csv
+
+import numpy as np
+import tomli_w
+
+from purerl import results
+
+
+def write_run(path, steps, returns, diverged=None, wall_s=None, swept=None, **settings):
+    """A run folder of `returns` `[n, R]`, or `[n, settings, R]` with `swept` `{name: [settings]}`; returns it.
+
+    `diverged` is `{seed: step}`. Every other column is empty.
+    """
+    returns = np.asarray(returns, float)
+    returns = returns[:, None] if returns.ndim == 2 else returns
+    path.mkdir(parents=True)
+    table = {"algo": "td3", "env": "fast", "hyper": {"tau": 0.005}} | settings | ({"sweep": swept} if swept else {})
+    (path / "run.toml").write_text(tomli_w.dumps(table))
+    header = results.COLUMNS + results.METRICS
+    with open(path / "curves.csv", "w", newline="") as file:
+        rows = csv.DictWriter(file, header, lineterminator="\n")
+        rows.writeheader()
+        for (i, setting, seed), value in np.ndenumerate(returns):
+            lost = (diverged or {}).get(seed)
+            row = {
+                "seed": seed,
+                "setting": setting,
+                "env_step": steps[i],
+                "update": steps[i] // 2,
+                "return_mean": value,
+            }
+            row["wall_s"] = (wall_s or steps)[i]
+            row["diverged"] = lost if lost is not None and lost <= steps[i] else ""
+            rows.writerow(row)
+    return path

@@ -1,0 +1,139 @@
+"""The frame of runs, and what each seed's curve came to."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from folders import write_run
+
+from purerl import curves, published
+
+STEPS = [0, 100, 200, 300]
+RETURNS = np.array([[9.0, 1.0, 1.0], [2.0, 4.0, 3.0], [6.0, 2.0, 3.0], [4.0, 5.0, 3.0]])
+
+
+@pytest.fixture
+def frame(tmp_path):
+    return curves.load(write_run(tmp_path / "run", STEPS, RETURNS))
+
+
+def test_a_frame_has_a_row_per_run_seed_and_evaluation(tmp_path):
+    write_run(tmp_path / "a" / "run", STEPS, RETURNS, algo="sac")
+    write_run(tmp_path / "b" / "run", STEPS[:2], RETURNS[:2, :2], hyper={"tau": 0.02})
+    frame = curves.load(tmp_path, by=["tau"])
+    assert len(frame) == 16 and list(frame["run"].unique()) == ["a/run", "b/run"]
+    assert frame.groupby("run")["algo"].first().tolist() == ["sac", "td3"]
+    assert frame.groupby("run")["tau"].first().tolist() == [0.005, 0.02]
+    assert (frame.query("run == 'a/run' and seed == 1")["return_mean"] == RETURNS[:, 1]).all()
+
+
+def test_what_a_program_sweeps_is_a_column(tmp_path):
+    returns = np.stack([RETURNS, RETURNS + 10], axis=1)
+    frame = curves.load(write_run(tmp_path / "run", STEPS, returns, swept={"tau": [0.01, 0.1]}), by=["tau"])
+    assert frame.groupby("tau")["return_mean"].max().to_dict() == {0.01: 9.0, 0.1: 19.0}
+    assert curves.gather(frame).values.shape == (4, 6)
+
+
+def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
+    write_run(tmp_path / "run", STEPS, RETURNS)
+    with pytest.raises(ValueError, match="there is no run in"):
+        curves.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="run knows no setting 'taus'; did you mean tau"):
+        curves.load(tmp_path, by=["taus"])
+
+
+def test_seeds_are_columns_and_diverged_ones_end(tmp_path):
+    runs = curves.gather(curves.load(write_run(tmp_path / "run", STEPS, RETURNS, diverged={1: 150})))
+    expected = RETURNS.copy()
+    expected[2:, 1] = np.nan
+    np.testing.assert_array_equal(runs.values, expected)
+    np.testing.assert_array_equal(runs.diverged, [np.nan, 150, np.nan])
+
+
+def test_runs_of_other_evaluations_meet_on_one_axis(tmp_path):
+    write_run(tmp_path / "a", [0, 100, 200], [[0.0], [10.0], [20.0]])
+    write_run(tmp_path / "b", [0, 150], [[0.0], [30.0]])
+    runs = curves.gather(curves.load(tmp_path))
+    np.testing.assert_array_equal(runs.x, [0, 100, 150, 200])
+    np.testing.assert_array_equal(runs.values.T, [[0, 10, 15, 20], [0, 20, 30, np.nan]])
+
+
+def test_final_is_where_each_curve_ends():
+    returns = RETURNS.copy()
+    returns[2:, 1] = np.nan
+    returns[:, 2] = np.nan
+    np.testing.assert_array_equal(curves.final(returns), [4.0, 4.0, np.nan])
+
+
+def test_the_mean_of_the_last_evaluations_leaves_out_step_0():
+    np.testing.assert_array_equal(curves.mean_of_last(STEPS, RETURNS, 2), [5.0, 3.5, 3.0])
+    np.testing.assert_array_equal(curves.mean_of_last(STEPS, RETURNS), [4.0, 11 / 3, 3.0])
+
+
+def test_the_two_max_average_returns_differ_and_leave_out_step_0():
+    assert curves.max_of_average_return(STEPS, RETURNS) == 4.0  # (4 + 5 + 3) / 3
+    assert curves.average_of_max_return(STEPS, RETURNS) == pytest.approx((6 + 5 + 3) / 3)
+
+
+def test_steps_to_a_threshold():
+    np.testing.assert_array_equal(curves.steps_to_threshold(STEPS, RETURNS[:, 1:], 4.0), [100, np.inf])
+
+
+def test_area_under_the_curve_is_the_mean_over_steps():
+    assert curves.area_under_curve([0, 100, 400], np.array([[0.0], [2.0], [2.0]])) == pytest.approx(700 / 400)
+
+
+def test_the_summary_counts_diverged_seeds(tmp_path):
+    path = write_run(tmp_path / "run", STEPS, RETURNS, diverged={1: 150})
+    row = curves.summary(curves.load(path)).loc[("fast", "td3")]
+    assert (row["seeds"], row["diverged"], row["env_step"]) == (3, 1, 300)
+    assert row["last_10"] == pytest.approx((4.0 + 3.0) / 2)
+    assert row["last_10_low"] == 3.0 and row["last_10_high"] == 4.0
+
+
+def test_the_td3_papers_table_1_is_recomputed_from_what_is_shipped():
+    """Max average return of the paper's Table 1, which was taken from a finer grid: within 2%."""
+    for task, expected in {"HalfCheetah": 9637, "Hopper": 3564, "Walker2d": 4683, "Ant": 4372}.items():
+        (curve,) = [curve for curve in published.find(f"{task}-v5", "td3") if curve.source == "td3_paper"]
+        best = curves.max_of_average_return(curve.env_step, curve.mean[:, None])
+        assert best == pytest.approx(expected, rel=0.02)
+
+
+def test_step_0_would_be_the_best_of_an_ant_that_never_learned():
+    (curve,) = [curve for curve in published.find("Ant-v5", "td3") if curve.source == "td3_paper"]
+    early = curve.env_step <= 100_000
+    best = curves.max_of_average_return(curve.env_step[early], curve.mean[early, None])
+    assert best < curve.mean[0] and curve.mean[0] == pytest.approx(987, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("env", "returns", "verdict"),
+    [
+        ("Hopper-v5", 3300.0, "inside"),  # 1960 to 3400
+        ("Hopper-v5", 1500.0, "below"),
+        ("Hopper-v5", 3800.0, "above"),
+        ("Walker2d-v5", 4000.0, "no reference"),
+        ("hopper", 3300.0, "no reference"),
+    ],
+)
+def test_a_verdict_is_held_against_the_published_range(tmp_path, env, returns, verdict):
+    seeds = returns + np.array([-20.0, 0.0, 20.0])
+    write_run(tmp_path / "run", [0, 1_000_000], [[0.0] * 3, seeds], env=env)
+    row = published.compare(curves.load(tmp_path)).loc[(env, "td3")]
+    assert row["verdict"] == verdict and row["last_10"] == pytest.approx(returns)
+    assert np.isnan(row["low"]) or (row["low"], row["high"]) == (1960, 3400) or env == "Walker2d-v5"
+
+
+def test_a_shorter_run_is_held_against_the_curves_at_its_steps(tmp_path):
+    curves_there = {curve.source: curve for curve in published.find("Hopper-v5", "td3")}
+    at = {name: curve.mean[curve.env_step == 100_000][0] for name, curve in curves_there.items()}
+    write_run(tmp_path / "run", [0, 100_000], [[0.0] * 3, [at["td3_paper"] + x for x in (-1, 0, 1)]], env="Hopper-v5")
+    row = published.compare(curves.load(tmp_path)).loc[("Hopper-v5", "td3")]
+    assert row["verdict"] == "inside" and row["low"] < min(at.values()) and row["high"] > max(at.values())
+    assert "Tianshou" in row["of"] and "same steps" in row["of"]
+
+
+def test_drawing_and_statistics_need_no_jax():
+    code = "import sys; from purerl import curves, figures, plot, published, results; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

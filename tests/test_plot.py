@@ -1,0 +1,113 @@
+"""`python -m purerl.plot` as a user runs it."""
+
+import re
+
+import numpy as np
+import pytest
+from folders import write_run
+
+from purerl import curves, figures, plot
+
+STEPS = list(range(0, 1_000_001, 50_000))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two algorithms on Hopper-v5 and one on a task of Brax's, ten seeds each, of which one diverged."""
+    folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
+    rise = 3000 * (1 - np.exp(-np.array(STEPS)[:, None] / 3e5))
+    for algo, env in (("td3", "Hopper-v5"), ("sac", "Hopper-v5"), ("td3", "hopper")):
+        returns = rise * rng.uniform(0.8, 1.2, (1, 10)) + rng.normal(0, 150, (len(STEPS), 10))
+        diverged = {3: 420_000} if (algo, env) == ("td3", "Hopper-v5") else {}
+        write_run(folder / f"{algo}-{env}", STEPS, returns, diverged, algo=algo, env=env)
+    return folder
+
+
+@pytest.mark.parametrize("style", plot.STYLES)
+@pytest.mark.parametrize(("kind", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_every_style_draws_every_kind_of_file(runs, tmp_path, style, kind, begins):
+    out = tmp_path / "new" / f"figure.{kind}"
+    assert plot.main([str(runs), "--style", style, "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(begins)
+
+
+def text_of(svg):
+    """The words of a figure: matplotlib says them in comments beside their outlines."""
+    return re.findall(r"<!-- (.*?) -->", svg.read_text())
+
+
+def test_the_figure_says_seeds_units_bands_and_sources(runs, tmp_path, capsys):
+    out = tmp_path / "figure.svg"
+    assert plot.main([str(runs), "--published", "--out", str(out)]) == 0
+    words = text_of(out)
+    assert {"TD3, 10 seeds, 1 diverged", "SAC, 10 seeds", "environment steps [millions]"} <= set(words)
+    assert {"TD3 by Fujimoto et al. 2018, Hopper-v1, 10 seeds", "SAC by JAXRL, Hopper-v2, 10 seeds"} <= set(words)
+    assert "IQM, 95% bootstrap interval" in words and "return of an episode" in words
+    assert "Hopper-v5: TD3, 10 seeds, 1 diverged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("x", "label"), [("update", "critic updates"), ("wall_s", "wall-clock time [h]")])
+def test_other_axes_say_what_they_are(runs, tmp_path, x, label):
+    out = tmp_path / "figure.svg"
+    assert plot.main([str(runs), "--x", x, "--out", str(out)]) == 0
+    assert any(words.startswith(label) for words in text_of(out))
+
+
+def test_lines_are_told_apart_by_any_setting(runs, tmp_path, capsys):
+    assert plot.main([str(runs), "--by", "algo,tau", "--out", str(tmp_path / "figure.svg")]) == 0
+    assert "Hopper-v5: SAC, tau 0.005, 10 seeds" in capsys.readouterr().out
+
+
+def test_pooled_runs_of_other_settings_are_told(tmp_path, capsys):
+    for name, tau in (("a", 0.005), ("b", 0.02)):
+        write_run(tmp_path / name, [0, 100], np.ones((2, 3)), hyper={"tau": tau})
+    assert plot.main([str(tmp_path), "--out", str(tmp_path / "figure.png")]) == 0
+    said = capsys.readouterr().out
+    assert "fast: TD3, 6 seeds" in said and "note: TD3 on fast pools runs that differ in tau" in said
+    assert plot.main([str(tmp_path), "--by", "tau", "--out", str(tmp_path / "figure.png")]) == 0
+    assert "note" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "figure.jpg"], "out 'figure.jpg' is no picture; end it with .png, .svg, .pdf"),
+        (["--by", "taus", "--out", "figure.png"], "knows no setting 'taus'; did you mean tau"),
+        (["--x", "update", "--published", "--out", "f.png"], "published curves are over env_step"),
+        (["--style", "ggplot", "--out", "figure.png"], "invalid choice: 'ggplot'"),
+        (["nowhere", "--out", "figure.png"], "there is no run in 'nowhere'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(runs, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        plot.main([str(runs), *arguments])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and message in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_published_is_an_error(runs, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        plot.main([str(runs / "td3-hopper"), "--published", "--out", str(tmp_path / "figure.png")])
+    assert "nothing is published for hopper; known: Ant, HalfCheetah" in capsys.readouterr().err
+
+
+def test_the_papers_bands():
+    values = np.array([[0.0, 2.0, 4.0]])
+    spread = np.std([0, 2, 4])
+    expected = {"td3": spread / 2, "sac": 2.0, "spinningup": spread}
+    for style, half in expected.items():
+        np.testing.assert_allclose(figures.STYLES[style].draw(values), [[2.0], [2.0 - half], [2.0 + half]])
+
+
+def test_smoothing_is_a_mean_around_each_evaluation_and_knows_no_diverged_one():
+    values = np.array([[0.0], [3.0], [6.0], [np.nan]])
+    np.testing.assert_allclose(figures.smooth(values, 3)[:, 0], [1.5, 3.0, 4.5, np.nan])
+
+
+def test_a_diverged_seed_is_drawn_up_to_a_cross(runs):
+    shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))
+    (axes,) = figures.compare({"Hopper-v5": {"TD3": shown}}).axes
+    (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
+    assert cross.get_xdata()[0] == 0.4 and cross.get_ydata()[0] == shown.values[8, 3]
