@@ -19,6 +19,20 @@ class Outcome(NamedTuple):
     truncated: jax.Array
 
 
+class Scene(NamedTuple):
+    """What there is to see of an environment.
+
+    Attributes:
+        model: the `mujoco.MjModel` of its bodies.
+        pose: `(state) -> {field: array}`, the fields of `mujoco.MjData` that say where they are: `qpos`, `mocap_pos` …
+        timestep: seconds between two of its steps.
+    """
+
+    model: Any
+    pose: Callable
+    timestep: float
+
+
 class Environment(NamedTuple):
     """One copy of an environment. No function resets by itself.
 
@@ -30,6 +44,8 @@ class Environment(NamedTuple):
         episode_length: the time limit [steps]; reaching it truncates.
         name: how the user called it.
         truncates: whether `step` itself may truncate; then the compact replay buffer cannot be used.
+        action_range: (low, high), numbers or arrays `[action_size]`: what the actions -1 and 1 are in its own units.
+        scene: how to draw it, or None where it has no bodies.
     """
 
     reset: Callable
@@ -40,6 +56,14 @@ class Environment(NamedTuple):
     episode_length: int
     name: str
     truncates: bool = True
+    action_range: tuple[Any, Any] = (-1.0, 1.0)
+    scene: Scene | None = None
+
+
+def scaled(action, action_range):
+    """An action in [-1, 1], `[..., action_size]`, in the units of an environment."""
+    low, high = action_range
+    return low + (high - low) * (action + 1.0) / 2.0
 
 
 def strong(tree):

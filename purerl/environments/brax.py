@@ -15,7 +15,7 @@ import numpy as np
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
     from brax import envs, fluid
 
-from purerl.environments.base import Environment, Outcome, same_structure, strong
+from purerl.environments.base import Environment, Outcome, Scene, same_structure, scaled, strong
 from purerl.errors import attempt, closest
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
@@ -68,10 +68,7 @@ def from_brax(env, episode_length=1000, name=None):
     Raises ValueError where the environment breaks its contract: sizes, shapes, dtypes, or the structure of its state.
     """
     name = name or type(env).__name__
-    low, high = _action_range(env, name)
-
-    def scaled(action):
-        return low + (high - low) * (action + 1.0) / 2.0
+    action_range = _action_range(env, name)
 
     def reset(key):
         with jax.default_matmul_precision("highest"):
@@ -79,7 +76,7 @@ def from_brax(env, episode_length=1000, name=None):
 
     def step(state, action):
         with jax.default_matmul_precision("highest"):  # Reduced precision ruins contacts.
-            state = strong(env.step(state, scaled(action)))
+            state = strong(env.step(state, scaled(action, action_range)))
         done = state.done.astype(bool)
         truncated = done & jnp.asarray(state.info.get("truncation", False)).astype(bool)
         return state, Outcome(state.reward.astype(jnp.float32), done & ~truncated, truncated)
@@ -88,7 +85,16 @@ def from_brax(env, episode_length=1000, name=None):
         return state.obs.astype(jnp.float32)
 
     obs_size, action_size, truncates = _sizes(env, name, reset, step)
-    return Environment(reset, step, observe, obs_size, action_size, episode_length, name, truncates)
+    return Environment(
+        reset, step, observe, obs_size, action_size, episode_length, name, truncates, action_range, _scene(env)
+    )
+
+
+def _scene(env):
+    model = getattr(getattr(env, "sys", None), "mj_model", None)
+    if model is None:
+        return None
+    return Scene(model, lambda state: {"qpos": state.pipeline_state.q}, float(env.dt))
 
 
 def _sizes(env, name, reset, step):
