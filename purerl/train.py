@@ -1,7 +1,6 @@
 """`python -m purerl.train`: train, show how it goes, and leave curves and policies behind."""
 
 import argparse
-import os
 import re
 import sys
 from datetime import datetime
@@ -9,22 +8,11 @@ from pathlib import Path
 
 from purerl import config
 from purerl.clock import INTERRUPTED, leaving
-from purerl.errors import Refused, closest
+from purerl.command import Parser, add_cache, fail, refuse_unknown, use_compilation_cache
+from purerl.errors import Refused
 from purerl.settings import HYPERS, Plan, fields
 
 UNWRITABLE = 1  # the exit status of a run that could write no more
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors are one line."""
-
-    def error(self, message):
-        fail(message)
-
-
-def fail(message):
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
-    raise SystemExit(2)
 
 
 def main(arguments=None):
@@ -61,9 +49,7 @@ def parse(arguments):
     algo = defaults.job.algo if defaults else chosen.get("algo")
     parser = build_parser(algo, defaults)
     options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        known = tuple(option for action in parser._actions for option in action.option_strings)
-        raise ValueError(f"unknown argument {unknown[0]!r}{closest(unknown[0], known)}")
+    refuse_unknown(parser, unknown)
     settings = {name: value for name, value in vars(options).items() if name in parser.settings}
     return settings, options
 
@@ -95,12 +81,7 @@ def build_parser(algo, defaults):
     output.add_argument("--resume", metavar="FOLDER", default=None, help="go on with the run in this folder, exactly")
     output.add_argument("--plan", action="store_true", default=False, help="show the memory that is needed, and end")
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
-    output.add_argument(
-        "--compilation-cache",
-        metavar="FOLDER",
-        default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/purerl/xla"),
-        help="folder that keeps compiled programs between runs; none: keep none (default: %(default)s)",
-    )
+    add_cache(output)
     return parser
 
 
@@ -203,22 +184,6 @@ def train(settings, env, build, path):
 def default_folder(job):
     name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
     return Path("runs") / f"{job.algo}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def use_compilation_cache(folder):
-    import jax
-
-    if folder.lower() == "none":
-        return
-    path = Path(folder).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"compilation_cache {folder!r} cannot be written: {error.strerror}; name a folder that can, or none"
-        ) from None
-    jax.config.update("jax_compilation_cache_dir", str(path.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""What the command lines share: errors of one line, and the cache of compiled programs."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from purerl.errors import closest
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line."""
+
+    def error(self, message):
+        fail(message)
+
+
+def fail(message):
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def refuse_unknown(parser, unknown):
+    """Raises ValueError for the first of the arguments that `parser` does not know."""
+    if unknown:
+        known = tuple(option for action in parser._actions for option in action.option_strings)
+        raise ValueError(f"unknown argument {unknown[0]!r}{closest(unknown[0], known)}")
+
+
+def add_cache(parser):
+    """The flag `--compilation-cache`, whose value `use_compilation_cache` takes."""
+    parser.add_argument(
+        "--compilation-cache",
+        metavar="FOLDER",
+        default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/purerl/xla"),
+        help="folder that keeps compiled programs between runs; none: keep none (default: %(default)s)",
+    )
+
+
+def use_compilation_cache(folder):
+    import jax
+
+    if folder.lower() == "none":
+        return
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"compilation_cache {folder!r} cannot be written: {error.strerror}; name a folder that can, or none"
+        ) from None
+    jax.config.update("jax_compilation_cache_dir", str(path.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
