@@ -28,6 +28,11 @@ class Runs(NamedTuple):
     seeds: Any  # [R]
     diverged: Any  # [R], the environment step at which; NaN where it did not
 
+    @property
+    def sound(self):
+        """The curves `[n, R']` of the seeds that have not diverged."""
+        return self.values[:, np.isnan(self.diverged)]
+
 
 def folders(*paths):
     """The run folders at and below `paths`. Raises ValueError where there is none."""
@@ -118,9 +123,9 @@ def final(returns):
 
 
 def mean_of_last(x, returns, count=LAST):
-    """The mean `[R]` of the last `count` evaluations of `returns` `[n, R]`, step 0 excluded; NaN of a diverged seed."""
-    trained = returns[np.asarray(x) > 0]
-    return np.mean(trained[-count:], axis=0) if len(trained) else np.full(returns.shape[1], np.nan)
+    """The mean `[R]` of the last `count` evaluations of each seed of `returns` `[n, R]`, step 0 excluded."""
+    trained = [statistics.present(seed)[-count:] for seed in returns[np.asarray(x) > 0].T]
+    return np.array([np.mean(last) if last.size else np.nan for last in trained])
 
 
 def max_of_average_return(x, returns):
@@ -147,7 +152,7 @@ def steps_to_threshold(x, returns, threshold):
 
 
 def area_under_curve(x, returns):
-    """The mean `[R]` over `x` of each seed's curve, straight between evaluations; NaN of a diverged seed."""
+    """The mean `[R]` over `x` of each seed's curve, straight between evaluations; NaN of one that ends before."""
     x = np.asarray(x, float)
     return np.trapezoid(returns, x, axis=0) / (x[-1] - x[0])
 
@@ -167,9 +172,8 @@ def summary(frame, by=("env", "algo"), **how):
 
 
 def _summarised(runs, **how):
-    x, returns = runs.x, runs.values
-    ends, lasts = statistics.present(final(returns)), statistics.present(mean_of_last(x, returns))
-    areas = statistics.present(area_under_curve(x, returns))
+    x, returns, sound = runs.x, runs.values, runs.sound
+    ends, lasts, areas = map(statistics.present, (final(sound), mean_of_last(x, sound), area_under_curve(x, sound)))
     return (
         {
             "seeds": len(runs.seeds),

@@ -1,13 +1,15 @@
-"""What a run came to: its table and its picture."""
+"""What a run came to: its table, its picture and its page. `python -m purerl.report FOLDER` makes the page again."""
 
 import io
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from purerl import figures, results
+from purerl import figures, page, results
 from purerl.clock import Clock
+from purerl.command import Parser, fail
 from purerl.statistics import iqm
 
 
@@ -62,3 +64,26 @@ def show(display, job, path, outcome):
 
 def _spread(returns):
     return f"{returns[0]:.1f} / {iqm(returns):.1f} / {returns[-1]:.1f}" if len(returns) else "none"
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status; bad input ends it with 2."""
+    parser = Parser(
+        prog="python -m purerl.report",
+        description=f"Make {page.FILE}, one page that needs no network, of each folder of a run or a sweep.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folders", metavar="FOLDER", nargs="+", help="the folder of a run, or one that holds some")
+    for folder in parser.parse_args(arguments).folders:
+        try:
+            page.write(folder)
+        except ValueError as error:
+            fail(error)
+        except OSError as error:
+            fail(f"cannot write {folder}/{page.FILE}: {error.strerror}; make room, or the folder writable")
+        print(f"{folder}/{page.FILE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,6 +3,7 @@
 run.toml       the resolved settings, and under [record] versions, device, commit and date
 curves.csv     a row per evaluation and seed
 curve.png      their picture
+report.html    their page
 log.jsonl      what happened, a line each
 checkpoints/   the whole state of the run, to go on from
 policy/        the actors of all seeds, and the statistics that normalise their observations

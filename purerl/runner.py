@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import tomli_w
 
-from purerl import batch, checkpoints, config, ddpg, environments, loop, memory, report, results, sac, td3
+from purerl import batch, checkpoints, config, ddpg, environments, loop, memory, page, report, results, sac, td3
 from purerl.clock import Clock, Interrupt
 from purerl.record import record, versions
 from purerl.statistics import iqm
@@ -155,6 +155,7 @@ def _run(settings, env, build, path, display, interrupt):
         results.write_policy(path, results.joined(parts))  # the last: it says that the run is complete
         if complete:
             results.drop_parts(path)
+        page.write(path)
     return outcome
 
 

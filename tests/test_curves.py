@@ -71,6 +71,12 @@ def test_the_mean_of_the_last_evaluations_leaves_out_step_0():
     np.testing.assert_array_equal(curves.mean_of_last(STEPS, RETURNS), [4.0, 11 / 3, 3.0])
 
 
+def test_a_seed_whose_run_is_shorter_has_its_own_last_evaluations():
+    shorter = RETURNS.copy()
+    shorter[3, 0] = np.nan
+    np.testing.assert_array_equal(curves.mean_of_last(STEPS, shorter, 2), [4.0, 3.5, 3.0])
+
+
 def test_the_two_max_average_returns_differ_and_leave_out_step_0():
     assert curves.max_of_average_return(STEPS, RETURNS) == 4.0  # (4 + 5 + 3) / 3
     assert curves.average_of_max_return(STEPS, RETURNS) == pytest.approx((6 + 5 + 3) / 3)
@@ -88,8 +94,9 @@ def test_the_summary_counts_diverged_seeds(tmp_path):
     path = write_run(tmp_path / "run", STEPS, RETURNS, diverged={1: 150})
     row = curves.summary(curves.load(path)).loc[("fast", "td3")]
     assert (row["seeds"], row["diverged"], row["env_step"]) == (3, 1, 300)
-    assert row["last_10"] == pytest.approx((4.0 + 3.0) / 2)
+    assert row["last_10"] == row["final"] == (4.0 + 3.0) / 2
     assert row["last_10_low"] == 3.0 and row["last_10_high"] == 4.0
+    assert row["max_of_average_return"] == 4.5  # (6 + 3) / 2, of the two that are still there
 
 
 def test_the_td3_papers_table_1_is_recomputed_from_what_is_shipped():

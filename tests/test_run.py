@@ -23,7 +23,7 @@ def finished(request, tmp_path_factory):
 def test_a_run_leaves_its_files(finished):
     _, path = finished
     kept = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
-    assert kept == {"run.toml", "curves.csv", "curve.png", "log.jsonl", "policy/actor.npz"}
+    assert kept == {"run.toml", "curves.csv", "curve.png", "report.html", "log.jsonl", "policy/actor.npz"}
     assert (path / "curve.png").read_bytes().startswith(b"\x89PNG")
     events = [json.loads(line)["event"] for line in (path / "log.jsonl").read_text().splitlines()]
     assert events == ["start", "compiled", *["evaluation"] * 4, "end"]

@@ -90,7 +90,7 @@ def judge(env, algo, runs):
     do not overlap.
     """
     low, high, of = _range(env, algo, runs.x)
-    ours = statistics.present(curves.mean_of_last(runs.x, runs.values))
+    ours = statistics.present(curves.mean_of_last(runs.x, runs.sound))
     if env in INCOMPARABLE:
         return Verdict("no reference", low, high, f"{of}; {INCOMPARABLE[env]}")
     if np.isnan(low) or not ours.size:

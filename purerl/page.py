@@ -1,0 +1,199 @@
+"""report.html: a run, or all runs of a sweep, as one page that needs no network.
+
+Curves with zoom and the seed under the pointer, what they came to, what diverged, settings, versions, memory and speed,
+links to what lies beside it. `python -m purerl.report FOLDER` makes it again, with episodes rendered since.
+"""
+
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from purerl import curves, figures, published, results, statistics
+
+FILE = "report.html"
+METRICS = ("return_mean", "episode_length", "critic_loss", "q", "actor_loss", "alpha", "entropy")
+NAMES = {"return_mean": "return of an episode", "episode_length": "length of an episode [steps]"}
+SHOWN = 256  # lines in a panel: what is left out is said
+LINKED = ("*/report.html", "policy/*.npz", "checkpoints/*", "*.png", "table.csv", "curves.csv", "log.jsonl", "run.toml")
+EPISODES = ("*.html", "*.mp4", "*.gif", "*/*.html", "*/*.mp4", "*/*.gif")
+
+
+def write(path):
+    """Write report.html into the folder `path` of a run or a sweep. Raises ValueError where it holds no run."""
+    results.write(Path(path), FILE, html(path))
+
+
+def html(path):
+    """The page, a string."""
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+    from jinja2 import Environment
+
+    path = Path(path)
+    folders = curves.folders(path)
+    frame = curves.load(path)
+    script, panels = components(_panels(frame))
+    template = resources.files("purerl").joinpath("page.html").read_text()
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(
+        title=_title(path, frame),
+        library=Resources(mode="inline", components=["bokeh"]).render_js(),
+        script=script,
+        panels=panels,
+        table=_numbers(curves.summary(frame, by=("run", "setting"))),
+        comparison=_numbers(_comparison(frame)),
+        sources=published.SOURCES,
+        diverged=_diverged(frame),
+        runs=[_run(folder, path) for folder in folders],
+        links=_links(path, LINKED),
+        episodes=[link for link in _links(path, EPISODES) if Path(link).name != FILE],
+    )  # fmt: skip
+
+
+def _title(path, frame):
+    what = ", ".join(f"{algo.upper()} on {env}" for algo, env in frame.groupby(["algo", "env"]).groups)
+    return f"{path.absolute().name}: {what}"
+
+
+def _panels(frame):
+    """The figures of bokeh: the returns of each task, then each metric that there is. All of a task zoom together."""
+    tasks = [part for _, part in frame.groupby("env", sort=False)]
+    panels = [_panel(task, "return_mean") for task in tasks]
+    for task, returns in zip(tasks, panels[:], strict=True):
+        for metric in METRICS[1:]:
+            if task[metric].notna().any():
+                panels.append(_panel(task, metric, x_range=returns.x_range))
+    return panels
+
+
+def _panel(frame, metric, **ranges):
+    """The curves of one task."""
+    from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
+    from bokeh.plotting import figure
+
+    env, main, name = frame["env"].iloc[0], metric == "return_mean", NAMES.get(metric, metric.replace("_", " "))
+    panel = figure(
+        height=420 if main else 260, sizing_mode="stretch_width", tools="pan,box_zoom,wheel_zoom,reset,save",
+        active_drag="box_zoom", title=env, x_axis_label="environment steps", y_axis_label=name, **ranges,
+    )  # fmt: skip
+    panel.xaxis.formatter = NumeralTickFormatter(format="0,0")
+    groups = _named(frame)
+    colours = figures.palette(groups)
+    lines = [line for label, part in groups.items() for line in _lines(part, metric, label, colours[label])]
+    columns = ("x", "y", "seed", "of", "colour")
+    drawn = panel.multi_line(
+        "x", "y", source=ColumnDataSource({column: [line[column] for line in lines[:SHOWN]] for column in columns}),
+        line_color="colour", line_alpha=0.3, hover_line_color="colour", hover_line_alpha=1,
+    )  # fmt: skip
+    says = [("seed", "@seed"), ("of", "@of"), ("step", "$snap_x{0,0}"), (name, "$snap_y{0,0.0[000]}")]
+    panel.add_tools(HoverTool(renderers=[drawn], tooltips=says, line_policy="nearest"))
+    if len(lines) > SHOWN:
+        panel.title.text = f"{env}: the first {SHOWN} of {len(lines)} seeds; thick lines are of all"
+    for label, part in groups.items():
+        runs = curves.gather(part, column=metric)
+        says = f"IQM of {figures.counted(label, runs)}"
+        panel.line(runs.x, statistics.iqm(runs.values), line_width=3, color=colours[label], legend_label=says)
+        ends = [(line["x"][-1], line["y"][-1]) for line in lines if line["of"] == label and line["diverged"]]
+        if ends:
+            panel.scatter(*zip(*ends, strict=True), marker="x", size=9, line_width=2, color=colours[label])
+    panel.legend.click_policy, panel.legend.location = "hide", "bottom_right"
+    panel.legend.background_fill_alpha = 0.6
+    return panel
+
+
+def _named(frame):
+    """`{label: rows}` of each setting of each run: by algorithm where that tells them apart."""
+    parts = dict(list(frame.groupby(["run", "setting"], sort=False)))
+    algos = [part["algo"].iloc[0].upper() for part in parts.values()]
+    if len(set(algos)) == len(algos):
+        return dict(zip(algos, parts.values(), strict=True))
+    several = frame["setting"].nunique() > 1
+    return {f"{run}, setting {setting}" if several else run: part for (run, setting), part in parts.items()}
+
+
+def _lines(frame, metric, label, colour):
+    """`[{column: value}]`, a seed each, without what is not a number and what came after it diverged."""
+    for seed, part in frame.sort_values("env_step").groupby("seed"):
+        shown = part[part["diverged"].isna() & part[metric].notna()]
+        if len(shown):
+            yield {
+                "x": shown["env_step"].to_numpy(np.int32), "y": shown[metric].to_numpy(np.float32), "seed": int(seed),
+                "of": label, "colour": colour, "diverged": part["diverged"].notna().any(),
+            }  # fmt: skip
+
+
+def _comparison(frame):
+    """The table beside published returns, of the tasks that have some."""
+    known = frame[[published.task(env) in published.tasks() for env in frame["env"]]]
+    return published.compare(known) if len(known) else None
+
+
+def _numbers(table):
+    """`(names of the columns, rows)` of a DataFrame, with the fitting number of digits."""
+    if table is None:
+        return None
+    table = table.reset_index()
+    return list(table), [[_number(value) for value in row] for row in table.itertuples(index=False)]
+
+
+def _number(value):
+    if isinstance(value, str):
+        return value
+    if value != value:
+        return "–"
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _diverged(frame):
+    """`(run, setting, seed, step)` of each seed that diverged."""
+    lost = frame[frame["diverged"].notna()].groupby(["run", "setting", "seed"])["diverged"].first()
+    return [(*key, f"{step:,.0f}") for key, step in lost.items()]
+
+
+def _run(folder, path):
+    """What is shown of one run: settings, what it ran on, memory and speed."""
+    table = tomllib.loads((folder / "run.toml").read_text())
+    ran_on = table.pop("record", {})
+    return {
+        "name": folder.relative_to(path).as_posix() if folder != path else folder.absolute().name,
+        "settings": _flat(table),
+        "record": _flat(ran_on),
+        "cost": _cost(folder),
+    }
+
+
+def _flat(table, prefix=""):
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _cost(folder):
+    """Rows of memory and speed: of log.jsonl, where there is one, and of curves.csv."""
+    table = results.read_curves(folder)
+    rows = [("wall time [s]", f"{table['wall_s'].max(initial=0):,.1f}")]
+    updates, seconds = (np.ptp(table[name]) if len(table[name]) else 0 for name in ("update", "wall_s"))
+    if seconds:
+        seeds = len(np.unique(table["seed"])) * len(np.unique(table["setting"]))
+        rows.append(("critic updates/s, all seeds, evaluations included", f"{updates * seeds / seconds:,.0f}"))
+    for event in _events(folder):
+        if event["event"] == "compiled":
+            rows += [("compiled in [s]", event["seconds"])]
+            rows += [(f"memory {what} [MB]", f"{event[f'bytes_{what}'] / 1e6:,.0f}") for what in ("needed", "free")]
+    return rows
+
+
+def _events(folder):
+    try:
+        return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines() if line.endswith("}")]
+    except OSError:
+        return []
+
+
+def _links(path, patterns):
+    """The names of what lies beside the page."""
+    return list(dict.fromkeys(file.relative_to(path).as_posix() for p in patterns for file in sorted(path.glob(p))))

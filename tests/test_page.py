@@ -1,0 +1,89 @@
+"""report.html: what it says, and how it behaves in a browser without a network."""
+
+import json
+import re
+
+import browser
+import numpy as np
+import pytest
+from folders import write_run
+
+from purerl import page, report
+
+STEPS = list(range(0, 100_001, 10_000))
+TIPS = """[...document.querySelectorAll('*')].map(function text(e) {
+  return e.shadowRoot ? [...e.shadowRoot.querySelectorAll('*')].map(text).join(' ')
+       : e.className && String(e.className).includes('bk-tooltip') ? e.textContent : '' }).join(' ')"""
+
+FRAME = """(() => {
+  const view = Object.values(Bokeh.index)[0], frame = view.frame.bbox, plot = view.el.getBoundingClientRect()
+  return [plot.x + frame.x0, plot.y + frame.y0, frame.x1 - frame.x0, frame.y1 - frame.y0] })()"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two algorithms on Hopper-v5, four seeds each, of which one diverged; with an episode, and with markup."""
+    folder, rng = tmp_path_factory.mktemp("runs") / "sweep", np.random.default_rng(0)
+    for algo in ("td3", "sac"):
+        returns = np.array(STEPS)[:, None] / 40 + rng.normal(0, 100, (len(STEPS), 4))
+        diverged = {2: 45_000} if algo == "td3" else {}
+        run = write_run(folder / algo, STEPS, returns, diverged, algo=algo, env="Hopper-v5", note="<script>1</script>")
+        log = {"event": "compiled", "seconds": 1.5, "bytes_needed": 3_000_000, "bytes_free": 8_000_000}
+        (run / "log.jsonl").write_text(json.dumps(log) + "\n")
+    (folder / "td3" / "episodes").mkdir()
+    (folder / "td3" / "episodes" / "best.html").touch()
+    assert report.main([str(folder / "td3"), str(folder)]) == 0
+    return folder
+
+
+def test_the_page_says_what_a_run_came_to(folder):
+    text = (folder / "td3" / page.FILE).read_text()
+    for words in ("TD3 on Hopper-v5", "seed 2, at step 45,000", "hyper.tau", "0.005", 'href="episodes/best.html"'):
+        assert words in text
+    assert re.search(r"memory needed \[MB\]</th><td>3<", text) and "arXiv:1802.09477" in text
+    assert "<script>1</script>" not in text and "&lt;script&gt;" in text
+
+
+def test_the_page_of_a_sweep_has_all_its_runs(folder):
+    text = (folder / page.FILE).read_text()
+    assert "Diverged: 1" in text and "<h2>td3</h2>" in text and "<h2>sac</h2>" in text
+    assert 'href="td3/report.html"' in text
+
+
+def test_the_page_asks_for_nothing_from_outside(folder):
+    text = (folder / page.FILE).read_text()
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"'](?!data:)", text)
+    assert len(text) < 2_000_000
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        report.main([str(tmp_path)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "there is no run in" in error and error.count("\n") == 1
+
+
+@pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed")
+def test_a_browser_shows_the_seed_under_the_pointer_and_zooms(folder, tmp_path):
+    async def script(shown):
+        await shown.until("window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle")
+        left, top, width, height = await shown.run(FRAME)
+        across = left + width / 2
+        for y in range(int(top), int(top + height), 4):  # down over the curves, until one is under it
+            await shown.mouse("mouseMoved", across, y)
+            if "seed" in (tips := await shown.run(TIPS)):
+                break
+        end = "Object.values(Bokeh.index)[0].model.x_range.end"
+        before = await shown.run(end)
+        await shown.mouse("mousePressed", across - 100, top + 100, button="left", clickCount=1, buttons=1)
+        for step in range(1, 6):
+            await shown.mouse("mouseMoved", across - 100 + 20 * step, top + 100 + 10 * step, button="left", buttons=1)
+        await shown.mouse("mouseReleased", across, top + 150, button="left", clickCount=1)
+        await shown.until(f"{end} < {before}", seconds=10)
+        await shown.screenshot(tmp_path / "page.png")
+        return tips, shown.requests, shown.errors
+
+    tips, requests, errors = browser.visit(folder / page.FILE, tmp_path / "profile", script)
+    assert re.search(r"seed:?\s*[0-3]", tips) and re.search(r"of:?\s*(TD3|SAC)", tips)
+    assert not errors and all(address.startswith(("file:", "data:")) for address in requests)
+    assert (tmp_path / "page.png").stat().st_size > 20_000
