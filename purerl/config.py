@@ -19,6 +19,7 @@ from purerl.settings import (
     Plan,
     Settings,
     choice,
+    choices,
     count,
     count_or_auto,
     cycle,
@@ -85,6 +86,7 @@ class Keep(Settings):
     time_limit: duration("end early, as Ctrl-C does, before this has passed [seconds or h:mm:ss]; none: no limit") = (
         None
     )
+    log: choices("where evaluations go beside curves.csv", "csv", "jsonl", "tensorboard", "wandb") = ()
 
 
 @dataclass(frozen=True)

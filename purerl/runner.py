@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import tomli_w
 
-from purerl import batch, checkpoints, config, ddpg, environments, loop, memory, page, report, results, sac, td3
+from purerl import batch, checkpoints, config, ddpg, environments, loop, memory, page, report, results, sac, sinks, td3
 from purerl.clock import Clock, Interrupt
 from purerl.record import record, versions
 from purerl.statistics import iqm
@@ -36,6 +36,7 @@ class Session:
     compiled: batch.Compiled
     policy: Any
     kept: Any
+    feed: Any
 
     @property
     def plan(self):
@@ -59,6 +60,7 @@ def prepare(settings):
     job = settings.job
     env, build = environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
     loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
+    sinks.check(settings.keep.log)
     return env, build
 
 
@@ -144,14 +146,16 @@ def _run(settings, env, build, path, display, interrupt):
             create(path, settings)
         policy = build(settings.hyper, settings.plan, env).policy
         kept = checkpoints.manager(path)
-        session = Session(settings, path, display, clock, interrupt, numbers, programs, compiled, policy, kept)
-        session.log("compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
+        results.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
         display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
-        parts, complete = train(session)
+        with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
+            parts, complete = train(
+                Session(settings, path, display, clock, interrupt, numbers, programs, compiled, policy, kept, feed)
+            )
         curves = results.read_curves(path)
         report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}")
         outcome = report.Outcome(results.final(curves), None if complete else interrupt.reason, clock)
-        session.log("end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
+        results.log(path, "end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
         results.write_policy(path, results.joined(parts))  # the last: it says that the run is complete
         if complete:
             results.drop_parts(path)
@@ -303,6 +307,7 @@ def _evaluated(session, group, index, carry, metrics):
     returns = np.where(np.isnan(values["diverged"]), values["return_mean"], np.nan)
     common = {"setting": 0, "env_step": steps, "update": loop.updates(plan, index), "wall_s": round(clock.wall, 3)}
     results.append_evaluation(session.path, session.seeds(group), common, values | metrics)
+    session.feed()
     session.log("evaluation", index=index, return_iqm=_number(iqm(returns)), **common)
     session.display.evaluation(
         group * plan.total_steps + steps, iqm(returns), clock.per_second(clock.updates), int(np.isnan(returns).sum())

@@ -30,6 +30,12 @@ def _widths(value):
     return value.replace("x", ",").split(",") if isinstance(value, str) else value
 
 
+def _listed(value):
+    if not isinstance(value, str):
+        return value
+    return () if value.lower() == "none" else tuple(dict.fromkeys(value.replace(" ", "").split(",")))
+
+
 def _single(value):
     """A number that float32 holds: 0, or of a size from 1e-30 to 1e30. NaN and infinity are none."""
     if value != 0 and not 1e-30 <= abs(value) <= 1e30:
@@ -88,6 +94,11 @@ def count_or_auto(description):
 
 def choice(description, *values):
     return Annotated[Literal[values], Field(description=description)]
+
+
+def choices(description, *values):
+    """Any of `values`, as `A,B`; none of them by default."""
+    return Annotated[tuple[Literal[values], ...], BeforeValidator(_listed), Field(description=description)]
 
 
 def text(description):

@@ -86,7 +86,7 @@ def build_parser(algo, defaults):
 
 
 def add_setting(group, name, default, description, cls):
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
     flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
     description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
     group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
@@ -98,6 +98,8 @@ def form(cls, name):
     schema = next((kind for kind in schema.get("anyOf", []) if kind["type"] != "null"), schema)
     if "enum" in schema:
         return "|".join(schema["enum"])
+    if "enum" in schema.get("items", {}):
+        return "|".join(schema["items"]["enum"]) + ",..."
     return {"integer": "N", "number": "X", "boolean": "true|false", "array": "N,N"}.get(schema["type"], "NAME")
 
 

@@ -1,0 +1,168 @@
+"""Evaluations for those who look at them elsewhere: `--log csv,jsonl,tensorboard,wandb`. No JAX here.
+
+Every sink gets the same series, under the same names: `return_mean/seed_7`, of a sweep `return_mean/setting_2/seed_7`,
+for each metric of curves.csv; over seeds, as soon as all of a setting have come to the step, `return_mean/iqm`, `mean`,
+`min` and `max`; and how many have `diverged`. A seed's series end where it diverged. All is read from curves.csv: the
+sinks of a resumed run begin anew, and are whole.
+
+metrics.csv    a row per number: env_step, update, wall_s, series, value
+metrics.jsonl  an object per evaluation
+tensorboard/   event files; the step is the environment step
+wandb/         online, or offline with WANDB_MODE=offline; `wandb sync` then brings them up
+"""
+
+import csv
+import json
+import os
+import secrets
+import shutil
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import numpy as np
+
+from purerl import curves, results
+from purerl.statistics import iqm
+
+METRICS = ("return_mean", "return_std", "episode_length", *results.METRICS)
+STATISTICS = {"iqm": iqm, "mean": np.mean, "min": np.min, "max": np.max}
+CLOCK = ("env_step", "update", "wall_s")
+
+
+class Evaluation(NamedTuple):
+    """One evaluation of the seeds that were trained together."""
+
+    number: int  # of all in curves.csv
+    clock: dict  # {env_step, update, wall_s}
+    series: dict  # {name: value}
+
+
+def check(names):
+    """Raises ValueError where a sink of `names` cannot be had, with what mends it."""
+    for name in names:
+        if name in ("tensorboard", "wandb") and find_spec(name) is None:
+            raise ValueError(f"log {name!r} needs the package {name}; pip install 'purerl[{name}]', or leave it out")
+    if "wandb" in names and os.environ.get("WANDB_MODE", "online") in ("online", "run"):
+        import wandb
+
+        if not wandb.login(prompt=False):
+            raise ValueError("log 'wandb' knows no account; run `wandb login`, or set WANDB_MODE=offline")
+
+
+@contextmanager
+def feed(path, names, num_seeds):
+    """A function that hands what is new in the curves.csv of the run folder `path` to the sinks `names`.
+
+    A setting is whole with `num_seeds` seeds.
+    """
+    handed = 0
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(SINKS[name](path)) for name in names]
+
+        def update():
+            nonlocal handed
+            if sinks:
+                for evaluation in evaluations(path, num_seeds)[handed:]:
+                    for write in sinks:
+                        write(evaluation)
+                    handed += 1
+
+        yield update
+
+
+def evaluations(path, num_seeds):
+    """The `Evaluation`s in the curves.csv of the run folder `path`, in their order."""
+    table, several = results.read_curves(path), len(curves.settings(path)) > 1
+    steps = table["env_step"]
+    ends = np.append(np.flatnonzero(np.diff(steps)) + 1, len(steps)) if len(steps) else []
+    found, begin = [], 0
+    for number, end in enumerate(ends):
+        clock = {name: float(table[name][begin]) for name in CLOCK}
+        found.append(Evaluation(number, clock, _series(table, slice(begin, end), num_seeds, several)))
+        begin = end
+    return found
+
+
+def _series(table, rows, num_seeds, several):
+    """`{name: value}` of the evaluation in `rows`, aggregates over all rows of its step up to them among them."""
+    new = {name: values[rows] for name, values in table.items()}
+    series = {}
+    for setting in np.unique(new["setting"]):
+        of = f"/setting_{setting:.0f}" if several else ""
+        here = new["setting"] == setting
+        sound = here & np.isnan(new["diverged"])
+        for metric in METRICS:
+            for seed, value in zip(new["seed"][sound], new[metric][sound], strict=True):
+                if not np.isnan(value):
+                    series[f"{metric}{of}/seed_{seed:.0f}"] = float(value)
+        known = {name: values[: rows.stop] for name, values in table.items()}
+        known = {
+            name: values[(known["setting"] == setting) & (known["env_step"] == new["env_step"][0])]
+            for name, values in known.items()
+        }
+        if len(known["seed"]) == num_seeds:
+            lost = ~np.isnan(known["diverged"])
+            series[f"diverged{of}"] = float(lost.sum())
+            for metric in METRICS:
+                values = known[metric][~lost & ~np.isnan(known[metric])]
+                if values.size:
+                    series |= {f"{metric}{of}/{name}": float(f(values)) for name, f in STATISTICS.items()}
+    return series
+
+
+@contextmanager
+def _csv(path):
+    with open(path / "metrics.csv", "w", newline="", buffering=1) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow([*CLOCK, "series", "value"])
+        yield lambda evaluation: rows.writerows(
+            [*evaluation.clock.values(), name, value] for name, value in evaluation.series.items()
+        )
+
+
+@contextmanager
+def _jsonl(path):
+    with open(path / "metrics.jsonl", "w", buffering=1) as file:
+        yield lambda evaluation: file.write(json.dumps(evaluation.clock | evaluation.series) + "\n")
+
+
+@contextmanager
+def _tensorboard(path):
+    from tensorboard.summary import Writer
+
+    shutil.rmtree(path / "tensorboard", ignore_errors=True)
+    writer = Writer(str(path / "tensorboard"))
+
+    def write(evaluation):
+        for name, value in (evaluation.series | {"wall_s": evaluation.clock["wall_s"]}).items():
+            writer.add_scalar(name, value, int(evaluation.clock["env_step"]))
+        writer.flush()
+
+    try:
+        yield write
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _wandb(path):
+    """The run has one name for good, so that a resumed one goes on there; steps that it has already are left out."""
+    import wandb
+
+    file = path / "wandb" / "id"
+    file.parent.mkdir(exist_ok=True)
+    if not file.exists():
+        file.write_text(secrets.token_hex(4))
+    run = wandb.init(
+        project="purerl", name=path.absolute().name, id=file.read_text(), resume="allow", dir=str(path),
+        config=curves.settings(path)[0], settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+    )  # fmt: skip
+    run.define_metric("*", step_metric="env_step")
+    try:
+        yield lambda evaluation: run.log(evaluation.clock | evaluation.series, step=evaluation.number)
+    finally:
+        run.finish()
+
+
+SINKS = {"csv": _csv, "jsonl": _jsonl, "tensorboard": _tensorboard, "wandb": _wandb}
