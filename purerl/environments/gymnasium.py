@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purerl.environments import mjx
-from purerl.environments.base import Environment, Outcome, strong
+from purerl.environments.base import Environment, Outcome, Scene, scaled, strong
 from purerl.errors import closest
 
 
@@ -51,7 +51,7 @@ def make(name, backend=None, episode_length=None):
     if backend not in (None, "mjx"):
         raise ValueError(f"{name} has no backend {backend!r}; known: mjx")
     body = load(task)
-    low, high = (bound.astype(np.float32) for bound in body.model.actuator_ctrlrange.T)
+    action_range = tuple(bound.astype(np.float32) for bound in body.model.actuator_ctrlrange.T)
 
     def reset(key):
         with jax.default_matmul_precision("highest"):
@@ -59,7 +59,7 @@ def make(name, backend=None, episode_length=None):
 
     def act(state, action):
         with jax.default_matmul_precision("highest"):  # Reduced precision ruins contacts.
-            after, terms, terminated = step(task, body, state, low + (high - low) * (action + 1.0) / 2.0)
+            after, terms, terminated = step(task, body, state, scaled(action, action_range))
         reward = sum(terms.values()).astype(jnp.float32)
         return strong(after), Outcome(reward, jnp.asarray(terminated, bool), jnp.asarray(False))
 
@@ -68,7 +68,8 @@ def make(name, backend=None, episode_length=None):
 
     obs_size = jax.eval_shape(lambda key: observe(reset(key)), jax.random.key(0)).shape[0]
     limit = task.episode_length if episode_length is None else episode_length
-    return Environment(reset, act, observe, obs_size, body.model.nu, limit, name, truncates=False)
+    scene = Scene(body.model, lambda state: {"qpos": state.qpos}, task.substeps * float(body.model.opt.timestep))
+    return Environment(reset, act, observe, obs_size, body.model.nu, limit, name, False, action_range, scene)
 
 
 def find(name):

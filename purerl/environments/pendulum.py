@@ -5,10 +5,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purerl.environments.base import Environment, Outcome
+from purerl.environments.base import Environment, Outcome, Scene
 
 GRAVITY, MASS, LENGTH = 10.0, 1.0, 1.0
 TIMESTEP, MAX_SPEED, MAX_TORQUE = 0.05, 8.0, 2.0
+PICTURE = """
+<mujoco>
+  <worldbody>
+    <light pos="0 -3 3" dir="0 1 -1"/>
+    <camera name="track" pos="0 -4 1.2" xyaxes="1 0 0 0 0 1"/>
+    <geom type="plane" size="2 2 0.1" rgba="0.9 0.9 0.9 1"/>
+    <body pos="0 0 1.2">
+      <joint type="hinge" axis="0 -1 0"/>
+      <geom type="capsule" fromto="0 0 0 0 0 1" size="0.08" rgba="0.8 0.3 0.3 1"/>
+      <geom size="0.06" pos="0 -0.09 0" rgba="0.1 0.1 0.1 1"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
 
 
 class State(NamedTuple):
@@ -25,7 +39,16 @@ def make(name="Pendulum-v1", backend=None, episode_length=None):
     """Pendulum-v1 as an `Environment`; `episode_length` None takes Gymnasium's 200 steps."""
     if backend is not None:
         raise ValueError(f"{name} has no backend {backend!r}; it has no physics, so leave the backend out")
-    return Environment(reset, step, observe, 3, 1, episode_length or 200, name, truncates=False)
+    action_range = (-MAX_TORQUE, MAX_TORQUE)
+    return Environment(reset, step, observe, 3, 1, episode_length or 200, name, False, action_range, scene())
+
+
+def scene():
+    """A rod that turns about its end; it is only drawn."""
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_string(PICTURE)
+    return Scene(model, lambda state: {"qpos": state.angle[None]}, TIMESTEP)
 
 
 def reset(key):
