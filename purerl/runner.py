@@ -64,9 +64,11 @@ def prepare(settings):
     return env, build
 
 
-def create(path, settings):
+def create(path, settings, env):
     """Make the folder of a run."""
-    results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: record()}))
+    low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
+    ran = record() | {"action_low": low, "action_high": high}
+    results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}))
     results.log(path, "start", seeds=settings.job.num_seeds)
 
 
@@ -143,7 +145,7 @@ def _run(settings, env, build, path, display, interrupt):
     display.total = settings.plan.total_steps * (settings.job.num_seeds // settings.job.group_size)
     with results.locked(path):
         if not results.has_begun(path):
-            create(path, settings)
+            create(path, settings, env)
         policy = build(settings.hyper, settings.plan, env).policy
         kept = checkpoints.manager(path)
         results.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
