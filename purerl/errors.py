@@ -1,5 +1,6 @@
 """Errors in one line that say what would work."""
 
+import importlib
 from difflib import get_close_matches
 
 
@@ -21,3 +22,11 @@ def attempt(what, function):
     except (Exception, SystemExit) as error:
         first_line = (str(error).splitlines() or [""])[0]
         raise ValueError(f"{what} fails: {type(error).__name__}: {first_line}") from error
+
+
+def needs(module, extra, what):
+    """The module, imported. Raises ValueError, naming purerl's `extra` that brings it, where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ValueError(f"{what} needs the package {module}; pip install 'purerl[{extra}]'") from None

@@ -1,0 +1,85 @@
+"""`python -m purerl.export`: a trained policy as one file that other programs run, its normaliser inside."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from purerl import policies, results
+from purerl.command import Parser, fail
+from purerl.formats import READERS, WRITERS, Exported
+
+TOLERANCE = 1e-5  # in units of half the action's range
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status, 0; bad input ends it with 2."""
+    parser = Parser(
+        prog="python -m purerl.export",
+        description="Write a trained policy as one file: npz (its layers, for NumPy), onnx, or stablehlo (for "
+        "jax.export). It takes raw observations and gives actions in the environment's own units. Before the file is "
+        "kept, it is compared with the policy that was trained.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--format", choices=tuple(WRITERS), default="npz", help="kind of file (default: %(default)s)")
+    policies.add_choice(parser)
+    parser.add_argument("--out", metavar="FILE", help="the file (default: RUN/policy/seed-K.FORMAT)")
+    options = parser.parse_args(arguments)
+    try:
+        kept = policies.read(options.run)
+        index = policies.choose(kept, options.seed, options.setting)
+        name = f"{kept.name(index).replace(' ', '-')}.{options.format}"
+        out = Path(options.out).expanduser() if options.out else (kept.path / results.POLICY).with_name(name)
+        difference = export(kept, index, options.format, out)
+    except (ValueError, OSError) as error:
+        fail(error)
+    job = kept.settings.job
+    print(f"{out}: {job.algo} on {job.env}, {kept.name(index)}, {difference:.1e} from the trained policy at most")
+    return 0
+
+
+def export(kept, index, format, out):
+    """Write policy number `index` of `kept`, a `policies.Policies`, to the file `out`.
+
+    Returns the largest difference of an action from the trained policy's, in units of half its range, over 1024 random
+    observations. Raises ValueError where it is more than 1e-5; then nothing is written.
+    """
+    policy = Exported(
+        kept.layers(index), trained(kept, index), kept.obs_size, kept.action_size, policies.about(kept, index)
+    )
+    content, observation = WRITERS[format](policy), observations(kept, index)
+    low, high = kept.action_range
+    error = np.abs(READERS[format](content)(observation) - policy.function(observation)) * 2 / (high - low)
+    if not error.max() <= TOLERANCE:
+        raise ValueError(
+            f"as {format}, actions differ by {error.max():.1e} from the trained policy's, more than {TOLERANCE}"
+        )
+    results.write(out.parent, out.name, content)
+    return float(error.max())
+
+
+def trained(kept, index):
+    """The policy as it was trained, in JAX, with actions in the environment's own units: what every file must equal."""
+    import jax
+
+    from purerl.environments.base import scaled
+
+    act, policy = policies.act(kept), policies.one(kept, index)
+
+    def function(observation):
+        with jax.default_matmul_precision("highest"):
+            return scaled(act(*policy, observation), kept.action_range)
+
+    return function
+
+
+def observations(kept, index, count=1024):
+    """Random observations `[count, obs_size]`, around those that were met where the normaliser knows them."""
+    noise = 3 * np.random.default_rng(0).normal(size=(count, kept.obs_size)).astype(np.float32)
+    _, statistics = policies.one(kept, index)
+    return statistics["mean"] + np.sqrt(statistics["variance"]) * noise if statistics else noise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

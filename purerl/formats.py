@@ -1,0 +1,139 @@
+"""The files that a policy is taken along in: how each is written, and read back as a function.
+
+Every file takes observations `[b, obs_size]` as the environment gives them, and gives actions `[b, action_size]` in the
+environment's own units.
+"""
+
+import io
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from purerl import layers
+from purerl.errors import needs
+
+OPSET = 20  # of ONNX: the first with Gelu
+
+
+class Exported(NamedTuple):
+    """A policy that is to be written.
+
+    Attributes:
+        layers: as `purerl.layers` describes them.
+        function: the trained policy in JAX, `[b, obs_size]` -> `[b, action_size]`.
+        obs_size, action_size: Python ints.
+        about: `{name: text, number or list}`, what the file says of it, where it can.
+    """
+
+    layers: Any
+    function: Any
+    obs_size: int
+    action_size: int
+    about: dict[str, Any]
+
+
+def to_npz(policy):
+    """Arrays are called `i.name`, i being the layer; `layers` is JSON of their kinds, `about` of what the policy is."""
+    arrays = {f"{i}.{name}": x for i, layer in enumerate(policy.layers) for name, x in layer.items() if name != "kind"}
+    kinds, content = [layer["kind"] for layer in policy.layers], io.BytesIO()
+    np.savez(content, layers=json.dumps(kinds), about=json.dumps(policy.about), **arrays)
+    return content.getvalue()
+
+
+def from_npz(content):
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        found = [{"kind": kind} for kind in json.loads(str(file["layers"]))]
+        for entry in set(file.files) - {"layers", "about"}:
+            number, name = entry.split(".")
+            found[int(number)][name] = file[entry]
+    return lambda observation: layers.apply(found, observation)
+
+
+def to_stablehlo(policy):
+    """What `jax.export.deserialize` reads, for CPU, CUDA and TPU."""
+    import jax
+    from jax import export
+
+    shape = export.symbolic_shape(f"b, {policy.obs_size}")
+    made = export.export(jax.jit(policy.function), platforms=("cpu", "cuda", "tpu"))
+    return bytes(made(jax.ShapeDtypeStruct(shape, np.float32)).serialize())
+
+
+def from_stablehlo(content):
+    import jax
+    from jax import export
+
+    return _any_batch(jax.jit(export.deserialize(bytearray(content)).call))
+
+
+def to_onnx(policy):
+    onnx = needs("onnx", "export", "a file of the format onnx")
+    graph = Graph(onnx)
+    x = "observation"
+    for layer in policy.layers:
+        x = NODES[layer["kind"]](graph, x, **{name: value for name, value in layer.items() if name != "kind"})
+    graph.nodes[-1].output[0] = "action"
+    sides = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["b", size])
+        for name, size in (("observation", policy.obs_size), ("action", policy.action_size))
+    ]
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(graph.nodes, "policy", sides[:1], sides[1:], graph.weights),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=10,  # The newest that onnxruntime 1.18 reads.
+        producer_name="purerl",
+    )
+    onnx.helper.set_model_props(made, {name: str(value) for name, value in policy.about.items()})
+    onnx.checker.check_model(made, full_check=True)
+    return made.SerializeToString()
+
+
+def from_onnx(content):
+    runtime = needs("onnxruntime", "export", "a file of the format onnx")
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return _any_batch(lambda observation: session.run(["action"], {"observation": observation})[0])
+
+
+class Graph:
+    """ONNX nodes and weights as they come; calling it adds a node, of names and of arrays, and returns its name."""
+
+    def __init__(self, onnx):
+        self.onnx, self.nodes, self.weights = onnx, [], []
+
+    def __call__(self, kind, *inputs, **attributes):
+        names = [x if isinstance(x, str) else self.weight(x) for x in inputs]
+        out = f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(kind, names, [out], **attributes))
+        return out
+
+    def weight(self, array):
+        name = f"weight_{len(self.weights)}"
+        self.weights.append(self.onnx.numpy_helper.from_array(np.asarray(array, np.float32), name))
+        return name
+
+
+NODES = {
+    "normalize": lambda add, x, mean, std, limit: add("Clip", add("Div", add("Sub", x, mean), std), -limit, limit),
+    "dense": lambda add, x, kernel, bias: add("Add", add("MatMul", x, kernel), bias),
+    "layer_norm": lambda add, x, scale, bias, epsilon: add("LayerNormalization", x, scale, bias, epsilon=epsilon),
+    "relu": lambda add, x: add("Relu", x),
+    "tanh": lambda add, x: add("Tanh", x),
+    "swish": lambda add, x: add("Mul", x, add("Sigmoid", x)),
+    "elu": lambda add, x: add("Elu", x),
+    "gelu": lambda add, x: add("Gelu", x, approximate="tanh"),
+    "scale": lambda add, x, low, high: add("Add", add("Mul", add("Add", x, 1.0), (high - low) / 2), low),
+}
+WRITERS = {"npz": to_npz, "onnx": to_onnx, "stablehlo": to_stablehlo}
+READERS = {"npz": from_npz, "onnx": from_onnx, "stablehlo": from_stablehlo}
+
+
+def _any_batch(function):
+    """`function` of `[b, obs_size]`, for NumPy arrays `[..., obs_size]`."""
+
+    def policy(observation):
+        observation = np.asarray(observation, np.float32)
+        action = np.asarray(function(observation.reshape(-1, observation.shape[-1])))
+        return action.reshape(*observation.shape[:-1], action.shape[-1])
+
+    return policy

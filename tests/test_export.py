@@ -1,0 +1,165 @@
+"""A policy that leaves purerl acts as the one that was trained."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from commands import arguments
+
+import purerl
+from purerl import errors, export, formats, policies, results, train
+
+VARIANTS = {
+    "td3": {"algo": "td3", "normalize_observations": "true", "layer_norm": "true", "widths": "16,8"},
+    "sac": {"algo": "sac", "activation": "gelu"},
+    "ddpg": {"algo": "ddpg", "activation": "swish", "normalize_observations": "true"},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """`{algo: folder}` of three short runs of Pendulum-v1, whose actions are torques of ± 2."""
+    folders = {}
+    for name, more in VARIANTS.items():
+        folders[name] = tmp_path_factory.mktemp("runs") / name
+        assert train.main([*arguments(env="Pendulum-v1", **more), "--out", str(folders[name])]) == 0
+    return folders
+
+
+def states(count=64):
+    """Observations `[count, 3]` of a pendulum."""
+    angle, speed = np.random.default_rng(1).uniform([-3, -8], [3, 8], (count, 2)).T
+    return np.stack([np.cos(angle), np.sin(angle), speed], axis=1).astype(np.float32)
+
+
+def is_one_line(capsys, arguments, *parts):
+    with pytest.raises(SystemExit) as ended:
+        export.main([str(part) for part in arguments])
+    message = capsys.readouterr().err
+    assert ended.value.code == 2 and message.startswith("error: ") and message.count("\n") == 1, message
+    for part in parts:
+        assert part in message, message
+    return True
+
+
+@pytest.mark.parametrize("algo", VARIANTS)
+@pytest.mark.parametrize("format", formats.WRITERS)
+def test_a_file_acts_as_the_policy_that_was_trained(runs, algo, format, capsys):
+    assert export.main([str(runs[algo]), "--format", format, "--seed", "6"]) == 0
+    file = runs[algo] / "policy" / f"seed-6.{format}"
+    assert str(file) in capsys.readouterr().out
+    kept = policies.read(runs[algo])
+    expected = np.asarray(export.trained(kept, 1)(states()))
+    assert np.ptp(expected) > 1e-4
+    np.testing.assert_allclose(purerl.load_policy(file)(states()), expected, atol=2e-5)
+    np.testing.assert_allclose(purerl.load_policy(runs[algo], seed=6)(states()), expected, atol=2e-5)
+
+
+def test_a_policy_takes_one_observation_or_any_batch_of_them(runs):
+    for format in formats.WRITERS:
+        assert export.main([str(runs["td3"]), "--format", format, "--seed", "7"]) == 0
+    for path in (runs["td3"], *(runs["td3"] / "policy" / f"seed-7.{format}" for format in formats.WRITERS)):
+        policy = purerl.load_policy(path, seed=7) if path.is_dir() else purerl.load_policy(path)
+        whole = policy(states())
+        assert policy(states()[3]).shape == (1,) and policy(states().reshape(4, 16, 3)).shape == (4, 16, 1)
+        np.testing.assert_allclose(policy(states()[3]), whole[3], atol=1e-6)
+
+
+def test_actions_are_in_the_units_of_the_environment(runs, tmp_path):
+    kept = policies.read(runs["sac"])
+    unit = np.asarray(policies.act(kept)(*policies.one(kept, 0), states()))
+    np.testing.assert_allclose(purerl.load_policy(runs["sac"], seed=5)(states()), 2 * unit, atol=1e-6)
+    assert export.main([str(runs["sac"]), "--seed", "5", "--out", str(tmp_path / "it.npz")]) == 0
+    with np.load(tmp_path / "it.npz") as file:
+        about = json.loads(str(file["about"]))
+    assert about == {
+        "env": "Pendulum-v1",
+        "algo": "sac",
+        "seed": 5,
+        "env_step": 280,
+        "action_low": [-2.0],
+        "action_high": [2.0],
+    }
+
+
+def test_files_run_without_purerl(runs, tmp_path):
+    for format in formats.WRITERS:
+        assert export.main([str(runs["td3"]), "--format", format, "--out", str(tmp_path / f"it.{format}")]) == 0
+    np.save(tmp_path / "observation.npy", states())
+    code = """
+import json, sys
+import numpy as np
+observation = np.load("observation.npy")
+
+import onnxruntime
+by_onnx = onnxruntime.InferenceSession("it.onnx").run(None, {"observation": observation})[0]
+
+from jax import export
+by_jax = export.deserialize(bytearray(open("it.stablehlo", "rb").read())).call(observation)
+
+file = np.load("it.npz")
+x = (observation - file["0.mean"]) / file["0.std"]
+assert json.loads(str(file["layers"]))[:3] == ["normalize", "dense", "layer_norm"]
+np.testing.assert_allclose(by_onnx, by_jax, atol=2e-5)
+np.save("action.npy", by_onnx)
+assert not any(name.startswith(("purerl", "flax", "brax")) for name in sys.modules)
+"""
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "action.npy"), purerl.load_policy(runs["td3"])(states()), atol=2e-5)
+
+
+def test_the_choice_goes_by_the_final_return_and_leaves_out_what_diverged(runs, tmp_path):
+    kept = policies.read(runs["td3"])
+
+    def choose(returns, diverged=(np.nan,) * 3, which="best"):
+        final = kept.final | {"return_mean": np.array(returns), "diverged": np.array(diverged)}
+        return policies.choose(dataclasses.replace(kept, final=final), which)
+
+    assert [choose([1.0, 3.0, 2.0], which=which) for which in policies.CHOICES] == [1, 2, 0]
+    assert choose([1.0, 3.0, 2.0], diverged=(np.nan, 40.0, np.nan)) == 2
+    assert choose([1.0, 3.0, 2.0], which="7") == 2
+    with pytest.raises(ValueError, match="have diverged"):
+        choose([1.0, 3.0, 2.0], diverged=(1.0, 2.0, 3.0))
+
+
+def test_bad_input_is_one_line_that_says_what_works(runs, tmp_path, capsys, monkeypatch):
+    run = runs["td3"]
+    assert is_one_line(capsys, [tmp_path], "is no folder of a run", "--out")
+    assert is_one_line(capsys, [run, "--seed", "9"], "no seed '9'", "5 to 7", "best, median, worst")
+    assert is_one_line(capsys, [run, "--seed", "-1"], "no seed '-1'")
+    assert is_one_line(capsys, [run, "--setting", "3"], "no setting 3")
+    assert is_one_line(capsys, [run, "--format", "torch"], "torch", "onnx")
+    assert is_one_line(capsys, [run, "--out", "/proc/nothing/it.npz"], "/proc/nothing")
+    for bad in (tmp_path / "nothing", run / "run.toml"):
+        with pytest.raises(ValueError, match=r"neither the folder of a run nor a file of one: \.npz, \.onnx"):
+            purerl.load_policy(bad)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert is_one_line(capsys, [run, "--format", "onnx"], "the package onnx; pip install 'purerl[export]'")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.toml").write_bytes((run / "run.toml").read_bytes())
+    assert is_one_line(capsys, [tmp_path / "run"], "has kept no policy yet", "--resume")
+    (tmp_path / "run" / "policy").mkdir()
+    (tmp_path / "run" / results.POLICY).write_bytes((run / results.POLICY).read_bytes()[:-40])
+    assert is_one_line(capsys, [tmp_path / "run"], "is damaged")
+
+
+def test_a_file_that_acts_otherwise_is_not_written(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(export.READERS, "npz", lambda content: lambda observation: np.full((len(observation), 1), 9.0))
+    assert is_one_line(capsys, [runs["td3"], "--out", tmp_path / "it.npz"], "differ by", "more than 1e-05")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_purerl_is_imported_without_jax():
+    code = "import sys, purerl; purerl.load_policy; assert not {'jax', 'brax', 'flax'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = purerl.nothing
+
+
+def test_what_is_needed_is_imported_or_named():
+    assert errors.needs("json", "export", "it") is json
+    with pytest.raises(ValueError, match=r"^it needs the package nowhere; pip install 'purerl\[export\]'$"):
+        errors.needs("nowhere", "export", "it")
