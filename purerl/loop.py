@@ -203,20 +203,13 @@ def evaluate(run, carry, index):
     `episode_length`, and what `diverged` of the carry is to be: a return that is not finite tells, too. Changes
     nothing, training's random stream included.
     """
-    env = run.env
     keys = jax.random.split(_key(carry.key, EVALUATION, index), run.plan.eval_episodes)
     policy = run.algorithm.policy(carry.agent)
 
-    def step(x, _):
-        state, alive, total, length = x
-        observation = run.normalizer.apply(carry.statistics, jax.vmap(env.observe)(state))
-        state, outcome = jax.vmap(env.step)(state, run.algorithm.act(policy, observation))
-        total = total + jnp.where(alive, outcome.reward, 0.0)
-        return (state, alive & ~(outcome.terminated | outcome.truncated), total, length + alive), None
+    def act(observation):
+        return run.algorithm.act(policy, run.normalizer.apply(carry.statistics, observation))
 
-    nothing = jnp.zeros(run.plan.eval_episodes)
-    start = (jax.vmap(env.reset)(keys), nothing == 0.0, nothing, nothing)
-    (_, _, total, length), _ = jax.lax.scan(step, start, None, env.episode_length)
+    total, length = episodes.play(run.env, act, keys)
     judged = _watched(carry, _finite(total), _row(run, index))
     returns = {"return_mean": total.mean(), "return_std": total.std()}
     return returns | {"episode_length": length.mean(), "diverged": judged.diverged}

@@ -68,6 +68,24 @@ def step(env, episodes, action, key):
     return Episodes(state, jnp.where(over, 0, elapsed), episodes.pool), transition
 
 
+def play(env, act, keys):
+    """Whole episodes of `act`, `(observation [N, obs_size]) -> action [N, action_size]`, one from each key's start.
+
+    Returns the undiscounted return and the length of each, `[N]`.
+    """
+
+    def one_step(x, _):
+        state, alive, total, length = x
+        state, outcome = jax.vmap(env.step)(state, act(jax.vmap(env.observe)(state)))
+        total = total + jnp.where(alive, outcome.reward, 0.0)
+        return (state, alive & ~(outcome.terminated | outcome.truncated), total, length + alive), None
+
+    nothing = jnp.zeros(len(keys))
+    start = (jax.vmap(env.reset)(keys), nothing == 0.0, nothing, nothing)
+    (_, _, total, length), _ = jax.lax.scan(one_step, start, None, env.episode_length)
+    return total, length
+
+
 def _draw(pool, count, key):
     """`count` different states of the pool: neighbours, from a random place on."""
     size = len(jax.tree.leaves(pool)[0])
