@@ -99,15 +99,19 @@ def environment(settings):
     return environments.make(job.env, job.backend, job.episode_length)
 
 
+def several(policies, which, setting=None):
+    """The indices of the policies that `which` names: as in `choose`, or all."""
+    if which != "all":
+        return [choose(policies, which, setting)]
+    return np.flatnonzero(_in_setting(policies, setting)).tolist()
+
+
 def choose(policies, which, setting=None):
     """The index of one policy: `which` is the number of its seed, or best, median or worst by the final return.
 
     `setting` narrows the choice to one of a sweep's. Raises ValueError where there is no such policy.
     """
-    final, which = policies.final, str(which)
-    there = np.ones(len(policies.env_step), bool) if setting is None else final["setting"] == int(setting)
-    if not there.any():
-        raise ValueError(f"there is no setting {setting} in {policies.path}; known: {_span(final['setting'])}")
+    final, which, there = policies.final, str(which), _in_setting(policies, setting)
     if which in CHOICES:
         there = np.flatnonzero(there & np.isnan(final["diverged"]) & np.isfinite(final["return_mean"]))
         if not len(there):
@@ -123,12 +127,20 @@ def choose(policies, which, setting=None):
     return int(found[0])
 
 
-def add_choice(parser):
-    """The flags `--seed` and `--setting` of a command line, for `choose`."""
+def _in_setting(policies, setting):
+    there = np.ones(len(policies.env_step), bool) if setting is None else policies.final["setting"] == setting
+    if not there.any():
+        known = _span(policies.final["setting"])
+        raise ValueError(f"there is no setting {setting} in {policies.path}; known: {known}")
+    return there
+
+
+def add_choice(parser, *more):
+    """The flags `--seed` and `--setting` of a command line, for `choose`, or, with "all" in `more`, for `several`."""
     parser.add_argument(
         "--seed",
-        metavar="|".join(("K", *CHOICES)),
-        default="best",
+        metavar="|".join(("K", *CHOICES, *more)),
+        default=more[0] if more else "best",
         help="which policy, by its seed or its final return (default: %(default)s)",
     )
     parser.add_argument("--setting", metavar="N", type=int, help="of a sweep: choose from this setting (default: all)")

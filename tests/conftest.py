@@ -4,9 +4,29 @@ import os
 from pathlib import Path
 
 import jax
+import pytest
+from commands import arguments
 
 jax.config.update(
     "jax_compilation_cache_dir",
     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "purerl" / "xla")),
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+PENDULUMS = {
+    "td3": {"algo": "td3", "normalize_observations": "true", "layer_norm": "true", "widths": "16,8"},
+    "sac": {"algo": "sac", "activation": "gelu"},
+    "ddpg": {"algo": "ddpg", "activation": "swish", "normalize_observations": "true"},
+}
+
+
+@pytest.fixture(scope="session")
+def pendulums(tmp_path_factory):
+    """`{algo: folder}` of three short runs of Pendulum-v1, whose actions are torques of ± 2."""
+    from purerl import train
+
+    folders = {}
+    for name, more in PENDULUMS.items():
+        folders[name] = tmp_path_factory.mktemp("pendulums") / name
+        assert train.main([*arguments(env="Pendulum-v1", **more), "--out", str(folders[name])]) == 0
+    return folders

@@ -7,26 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from commands import arguments
+from conftest import PENDULUMS
 
 import purerl
-from purerl import errors, export, formats, policies, results, train
-
-VARIANTS = {
-    "td3": {"algo": "td3", "normalize_observations": "true", "layer_norm": "true", "widths": "16,8"},
-    "sac": {"algo": "sac", "activation": "gelu"},
-    "ddpg": {"algo": "ddpg", "activation": "swish", "normalize_observations": "true"},
-}
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """`{algo: folder}` of three short runs of Pendulum-v1, whose actions are torques of ± 2."""
-    folders = {}
-    for name, more in VARIANTS.items():
-        folders[name] = tmp_path_factory.mktemp("runs") / name
-        assert train.main([*arguments(env="Pendulum-v1", **more), "--out", str(folders[name])]) == 0
-    return folders
+from purerl import errors, export, formats, policies, results
 
 
 def states(count=64):
@@ -45,34 +29,34 @@ def is_one_line(capsys, arguments, *parts):
     return True
 
 
-@pytest.mark.parametrize("algo", VARIANTS)
+@pytest.mark.parametrize("algo", PENDULUMS)
 @pytest.mark.parametrize("format", formats.WRITERS)
-def test_a_file_acts_as_the_policy_that_was_trained(runs, algo, format, capsys):
-    assert export.main([str(runs[algo]), "--format", format, "--seed", "6"]) == 0
-    file = runs[algo] / "policy" / f"seed-6.{format}"
+def test_a_file_acts_as_the_policy_that_was_trained(pendulums, algo, format, capsys):
+    assert export.main([str(pendulums[algo]), "--format", format, "--seed", "6"]) == 0
+    file = pendulums[algo] / "policy" / f"seed-6.{format}"
     assert str(file) in capsys.readouterr().out
-    kept = policies.read(runs[algo])
+    kept = policies.read(pendulums[algo])
     expected = np.asarray(export.trained(kept, 1)(states()))
     assert np.ptp(expected) > 1e-4
     np.testing.assert_allclose(purerl.load_policy(file)(states()), expected, atol=2e-5)
-    np.testing.assert_allclose(purerl.load_policy(runs[algo], seed=6)(states()), expected, atol=2e-5)
+    np.testing.assert_allclose(purerl.load_policy(pendulums[algo], seed=6)(states()), expected, atol=2e-5)
 
 
-def test_a_policy_takes_one_observation_or_any_batch_of_them(runs):
+def test_a_policy_takes_one_observation_or_any_batch_of_them(pendulums):
     for format in formats.WRITERS:
-        assert export.main([str(runs["td3"]), "--format", format, "--seed", "7"]) == 0
-    for path in (runs["td3"], *(runs["td3"] / "policy" / f"seed-7.{format}" for format in formats.WRITERS)):
+        assert export.main([str(pendulums["td3"]), "--format", format, "--seed", "7"]) == 0
+    for path in (pendulums["td3"], *(pendulums["td3"] / "policy" / f"seed-7.{format}" for format in formats.WRITERS)):
         policy = purerl.load_policy(path, seed=7) if path.is_dir() else purerl.load_policy(path)
         whole = policy(states())
         assert policy(states()[3]).shape == (1,) and policy(states().reshape(4, 16, 3)).shape == (4, 16, 1)
         np.testing.assert_allclose(policy(states()[3]), whole[3], atol=1e-6)
 
 
-def test_actions_are_in_the_units_of_the_environment(runs, tmp_path):
-    kept = policies.read(runs["sac"])
+def test_actions_are_in_the_units_of_the_environment(pendulums, tmp_path):
+    kept = policies.read(pendulums["sac"])
     unit = np.asarray(policies.act(kept)(*policies.one(kept, 0), states()))
-    np.testing.assert_allclose(purerl.load_policy(runs["sac"], seed=5)(states()), 2 * unit, atol=1e-6)
-    assert export.main([str(runs["sac"]), "--seed", "5", "--out", str(tmp_path / "it.npz")]) == 0
+    np.testing.assert_allclose(purerl.load_policy(pendulums["sac"], seed=5)(states()), 2 * unit, atol=1e-6)
+    assert export.main([str(pendulums["sac"]), "--seed", "5", "--out", str(tmp_path / "it.npz")]) == 0
     with np.load(tmp_path / "it.npz") as file:
         about = json.loads(str(file["about"]))
     assert about == {
@@ -85,9 +69,9 @@ def test_actions_are_in_the_units_of_the_environment(runs, tmp_path):
     }
 
 
-def test_files_run_without_purerl(runs, tmp_path):
+def test_files_run_without_purerl(pendulums, tmp_path):
     for format in formats.WRITERS:
-        assert export.main([str(runs["td3"]), "--format", format, "--out", str(tmp_path / f"it.{format}")]) == 0
+        assert export.main([str(pendulums["td3"]), "--format", format, "--out", str(tmp_path / f"it.{format}")]) == 0
     np.save(tmp_path / "observation.npy", states())
     code = """
 import json, sys
@@ -108,11 +92,13 @@ np.save("action.npy", by_onnx)
 assert not any(name.startswith(("purerl", "flax", "brax")) for name in sys.modules)
 """
     subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
-    np.testing.assert_allclose(np.load(tmp_path / "action.npy"), purerl.load_policy(runs["td3"])(states()), atol=2e-5)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "action.npy"), purerl.load_policy(pendulums["td3"])(states()), atol=2e-5
+    )
 
 
-def test_the_choice_goes_by_the_final_return_and_leaves_out_what_diverged(runs, tmp_path):
-    kept = policies.read(runs["td3"])
+def test_the_choice_goes_by_the_final_return_and_leaves_out_what_diverged(pendulums, tmp_path):
+    kept = policies.read(pendulums["td3"])
 
     def choose(returns, diverged=(np.nan,) * 3, which="best"):
         final = kept.final | {"return_mean": np.array(returns), "diverged": np.array(diverged)}
@@ -125,8 +111,8 @@ def test_the_choice_goes_by_the_final_return_and_leaves_out_what_diverged(runs, 
         choose([1.0, 3.0, 2.0], diverged=(1.0, 2.0, 3.0))
 
 
-def test_bad_input_is_one_line_that_says_what_works(runs, tmp_path, capsys, monkeypatch):
-    run = runs["td3"]
+def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys, monkeypatch):
+    run = pendulums["td3"]
     assert is_one_line(capsys, [tmp_path], "is no folder of a run", "--out")
     assert is_one_line(capsys, [run, "--seed", "9"], "no seed '9'", "5 to 7", "best, median, worst")
     assert is_one_line(capsys, [run, "--seed", "-1"], "no seed '-1'")
@@ -146,9 +132,9 @@ def test_bad_input_is_one_line_that_says_what_works(runs, tmp_path, capsys, monk
     assert is_one_line(capsys, [tmp_path / "run"], "is damaged")
 
 
-def test_a_file_that_acts_otherwise_is_not_written(runs, tmp_path, capsys, monkeypatch):
+def test_a_file_that_acts_otherwise_is_not_written(pendulums, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(export.READERS, "npz", lambda content: lambda observation: np.full((len(observation), 1), 9.0))
-    assert is_one_line(capsys, [runs["td3"], "--out", tmp_path / "it.npz"], "differ by", "more than 1e-05")
+    assert is_one_line(capsys, [pendulums["td3"], "--out", tmp_path / "it.npz"], "differ by", "more than 1e-05")
     assert list(tmp_path.iterdir()) == []
 
 

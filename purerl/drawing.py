@@ -1,0 +1,151 @@
+"""An episode as a page that one turns and plays (Brax's viewer), and as the frames of a film (MuJoCo's renderer).
+
+`poses` are of T states in a row: the fields of a `Scene`'s pose, each `[T, ...]`.
+"""
+
+import ctypes.util
+import io
+import os
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+
+from purerl.errors import needs
+
+SIZE = (480, 320)  # of a film [pixels]; MP4 wants multiples of 16
+FRAMES_PER_SECOND = 25
+LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # what draws without a screen
+MISSING = (
+    "drawing a film without a screen needs the library EGL or OSMesa; apt-get install libegl1 libegl-mesa0, "
+    "or leave the film out with --film none"
+)
+
+
+def use_no_screen():
+    """Let MuJoCo draw without a screen. It must not be imported yet. Raises ValueError where no library can."""
+    if sys.platform != "linux" or "MUJOCO_GL" in os.environ:
+        return
+    found = [name for name, library in LIBRARIES.items() if ctypes.util.find_library(library)]
+    if not found:
+        raise ValueError(MISSING)
+    os.environ["MUJOCO_GL"] = found[0]
+
+
+def page(scene, poses):
+    """The HTML of Brax's viewer. It loads its scripts, Three.js among them, from the network when it is opened."""
+    from brax.base import Transform
+    from brax.io import html, json
+
+    states = [SimpleNamespace(x=Transform(*place)) for place in _places(scene.model, poses)]
+    return html.render_from_json(json.dumps(_viewed(scene), states), "100vh", colab=False, base_url=None)
+
+
+def _places(model, poses):
+    """`(positions [bodies, 3], quaternions [bodies, 4])` of every body but the world, state by state."""
+    import mujoco
+
+    for data in _posed(model, poses):
+        mujoco.mj_kinematics(model, data)
+        yield data.xpos[1:].round(4), data.xquat[1:].round(4)
+
+
+def _posed(model, poses):
+    import mujoco
+
+    data = mujoco.MjData(model)
+    for i in range(len(poses["qpos"])):
+        for name, values in poses.items():
+            getattr(data, name)[:] = values[i]
+        yield data
+
+
+def _viewed(scene):
+    """As much of a `brax.System` as its viewer reads. It shows the geoms that MuJoCo shows, groups 0 to 2.
+
+    A plane is shown as the endless one that it is; an ellipsoid, which the viewer does not know, as a box.
+    """
+    import mujoco
+
+    model = scene.model
+    shown = np.flatnonzero(model.geom_group <= 2)
+    plane, ellipsoid = (model.geom_type[shown] == kind for kind in (mujoco.mjtGeom.mjGEOM_PLANE, ELLIPSOID))
+    material = model.geom_matid[shown]
+    rgba = model.geom_rgba[shown]
+    if model.nmat:
+        rgba = np.where(material[:, None] >= 0, model.mat_rgba[material], rgba)
+    meshes = {name: getattr(model, name) for name in MESHES}
+    return SimpleNamespace(
+        mj_model=SimpleNamespace(geom_rgba=rgba, **meshes),
+        opt=SimpleNamespace(timestep=scene.timestep),
+        link_names=[model.body(i).name or f"body {i}" for i in range(1, model.nbody)],
+        ngeom=len(shown),
+        geom_bodyid=model.geom_bodyid[shown],
+        geom_type=np.where(ellipsoid, mujoco.mjtGeom.mjGEOM_BOX, model.geom_type[shown]),
+        geom_pos=model.geom_pos[shown],
+        geom_quat=model.geom_quat[shown],
+        geom_size=np.where(plane[:, None], 0.0, model.geom_size[shown]),
+        geom_dataid=model.geom_dataid[shown],
+    )
+
+
+MESHES = ("nmesh", "mesh_faceadr", "mesh_face", "mesh_vertadr", "mesh_vert")
+ELLIPSOID = 4
+
+
+def frames(scene, poses, seconds):
+    """`(the frames [n, height, width, 3] of the first seconds, seconds from one to the next)`, at most 25 a second.
+
+    The camera is the model's `track`, where it has one. Raises ValueError where nothing can draw.
+    """
+    stride = max(1, round(1 / (FRAMES_PER_SECOND * scene.timestep)))
+    steps = slice(0, max(1, round(seconds / scene.timestep)), stride)
+    return _drawn(scene.model, {name: values[steps] for name, values in poses.items()}), stride * scene.timestep
+
+
+def _drawn(model, poses):
+    import mujoco
+
+    names = [model.camera(i).name for i in range(model.ncam)]
+    camera, (width, height) = "track" if "track" in names else -1, SIZE
+    model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+    try:
+        renderer = mujoco.Renderer(model, height, width)
+    except Exception as error:  # MuJoCo and PyOpenGL raise whatever their libraries do.
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{MISSING} ({type(error).__name__}: {reason})") from error
+    images = []
+    for data in _posed(model, poses):
+        mujoco.mj_forward(model, data)
+        renderer.update_scene(data, camera=camera)
+        images.append(renderer.render())
+    renderer.close()
+    return np.stack(images)
+
+
+def gif(images, interval):
+    """The bytes of a GIF that repeats; `interval` seconds from frame to frame, to a hundredth."""
+    from PIL import Image
+
+    content, (first, *rest) = io.BytesIO(), [Image.fromarray(image).quantize(128) for image in images]
+    first.save(content, "GIF", save_all=True, append_images=rest, duration=round(100 * interval) * 10, loop=0)
+    return content.getvalue()
+
+
+def mp4(images, interval):
+    """The bytes of an H.264 film. Raises ValueError where the package that brings ffmpeg is missing."""
+    from tempfile import TemporaryDirectory
+
+    ffmpeg = needs("imageio_ffmpeg", "film", "an MP4")
+    with TemporaryDirectory() as folder:
+        file = os.path.join(folder, "film.mp4")
+        writer = ffmpeg.write_frames(file, SIZE, fps=1 / interval)
+        writer.send(None)
+        for image in images:
+            writer.send(np.ascontiguousarray(image))
+        writer.close()
+        with open(file, "rb") as opened:
+            return opened.read()
+
+
+FILMS = {"gif": gif, "mp4": mp4}

@@ -1,0 +1,84 @@
+"""`python -m purerl.render`: an episode of a trained policy, as a page that one turns and plays, and as a film."""
+
+import sys
+from pathlib import Path
+
+from purerl import policies, results
+from purerl.command import Parser, add_cache, fail, use_compilation_cache
+from purerl.drawing import FILMS, frames, page, use_no_screen
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status, 0; bad input ends it with 2."""
+    parser = Parser(
+        prog="python -m purerl.render",
+        description="Draw an episode of a trained policy, without exploration noise: a page to turn and play (Brax's "
+        "viewer; it loads Three.js from the network), and a film. No screen is needed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    policies.add_choice(parser)
+    parser.add_argument("--episode", metavar="N", type=int, default=0, help="which random start (default: %(default)s)")
+    parser.add_argument("--film", choices=(*FILMS, "none"), default="gif", help="kind of film (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", metavar="X", type=float, default=10.0, help="length of the film at most (default: %(default)s)"
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="where to (default: RUN/render)")
+    add_cache(parser)
+    options = parser.parse_args(arguments)
+    try:
+        if not 0 < options.seconds < 1e6:
+            raise ValueError(f"seconds is {options.seconds} but a film takes more than 0")
+        render(options)
+    except (ValueError, OSError) as error:
+        fail(error)
+    return 0
+
+
+def render(options):
+    kept = policies.read(options.run)
+    index = policies.choose(kept, options.seed, options.setting)
+    if options.film != "none":
+        use_no_screen()
+    use_compilation_cache(options.compilation_cache)
+    env, job = policies.environment(kept.settings), kept.settings.job
+    if env.scene is None:
+        raise ValueError(f"{job.env} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")
+    poses, rewards = episode(env, kept, index, options.episode)
+    print(f"{job.algo} on {job.env}, {kept.name(index)}: return {rewards.sum():.1f} in {len(rewards)} steps")
+    out = Path(options.out).expanduser() if options.out else kept.path / "render"
+    out.mkdir(parents=True, exist_ok=True)
+    name = kept.name(index).replace(" ", "-")
+    results.write(out, f"{name}.html", page(env.scene, poses))
+    print(out / f"{name}.html")
+    if options.film != "none":
+        results.write(out, f"{name}.{options.film}", FILMS[options.film](*frames(env.scene, poses, options.seconds)))
+        print(out / f"{name}.{options.film}")
+
+
+def episode(env, kept, index, number):
+    """`(poses of its states [T + 1, ...], rewards [T])` of one whole episode, from the random start `number`."""
+    import jax
+    import jax.numpy as jnp
+
+    act = policies.act(kept)
+
+    @jax.jit
+    def play(policy, key):
+        def step(carry, _):
+            state, alive = carry
+            state, outcome = env.step(state, act(*policy, env.observe(state)))
+            going_on = alive & ~(outcome.terminated | outcome.truncated)
+            return (state, going_on), (env.scene.pose(state), outcome.reward, alive)
+
+        start = env.reset(key)
+        return env.scene.pose(start), jax.lax.scan(step, (start, jnp.bool_(True)), None, env.episode_length)[1]
+
+    first, (rest, rewards, alive) = jax.device_get(play(policies.one(kept, index), jax.random.key(number)))
+    length = alive.sum()
+    poses = {name: jnp.concatenate([first[name][None], rest[name][:length]]) for name in first}
+    return jax.device_get(poses), rewards[:length]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
