@@ -1,0 +1,138 @@
+"""`python -m purerl.evaluate`: what trained policies are worth, in the environment they know and in Gymnasium's own."""
+
+import sys
+from functools import partial
+
+import numpy as np
+
+from purerl import layers, policies
+from purerl.command import Parser, add_cache, fail, use_compilation_cache
+from purerl.errors import attempt, closest, needs
+from purerl.statistics import interval, mean
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status, 0; bad input ends it with 2."""
+    parser = Parser(
+        prog="python -m purerl.evaluate",
+        description="Play whole episodes with trained policies, without exploration noise, and show their returns with "
+        "95%% bootstrap intervals over episodes. With --in gymnasium, play them also in the Gymnasium environment of "
+        "that name, with MuJoCo's C library on the CPU, and say whether the intervals overlap.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--env", metavar="NAME", help="another environment of the same sizes (default: the run's own)")
+    parser.add_argument("--in", dest="place", choices=("purerl", "gymnasium"), default="purerl", help="where to play")
+    parser.add_argument("--episodes", metavar="N", type=int, default=100, help="per policy (default: %(default)s)")
+    policies.add_choice(parser, "all")
+    add_cache(parser)
+    options = parser.parse_args(arguments)
+    try:
+        if options.episodes < 2:
+            raise ValueError(f"episodes is {options.episodes} but an interval takes at least 2")
+        evaluate(options)
+    except (ValueError, OSError) as error:
+        fail(error)
+    return 0
+
+
+def evaluate(options):
+    kept = policies.read(options.run)
+    chosen = policies.several(kept, options.seed, options.setting)
+    use_compilation_cache(options.compilation_cache)
+    env = here(kept, options.env)
+    envs = gymnasium_envs(env, options.episodes) if options.place == "gymnasium" else None
+    returns = {"purerl": returns_here(env, kept, chosen, options.episodes)}
+    if envs is not None:
+        returns["Gymnasium"] = np.stack([returns_there(envs, kept, index) for index in chosen])
+    title = f"{kept.settings.job.algo} on {env.name}, mean return of {options.episodes} episodes, 95% intervals"
+    show(title, [kept.name(index) for index in chosen], returns)
+
+
+def here(kept, name):
+    """The environment to play in. Raises ValueError where it is not of the policies' sizes."""
+    from purerl import environments
+
+    trained_on = kept.settings.job.env
+    if name in (None, trained_on):
+        return policies.environment(kept.settings)
+    env = environments.make(name)
+    if (env.obs_size, env.action_size) != (kept.obs_size, kept.action_size):
+        raise ValueError(
+            f"the policies of {kept.path} are of {trained_on}, with {kept.obs_size} observations and "
+            f"{kept.action_size} actions, but {name} has {env.obs_size} and {env.action_size}; leave out --env {name}"
+        )
+    return env
+
+
+def returns_here(env, kept, chosen, count):
+    """Returns `[policies, count]`, all policies from the same random starts."""
+    import jax
+
+    from purerl.environments.episodes import play
+
+    act = policies.act(kept)
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(0, None))
+    def returns(policy, keys):
+        return play(env, partial(act, *policy), keys)[0]
+
+    keys = jax.random.split(jax.random.key(0), count)
+    return np.asarray(returns(policies.one(kept, np.array(chosen)), keys))
+
+
+def gymnasium_envs(env, count):
+    """`count` copies of Gymnasium's environment of that name, with the same time limit.
+
+    Raises ValueError where Gymnasium has none, or cannot make it.
+    """
+    gymnasium = needs("gymnasium", "gymnasium", "--in gymnasium")
+    if env.name not in gymnasium.registry:
+        known = tuple(name for name in gymnasium.registry if name.endswith(("-v4", "-v5", "Pendulum-v1")))
+        raise ValueError(f"Gymnasium has no {env.name!r}; say another by --env{closest(env.name, known)}")
+    make = partial(gymnasium.make, env.name, max_episode_steps=env.episode_length)
+    return attempt(f"gymnasium.make({env.name!r})", lambda: gymnasium.vector.SyncVectorEnv([make] * count))
+
+
+def returns_there(envs, kept, index):
+    """Returns `[count]` of one policy in the copies `envs`, each from a random start of its own."""
+    policy, total, alive = kept.layers(index), np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
+    observation, _ = envs.reset(seed=0)
+    while alive.any():
+        observation, reward, terminated, truncated, _ = envs.step(layers.apply(policy, observation))
+        total += np.where(alive, reward, 0.0)
+        alive &= ~(terminated | truncated)
+    return total
+
+
+def show(title, names, returns):
+    """A row per policy, and one of all; of two places, also whether their intervals overlap."""
+    import rich.console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in ("policy", *returns, *(("difference", "overlap") if len(returns) == 2 else ())):
+        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
+    for i, name in enumerate(names):
+        table.add_row(name, *compared([[values[i]] for values in returns.values()]))
+    if len(names) > 1:
+        table.add_row(f"all {len(names)}", *compared(list(returns.values())))
+    console = rich.console.Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100
+    console.print(table)
+
+
+def compared(places):
+    """The cells of a row. A place has the returns of one policy or of several, whose means count alike."""
+    spans = [interval(mean, *values) for values in places]
+    cells = [f"{mean(*values):.1f} [{low:.1f}, {high:.1f}]" for values, (low, high) in zip(places, spans, strict=True)]
+    if len(places) == 1:
+        return cells
+    (ours, theirs), ((low, high), (other_low, other_high)) = places, spans
+    return [*cells, f"{mean(*theirs) - mean(*ours):+.1f}", "yes" if low <= other_high and other_low <= high else "no"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
