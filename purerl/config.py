@@ -26,6 +26,7 @@ from purerl.settings import (
     duration,
     fields,
     flag,
+    optional_count,
     optional_text,
     policy_delay,
     text,
@@ -41,11 +42,11 @@ class Job(Settings):
     """What is run."""
 
     algo: choice("algorithm", *HYPERS) = "td3"
-    env: text("a file of envs/, a Brax environment, a Gymnasium task, a TOML file, or module:Class") = (
-        "inverted_pendulum"
-    )
+    env: text(
+        "a file of envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML file, or module:Class"
+    ) = "inverted_pendulum"
     backend: optional_text("Brax's physics: generalized, spring, positional or mjx; none: the environment's own") = None
-    episode_length: count("time limit of an episode [steps]") = 1000
+    episode_length: optional_count("time limit of an episode [steps]; none: the environment's own, or 1000") = None
     preset: choice("which settings the flags start from", *PRESETS) = "tuned"
     num_seeds: count("independent runs, trained side by side", most=2**20) = 8
     seed: count("seed of the first run; the others count up from it", least=0) = 0

@@ -87,6 +87,10 @@ def count(description, least=1, most=2**31 - 1):
     return Annotated[int, BeforeValidator(_whole), limits]
 
 
+def optional_count(description):
+    return Annotated[count(description) | None, BeforeValidator(_none), Field(description=description)]
+
+
 def count_or_auto(description):
     kinds = count(description) | Literal["auto"] | None
     return Annotated[kinds, BeforeValidator(_none), Field(description=description)]
