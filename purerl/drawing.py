@@ -107,8 +107,9 @@ def _drawn(model, poses):
     import mujoco
 
     names = [model.camera(i).name for i in range(model.ncam)]
-    camera, (width, height) = "track" if "track" in names else -1, SIZE
+    camera, (width, height) = "track" if "track" in names else _camera(model, poses), SIZE
     model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+    model.vis.headlight.ambient[:] = 0.4  # Some models have no light of their own.
     try:
         renderer = mujoco.Renderer(model, height, width)
     except Exception as error:  # MuJoCo and PyOpenGL raise whatever their libraries do.
@@ -121,6 +122,24 @@ def _drawn(model, poses):
         images.append(renderer.render())
     renderer.close()
     return np.stack(images)
+
+
+def _camera(model, poses):
+    """One that sees whatever moves, wherever it goes."""
+    import mujoco
+
+    moving = np.flatnonzero(model.geom_bodyid > 0)
+    places = []
+    for data in _posed(model, poses):
+        mujoco.mj_kinematics(model, data)
+        places.append(data.geom_xpos[moving])
+    places, camera = np.stack(places), mujoco.MjvCamera()
+    if places.size:
+        low, high = places.min(axis=(0, 1)), places.max(axis=(0, 1))
+        camera.lookat[:] = (low + high) / 2
+        camera.distance = 1.5 * (np.linalg.norm(high - low) + 2 * model.geom_rbound[moving].max())
+    camera.azimuth, camera.elevation = 90.0, -15.0
+    return camera
 
 
 def gif(images, interval):

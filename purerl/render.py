@@ -36,10 +36,10 @@ def main(arguments=None):
 
 
 def render(options):
-    kept = policies.read(options.run)
-    index = policies.choose(kept, options.seed, options.setting)
     if options.film != "none":
         use_no_screen()
+    kept = policies.read(options.run)
+    index = policies.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
     env, job = policies.environment(kept.settings), kept.settings.job
     if env.scene is None:
