@@ -1,0 +1,84 @@
+"""MuJoCo Playground's tasks behind `Environment`. Needs the extra `playground`.
+
+None of its wrappers is used: its automatic reset overwrites the last observation of an episode, and begins every
+episode from the same state. Physics is MJX in JAX; Playground's own default, Warp, runs on NVIDIA's GPUs alone.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from purerl.environments.base import Environment, Outcome, Scene, same_structure, strong
+from purerl.errors import attempt, closest, needs
+
+SEEN = "state"  # which of several observations the policy sees; the others are privileged
+
+
+def make(name, backend=None, episode_length=None):
+    """The task `name`, for example `CheetahRun`; `episode_length` None takes Playground's time limit.
+
+    Raises ValueError for an unknown task, a backend, where Playground is not installed, and where it cannot make the
+    task: those of locomotion and manipulation clone the robots of MuJoCo Menagerie from GitHub when first made.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # Warp announces itself.
+        registry = needs("mujoco_playground", "playground", f"playground:{name}").registry
+    if name not in registry.ALL_ENVS:
+        raise ValueError(f"Playground has no task {name!r}{closest(name, registry.ALL_ENVS)}")
+    if backend is not None:
+        raise ValueError(f"playground:{name} has no backend {backend!r}; it runs on MJX, so leave the backend out")
+    settings = registry.get_default_config(name)
+    what = f"making playground:{name} (robots of locomotion and manipulation are cloned from GitHub at first)"
+    env = attempt(what, lambda: registry.load(name, config_overrides={"impl": "jax"}))
+    repeat = settings.action_repeat
+    limit = settings.episode_length // repeat if episode_length is None else episode_length
+    return from_playground(env, limit, f"playground:{name}", repeat)
+
+
+def from_playground(env, episode_length, name=None, action_repeat=1):
+    """Any `MjxEnv` as an `Environment` whose steps are `action_repeat` of its own.
+
+    Of several observations, `state` is taken. Its `done` terminates. Raises ValueError where it breaks its contract.
+    """
+    name = name or type(env).__name__
+
+    def reset(key):
+        with jax.default_matmul_precision("highest"):
+            return strong(env.reset(key))
+
+    def one_step(state, action):
+        after = strong(env.step(state, action))
+        return after, after.reward.astype(jnp.float32)
+
+    def repeated(state, action):
+        def going_on(state, _):
+            after, reward = one_step(state, action)
+            over = state.done.astype(bool)
+            return jax.tree.map(lambda x, y: jnp.where(over, x, y), state, after), jnp.where(over, 0.0, reward)
+
+        state, rewards = jax.lax.scan(going_on, state, None, action_repeat)
+        return state, rewards.sum()
+
+    def step(state, action):
+        with jax.default_matmul_precision("highest"):  # Reduced precision ruins contacts.
+            state, reward = (one_step if action_repeat == 1 else repeated)(state, action)
+        return state, Outcome(reward, state.done.astype(bool), jnp.asarray(False))
+
+    def observe(state):
+        seen = state.obs[SEEN] if isinstance(state.obs, Mapping) else state.obs
+        return seen.astype(jnp.float32)
+
+    state = attempt(f"{name}: reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
+    action = jax.ShapeDtypeStruct((env.action_size,), jnp.float32)
+    after, _ = attempt(f"{name}: step(state, action)", lambda: jax.eval_shape(step, state, action))
+    same_structure(state, after, name)
+    (obs_size,) = jax.eval_shape(observe, state).shape
+    scene = Scene(env.mj_model, _pose, float(env.dt) * action_repeat)
+    return Environment(reset, step, observe, obs_size, env.action_size, episode_length, name, False, scene=scene)
+
+
+def _pose(state):
+    data = state.data
+    return {"qpos": data.qpos, "mocap_pos": data.mocap_pos, "mocap_quat": data.mocap_quat}
