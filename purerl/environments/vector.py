@@ -1,0 +1,69 @@
+"""purerl's environments as a `gymnasium.vector.VectorEnv`. Needs the extra `gymnasium`."""
+
+from functools import partial
+
+import jax
+import numpy as np
+
+from purerl import environments
+from purerl.environments import episodes
+from purerl.errors import needs
+
+gymnasium = needs("gymnasium", "gymnasium", "purerl.VectorEnv")
+
+
+class VectorEnv(gymnasium.vector.VectorEnv):
+    """`num_envs` copies of an `Environment`, or of one that `environments.make` knows, as one compiled program.
+
+    Actions are in the environment's own units. An episode that ends begins anew in the same step; its true last
+    observation is in `infos["final_obs"]`, where `infos["_final_obs"]` marks. `seed` decides on every start and, with
+    the actions, on all that follows.
+    """
+
+    metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+
+    def __init__(self, env, num_envs=1, backend=None, episode_length=None):
+        self.env = env = environments.make(env, backend, episode_length) if isinstance(env, str) else env
+        self.num_envs = num_envs
+        low, high = (np.broadcast_to(np.asarray(x, np.float32), env.action_size) for x in env.action_range)
+        self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.obs_size,), np.float32)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self._begin = jax.jit(partial(episodes.begin, env, num_envs))
+        self._refresh = jax.jit(partial(episodes.refresh, env))
+        self._observe = jax.jit(partial(episodes.observe, env))
+        self._step = jax.jit(self._advance)
+        self._episodes = None
+
+    def reset(self, *, seed=None, options=None):
+        if options:
+            raise ValueError(f"{self.env.name} knows no options, but was reset with {options}")
+        super().reset(seed=seed)
+        self._episodes, self._begun = self._begin(self._key()), 0
+        return np.array(self._observe(self._episodes)), {}
+
+    def step(self, actions):
+        if self._episodes is None:
+            raise gymnasium.error.ResetNeeded("call reset() before step()")
+        if self._begun >= episodes.pool_size(self.num_envs):  # As many have begun as there are starts.
+            self._episodes, self._begun = self._refresh(self._episodes, self._key()), 0
+        self._episodes, observation, transition = self._step(self._episodes, np.asarray(actions), self._key())
+        terminated, truncated = np.array(transition.terminated), np.array(transition.truncated)
+        over, infos = terminated | truncated, {}
+        if over.any():
+            self._begun += int(over.sum())
+            last = np.full(self.num_envs, None, object)
+            for i in np.flatnonzero(over):
+                last[i] = np.array(transition.next_observation[i])
+            infos = {"final_obs": last, "_final_obs": over}
+        return np.array(observation), np.array(transition.reward, np.float64), terminated, truncated, infos
+
+    def _advance(self, state, actions, key):
+        low, high = self.env.action_range
+        unit = 2.0 * (actions - low) / (high - low) - 1.0
+        state, transition = episodes.step(self.env, state, unit.astype(np.float32), key)
+        return state, episodes.observe(self.env, state), transition
+
+    def _key(self):
+        return jax.random.key(self.np_random.integers(2**32))
