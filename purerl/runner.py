@@ -324,7 +324,7 @@ def _checkpoint(session, group, index, carry):
     number = group * session.plan.num_evals + index
     try:
         size = checkpoints.save(session.kept, number, carry, config.computation(session.settings), keep.checkpoint_keep)
-    except (OSError, ValueError) as error:  # A zip file that cannot be finished raises a ValueError.
+    except OSError as error:
         reason = (str(error).splitlines() or [""])[0]
         session.display.say(f"checkpoint {number} could not be written, the ones before it stay: {reason}")
         return
