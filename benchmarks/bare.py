@@ -8,6 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from purerl import loop
 from purerl.types import Batch
 
 
@@ -21,14 +22,17 @@ def updates(plan, build, env, hyper, rounds):
     def run(numbers, agent, batches, key):
         algorithm = build(dataclasses.replace(hyper, **numbers), plan, env)
 
+        def update_critic(agent, batch_and_value):
+            return algorithm.update_critic(agent, *batch_and_value)
+
         def one_round(agent, number):
-            critic_key, actor_key = jax.random.split(jax.random.fold_in(key, number))
-            critic_keys = jax.random.split(critic_key, algorithm.policy_delay)
-            agent, metrics = jax.lax.scan(lambda x, y: algorithm.update_critic(x, *y), agent, (batches, critic_keys))
+            value_key, actor_key = jax.random.split(jax.random.fold_in(key, number))
+            values = algorithm.next_value(agent, batches, value_key)
+            agent, metrics = jax.lax.scan(update_critic, agent, (batches, values), unroll=True)
             agent, more = algorithm.update_actor(agent, jax.tree.map(lambda x: x[-1], batches), actor_key)
             return agent, jax.tree.map(jnp.mean, metrics | more)
 
-        return jax.lax.scan(one_round, agent, jnp.arange(rounds))
+        return loop.scan_mean(one_round, agent, jnp.arange(rounds))
 
     return jax.vmap(run, in_axes=(None, 0, 0, 0))
 

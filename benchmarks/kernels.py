@@ -105,7 +105,7 @@ class Programs:
 
         def learn(carry, row):
             rows = row + jnp.arange(ROUNDS)
-            return jax.lax.scan(lambda carry, row: loop.learn(self.run, carry, row), carry, rows)
+            return loop.scan_mean(lambda carry, row: loop.learn(self.run, carry, row), carry, rows)
 
         return compiled(jax.vmap(learn, in_axes=(0, None)), self.sharding, self.carry, self.row, donate_argnums=0)
 

@@ -10,7 +10,7 @@ import optax
 from purerl import noise
 from purerl.equations import deterministic_policy_loss, perturbed, polyak
 from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
-from purerl.networks import Actor, critics, torso
+from purerl.networks import Actor, Critics, torso
 from purerl.settings import DDPG as Hyper
 from purerl.settings import policy_delay
 from purerl.types import Algorithm, Noise, Params
@@ -22,7 +22,7 @@ class Model(NamedTuple):
     hyper: Hyper
     obs_size: int
     actor: Actor
-    critic: object
+    critic: Critics
     actor_optimizer: optax.GradientTransformation
     critic_optimizer: optax.GradientTransformation
     noise: Noise
@@ -42,7 +42,7 @@ def build(hyper, plan, env, num_critics):
         hyper,
         env.obs_size,
         Actor(env.action_size, torso(plan)),
-        critics(num_critics, torso(plan)),
+        Critics(num_critics, torso(plan)),
         adam(hyper.actor_lr, hyper, plan.num_updates // policy_delay(hyper)),
         adam(hyper.critic_lr, hyper, plan.num_updates),
         noise.exploration(hyper, (plan.num_envs, env.action_size)),
@@ -75,10 +75,11 @@ def explore(model, state, observation, noise, key):
     return perturbed(act(model, policy(state), observation), noise)
 
 
-def next_value(model, state, batch):
-    """Q'(s', μ'(s')), `[B]`."""
+def next_value(model, state, batch, key):
+    """Q'(s', μ'(s')), `[..., B]`."""
+    del key  # DDPG's target draws nothing.
     action = model.actor.apply(state.target_actor, batch.next_observation)
-    return model.critic.apply(state.target_critic, batch.next_observation, action)[0]
+    return model.critic.first(state.target_critic, batch.next_observation, action)
 
 
 def actor_step(model, state, batch):
@@ -86,8 +87,7 @@ def actor_step(model, state, batch):
 
     def loss_fn(params):
         action = model.actor.apply(params, batch.observation)
-        q = model.critic.apply(state.critic.params, batch.observation, action)
-        return deterministic_policy_loss(q[0]), None
+        return deterministic_policy_loss(model.critic.first(state.critic.params, batch.observation, action)), None
 
     actor, loss, _ = descend(model.actor_optimizer, state.actor, loss_fn)
     return state._replace(actor=actor), {"actor_loss": loss}
@@ -99,11 +99,6 @@ def target_step(model, state):
         target_actor=polyak(state.actor.params, state.target_actor, model.hyper.tau),
         target_critic=polyak(state.critic.params, state.target_critic, model.hyper.tau),
     )
-
-
-def update_critic(model, state, batch, key):
-    del key  # DDPG's update draws nothing.
-    return critic_step(model, state, batch, next_value(model, state, batch))
 
 
 def update_actor(model, state, batch, key):
@@ -119,7 +114,8 @@ def algorithm(model):
         act=partial(act, model),
         explore=partial(explore, model),
         prepare=partial(prepare, model.hyper),
-        update_critic=partial(update_critic, model),
+        next_value=partial(next_value, model),
+        update_critic=partial(critic_step, model),
         update_actor=partial(update_actor, model),
         noise=model.noise,
         policy_delay=1,

@@ -24,12 +24,12 @@ def deterministic_policy_loss(q):
 
 
 def clipped_double_q(q):
-    """minᵢ Qᵢ(s', a').  `[N, B]` -> `[B]`. TD3 §4.2."""
+    """minᵢ Qᵢ(s', a').  `[N, ..., B]` -> `[..., B]`. TD3 §4.2."""
     return q.min(axis=0)
 
 
 def smoothed(action, epsilon, clip):
-    """clip(a + clip(ε, −c, c), −1, 1), ε ~ N(0, σ²).  `action` and `epsilon` `[B, A]`. TD3 §5.3."""
+    """clip(a + clip(ε, −c, c), −1, 1), ε ~ N(0, σ²).  `action` and `epsilon` `[..., A]`. TD3 §5.3."""
     return jnp.clip(action + jnp.clip(epsilon, -clip, clip), -1.0, 1.0)
 
 
@@ -39,7 +39,7 @@ def perturbed(action, noise):
 
 
 def soft_value(q, log_prob, alpha):
-    """minᵢ Qᵢ(s, a) − α log π(a|s).  `q` `[N, B]`, `log_prob` `[B]` -> `[B]`. SAC eq. 3."""
+    """minᵢ Qᵢ(s, a) − α log π(a|s).  `q` `[N, ..., B]`, `log_prob` `[..., B]` -> `[..., B]`. SAC eq. 3."""
     return q.min(axis=0) - alpha * log_prob
 
 

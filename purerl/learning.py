@@ -39,10 +39,19 @@ def begin(optimizer, params):
 
 
 def descend(optimizer, trained, loss_fn):
-    """One gradient step on `loss_fn(params) -> (loss, aux)`. Returns `(trained, loss, aux)`."""
+    """One gradient step on `loss_fn(params) -> (loss, aux)`, none where the loss is not finite.
+
+    Returns `(trained, loss, aux)`.
+    """
     (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained.params)
     updates, opt_state = optimizer.update(grads, trained.opt_state, trained.params)
-    return Trained(optax.apply_updates(trained.params, updates), opt_state), loss, aux
+    moved = Trained(optax.apply_updates(trained.params, updates), opt_state)
+    return where(jnp.isfinite(loss), moved, trained), loss, aux
+
+
+def where(condition, new, old):
+    """`new` or `old`, trees of arrays. What did not change costs nothing."""
+    return jax.tree.map(lambda x, y: y if x is y else jnp.where(condition, x, y), new, old)
 
 
 def prepare(hyper, window):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from purerl.environments import episodes
 from purerl.environments.base import Environment
 from purerl.environments.episodes import Episodes
+from purerl.learning import where
 from purerl.normalizer import Normalizer, normalizer
 from purerl.replay import Replay, replay
 from purerl.settings import Cycle, Plan, cycle
@@ -128,14 +129,15 @@ def epoch(run, carry, index):
     pool_key = _key(carry.key, POOL, index)
     carry = carry._replace(episodes=episodes.refresh(run.env, carry.episodes, pool_key))
     rows = _row(run, index) + jnp.arange(cycles * collects)
-    carry, metrics = jax.lax.scan(one_cycle, carry, rows.reshape(cycles, collects))
-    return _watched(carry, _finite(carry.agent), rows[-1] + 1), _mean(metrics)
+    carry, metrics = scan_mean(one_cycle, carry, rows.reshape(cycles, collects))
+    return _watched(carry, _finite(carry.agent), rows[-1] + 1), metrics
 
 
 def learn(run, carry, row):
     """The updates of one cycle, on what the ring holds before row number `row` is written.
 
-    An agent stays as it was before the first update whose loss, or any other of its metrics, is not finite.
+    An agent stays as it is after the first round with a loss, or any other metric, that is not finite; such a loss itself
+    moves nothing (`learning.descend`).
     """
 
     def draw(key):
@@ -148,29 +150,25 @@ def learn(run, carry, row):
         )
         return jax.vmap(run.algorithm.prepare, in_axes=1)(window)
 
-    def guarded(update):
-        def step(state, x):
-            agent, sound = state
-            new, metrics = update(agent, *x)
-            sound = sound & _finite(metrics)
-            return (_where(sound, new, agent), sound), metrics
-
-        return step
-
-    update_critic, update_actor = guarded(run.algorithm.update_critic), guarded(run.algorithm.update_actor)
-
-    def one_round(state, key):
+    def one_round(state, keys):
         """`policy_delay` critic updates, then one of the actor, on the last of their batches."""
-        sample_key, critic_key, actor_key = jax.random.split(key, 3)
+        agent, sound = state
+        sample_key, value_key, actor_key = keys
         batches = draw(sample_key)
-        critic_keys = jax.random.split(critic_key, run.cycle.critic_updates)
-        state, critic_metrics = jax.lax.scan(update_critic, state, (batches, critic_keys))
-        state, actor_metrics = update_actor(state, (jax.tree.map(lambda x: x[-1], batches), actor_key))
-        return state, _mean(critic_metrics) | actor_metrics
+        values = run.algorithm.next_value(agent, batches, value_key)
 
-    keys = jax.random.split(_key(carry.key, LEARN, row), run.cycle.actor_updates)
-    (agent, sound), metrics = jax.lax.scan(one_round, (carry.agent, carry.diverged < 0), keys)
-    return _watched(carry._replace(agent=agent), sound, row), _mean(metrics)
+        def update_critic(agent, batch_and_value):
+            new, metrics = run.algorithm.update_critic(agent, *batch_and_value)
+            return where(sound, new, agent), metrics
+
+        agent, critic_metrics = jax.lax.scan(update_critic, agent, (batches, values), unroll=True)
+        new, actor_metrics = run.algorithm.update_actor(agent, jax.tree.map(lambda x: x[-1], batches), actor_key)
+        metrics = _mean(critic_metrics) | actor_metrics
+        return (where(sound, new, agent), sound & _finite(metrics)), metrics
+
+    keys = jax.random.split(_key(carry.key, LEARN, row), (run.cycle.actor_updates, 3))
+    (agent, sound), metrics = scan_mean(one_round, (carry.agent, carry.diverged < 0), keys)
+    return _watched(carry._replace(agent=agent), sound, row), metrics
 
 
 def collect(run, carry, row):
@@ -192,7 +190,7 @@ def remember(run, carry, action, row, key):
         noise=run.algorithm.noise.restart(carry.noise, transition.terminated | transition.truncated),
         episodes=now,
         ring=run.replay.add(carry.ring, row, transition, episodes.observe(run.env, now)),
-        statistics=_where(carry.diverged < 0, statistics, carry.statistics),
+        statistics=where(carry.diverged < 0, statistics, carry.statistics),
     )
 
 
@@ -239,11 +237,6 @@ def _watched(carry, sound, rows):
     return carry._replace(diverged=jnp.where((carry.diverged < 0) & ~sound, rows, carry.diverged))
 
 
-def _where(condition, new, old):
-    """`new` or `old`, trees of arrays. What did not change costs nothing."""
-    return jax.tree.map(lambda x, y: y if x is y else jnp.where(condition, x, y), new, old)
-
-
 def _finite(tree):
     """Whether every number in `tree` is, `[]`."""
     return reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)], jnp.bool_(True))
@@ -255,3 +248,16 @@ def _key(key, purpose, time=0):
 
 def _mean(metrics):
     return jax.tree.map(lambda x: x.mean(axis=0), metrics)
+
+
+def scan_mean(step, carry, xs):
+    """`jax.lax.scan`, but for the mean of what each step puts out. Adding it up needs no kernel of its own."""
+
+    def summing(x, y):
+        (carry, total), (carry_after, out) = x, step(x[0], y)
+        return (carry_after, jax.tree.map(jnp.add, total, out)), None
+
+    first = jax.tree.map(lambda x: x[0], xs)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, carry, first)[1])
+    (carry, total), _ = jax.lax.scan(summing, (carry, zeros), xs)
+    return carry, jax.tree.map(lambda x: x / len(jax.tree.leaves(xs)[0]), total)

@@ -6,6 +6,7 @@ use, has the same hidden layers).
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 LOG_STD_RANGE = (-20.0, 2.0)
@@ -86,10 +87,31 @@ class Critic(nn.Module):
         return nn.Dense(1, kernel_init=output_init)(x).squeeze(-1)
 
 
-def critics(count, torso):
-    """`count` independent critics as one module: -> `[count, ...]`."""
-    ensemble = nn.vmap(Critic, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, axis_size=count)
-    return ensemble(torso)
+class Critics:
+    """`count` independent critics as one module: -> `[count, ...]`.
+
+    Every critic is given its own copy of (s, a), so that the products of a layer are one batched product; of a shared
+    input XLA would make one wide product, and transpose what goes in and what comes out.
+    """
+
+    def __init__(self, count, torso):
+        self.count, self.critic = count, Critic(torso)
+        self.ensemble = nn.vmap(Critic, variable_axes={"params": 0}, split_rngs={"params": True})(torso)
+
+    def init(self, key, observation, action):
+        return self.ensemble.init(key, *self._copies(observation, action))
+
+    def apply(self, params, observation, action):
+        if self.count == 1:
+            return self.first(params, observation, action)[None]
+        return self.ensemble.apply(params, *self._copies(observation, action))
+
+    def first(self, params, observation, action):
+        """Q₁(s, a): -> `[...]`."""
+        return self.critic.apply(jax.tree.map(lambda x: x[0], params), observation, action)
+
+    def _copies(self, *inputs):
+        return [jnp.broadcast_to(x, (self.count, *x.shape)) for x in inputs]
 
 
 def torso(plan):

@@ -10,7 +10,7 @@ import optax
 from purerl import noise
 from purerl.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
 from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
-from purerl.networks import GaussianActor, critics, squashed_gaussian, torso
+from purerl.networks import Critics, GaussianActor, squashed_gaussian, torso
 from purerl.settings import SAC as Hyper
 from purerl.types import Algorithm, Params
 
@@ -21,7 +21,7 @@ class Model(NamedTuple):
     hyper: Hyper
     obs_size: int
     actor: GaussianActor
-    critic: object
+    critic: Critics
     actor_optimizer: optax.GradientTransformation
     critic_optimizer: optax.GradientTransformation
     alpha_optimizer: optax.GradientTransformation
@@ -42,7 +42,7 @@ def build(hyper, plan, env):
         hyper,
         env.obs_size,
         GaussianActor(env.action_size, torso(plan)),
-        critics(2, torso(plan)),
+        Critics(2, torso(plan)),
         adam(hyper.actor_lr, hyper, plan.num_updates),
         adam(hyper.critic_lr, hyper, plan.num_updates),
         optax.adam(hyper.alpha_lr) if hyper.alpha is None else optax.set_to_zero(),
@@ -83,7 +83,7 @@ def explore(model, state, observation, noise, key):
 
 
 def next_value(model, state, batch, key):
-    """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[B]`."""
+    """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[..., B]`."""
     action, log_prob = pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(seed=key)
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
     return soft_value(q, log_prob, jnp.exp(state.log_alpha.params))
@@ -116,10 +116,6 @@ def target_step(model, state):
     return state._replace(target_critic=polyak(state.critic.params, state.target_critic, model.hyper.tau))
 
 
-def update_critic(model, state, batch, key):
-    return critic_step(model, state, batch, next_value(model, state, batch, key))
-
-
 def update_actor(model, state, batch, key):
     state, loss, log_prob = actor_step(model, state, batch, key)
     state = temperature_step(model, state, log_prob)
@@ -136,7 +132,8 @@ def sac(hyper, plan, env):
         act=partial(act, model),
         explore=partial(explore, model),
         prepare=partial(prepare, hyper),
-        update_critic=partial(update_critic, model),
+        next_value=partial(next_value, model),
+        update_critic=partial(critic_step, model),
         update_actor=partial(update_actor, model),
         noise=noise.silent((plan.num_envs, env.action_size)),
         policy_delay=1,

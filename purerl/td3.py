@@ -6,12 +6,11 @@ import jax
 
 from purerl import ddpg
 from purerl.equations import clipped_double_q, smoothed
-from purerl.learning import critic_step
 from purerl.settings import TD3 as Hyper
 
 
 def next_value(model, state, batch, key):
-    """minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[B]`. All critics see the one ε."""
+    """minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[..., B]`. All critics see the one ε."""
     action = model.actor.apply(state.target_actor, batch.next_observation)
     epsilon = model.hyper.target_noise * jax.random.normal(key, action.shape)
     action = smoothed(action, epsilon, model.hyper.noise_clip)  # trick 3: target policy smoothing
@@ -19,14 +18,10 @@ def next_value(model, state, batch, key):
     return clipped_double_q(q)  # trick 1: clipped double-Q learning
 
 
-def update_critic(model, state, batch, key):
-    return critic_step(model, state, batch, next_value(model, state, batch, key))
-
-
 def td3(hyper: Hyper, plan, env):
     """TD3 for the observations and actions of `env`, with the networks of `plan`."""
     model = ddpg.build(hyper, plan, env, num_critics=2)
     return ddpg.algorithm(model)._replace(
-        update_critic=partial(update_critic, model),
+        next_value=partial(next_value, model),
         policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates
     )

@@ -108,7 +108,8 @@ def reference_actor_update(name, hyper, state, batch, xi):
 def check_updates(name, settings, n, dtype, **tolerance):
     """Three actor updates, each after as many critic updates as the algorithm asks for, here and in NumPy."""
     hyper, algorithm = learner(name, **settings)
-    update_critic, update_actor = jax.jit(algorithm.update_critic), jax.jit(algorithm.update_actor)
+    updates = jax.jit(algorithm.next_value), jax.jit(algorithm.update_critic), jax.jit(algorithm.update_actor)
+    next_value, update_critic, update_actor = updates
     state, rng = begun(algorithm, dtype), np.random.default_rng(1)
     expected = in_numpy(state)
     for actor_key in jax.random.split(jax.random.key(1), 3):
@@ -116,7 +117,7 @@ def check_updates(name, settings, n, dtype, **tolerance):
             window = windows(rng, n, dtype)
             batch, same_batch = algorithm.prepare(window), reference.prepare(window, hyper)
             assert_close(batch, Batch(*same_batch), **tolerance)
-            state, metrics = update_critic(state, batch, critic_key)
+            state, metrics = update_critic(state, batch, next_value(state, batch, critic_key))
             value = reference_value(name, hyper, expected, same_batch, standard_normal(name, critic_key, dtype))
             expected, same_metrics = reference.critic_update(expected, same_batch, value, hyper)
             assert_close(metrics, same_metrics, **tolerance)
@@ -193,12 +194,13 @@ def test_reward_scale_scales_rewards_and_nothing_else(name):
 def test_td3_without_its_tricks_is_ddpg():
     model = ddpg.build(TD3(**RATES, target_noise=0.0, policy_delay=1), PLAN, ENV, num_critics=1)
     algorithm = ddpg.algorithm(model)
-    plain, untricked = algorithm, algorithm._replace(update_critic=partial(td3.update_critic, model))
+    plain, untricked = algorithm, algorithm._replace(next_value=partial(td3.next_value, model))
     states = [begun(plain)] * 2
     for seed in range(5):
         for i, each in enumerate((plain, untricked)):
             key = jax.random.key(seed)
-            states[i], _ = jax.jit(each.update_critic)(states[i], a_batch(each, seed), key)
+            value = jax.jit(each.next_value)(states[i], a_batch(each, seed), key)
+            states[i], _ = jax.jit(each.update_critic)(states[i], a_batch(each, seed), value)
             states[i], _ = jax.jit(each.update_actor)(states[i], a_batch(each, seed), key)
     assert_close(*states, rtol=1e-6, atol=1e-7)
 
@@ -220,7 +222,7 @@ def test_policy_gradient_does_not_reach_the_critic(name):
 def test_critic_update_moves_the_critic_only(name):
     _, algorithm = learner(name)
     state = begun(algorithm)
-    after, _ = jax.jit(algorithm.update_critic)(state, a_batch(algorithm), jax.random.key(0))
+    after, _ = jax.jit(algorithm.update_critic)(state, a_batch(algorithm), jnp.ones(BATCH_SIZE))
     jax.tree.map(np.testing.assert_array_equal, after._replace(critic=state.critic), state)
     assert all((x != y).any() for x, y in zip(*map(jax.tree.leaves, (after.critic, state.critic)), strict=True))
 

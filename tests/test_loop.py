@@ -39,14 +39,18 @@ def digits(key):
 
 
 def recorder(plan, delay=1):
-    """Logs its updates; its actions `[8]` are the digits of the key of the noise, then of the key of `explore`."""
+    """Logs its updates, those of critics with the key of their values; its actions `[8]` are the digits of the key of the
+    noise, then of the key of `explore`."""
 
     def init(key):
         batch = jnp.zeros((CALLS, plan.batch_size, 2))
         return Log(jnp.int32(0), jnp.zeros(CALLS, jnp.int32), jnp.zeros((CALLS, 4)), batch, digits(key))
 
-    def update(what, log, batch, key):
-        values = (what, digits(key), batch.observation)
+    def next_value(log, batch, key):
+        return jnp.tile(digits(key), (delay, 1))
+
+    def update(what, log, batch, digits):
+        values = (what, digits, batch.observation)
         what, keys, batches = (x.at[log.count].set(y) for x, y in zip(log[1:4], values, strict=True))
         return Log(log.count + 1, what, keys, batches, log.born), {}
 
@@ -59,8 +63,9 @@ def recorder(plan, delay=1):
         act=lambda policy, observation: jnp.zeros((*observation.shape[:-1], 8)),
         explore=lambda log, observation, noise, key: noise.at[:, 4:].set(digits(key)),
         prepare=lambda window: Batch(*(x[0] for x in window[:4]), window.next_observation[0]),
+        next_value=next_value,
         update_critic=partial(update, 1),
-        update_actor=partial(update, 2),
+        update_actor=lambda log, batch, key: update(2, log, batch, digits(key)),
         noise=Noise(lambda: (), draw, lambda state, over: state),
         policy_delay=delay,
     )
@@ -146,12 +151,12 @@ def test_warmup_acts_uniformly_and_learns_nothing():
 def test_no_key_is_used_twice():
     carries = record(2, 8).carries
     last = carries[-1]
-    logged = np.asarray(last.agent.key[: last.agent.count])
+    logged = np.unique(last.agent.key[: last.agent.count], axis=0)  # one of values, one of the actor a round
     written = np.asarray(contents(last.ring, 2).action)
     actions = written[WARMUP : WARMUP + 2 * ROWS, 0].reshape(-1, 4)
     resets = [jax.vmap(digits)(jax.random.wrap_key_data(carry.episodes.pool.key)) for carry in carries]
     keys = np.concatenate([np.asarray(last.agent.born)[None], digits(last.key)[None], logged, actions, *resets])
-    assert len(keys) == 2 + 2 * ROWS * (8 + 4) + 2 * ROWS * 2 + 3 * 64
+    assert len(keys) == 2 + 2 * ROWS * (4 + 4) + 2 * ROWS * 2 + 3 * 64
     assert len(np.unique(keys, axis=0)) == len(keys)
     assert len(np.unique(written[:WARMUP])) == written[:WARMUP].size
 

@@ -18,7 +18,7 @@ def assert_close(actual, expected):
 
 
 def test_each_of_the_critics_is_a_critic_of_its_own():
-    ensemble = networks.critics(3, SMALL)
+    ensemble = networks.Critics(3, SMALL)
     params = ensemble.init(jax.random.key(0), OBSERVATION, ACTION)
     values = ensemble.apply(params, OBSERVATION, ACTION)
     assert values.shape == (3, 5)
@@ -28,7 +28,7 @@ def test_each_of_the_critics_is_a_critic_of_its_own():
 
 
 def test_critics_begin_with_different_parameters():
-    params = networks.critics(3, SMALL).init(jax.random.key(0), OBSERVATION, ACTION)
+    params = networks.Critics(3, SMALL).init(jax.random.key(0), OBSERVATION, ACTION)
     kernels = [x for x in jax.tree.leaves(params) if x.ndim == 3]
     assert len(kernels) == 3
     for kernel in kernels:
@@ -106,7 +106,7 @@ def test_networks_begin_small(make):
 
 
 def test_critics_begin_small():
-    params = networks.critics(10, networks.MLP((60, 60), "relu", False)).init(
+    params = networks.Critics(10, networks.MLP((60, 60), "relu", False)).init(
         jax.random.key(0), jnp.zeros(20), jnp.zeros(5)
     )["params"]
     assert_uniform(params["torso"]["Dense_0"]["kernel"], 1 / np.sqrt(25))

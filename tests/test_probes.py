@@ -12,7 +12,7 @@ import pytest
 from toys import BUILD, Probe, learner, probe
 
 from purerl import loop
-from purerl.networks import critics, torso
+from purerl.networks import Critics, torso
 from purerl.settings import Plan
 
 GAMMA = 0.9
@@ -71,7 +71,7 @@ def trained(name, n_step):
 
 def q(name, n_step, probe, observations, actions):
     """Every critic of every seed, `[S, N, B]`, for observations `[B, 2]` and actions `[B]`."""
-    critic = critics(1 if name == "ddpg" else 2, torso(plan()))
+    critic = Critics(1 if name == "ddpg" else 2, torso(plan()))
     observation, action = jnp.asarray(observations), jnp.asarray(actions)[:, None]
     return jax.vmap(lambda agent: critic.apply(agent.critic.params, observation, action))(trained(name, n_step)[probe])
 
