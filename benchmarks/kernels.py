@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import bare, hlo, table
-from benchmarks.ring import walk
+from benchmarks.training import walk
 from purerl import batch, environments, loop
 from purerl.environments import brax
 from purerl.runner import ALGORITHMS

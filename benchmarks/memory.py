@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from benchmarks import table
-from benchmarks.ring import walk
+from benchmarks.training import walk
 from purerl import batch, memory, td3
 from purerl.settings import Plan
 

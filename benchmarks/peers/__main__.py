@@ -1,0 +1,192 @@
+"""purerl beside what one would take instead: rejax (TD3, SAC), Brax's own SAC, SBX (TD3, SAC, DDPG).
+
+`python -m benchmarks.peers [--venvs FOLDER]` installs each from the package index into a virtual environment of its
+own, trains all of them in turns on this machine, prints a table and adds to results/peers.csv. Everyone trains in one
+and the same environment, which costs next to nothing, one environment a seed, one update per step, with equal networks,
+batches and replay buffers. What is compared is a stretch of training after everything was compiled.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import table, timing
+
+ROOT = Path(__file__).parents[2]
+WARMUP = 256
+COLUMNS = ("peer", "algo", "num_seeds", "widths", "batch_size", "buffer_size", "env_steps_per_s", "updates_per_s")
+COLUMNS += ("purerl_is_faster", "by_cpu_time", "start_seconds", "versions", "remark")
+
+
+class Peer(NamedTuple):
+    """What pip installs, which algorithms there are, and whether it trains several seeds at once."""
+
+    requirements: tuple[str, ...]
+    algos: tuple[str, ...]
+    many_seeds: bool = False
+
+
+PEERS = {
+    "rejax": Peer(("rejax", "gymnax<1"), ("td3", "sac"), many_seeds=True),  # rejax 0.1.3 fails on gymnax 1.0
+    "brax": Peer(("brax",), ("sac",)),
+    "sbx": Peer(("sbx-rl", "torch==2.13.0"), ("td3", "sac", "ddpg")),
+}
+
+
+class Case(NamedTuple):
+    algo: str
+    num_seeds: int
+    width: int
+    batch_size: int
+    buffer_size: int
+
+
+CASES = [Case(algo, 1, 256, 256, 1_000_000) for algo in ("td3", "sac", "ddpg")]
+CASES += [Case(algo, 8, 64, 64, 100_000) for algo in ("td3", "sac")]
+
+
+class Failed(Exception):
+    """A peer cannot be installed or run; the message is its own last line."""
+
+
+def installed(name, folder):
+    """The Python of the virtual environment of a peer, made where there is none. Raises Failed."""
+    if name == "purerl":
+        return sys.executable
+    python, done = folder / name / "bin" / "python", folder / name / "requirements.json"
+    wanted = json.dumps(PEERS[name].requirements)
+    if not done.exists() or done.read_text() != wanted:
+        print(f"installing {', '.join(PEERS[name].requirements)}", flush=True)
+        for step in (
+            [sys.executable, "-m", "venv", folder / name],
+            [python, "-m", "pip", "install", "-q", *PEERS[name].requirements],
+        ):
+            made = subprocess.run(step, capture_output=True, text=True)
+            if made.returncode:
+                raise Failed(f"not installed: {last_line(made.stderr)}")
+        done.write_text(wanted)
+    return python
+
+
+def last_line(text):
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it says nothing"
+
+
+def command(name, python, job):
+    """What starts the program of a peer."""
+    return [python, "-m", f"benchmarks.peers.with_{name}", json.dumps(job)]
+
+
+class Worker:
+    """A peer in a process of its own, compiled, which trains a stretch when asked. Raises Failed."""
+
+    def __init__(self, name, python, job):
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (`end` closes it)
+        self.process = subprocess.Popen(
+            command(name, python, job),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        said = self.answer()
+        self.versions, self.start_seconds = said["versions"], said["start_seconds"]
+
+    def answer(self):
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        self.process.wait()
+        self.errors.seek(0)
+        raise Failed(f"does not run: {last_line(self.errors.read())}")
+
+    def train(self):
+        """The `timing.Taken` of a stretch."""
+        with suppress(BrokenPipeError):  # The answer says why.
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        return timing.Taken(**self.answer())
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.errors.close()
+
+
+def compared(case, names, folder, steps, rounds):
+    """A row of results/peers.csv per name, purerl's first."""
+    workers, rows = {}, []
+    fixed = (case.algo, case.num_seeds, f"{case.width}x{case.width}", case.batch_size, case.buffer_size)
+    try:
+        for name in ("purerl", *names):
+            try:
+                job = case._asdict() | {"warmup_steps": WARMUP, "steps": steps}
+                workers[name] = Worker(name, installed(name, folder), job)
+            except Failed as error:
+                if name == "purerl":
+                    raise
+                rows.append((name, *fixed, "", "", "", "", "", "", str(error)))
+        times = {name: [] for name in workers}
+        for _ in range(rounds):
+            for name, worker in workers.items():
+                times[name].append(worker.train())
+    finally:
+        for worker in workers.values():
+            worker.end()
+    done = case.num_seeds * steps
+    for name, worker in workers.items():
+        per_second = done / timing.medians(times[name]).wall
+        faster = timing.ratio(times[name], times["purerl"])
+        versions = " ".join(f"{package} {version}" for package, version in worker.versions.items())
+        figures = (f"{per_second:.1f}", f"{per_second:.1f}", f"{faster.wall:.3f}", f"{faster.cpu:.3f}")
+        rows.append((name, *fixed, *figures, f"{worker.start_seconds:.1f}", versions, ""))
+    return rows
+
+
+def show(row):
+    cells = dict(zip(COLUMNS, row, strict=True))
+    print("{peer:>7} {algo:>5} {num_seeds:>3} seeds {widths:>8} batch {batch_size:>4}".format(**cells), end=" ")
+    print("ring {buffer_size:>9,}:".format(**cells), end=" ")
+    if cells["remark"]:
+        print(cells["remark"], flush=True)
+        return
+    print(
+        "{env_steps_per_s:>9} steps/s and updates/s; purerl is {purerl_is_faster} times as fast".format(**cells),
+        end=" ",
+    )
+    print("({by_cpu_time} by cpu time); started in {start_seconds} s; {versions}".format(**cells), flush=True)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--venvs", metavar="FOLDER", type=Path, default=Path("~/.cache/purerl/peers").expanduser())
+    parser.add_argument("--peer", choices=PEERS, nargs="+", default=list(PEERS))
+    parser.add_argument("--algo", choices=("td3", "sac", "ddpg"), nargs="+", default=["td3", "sac", "ddpg"])
+    parser.add_argument("--seeds", type=int, choices=(1, 8), nargs="+", default=[1, 8])
+    parser.add_argument("--steps", type=int, default=200, help="steps and updates of each seed in a stretch")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    for case in CASES:
+        names = [
+            name
+            for name in options.peer
+            if case.algo in PEERS[name].algos and (case.num_seeds == 1 or PEERS[name].many_seeds)
+        ]
+        if names and case.algo in options.algo and case.num_seeds in options.seeds:
+            rows = compared(case, names, options.venvs, options.steps, options.rounds)
+            for row in rows:
+                show(row)
+            table.add("peers", COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""purerl as its command line trains."""
+
+import time
+
+from benchmarks.peers import serve
+from benchmarks.training import Training, plan_of
+
+begun = time.perf_counter()
+job = serve.job()
+plan = plan_of(
+    job["steps"],
+    warmup_steps=job["warmup_steps"],
+    buffer_size=job["buffer_size"],
+    batch_size=job["batch_size"],
+    widths=(job["width"], job["width"]),
+)
+serve.serve(("purerl", "jax", "jaxlib", "flax", "optax"), begun, Training(job["algo"], plan, job["num_seeds"]))

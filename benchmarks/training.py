@@ -1,0 +1,82 @@
+"""Short trainings to be timed: the real programs, and the algorithm's updates without them, in a cheap environment."""
+
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import bare
+from purerl import batch
+from purerl.environments.base import Environment, Outcome
+from purerl.runner import ALGORITHMS
+from purerl.settings import HYPERS, Plan, policy_delay
+
+
+def walk(obs_size=17, action_size=6):
+    """A random-free environment of HalfCheetah's sizes that costs next to nothing."""
+
+    def step(state, action):
+        state = 0.9 * state + 0.1 * jnp.resize(action, state.shape)
+        return state, Outcome(state.sum(), jnp.bool_(False), jnp.bool_(False))
+
+    def reset(key):
+        return jax.random.normal(key, (obs_size,))
+
+    return Environment(reset, step, lambda state: state, obs_size, action_size, 1000, "walk", truncates=False)
+
+
+def plan_of(steps, num_envs=1, warmup_steps=1024, buffer_size=1_000_000, **more):
+    """A `Plan` of one update per transition, whose only epoch has `steps` steps."""
+    return Plan(
+        num_envs=num_envs,
+        updates_per_step=num_envs,
+        warmup_steps=warmup_steps,
+        total_steps=warmup_steps + steps,
+        num_evals=2,
+        buffer_size=buffer_size,
+        **more,
+    )
+
+
+class Training:
+    """Calling it trains the epoch of `plan` in all seeds, from where the last call ended."""
+
+    def __init__(self, algo, plan, num_seeds, env=None):
+        hyper, begun = HYPERS[algo](), time.perf_counter()
+        programs = batch.programs(plan, ALGORITHMS[algo], env or walk(), hyper)
+        self.plan, self.num_seeds, self.numbers = plan, num_seeds, batch.flowing(hyper)
+        self.compiled = batch.compiled(programs, self.numbers, num_seeds)
+        self.compile_seconds = time.perf_counter() - begun
+        self.carry = self.compiled.begin(self.numbers, batch.keys(0, num_seeds))
+        self()
+
+    @property
+    def updates(self):
+        """Critic updates of a call, over all seeds."""
+        return self.plan.num_updates * self.num_seeds
+
+    @property
+    def env_steps(self):
+        """Environment steps of a call, over all seeds and environments."""
+        return (self.plan.total_steps - self.plan.warmup_steps) * self.num_seeds
+
+    def __call__(self):
+        self.carry, _ = jax.block_until_ready(self.compiled.epoch(self.numbers, self.carry, 0))
+
+
+class Updates:
+    """Calling it makes as many updates as a `Training` of `plan`, and nothing else."""
+
+    def __init__(self, algo, plan, num_seeds, env=None):
+        env, hyper, keys = env or walk(), HYPERS[algo](), batch.keys(0, num_seeds)
+        delay = policy_delay(hyper)
+        self.updates, self.numbers = plan.num_updates * num_seeds, batch.flowing(hyper)
+        self.agents = jax.jit(partial(bare.agents, plan, ALGORITHMS[algo], env, hyper))(keys)
+        self.batches, self.keys = jax.jit(partial(bare.batches, plan, env, delay))(keys), keys
+        function = bare.updates(plan, ALGORITHMS[algo], env, hyper, plan.num_updates // delay)
+        self.function = jax.jit(function, donate_argnums=1)
+        self()
+
+    def __call__(self):
+        self.agents, _ = jax.block_until_ready(self.function(self.numbers, self.agents, self.batches, self.keys))

@@ -1,0 +1,96 @@
+"""The benchmarks run, small, and keep what they print."""
+
+import csv
+import sys
+from importlib import import_module
+
+import pytest
+
+from benchmarks import end_to_end, seeds, table, timing, updates
+from benchmarks.training import Training, Updates, plan_of
+
+peers = import_module("benchmarks.peers.__main__")
+
+SMALL = ["--widths", "8", "--batch-size", "16", "--steps", "8", "--rounds", "2"]
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """The rows of a file that a benchmark has written."""
+    monkeypatch.setattr(table, "__file__", str(tmp_path / "table.py"))
+
+    def read(name):
+        with open(tmp_path / "results" / f"{name}.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    return read
+
+
+def test_what_is_compared_is_measured_in_turns():
+    order = []
+    times = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
+    assert order == ["a", "b"] * 3
+    assert {name: len(taken) for name, taken in times.items()} == {"a": 3, "b": 3}
+
+
+def test_a_ratio_is_the_median_over_rounds():
+    noisy = [timing.Taken(2.0, 1.0), timing.Taken(40.0, 1.0), timing.Taken(3.0, 9.0)]
+    calm = [timing.Taken(1.0, 1.0), timing.Taken(10.0, 2.0), timing.Taken(1.0, 3.0)]
+    assert timing.ratio(noisy, calm) == (3.0, 1.0)
+
+
+def test_the_bare_loop_makes_the_updates_of_the_real_program():
+    plan = plan_of(8, num_envs=2, widths=(8,), batch_size=16, buffer_size=1024, warmup_steps=64)
+    real, bare = Training("td3", plan, 2), Updates("td3", plan, 2)
+    assert real.updates == bare.updates == 16 and real.env_steps == 16
+    done = {
+        path: loop.opt_state[0].count.tolist()
+        for path, loop in (("real", real.carry.agent.critic), ("bare", bare.agents.critic))
+    }
+    assert done == {"real": [8, 8], "bare": [8, 8]}
+
+
+def test_benchmarks_keep_their_figures_with_what_they_were_measured_on(kept, capsys):
+    updates.main([*SMALL, "--algo", "ddpg", "--seeds", "2"])
+    end_to_end.main([*SMALL, "--algo", "sac", "--seeds", "2", "--buffer-size", "1024"])
+    seeds.main(["--widths", "8", "--batch-size", "16", "--updates", "16", "--rounds", "2", "--seeds", "1", "2"])
+    assert "updates/s" in capsys.readouterr().out
+    (bare,), (whole,), (alone, beside) = kept("updates"), kept("end_to_end"), kept("seeds")
+    assert float(bare["us_per_update"]) > 0 and bare["jax"] and bare["device"]
+    assert float(whole["share"]) > 0
+    assert (alone["num_seeds"], alone["ratio"], beside["num_seeds"]) == ("1", "1.0000", "2")
+
+
+def test_figures_of_other_columns_are_not_mixed(kept):
+    table.add("figures", ("a", "b"), [(1, 2)])
+    with pytest.raises(ValueError, match="move it away"):
+        table.add("figures", ("a", "c"), [(1, 2)])
+    assert [row["b"] for row in kept("figures")] == ["2"]
+
+
+ANSWERS = """
+import sys
+print("noise")
+print('{"versions": {"other": "1.0"}, "start_seconds": 2.0}', flush=True)
+for _ in sys.stdin:
+    print('{"wall": 3.0, "cpu": 6.0}', flush=True)
+"""
+
+
+def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, tmp_path, capsys):
+    """Stand-ins for the peers, so that nothing is installed: each is a program that answers as `serve` does."""
+    programs = {"purerl": ANSWERS.replace("3.0", "1.5"), "rejax": ANSWERS, "sbx": "raise ValueError('no such thing')"}
+
+    def cannot_install(name, folder):
+        if name == "brax":
+            raise peers.Failed("not installed: no matching distribution")
+        return sys.executable
+
+    monkeypatch.setattr(peers, "command", lambda name, python, job: [python, "-c", programs[name]])
+    monkeypatch.setattr(peers, "installed", cannot_install)
+    peers.main(["--algo", "sac", "--seeds", "1", "--rounds", "3", "--steps", "30"])
+    rows = {row["peer"]: row for row in kept("peers")}
+    assert rows["rejax"]["purerl_is_faster"] == "2.000" and rows["rejax"]["env_steps_per_s"] == "10.0"
+    assert rows["sbx"]["remark"] == "does not run: ValueError: no such thing"
+    assert rows["brax"]["remark"].startswith("not installed") and not rows["brax"]["updates_per_s"]
+    assert "no such thing" in capsys.readouterr().out
