@@ -68,7 +68,7 @@ def compare(panels, x="env_step", style="rliable", published=None):
     published = published or {}
     entries = max(sum(1 + len(published.get(env, {}).get(label, ())) for label in panels[env]) for env in panels)
     size = (COLUMN if columns == 1 else 2 * COLUMN + 0.2, (2.2 + LINE * entries) * rows)
-    figure = Figure(figsize=size, dpi=300, layout="constrained")
+    figure = Figure(figsize=size, dpi=160, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     colours = palette([label for lines in panels.values() for label in lines])
     for panel, (title, lines) in zip(axes, panels.items(), strict=False):
@@ -153,7 +153,7 @@ def profiles(scores, thresholds, xlabel="normalised return τ", **how):
 
     `scores` is `{label: [[R_t] of each task]}`.
     """
-    figure = Figure(figsize=(COLUMN, 2.5), dpi=300, layout="constrained")
+    figure = Figure(figsize=(COLUMN, 2.5), dpi=160, layout="constrained")
     axes, colours = figure.subplots(), palette(scores)
     for label, tasks in scores.items():
         fraction, low, high = statistics.profile_band(*tasks, thresholds=thresholds, **how)

@@ -69,6 +69,11 @@ def tasks():
     return sorted({task(curve.env) for curve in _curves()})
 
 
+def cells():
+    """`(task, algorithm)` of every published return."""
+    return [(row["task"], row["algo"]) for row in _rows("returns.csv")]
+
+
 def find(env, algo=None):
     """The published `Curve`s of the task of `env`, of any version; of one algorithm or of all."""
     return [curve for curve in _curves() if task(curve.env) == task(env) and algo in (None, curve.algo)]
