@@ -33,7 +33,7 @@ def test_a_wheel_finds_the_environments_it_ships(tmp_path):
         cwd=tmp_path,
     ).stdout.split()
     assert listed[0].startswith(str(elsewhere))
-    assert listed[1:] == list(config.environment_files()) and len(listed) == 13
+    assert listed[1:] == list(config.environment_files()) and len(listed) > 1
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
