@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +141,16 @@ def test_a_shorter_run_is_held_against_the_curves_at_its_steps(tmp_path):
     row = published.compare(curves.load(tmp_path)).loc[("Hopper-v5", "td3")]
     assert row["verdict"] == "inside" and row["low"] < min(at.values()) and row["high"] > max(at.values())
     assert "Tianshou" in row["of"] and "same steps" in row["of"]
+
+
+def test_what_is_shipped_of_real_runs_is_whole_and_says_where_it_comes_from():
+    folders = curves.folders(Path(__file__).parent.parent / "results")
+    assert folders
+    for folder in folders:
+        plan, record = curves.settings(folder)[0], tomllib.loads((folder / "run.toml").read_text())["record"]
+        rows = curves.load(folder)
+        assert len(rows) == plan["num_seeds"] * plan["num_evals"] and rows["env_step"].max() == plan["total_steps"]
+        assert len(record["commit"]) == 40 and record["versions"]["jax"]
 
 
 def test_drawing_and_statistics_need_no_jax():
