@@ -50,9 +50,6 @@ class Job(Settings):
     preset: choice("which settings the flags start from", *PRESETS) = "tuned"
     num_seeds: count("independent runs, trained side by side", most=2**20) = 8
     seed: count("seed of the first run; the others count up from it", least=0) = 0
-    matmul_precision: choice("of the networks; physics always has the highest", "default", "high", "highest") = (
-        "default"
-    )
     seeds_per_batch: count_or_auto(
         "seeds trained at once, the others after them; auto: as many as memory holds; none: all"
     ) = None

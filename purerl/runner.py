@@ -166,8 +166,7 @@ def _run(settings, env, build, path, display, interrupt):
 
 
 def _programs(settings, env, build):
-    """`(programs, the numbers that flow through them)`, at the precision that `settings` ask for."""
-    jax.config.update("jax_default_matmul_precision", settings.job.matmul_precision)
+    """`(programs, the numbers that flow through them)` of `settings`."""
     return batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
 
 

@@ -184,6 +184,9 @@ class Plan(Settings):
     ] = (256, 256)
     activation: choice("activation of the hidden layers", "relu", "tanh", "swish", "elu", "gelu") = "relu"
     layer_norm: flag("normalise each hidden layer (Ba et al. 2016) before its activation") = False
+    precision: choice(
+        "of the networks' products; parameters and targets are float32, physics always is", "float32", "tf32", "bf16"
+    ) = "tf32"
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,5 +1,7 @@
 """Networks: what they begin as, what shapes them, and the density of squashed actions."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,3 +142,42 @@ def test_gradient_of_the_log_density_is_finite_where_tanh_is_saturated(mean):
     sign = np.sign(mean)
     np.testing.assert_allclose(d_mean, [2 * sign] * 2, rtol=1e-5)  # of −log(1 − tanh² u): 2 tanh u
     np.testing.assert_allclose(d_std, 2 * sign * xi - 1 / 0.5, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", networks.PRECISIONS)
+def test_parameters_and_outputs_are_float32_whatever_the_products_are(precision):
+    torso = networks.MLP((8, 8), "relu", True, precision)
+    for module, inputs in (
+        (networks.Actor(2, torso), (OBSERVATION,)),
+        (networks.GaussianActor(2, torso), (OBSERVATION,)),
+        (networks.Critics(2, torso), (OBSERVATION, ACTION)),
+    ):
+        params = module.init(jax.random.key(0), *inputs)
+        leaves = jax.tree.leaves((params, module.apply(params, *inputs)))
+        assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
+
+
+def products(precision):
+    """The precision and the dtypes of every product in the critics' gradient."""
+    critics = networks.Critics(2, networks.MLP((8, 8), "relu", False, precision))
+    params = critics.init(jax.random.key(0), OBSERVATION, ACTION)
+    text = str(jax.make_jaxpr(jax.grad(lambda x: critics.apply(x, OBSERVATION, ACTION).sum()))(params))
+    assert text.count("dot_general[") == 8  # three forward, three for weights, two for inputs
+    return text
+
+
+def test_precision_reaches_every_product_of_a_network_and_its_gradient():
+    for precision, name in (("float32", "HIGHEST"), ("tf32", "HIGH")):
+        assert products(precision).count(f"Precision.{name}, Precision.{name}") == 8
+    assert len(re.findall(r":bf16\[[\d,]+\] = dot_general", products("bf16"))) == 8
+
+
+def test_bf16_rounds_and_tf32_does_not_on_a_cpu():
+    def values(precision):
+        critics = networks.Critics(2, networks.MLP((60, 60), "relu", False, precision))
+        return critics.apply(critics.init(jax.random.key(0), OBSERVATION, ACTION), OBSERVATION, ACTION)
+
+    plain, tf32, bf16 = map(values, networks.PRECISIONS)
+    np.testing.assert_array_equal(tf32, plain)
+    error = np.abs(bf16 - plain).max() / np.abs(plain).max()
+    assert 2**-12 < error < 2**-5
