@@ -61,15 +61,12 @@ def export(kept, index, format, out):
 
 def trained(kept, index):
     """The policy as it was trained, in JAX, with actions in the environment's own units: what every file must equal."""
-    import jax
-
     from purerl.environments.base import scaled
 
     act, policy = policies.act(kept), policies.one(kept, index)
 
     def function(observation):
-        with jax.default_matmul_precision("highest"):
-            return scaled(act(*policy, observation), kept.action_range)
+        return scaled(act(*policy, observation), kept.action_range)
 
     return function
 

@@ -5,7 +5,7 @@ A run folder keeps R policies: one per seed, or, of a sweep, per setting and see
 
 import tomllib
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,13 +167,14 @@ def load_policy(path, seed="best"):
 def act(policies):
     """`(actor, statistics, observation [..., obs_size]) -> action [..., action_size]` in [-1, 1], in JAX.
 
-    `actor` and `statistics` are those of one policy (`one`).
+    `actor` and `statistics` are those of one policy (`one`). Products are float32's, however the policy was trained.
     """
     from purerl.normalizer import Statistics, normalizer
     from purerl.runner import ALGORITHMS
 
     settings, sizes = policies.settings, Sizes(policies.obs_size, policies.action_size)
-    algorithm, scaling = ALGORITHMS[settings.job.algo](settings.hyper, settings.plan, sizes), normalizer(settings.plan)
+    plan = replace(settings.plan, precision="float32")
+    algorithm, scaling = ALGORITHMS[settings.job.algo](settings.hyper, plan, sizes), normalizer(plan)
 
     def apply(actor, statistics, observation):
         return algorithm.act(actor, scaling.apply(statistics and Statistics(**statistics), observation))
