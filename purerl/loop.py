@@ -136,8 +136,8 @@ def epoch(run, carry, index):
 def learn(run, carry, row):
     """The updates of one cycle, on what the ring holds before row number `row` is written.
 
-    An agent stays as it is after the first round with a loss, or any other metric, that is not finite; such a loss itself
-    moves nothing (`learning.descend`).
+    An agent stays as it is after the first round with a loss, or any other metric, that is not finite; such a loss
+    itself moves nothing (`learning.descend`).
     """
 
     def draw(key):
@@ -253,9 +253,10 @@ def _mean(metrics):
 def scan_mean(step, carry, xs):
     """`jax.lax.scan`, but for the mean of what each step puts out. Adding it up needs no kernel of its own."""
 
-    def summing(x, y):
-        (carry, total), (carry_after, out) = x, step(x[0], y)
-        return (carry_after, jax.tree.map(jnp.add, total, out)), None
+    def summing(carry_and_total, x):
+        carry, total = carry_and_total
+        carry, out = step(carry, x)
+        return (carry, jax.tree.map(jnp.add, total, out)), None
 
     first = jax.tree.map(lambda x: x[0], xs)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, carry, first)[1])

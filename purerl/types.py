@@ -75,8 +75,8 @@ class Algorithm(NamedTuple):
         act: `(policy, observation [..., obs_size]) -> action [..., A]`, deterministic.
         explore: `(state, observation [E, obs_size], noise [E, A], key) -> action [E, A]`.
         prepare: `(window: Transition [n, B, ...]) -> Batch [B, ...]`, n consecutive steps seen as one.
-        next_value: `(state, batch [..., B], key) -> V(s') [..., B]`, which no critic update changes: it is made of target
-            networks and the policy, and those move with the actor.
+        next_value: `(state, batch [..., B], key) -> V(s') [..., B]`, which no critic update changes: it is made of
+            target networks and the policy, and those move with the actor.
         update_critic: `(state, batch, next_value [B]) -> (state, metrics)`.
         update_actor: `(state, batch, key) -> (state, metrics)`: the policy, the temperature, the target networks.
         noise: the process that feeds `explore`.
