@@ -15,6 +15,7 @@ from purerl.errors import needs
 
 SIZE = (480, 320)  # of a film [pixels]; MP4 wants multiples of 16
 FRAMES_PER_SECOND = 25
+MESHES = ("nmesh", "mesh_faceadr", "mesh_face", "mesh_vertadr", "mesh_vert")  # what the viewer reads of meshes
 LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # what draws without a screen
 MISSING = (
     "drawing a film without a screen needs the library EGL or OSMesa; apt-get install libegl1 libegl-mesa0, "
@@ -69,7 +70,8 @@ def _viewed(scene):
 
     model = scene.model
     shown = np.flatnonzero(model.geom_group <= 2)
-    plane, ellipsoid = (model.geom_type[shown] == kind for kind in (mujoco.mjtGeom.mjGEOM_PLANE, ELLIPSOID))
+    kinds = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_ELLIPSOID)
+    plane, ellipsoid = (model.geom_type[shown] == kind for kind in kinds)
     material = model.geom_matid[shown]
     rgba = model.geom_rgba[shown]
     if model.nmat:
@@ -87,10 +89,6 @@ def _viewed(scene):
         geom_size=np.where(plane[:, None], 0.0, model.geom_size[shown]),
         geom_dataid=model.geom_dataid[shown],
     )
-
-
-MESHES = ("nmesh", "mesh_faceadr", "mesh_face", "mesh_vertadr", "mesh_vert")
-ELLIPSOID = 4
 
 
 def frames(scene, poses, seconds):

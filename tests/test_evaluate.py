@@ -44,6 +44,25 @@ def test_a_policy_is_worth_the_same_in_gymnasium_from_the_same_starts(pendulums)
     np.testing.assert_allclose(ours, theirs, atol=1e-2)
 
 
+class Ending:
+    """Two copies, each of whose steps pays 1; the first ends after one step, the second after three."""
+
+    num_envs = 2
+
+    def reset(self, seed):
+        self.time = 0
+        return np.zeros((2, 3), np.float32), {}
+
+    def step(self, actions):
+        self.time += 1
+        over = np.array([self.time == 1, False])
+        return np.zeros((2, 3), np.float32), np.ones(2), over, np.array([False, self.time == 3]), {}
+
+
+def test_what_comes_after_the_end_of_an_episode_does_not_count(pendulums):
+    assert evaluate.returns_there(Ending(), policies.read(pendulums["td3"]), 0).tolist() == [1.0, 3.0]
+
+
 def test_both_places_are_shown_with_intervals_that_overlap(pendulums, capsys):
     assert evaluate.main([str(pendulums["sac"]), "--in", "gymnasium", "--episodes", "30"]) == 0
     shown = capsys.readouterr().out
