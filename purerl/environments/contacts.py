@@ -1,6 +1,6 @@
 """Contacts as MuJoCo's C code finds them, where MJX's differ by more than rounding.
 
-`as_in_c()` exchanges three of MJX's collision functions while a program is traced, and puts them back.
+`as_in_c()` exchanges four of MJX's collision functions while a program is traced, and puts them back.
 """
 
 import contextlib
@@ -54,6 +54,77 @@ def sphere_capsule(sphere, capsule):
     return _between(sphere.pos, sphere.size[0], nearest, capsule.size[0])
 
 
+@collision_primitive.collider(ncon=1)
+def capsule_cylinder(capsule, cylinder):
+    """One contact, along the direction in which capsule and cylinder are farthest apart, or overlap least.
+
+    MJX descends two distance fields, which finds other contacts. The gap along n between a segment of ends p, q and a
+    solid cylinder of radius R and half height h is min(n·p, n·q) − R |n_xy| − h |n_z|. The best n is that of one end,
+    as if it were alone, or lies at a right angle to the segment. (Where a capsule lies nearly flat on a lid, the C code
+    adds a second contact.)
+    """
+    radius, height = cylinder.size[0], cylinder.size[1]
+    middle = cylinder.mat.T @ (capsule.pos - cylinder.pos)
+    half = cylinder.mat.T @ capsule.mat[:, 2] * capsule.size[1]
+    ends = jnp.stack([middle + half, middle - half])
+
+    def gap(normal):
+        return jnp.min(ends @ normal) - radius * jnp.linalg.norm(normal[:2]) - height * jnp.abs(normal[2])
+
+    alone = jax.vmap(lambda end: _outwards(end, radius, height))(ends)
+    normals = jnp.concatenate([alone.reshape(-1, 3), _across(middle, half, radius, height)[None]])
+    gaps = jax.vmap(gap)(normals)
+    best = jnp.argmax(gaps)
+    normal, distance = normals[best], gaps[best] - capsule.size[0]
+    nearest = middle + half * _place(normal, middle, half, radius, gaps[best])
+    position = nearest - normal * (capsule.size[0] + 0.5 * distance)
+    return distance, cylinder.pos + cylinder.mat @ position, math.make_frame(-(cylinder.mat @ normal))
+
+
+def _outwards(point, radius, height):
+    """`[3, 3]`: from a cylinder to a point, if that is outside; out of its side; out of its nearer lid."""
+    lid = jnp.array([0.0, 0.0, 1.0]) * jnp.where(point[2] < 0, -1.0, 1.0)
+    side = jnp.append(_unit(point[:2], jnp.array([1.0, 0.0])), 0.0)
+    beside = jnp.maximum(jnp.linalg.norm(point[:2]) - radius, 0.0)
+    above = jnp.maximum(jnp.abs(point[2]) - height, 0.0)
+    return jnp.stack([_unit(beside * side + above * lid, side), side, lid])
+
+
+def _across(middle, half, radius, height):
+    """The direction at a right angle to the segment with the greatest gap: the best of 32, refined."""
+    sideways = jnp.append(_unit(jnp.stack([-half[1], half[0]]), _unit(middle[:2], jnp.array([1.0, 0.0]))), 0.0)
+    rising = jnp.cross(_unit(half, jnp.array([0.0, 0.0, 1.0])), sideways)
+    sideways, rising = (axis * jnp.where(axis @ middle < 0, -1.0, 1.0) for axis in (sideways, rising))
+    a, b, c = sideways @ middle, rising @ middle, jnp.abs(rising[2])
+
+    def gap(angle):
+        flat = jnp.sqrt(jnp.maximum(1.0 - (c * jnp.sin(angle)) ** 2, 1e-12))
+        return a * jnp.cos(angle) + (b - height * c) * jnp.sin(angle) - radius * flat
+
+    slope = jax.grad(gap)
+    angles = jnp.linspace(0.0, jnp.pi / 2, 33, dtype=middle.dtype)[:-1]
+    coarse = angle = angles[jnp.argmax(gap(angles))]
+    for _ in range(5):
+        bend = jax.grad(slope)(angle)
+        angle = angle - jnp.where(bend < 0, slope(angle) / jnp.where(bend < 0, bend, 1.0), 0.0)
+        angle = jnp.clip(angle, jnp.maximum(coarse - angles[1], 0.0), jnp.minimum(coarse + angles[1], jnp.pi / 2))
+    return jnp.cos(angle) * sideways + jnp.sin(angle) * rising
+
+
+def _place(normal, middle, half, radius, gap):
+    """Where on the segment the contact is, from -1 to 1: an end, or where the cylinder is that it runs across."""
+    leaning, flat = normal @ half, half[:2] @ half[:2]
+    over = (radius * _unit(normal[:2], normal[:2]) + gap * normal[:2] - middle[:2]) @ half[:2]
+    beside = jnp.where(flat > 0, over / jnp.where(flat > 0, flat, 1.0), 0.0)
+    at_right_angle = jnp.abs(leaning) < 1e-5 * jnp.sqrt(half @ half)
+    return jnp.where(at_right_angle, jnp.clip(beside, -1, 1), -jnp.sign(leaning))
+
+
+def _unit(vector, otherwise):
+    length = jnp.sqrt(vector @ vector)
+    return jnp.where(length > 0, vector / jnp.where(length > 0, length, 1.0), otherwise)
+
+
 def _between(one, one_radius, two, two_radius):
     """The contact of two spheres."""
     normal, distance = math.normalize_with_norm(two - one)
@@ -66,6 +137,7 @@ AS_IN_C = {
     (mjx.GeomType.PLANE, mjx.GeomType.CAPSULE): plane_capsule,
     (mjx.GeomType.CAPSULE, mjx.GeomType.CAPSULE): capsule_capsule,
     (mjx.GeomType.SPHERE, mjx.GeomType.CAPSULE): sphere_capsule,
+    (mjx.GeomType.CAPSULE, mjx.GeomType.CYLINDER): capsule_cylinder,
 }
 
 
