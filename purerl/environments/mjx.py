@@ -57,7 +57,8 @@ class State(NamedTuple):
 
 def load(path):
     """The `Body` in an XML file. Raises ValueError for what the solver does not know."""
-    model = mujoco.MjModel.from_xml_path(str(path))
+    with _without_warnings():  # of deprecated attributes: nobody here can mend the file
+        model = mujoco.MjModel.from_xml_path(str(path))
     model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON  # PGS (Humanoid) is not in MJX; the minimum is the same.
     on_device = mjx.put_model(model)
     body = Body(model, on_device, mjx.make_data(on_device))
@@ -65,6 +66,16 @@ def load(path):
     if model.opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL or rows.ne or rows.nf:
         raise ValueError(f"{path}: elliptic cones, equalities and friction losses are not supported")
     return body
+
+
+@contextlib.contextmanager
+def _without_warnings():
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 def timestep(body):
