@@ -4,6 +4,7 @@ import warnings
 from typing import NamedTuple
 
 import gymnasium
+import mujoco
 import numpy as np
 
 from purerl.environments import mjx
@@ -38,8 +39,12 @@ class Record(NamedTuple):
 
 
 def make(name):
+    """Humanoid's own solver, PGS, stops before it has converged, forces 1e-4 off. Here it has Newton's instead."""
     with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):  # that there is a v5
-        return gymnasium.make(name, disable_env_checker=True)
+        env = gymnasium.make(name, disable_env_checker=True)
+    if "Humanoid" in name:
+        env.unwrapped.model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
+    return env
 
 
 def record(name, episodes=8, steps=50, seed=0):

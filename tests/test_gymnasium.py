@@ -2,14 +2,15 @@
 
 import importlib.util
 
-import gymnasium_c
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
+from benchmarks import gymnasium_c, gymnasium_parity
 from purerl import train
-from purerl.environments import make
+from purerl.environments import gymnasium, make
 
 
 def refused(*arguments):
@@ -53,6 +54,20 @@ def test_pendulum_starts_at_any_angle_with_little_speed():
     assert jnp.abs(states.angle).max() <= jnp.pi and jnp.abs(states.angle).max() > 3.1
     assert jnp.abs(states.speed).max() <= 1 and jnp.abs(states.speed).max() > 0.98
     assert abs(states.angle.mean()) < 0.2 and abs(states.speed.mean()) < 0.06
+
+
+@pytest.mark.parametrize("name", [name for name in gymnasium.TASKS if name.endswith("-v5")])
+def test_episodes_start_as_gymnasiums_do(name):
+    starts = gymnasium_parity.starts_here(name, 500), gymnasium_parity.starts_there(name, 300)
+    assert gymnasium_parity.p_of_starts(*starts) > 0.01
+
+
+@pytest.mark.parametrize("policy", gymnasium_parity.POLICIES)
+def test_returns_are_distributed_as_gymnasiums(policy):
+    """Of all tasks: `python -m benchmarks.gymnasium_parity`."""
+    name = "InvertedDoublePendulum-v5"
+    ours = gymnasium_parity.returns_here(name, policy, 100)
+    assert ks_2samp(ours, gymnasium_parity.returns_there(name, policy, 100)).pvalue > 0.01
 
 
 @pytest.mark.parametrize(
