@@ -1,6 +1,8 @@
 """Many runs as one program: the only place that maps over seeds and hyperparameters.
 
-R is the number of runs. Time has no run axis, so that all runs write their rings at one index.
+R is the number of runs, settings times seeds. Time has no run axis, so that all runs write their rings at one index; of
+the hyperparameters, only those that are swept have one. Over several devices every device has its own share of the runs
+and hears of no other.
 """
 
 import dataclasses
@@ -9,8 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from purerl import loop
+
+RUNS = "runs"  # the axis of the mesh of devices
 
 
 class Programs(NamedTuple):
@@ -21,12 +26,14 @@ class Programs(NamedTuple):
         epoch: `(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated.
         evaluate: `(numbers, carry, index) -> metrics [R]`.
         refill: `(numbers, carry without a ring, index) -> carry`; `index` is a Python int.
+        mesh: the devices over which runs are laid out, or None. R is then a multiple of their number.
     """
 
     begin: Callable
     epoch: Callable
     evaluate: Callable
     refill: Callable
+    mesh: Any = None
 
 
 class Compiled(NamedTuple):
@@ -40,28 +47,59 @@ class Compiled(NamedTuple):
 
 def abstract(programs, numbers, num_runs):
     """The carry of `num_runs` runs as `jax.ShapeDtypeStruct`s."""
-    return jax.eval_shape(programs.begin, numbers, keys(0, num_runs))
+    carry = jax.eval_shape(programs.begin, numbers, keys(0, num_runs))
+    if programs.mesh is None:
+        return carry
+    sharding = NamedSharding(programs.mesh, PartitionSpec(RUNS))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), carry)
 
 
 def compiled(programs, numbers, num_runs):
     """Compile for `num_runs` runs."""
     carry = abstract(programs, numbers, num_runs)
+    numbers, begin_keys = laid_out(programs, numbers), laid_out(programs, keys(0, num_runs))
     return Compiled(
         carry,
-        programs.begin.lower(numbers, keys(0, num_runs)).compile(),
+        programs.begin.lower(numbers, begin_keys).compile(),
         programs.epoch.lower(numbers, carry, 0).compile(),
         programs.evaluate.lower(numbers, carry, 0).compile(),
     )
 
 
-def flowing(hyper):
-    """The numbers of `hyper` that flow through the program, `{name: []}`: changing one compiles nothing anew."""
+def mesh(num_devices):
+    """This process's first `num_devices` devices in a row; None of a single one, over which nothing is laid out."""
+    if num_devices == 1:
+        return None
+    return jax.make_mesh((num_devices,), (RUNS,), (AxisType.Auto,), devices=jax.local_devices()[:num_devices])
+
+
+def laid_out(programs, tree):
+    """`tree`, its axes over runs laid out over the devices of `programs`; what has no axis goes to every device."""
+    if programs.mesh is None:
+        return tree
+    return jax.device_put(tree, jax.tree.map(lambda x: NamedSharding(programs.mesh, _spec(x.ndim)), tree))
+
+
+def _spec(axes):
+    return PartitionSpec(RUNS) if axes else PartitionSpec()
+
+
+def flowing(hyper, swept=None, settings=()):
+    """The numbers of `hyper` that flow through the program: changing one compiles nothing anew.
+
+    `{name: []}`; of those that are `swept`, `{name: one of each setting}`, `[R]`, run i being of setting `settings[i]`.
+    """
     values = {field.name: getattr(hyper, field.name) for field in dataclasses.fields(hyper)}
-    return {name: jnp.float32(value) for name, value in values.items() if isinstance(value, float)}
+    numbers = {name: jnp.float32(value) for name, value in values.items() if isinstance(value, float)}
+    return numbers | {name: jnp.float32(values)[jnp.asarray(settings)] for name, values in (swept or {}).items()}
 
 
-def programs(plan, build, env, hyper):
-    """`build(hyper, plan, env)` makes the algorithm, inside the mapped function, so its numbers may be traced."""
+def programs(plan, build, env, hyper, swept=(), mesh=None):
+    """`build(hyper, plan, env)` makes the algorithm, inside the mapped function, so its numbers may be traced.
+
+    Those whose names are in `swept` have an axis over runs. `mesh` lays the runs out over devices.
+    """
+    axes = {name: 0 if name in swept else None for name in flowing(hyper)}
 
     def setup(numbers):
         return loop.setup(plan, build(dataclasses.replace(hyper, **numbers), plan, env), env)
@@ -76,16 +114,30 @@ def programs(plan, build, env, hyper):
         return loop.evaluate(setup(numbers), carry, index)
 
     def refill(numbers, carry, index):
-        return jax.vmap(lambda carry: loop.refill(setup(numbers), carry, index))(carry)
+        return mapped(lambda numbers, carry: loop.refill(setup(numbers), carry, index), axes, 0)(numbers, carry)
+
+    def mapped(function, *axes):
+        """`function` over runs, and those over devices."""
+        function = jax.vmap(function, in_axes=axes)
+        if mesh is None:
+            return function
+        specs = jax.tree.map(lambda axis: _spec(axis is not None), axes, is_leaf=lambda axis: axis is None)
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False)
 
     return Programs(
-        jax.jit(jax.vmap(begin, in_axes=(None, 0))),
-        jax.jit(jax.vmap(epoch, in_axes=(None, 0, None)), donate_argnums=1),
-        jax.jit(jax.vmap(evaluate, in_axes=(None, 0, None))),
+        jax.jit(mapped(begin, axes, 0)),
+        jax.jit(mapped(epoch, axes, 0, None), donate_argnums=1),
+        jax.jit(mapped(evaluate, axes, 0, None)),
         jax.jit(refill, static_argnums=2),
+        mesh,
     )
 
 
 def keys(seed, num_seeds):
     """One key per run, `[R]`. Run i is the run of the integer seed + i, whatever its neighbours."""
-    return jax.vmap(jax.random.key)(seed + jnp.arange(num_seeds))
+    return keys_of(seed + jnp.arange(num_seeds))
+
+
+def keys_of(seeds):
+    """The keys of the runs of the integers `seeds`, `[R]`."""
+    return jax.vmap(jax.random.key)(jnp.asarray(seeds))

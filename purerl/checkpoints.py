@@ -42,9 +42,7 @@ class ArraysHandler(ocp.CheckpointHandler):
                 np.save(file, jax.device_get(array), allow_pickle=False)
 
     def restore(self, directory, args):
-        with open(directory / ARRAYS, "rb") as file:
-            names = np.load(file, allow_pickle=False)
-            found = {str(name): np.load(file, allow_pickle=False) for name in names}
+        found = _read(directory / ARRAYS)
         return {name: jnp.array(found[name]) for name in args.arrays}
 
 
@@ -68,19 +66,33 @@ def save(checkpoints, number, carry, computation, keep):
     The ring of `carry` may be None. Afterwards it stays, with `keep - 1` others. Returns the number of bytes.
     """
     arrays = _arrays(carry)
-    checkpoints.save(number, args=Arrays(arrays), force=True)
-    folder = Path(checkpoints.directory) / str(number)
-    label = {
-        "computation": computation,
-        "versions": versions(),
-        "ring": carry.ring is not None,
-        "files": {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()},
-    }
-    write(folder, LABEL, json.dumps(label | {"label": _digest_of_label(label)}))
+    folder = _write(checkpoints, number, arrays, computation, versions(), carry.ring is not None)
     others = [other for other in numbers(folder.parent.parent) if other != number]
     for old in others[keep - 1 :]:
         delete(checkpoints, old)
     return sum(x.nbytes for x in arrays.values())
+
+
+def fork(source, target, number, rows, computations):
+    """Make checkpoint `number` of the run in the folder `target` of some `rows` of the one of `source`.
+
+    `computations` are those of both. Raises Damaged.
+    """
+    found = label(source, number, computations[0])
+    _check(_folder(source) / str(number), found)
+    whole = _read(next((_folder(source) / str(number)).rglob(ARRAYS)))
+    arrays = {name: array[rows] for name, array in whole.items()}
+    _write(manager(target), number, arrays, computations[1], found["versions"], found["ring"])
+
+
+def _write(checkpoints, number, arrays, computation, versions, ring):
+    """Returns the folder of the checkpoint."""
+    checkpoints.save(number, args=Arrays(arrays), force=True)
+    folder = Path(checkpoints.directory) / str(number)
+    files = {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()}
+    label = {"computation": computation, "versions": versions, "ring": ring, "files": files}
+    write(folder, LABEL, json.dumps(label | {"label": _digest_of_label(label)}))
+    return folder
 
 
 def numbers(path):
@@ -108,9 +120,7 @@ def restore(checkpoints, number, like, label):
     Raises Damaged.
     """
     folder = Path(checkpoints.directory) / str(number)
-    for name, digest in label["files"].items():
-        if not (folder / name).is_file() or _digest(folder / name) != digest:
-            raise Damaged(f"{name} is not as it was written")
+    _check(folder, label)
     expected = jax.eval_shape(_arrays, like)
     try:
         arrays = checkpoints.restore(number, args=Arrays(expected))
@@ -121,6 +131,20 @@ def restore(checkpoints, number, like, label):
             raise Damaged(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not {x.dtype}{list(x.shape)}")
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     return jax.tree.unflatten(structure, [_leaf(arrays, path, leaf) for path, leaf in leaves])
+
+
+def _read(file):
+    """`{name: array}` of a file that `ArraysHandler` wrote."""
+    with open(file, "rb") as opened:
+        names = np.load(opened, allow_pickle=False)
+        return {str(name): np.load(opened, allow_pickle=False) for name in names}
+
+
+def _check(folder, label):
+    """Raises Damaged where a file is not as it was written."""
+    for name, digest in label["files"].items():
+        if not (folder / name).is_file() or _digest(folder / name) != digest:
+            raise Damaged(f"{name} is not as it was written")
 
 
 def delete(checkpoints, number):

@@ -1,12 +1,13 @@
 """TOML files and flags -> one resolved, checked `Config`. No JAX here.
 
 What is said later beats what is said before: the defaults of `settings.py`, `presets.toml`, `envs/ENV.toml`, the file
-of `--config`, flags. Every table has the same shape: what is a hyperparameter of the algorithm stands under `hyper`.
+of `--config`, flags. Every table has the same shape: what is a hyperparameter of the algorithm stands under `hyper`,
+and under `sweep` the numbers among them that differ from setting to setting, a list each.
 """
 
 import re
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Job(Settings):
     num_seeds: count("independent runs, trained side by side", most=2**20) = 8
     seed: count("seed of the first run; the others count up from it", least=0) = 0
     seeds_per_batch: count_or_auto(
-        "seeds trained at once, the others after them; auto: as many as memory holds; none: all"
+        "seeds (in a sweep: runs) trained at once, the others after them; auto: as many as memory holds; none: all"
     ) = None
 
     def __post_init__(self):
@@ -61,17 +62,6 @@ class Job(Settings):
                 f"seed {self.seed} with num_seeds {self.num_seeds} counts beyond 2147483647; "
                 f"the largest seed that works is {2**31 - self.num_seeds}"
             )
-        if isinstance(self.seeds_per_batch, int) and self.num_seeds % self.seeds_per_batch:
-            divisor = max(n for n in range(1, min(self.seeds_per_batch, self.num_seeds) + 1) if self.num_seeds % n == 0)
-            raise ValueError(
-                f"seeds_per_batch {self.seeds_per_batch} does not divide num_seeds {self.num_seeds}; "
-                f"the nearest that does is {divisor}"
-            )
-
-    @property
-    def group_size(self):
-        """Seeds that are trained at once; at most, where that is left to the memory."""
-        return self.seeds_per_batch if isinstance(self.seeds_per_batch, int) else self.num_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +75,49 @@ class Keep(Settings):
         None
     )
     log: choices("where evaluations go beside curves.csv", "csv", "jsonl", "tensorboard", "wandb") = ()
+    devices: count_or_auto("devices of this machine over which the runs are laid out; auto: all") = "auto"
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that says what a run computes."""
+    """Everything that says what a program computes.
+
+    `swept` holds the numbers that differ from setting to setting, `{name: one of each setting}`; of these, `hyper` has
+    the first setting's.
+    """
 
     job: Job
     plan: Plan
     hyper: Any
     keep: Keep
+    swept: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        at_once, runs = self.job.seeds_per_batch, self.num_runs
+        if isinstance(at_once, int) and runs % at_once:
+            what = f"num_seeds {runs}" if self.num_settings == 1 else f"the {runs} runs (settings x seeds)"
+            divisor = max(n for n in range(1, min(at_once, runs) + 1) if runs % n == 0)
+            raise ValueError(f"seeds_per_batch {at_once} does not divide {what}; the nearest that does is {divisor}")
+
+    @property
+    def num_settings(self):
+        return max((len(values) for values in self.swept.values()), default=1)
+
+    @property
+    def num_runs(self):
+        return self.num_settings * self.job.num_seeds
+
+    @property
+    def runs(self):
+        """`[(setting, seed)]` of all runs, in order: every setting has the same seeds."""
+        seeds = range(self.job.seed, self.job.seed + self.job.num_seeds)
+        return [(setting, seed) for setting in range(self.num_settings) for seed in seeds]
+
+    @property
+    def group_size(self):
+        """Runs that are trained at once; at most, where that is left to the memory."""
+        at_once = self.job.seeds_per_batch
+        return at_once if isinstance(at_once, int) else self.num_runs
 
 
 def collection(kind):
@@ -113,17 +136,22 @@ def resolve(flags, file=None):
 
     Raises ValueError, in one line, for what is unknown, of a wrong type, out of range, or does not fit together.
     """
-    settings = {} if file is None else _read(Path(file))
-    settings.pop(RECORD, None)
+    table = {} if file is None else read(Path(file))
+    table.pop(RECORD, None)
+    return resolve_table(flags, table, file)
+
+
+def resolve_table(flags, settings, file="this table"):
+    """`resolve`, of the table `settings` that stands in `file`."""
     Job(**{name: value for name, value in settings.items() if name in ("algo", "env", "preset")})
-    if not isinstance(settings.get("hyper", {}), dict):
-        raise ValueError(f"hyper is {settings['hyper']!r} in {file}; it should be a table, [hyper]")
+    for head in ("hyper", "sweep"):
+        _table(file, head, settings.get(head, {}))
     said = _overlay(settings, _nested(flags, settings.get("algo")))
     job = {name: said[name] for name in ("algo", "env", "preset") if name in said}
     algo, env, preset = (getattr(Job(**job), name) for name in ("algo", "env", "preset"))
 
     declared = _declaration(env)
-    layers = [_read(HERE / "presets.toml"), {name: declared[name] for name in PRESETS if name in declared}]
+    layers = [read(HERE / "presets.toml"), {name: declared[name] for name in PRESETS if name in declared}]
     resolved = {name: declared[name] for name in ("env", "backend", "episode_length") if name in declared}
     for layer in layers:
         for head in ("all", algo):
@@ -135,28 +163,32 @@ def resolve(flags, file=None):
 def to_toml(config):
     """The TOML that `--config` reads back as the same `Config`. `none` stands for None."""
     computed = computation(config)
-    hyper = computed.pop("hyper")
-    return tomli_w.dumps(computed | _without_none(asdict(config.keep)) | {"hyper": hyper})
+    tables = {head: computed.pop(head) for head in ("hyper", "sweep") if head in computed}
+    return tomli_w.dumps(computed | _without_none(asdict(config.keep)) | tables)
 
 
 def computation(config):
     """What decides on the numbers of a run, as TOML and JSON have it: everything but `Keep`."""
-    values = asdict(config.job) | asdict(config.plan) | {"hyper": asdict(config.hyper)}
-    return _without_none(values)
+    hyper = {name: value for name, value in asdict(config.hyper).items() if name not in config.swept}
+    swept = {"sweep": config.swept} if config.swept else {}
+    return _without_none(asdict(config.job) | asdict(config.plan) | {"hyper": hyper} | swept)
 
 
 def differences(there, here):
     """One line that says where two `computation`s differ; empty where they do not."""
-    there, here = ({**table, **table["hyper"], "seeds_per_batch": _at_once(table)} for table in (there, here))
-    names = [name for name in there | here if name != "hyper" and there.get(name) != here.get(name)]
+    there, here = (_flat(table) for table in (there, here))
+    names = [name for name in there | here if there.get(name) != here.get(name)]
     return ", ".join(
         f"{name} is {there.get(name, 'not set')} there and {here.get(name, 'not set')} here" for name in names
     )
 
 
-def _at_once(computation):
-    at_once = computation["seeds_per_batch"]
-    return computation["num_seeds"] if at_once == "none" else at_once
+def _flat(computation):
+    """A `computation` without its tables; all runs at once may be said in two ways."""
+    swept, at_once = computation.get("sweep", {}), computation["seeds_per_batch"]
+    runs = computation["num_seeds"] * max(map(len, swept.values()), default=1)
+    flat = computation | computation["hyper"] | swept | {"seeds_per_batch": runs if at_once == "none" else at_once}
+    return {name: value for name, value in flat.items() if name not in ("hyper", "sweep")}
 
 
 def names(algo):
@@ -166,19 +198,32 @@ def names(algo):
 
 def _build(settings):
     settings = dict(settings)
-    hyper = settings.pop("hyper", {})
+    hyper, swept = settings.pop("hyper", {}), settings.pop("sweep", {})
     job, keep = (cls(**{name: settings.pop(name) for name in fields(cls) if name in settings}) for cls in (Job, Keep))
     hyper_class = HYPERS[job.algo]
-    for table, cls in ((settings, Plan), (hyper, hyper_class)):
+    for table, cls in ((settings, Plan), (hyper | swept, hyper_class)):
         for name in table:
             if name not in fields(cls):
-                raise ValueError(_unknown(name, job.algo))
-    plan, hyper = Plan(**settings), hyper_class(**hyper)
-    cycle(plan, policy_delay(hyper))
-    return Config(job, plan, hyper, keep)
+                raise ValueError(unknown(name, job.algo))
+    plan, hypers = Plan(**settings), _each_setting(hyper_class, hyper, swept)
+    cycle(plan, policy_delay(hypers[0]))
+    swept = {name: tuple(getattr(each, name) for each in hypers) for name in swept}
+    for name, values in swept.items():
+        if not all(isinstance(value, float) for value in values):
+            raise ValueError(f"sweep.{name} is {list(values)!r}, but only numbers flow through one program")
+    return Config(job, plan, hypers[0], keep, swept)
 
 
-def _unknown(name, algo):
+def _each_setting(hyper_class, hyper, swept):
+    """The checked hyperparameters of each setting of the table `sweep`, `{name: one of each setting}`."""
+    lengths = {len(values) if isinstance(values, list) else 0 for values in swept.values()} or {1}
+    if len(lengths) > 1 or lengths == {0}:
+        raise ValueError("every entry of [sweep] should be a list, all of one length, a value for each setting")
+    return [hyper_class(**hyper | {name: swept[name][i] for name in swept}) for i in range(*lengths)]
+
+
+def unknown(name, algo):
+    """Why `name` is no setting in the table where it stands, for `algo`."""
     known = names(algo)
     owners = [other for other, cls in HYPERS.items() if name in fields(cls)]
     if name in known:
@@ -217,7 +262,7 @@ def _declaration(env):
 
 @cache
 def _checked_declaration(path):
-    declared = _read(path)
+    declared = read(path)
     allowed = ("env", "backend", "episode_length", *PRESETS)
     for name in declared:
         if name not in allowed:
@@ -235,7 +280,8 @@ def _checked_declaration(path):
     return {"env": path.stem} | declared
 
 
-def _read(path):
+def read(path):
+    """The table in a TOML file. Raises ValueError, in one line."""
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
@@ -250,6 +296,7 @@ def _table(path, head, value):
 
 
 def _without_none(values):
+    """What TOML and JSON can say."""
     if isinstance(values, dict):
         return {name: _without_none(value) for name, value in values.items()}
     if isinstance(values, tuple):

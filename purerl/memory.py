@@ -17,13 +17,13 @@ class DoesNotFit(Refused):
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes, of `num_seeds` runs side by side.
+    """Bytes on each device, of `num_runs` runs side by side on `num_devices` of them.
 
     `ring`, `networks`, `optimiser`, `environments` and `other` stay while they train: the carry. `starting`, `training`
     and `evaluating` are what the three programs work with besides, one after another.
     """
 
-    num_seeds: int
+    num_runs: int
     ring: int
     networks: int
     optimiser: int
@@ -32,6 +32,7 @@ class Needs:
     starting: int = 0
     training: int = 0
     evaluating: int = 0
+    num_devices: int = 1
 
     @property
     def carry(self):
@@ -42,51 +43,63 @@ class Needs:
         return self.carry + max(self.starting, self.training, self.evaluating)
 
     @property
-    def per_seed(self):
-        return self.total / self.num_seeds
+    def per_run(self):
+        return self.total * self.num_devices / self.num_runs
 
 
-def needs(carry, num_seeds, compiled=None):
+def needs(carry, num_runs, compiled=None, num_devices=1):
     """The `Needs` of `carry`, abstract or not, and of the programs of `compiled`, a `batch.Compiled`."""
     parts = dict.fromkeys(("ring", "networks", "optimiser", "environments", "other"), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
-        parts[_part(jax.tree_util.keystr(path))] += prod(leaf.shape) * leaf.dtype.itemsize
+        parts[_part(jax.tree_util.keystr(path))] += prod(leaf.shape) * leaf.dtype.itemsize // num_devices
     if compiled is None:
-        return Needs(num_seeds, **parts)
-    starting = _working(compiled.begin) - sum(parts.values())  # It makes the carry.
-    return Needs(
-        num_seeds, **parts, starting=starting, training=_working(compiled.epoch), evaluating=_working(compiled.evaluate)
-    )
+        return Needs(num_runs, **parts, num_devices=num_devices)
+    working = {
+        "starting": _working(compiled.begin) - sum(parts.values()),  # It makes the carry.
+        "training": _working(compiled.epoch),
+        "evaluating": _working(compiled.evaluate),
+    }
+    return Needs(num_runs, **parts, **working, num_devices=num_devices)
 
 
 def available():
-    """Bytes that the device still has: a GPU's own, or the host's."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return psutil.virtual_memory().available
+    """Bytes that every device of this process still has: a GPU's own, or the host's, which its devices share."""
+    devices = jax.local_devices()
+    stats = [device.memory_stats() for device in devices]
+    if all(each and "bytes_limit" in each for each in stats):
+        return min(each["bytes_limit"] - each.get("bytes_in_use", 0) for each in stats)
+    return psutil.virtual_memory().available // len(devices)
 
 
-def largest_group(needs, num_seeds, free):
-    """The largest divisor of `num_seeds` of which so many runs at once fit; 0 where not even one does."""
-    fitting = int(free / needs.per_seed)
-    return max((size for size in range(1, fitting + 1) if num_seeds % size == 0), default=0)
+def largest_group(needs, num_runs, free):
+    """The largest divisor of `num_runs` of which so many runs at once fit; 0 where not even one does."""
+    fitting = _fitting(needs, free)
+    return max((size for size in range(1, fitting + 1) if num_runs % size == 0), default=0)
 
 
-def check(needs, plan, num_seeds, free):
-    """Raises DoesNotFit, saying how many seeds, and which buffer_size, would fit."""
+def _fitting(needs, free):
+    """How many runs fit into `free` bytes of every device."""
+    return int(free / needs.per_run * needs.num_devices) // needs.num_devices * needs.num_devices
+
+
+def check(needs, plan, num_runs, free, num_settings=1):
+    """Raises DoesNotFit, saying how many seeds of `num_settings` settings, and which buffer_size, would fit."""
     if needs.total <= free:
         return
-    seeds = int(free / needs.per_seed)
+    seeds = _fitting(needs, free) // num_settings
     rest = needs.total - needs.ring
     buffer = int(plan.buffer_size * (free - rest) / needs.ring) // plan.num_envs * plan.num_envs
     ways = [f"--num-seeds {seeds}"] if seeds else []
     ways += [f"--buffer-size {buffer}"] if buffer >= max(plan.batch_size, plan.n_step * plan.num_envs) else []
-    if group := largest_group(needs, num_seeds, free):
+    if group := largest_group(needs, num_runs, free):
         ways.append(f"--seeds-per-batch auto, which trains {group} at once")
-    remedy = f"what fits: {'; '.join(ways)}" if ways else "not even one seed fits; lower num_envs, batch_size or widths"
+    kind = "seed" if num_settings == 1 else "run"
+    remedy = (
+        f"what fits: {'; '.join(ways)}" if ways else f"not even one {kind} fits; lower num_envs, batch_size or widths"
+    )
+    where = f" on each of {needs.num_devices} devices" if needs.num_devices > 1 else ""
     raise DoesNotFit(
-        f"{needs.num_seeds} seeds at once need {needs.total / GIB:.2f} GiB, {needs.per_seed / GIB:.3f} each, "
+        f"{needs.num_runs} {kind}s at once need {needs.total / GIB:.2f} GiB{where}, {needs.per_run / GIB:.3f} each, "
         f"and there are {free / GIB:.2f}; {remedy}"
     )
 
@@ -99,20 +112,20 @@ def line(needs, free):
 def rows(needs, free):
     """The plan as `(name, value)` rows of a table."""
     names = ("ring", "networks", "optimiser", "environments", "other")
-    table = [(name, _size(getattr(needs, name), needs.num_seeds)) for name in names]
+    table = [(name, _size(getattr(needs, name), needs.num_runs)) for name in names]
     table += [
-        (f"while {name}", _size(getattr(needs, name), needs.num_seeds))
+        (f"while {name}", _size(getattr(needs, name), needs.num_runs))
         for name in ("starting", "training", "evaluating")
     ]
     return [
         *table,
-        ("at most, together", _size(needs.total, needs.num_seeds)),
+        ("at most, together", _size(needs.total, needs.num_runs)),
         ("available", f"{free / 2**20:,.1f} MiB"),
     ]
 
 
-def _size(number, num_seeds):
-    return f"{number / 2**20:,.2f} MiB, {number / num_seeds / 2**20:,.3f} per seed"
+def _size(number, num_runs):
+    return f"{number / 2**20:,.2f} MiB, {number / num_runs / 2**20:,.3f} per seed"
 
 
 def _part(path):

@@ -65,3 +65,12 @@ class Display:
         for row in rows:
             table.add_row(*row)
         self.console.print(table)
+
+    def columns(self, title, names, rows):
+        """A table with named columns; all but the first are aligned to the right."""
+        table = Table(title=title, title_justify="left")
+        for name in names:
+            table.add_column(name, justify="right" if name != names[0] else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)

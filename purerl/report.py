@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from purerl import figures, page, results
+from purerl import comparison, figures, page, results
 from purerl.clock import Clock
 from purerl.command import Parser, fail
 from purerl.statistics import iqm
@@ -18,7 +18,7 @@ class Outcome:
     """What a run came to.
 
     Attributes:
-        final: the last row of curves.csv of each seed, `{column: [R]}`.
+        final: the last row of curves.csv of each run, `{column: [R]}`.
         interrupted: why it ended early, or None.
         clock: where the time went.
     """
@@ -29,40 +29,62 @@ class Outcome:
 
     @property
     def returns(self):
-        """The last return of each seed that has not diverged."""
+        """The last return of each run that has not diverged."""
         return self.final["return_mean"][np.isnan(self.final["diverged"])]
 
 
-def draw(path, curves, title):
+def draw(path, curves, title, env, swept):
     """Write the picture of the run, without what its seeds returned after they diverged."""
-    steps, returns = results.per_seed(curves)
-    sound = np.isnan(results.per_seed(curves, "diverged")[1])
+    if swept:
+        figure = comparison.figure(comparison.lines(path, env))
+    else:
+        figure = figures.learning_curve(*comparison.sound(curves), title)
     picture = io.BytesIO()
-    figures.learning_curve(steps, np.where(sound, returns, np.nan), title).savefig(picture, format="png")
+    figure.savefig(picture, format="png")
     results.write(path, "curve.png", picture.getvalue())
 
 
-def show(display, job, path, outcome):
+def show(display, settings, path, outcome):
     """The table at the end. Speed is this process's."""
-    clock, final = outcome.clock, np.sort(outcome.returns)
+    job, clock, final = settings.job, outcome.clock, np.sort(outcome.returns)
     per_s = [f"{clock.per_second(number):,.0f}" for number in (clock.env_steps, clock.updates)]
     rows = [
-        (f"{'return so far' if outcome.interrupted else 'final return'}: min / IQM / max", _spread(final)),
+        (f"{'return so far' if outcome.interrupted else 'final return'}: min / IQM / max", spread(final)),
         ("wall time, seconds", f"{clock.session:.1f}" + (f", {clock.earlier:.1f} before" if clock.earlier else "")),
         ("  compile / train / evaluate", f"{clock.compile:.1f} / {clock.train:.1f} / {clock.evaluate:.1f}"),
-        ("training, all seeds", f"{per_s[0]} env steps/s, {per_s[1]} updates/s"),
+        (f"training, all {'runs' if settings.swept else 'seeds'}", f"{per_s[0]} env steps/s, {per_s[1]} updates/s"),
         ("go on with" if outcome.interrupted else "kept in", f"{'--resume ' if outcome.interrupted else ''}{path}"),
     ]
+    if settings.swept:
+        rows[1:1] = [(f"  {line.label}", spread(np.sort(line.final))) for line in best(path, job.env)]
     lost = np.flatnonzero(~np.isnan(outcome.final["diverged"]))
     if len(lost):
-        which = [f"seed {outcome.final['seed'][i]:.0f} at step {outcome.final['diverged'][i]:,.0f}" for i in lost[:5]]
+        which = [f"{_name(outcome.final, i, settings)} at step {outcome.final['diverged'][i]:,.0f}" for i in lost[:5]]
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         rows.insert(1, (f"diverged, left out: {len(lost)}", ", ".join(which) + more))
     ended = f", ended early: {outcome.interrupted}" if outcome.interrupted else ""
-    display.table(f"{job.algo} on {job.env}, {job.num_seeds} seed{'s' * (job.num_seeds > 1)}{ended}", rows)
+    display.table(f"{job.algo} on {job.env}, {size(settings)}{ended}", rows)
 
 
-def _spread(returns):
+def size(settings):
+    """How many runs there are, in words."""
+    seeds = settings.job.num_seeds
+    of_settings = f"{settings.num_settings} settings x " if settings.swept else ""
+    return f"{of_settings}{seeds} seed{'s' * (seeds > 1)}"
+
+
+def best(path, env, number=5):
+    """The best settings of a program."""
+    return comparison.ranked(comparison.lines(path, env))[:number]
+
+
+def _name(final, run, settings):
+    setting = f"setting {final['setting'][run]:.0f}, " if settings.swept else ""
+    return f"{setting}seed {final['seed'][run]:.0f}"
+
+
+def spread(returns):
+    """`returns` `[R]`, sorted, in words."""
     return f"{returns[0]:.1f} / {iqm(returns):.1f} / {returns[-1]:.1f}" if len(returns) else "none"
 
 

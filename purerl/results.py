@@ -1,12 +1,14 @@
 """The folder of a run: written as the run goes, read by whoever draws. No JAX here.
 
 run.toml       the resolved settings, and under [record] versions, device, commit and date
-curves.csv     a row per evaluation and seed
+curves.csv     a row per evaluation and run; `setting` counts the entries of the lists under [sweep] in run.toml
 curve.png      their picture
 report.html    their page
 log.jsonl      what happened, a line each
 checkpoints/   the whole state of the run, to go on from
-policy/        the actors of all seeds, and the statistics that normalise their observations
+policy/        the actors of all runs, and the statistics that normalise their observations
+
+A run is a (setting, seed); all of one setting stand together, in the order of their seeds.
 """
 
 import csv
@@ -15,10 +17,10 @@ import io
 import json
 import os
 import time
+import tomllib
 import zipfile
 from collections import Counter
 from contextlib import contextmanager
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -72,33 +74,53 @@ def has_begun(path):
     return (path / "curves.csv").exists() or (path / "checkpoints").exists()
 
 
-def append_evaluation(path, seeds, common, values):
-    """Add a row per seed to curves.csv: `common` holds for all, `values` is `{column: [R]}`, NaN being no value."""
+def append_evaluation(path, runs, common, values):
+    """Add a row per run to curves.csv: `common` holds for all, `values` is `{column: [R]}`, NaN being no value."""
     rows = []
-    for i, seed in enumerate(seeds):
-        row = {"seed": seed, **common, **{name: f"{x[i]:.7g}" for name, x in values.items() if not np.isnan(x[i])}}
+    for i, (setting, seed) in enumerate(runs):
+        row = {name: f"{x[i]:.7g}" for name, x in values.items() if not np.isnan(x[i])}
+        row |= {"seed": seed, "setting": setting, **common}
         rows.append([row.get(name, "") for name in COLUMNS + METRICS])
     append(path, "curves.csv", _lines(rows))
 
 
-def has_rows(curves, seeds, steps):
-    """Whether there is just one row of each of `seeds` at each of the environment steps `steps`."""
-    rows = zip(curves["seed"].tolist(), curves["env_step"].tolist(), strict=True)
-    counts = Counter(row for row in rows if row[0] in seeds and row[1] <= max(steps))
-    return counts == Counter(product(seeds, steps))
+def has_rows(curves, runs, steps):
+    """Whether there is just one row of each of `runs` at each of the environment steps `steps`."""
+    rows = zip(*(curves[name].tolist() for name in ("setting", "seed", "env_step")), strict=True)
+    expected, last = {(*run, step) for run in runs for step in steps}, max(steps)
+    runs = set(runs)
+    counts = Counter(row for row in rows if row[:2] in runs and row[2] <= last)
+    return counts == Counter(expected)
 
 
-def truncate(path, seeds, env_step):
-    """Drop the rows of curves.csv that tell of `seeds` after `env_step`, and a last one that was not written whole.
+def are_of(curves, runs):
+    """Which rows tell of `runs`, `[rows]` bool."""
+    runs = set(runs)
+    return np.array([run in runs for run in zip(curves["setting"], curves["seed"], strict=True)], bool)
+
+
+def truncate(path, runs, env_step):
+    """Drop the rows of curves.csv that tell of `runs` after `env_step`, and a last one that was not written whole.
 
     Returns the wall-clock [s] of the last that stays.
     """
     curves, rows = _curves(path)
-    stays = ~np.isin(curves["seed"], list(seeds)) | (curves["env_step"] <= env_step)
+    stays = ~are_of(curves, runs) | (curves["env_step"] <= env_step)
     write(
         path, "curves.csv", _lines([COLUMNS + METRICS, *(row for row, stay in zip(rows, stays, strict=True) if stay)])
     )
     return curves["wall_s"][stays].max(initial=0.0)
+
+
+def copy_rows(source, target, settings, env_step):
+    """Add to the curves in the folder `target` those of `settings` in `source`, up to `env_step`, numbered anew."""
+    curves, rows = _curves(source)
+    place = {setting: number for number, setting in enumerate(settings)}
+    column, kept = COLUMNS.index("setting"), curves["env_step"] <= env_step
+    copied = [row for row, stays in zip(rows, kept, strict=True) if stays and int(row[column]) in place]
+    for row in copied:
+        row[column] = place[int(row[column])]
+    append(target, "curves.csv", _lines(copied))
 
 
 def read_curves(path):
@@ -121,19 +143,32 @@ def _curves(path):
     return dict(zip(header, values.T, strict=True)), rows
 
 
+def read_settings(path):
+    """What differs from setting to setting, `[{name: value}]`; of a run without a sweep, `[{}]`."""
+    swept = tomllib.loads((Path(path) / "run.toml").read_text()).get("sweep", {})
+    return [dict(zip(swept, values, strict=True)) for values in zip(*swept.values(), strict=True)] or [{}]
+
+
 def per_seed(curves, column="return_mean"):
-    """`(env_step [evaluations], values [evaluations, R])`; NaN where a seed has not come that far."""
+    """`(env_step [evaluations], values [evaluations, R])`; NaN where a run has not come that far."""
     steps, row = np.unique(curves["env_step"], return_inverse=True)
-    seeds, place = np.unique(curves["seed"], return_inverse=True)
-    values = np.full((len(steps), len(seeds)), np.nan)
-    values[row, place] = curves[column]
+    runs, place = np.unique(np.stack([curves["setting"], curves["seed"]]), axis=1, return_inverse=True)
+    values = np.full((len(steps), runs.shape[1]), np.nan)
+    values[row, place.ravel()] = curves[column]
     return steps, values
 
 
+def of_setting(curves, setting):
+    """The rows of one setting."""
+    rows = curves["setting"] == setting
+    return {name: values[rows] for name, values in curves.items()}
+
+
 def final(curves):
-    """`{column: [R]}`: the last row of each seed, in the order of the seeds."""
-    order = np.lexsort((curves["env_step"], curves["seed"]))
-    last = order[np.append(np.diff(curves["seed"][order]) != 0, True)]
+    """`{column: [R]}`: the last row of each run, in the order of the runs."""
+    order = np.lexsort((curves["env_step"], curves["seed"], curves["setting"]))
+    runs = np.stack([curves["setting"], curves["seed"]])[:, order]
+    last = order[np.append((np.diff(runs) != 0).any(axis=0), True)]
     return {name: values[last] for name, values in curves.items()}
 
 
@@ -161,7 +196,7 @@ def append(path, name, text):
 
 
 def write_policy(path, arrays, group=None):
-    """Keep a nested dict of arrays, each with a leading axis over seeds: those of one group, or of all.
+    """Keep a nested dict of arrays, each with a leading axis over runs: those of one group, or of all.
 
     `env_step` among them tells how far each was trained.
     """
@@ -183,11 +218,11 @@ def read_policy(path, group=None):
     return nested
 
 
-def is_trained(path, num_seeds, total_steps, group=None):
+def is_trained(path, num_runs, total_steps, group=None):
     """Whether the policy of a group, or of all, is there whole and trained to its end."""
     try:
         with np.load(Path(path) / _policy(group), allow_pickle=False) as file:
-            return len(file["env_step"]) == num_seeds and bool((file["env_step"] >= total_steps).all())
+            return len(file["env_step"]) == num_runs and bool((file["env_step"] >= total_steps).all())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return False
 

@@ -1,9 +1,11 @@
 """The host's side of a run: compile, train chunk by chunk, and leave everything on disk as it comes.
 
-A run trains its seeds in groups (`seeds_per_batch`), one after another; mostly there is one. Checkpoint number
-g · num_evals + i follows evaluation i of group g.
+A run folder holds one program: one run per seed, or, of a sweep, per setting and seed. They are trained in groups
+(`seeds_per_batch`), one after another; mostly there is one. Checkpoint number g · num_evals + i follows evaluation i of
+group g. Where the devices or the groups do not divide the runs, the last run is repeated; nobody sees its copies.
 """
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -31,12 +33,13 @@ class Session:
     display: Any
     clock: Clock
     interrupt: Interrupt
-    numbers: Any
     programs: batch.Programs
     compiled: batch.Compiled
     policy: Any
     kept: Any
     feed: Any
+    share: Any
+    until: Any
 
     @property
     def plan(self):
@@ -44,12 +47,34 @@ class Session:
 
     @property
     def groups(self):
-        return self.settings.job.num_seeds // self.settings.job.group_size
+        return -(-len(self.share) // self.group_size)
 
-    def seeds(self, group):
-        job = self.settings.job
-        first = job.seed + group * job.group_size
-        return range(first, first + job.group_size)
+    @property
+    def group_size(self):
+        return min(self.settings.group_size, len(self.share))
+
+    def runs(self, group):
+        return self.share[group * self.group_size : (group + 1) * self.group_size]
+
+    def rows(self, group):
+        """The runs of a group, with as many copies of the last as the program has rows to fill."""
+        runs = self.runs(group)
+        return runs + runs[-1:] * (len(self.compiled.carry.diverged) - len(runs))
+
+    def numbers(self, group):
+        """The hyperparameters that flow through the programs of a group."""
+        return batch.laid_out(self.programs, _numbers(self.settings, self.rows(group)))
+
+    def without_copies(self, group, tree):
+        """`tree` with an axis over the runs of a group, and no more."""
+        runs, rows = len(self.runs(group)), len(self.rows(group))
+        return tree if runs == rows else jax.tree.map(lambda x: x[:runs], tree)
+
+    def with_copies(self, group, tree):
+        """`tree` with an axis over the rows of the program, laid out over its devices."""
+        runs, rows = len(self.runs(group)), len(self.rows(group))
+        place = np.minimum(np.arange(rows), runs - 1)
+        return batch.laid_out(self.programs, tree if runs == rows else jax.tree.map(lambda x: x[place], tree))
 
     def log(self, event, **facts):
         results.log(self.path, event, **facts)
@@ -61,7 +86,16 @@ def prepare(settings):
     env, build = environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
     loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
     sinks.check(settings.keep.log)
+    num_devices(settings)
     return env, build
+
+
+def num_devices(settings):
+    """Over how many devices the runs are laid out; no more than there are runs. Raises ValueError for too many."""
+    wanted, there = settings.keep.devices, jax.local_device_count()
+    if isinstance(wanted, int) and wanted > there:
+        raise ValueError(f"devices is {wanted}, but this machine has {there}; the most that works is {there}")
+    return min(wanted if isinstance(wanted, int) else there, settings.group_size)
 
 
 def create(path, settings, env):
@@ -69,7 +103,7 @@ def create(path, settings, env):
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
     ran = record() | {"action_low": low, "action_high": high}
     results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}))
-    results.log(path, "start", seeds=settings.job.num_seeds)
+    results.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 
 
 def check(path, settings):
@@ -91,58 +125,85 @@ def check(path, settings):
     return settings
 
 
-def is_complete(path, settings):
+def claim(path, settings, share=None):
+    """`(settings, whether the run is complete)`: what the folder `path`, which may be free, says of this run.
+
+    `share` are the runs that are trained there, all by default. Raises ValueError where it holds another, or something
+    else.
+    """
+    if results.is_free(path):
+        return settings, False
+    if not (path / "run.toml").is_file():
+        raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
+    settings = check(path, settings)
+    return settings, is_complete(path, settings, share)
+
+
+def is_complete(path, settings, share=None):
     """Whether the run in the folder `path` came to its end: its policy is the last that is written."""
-    job = settings.job
-    return _are_finished(path, settings.plan, range(job.seed, job.seed + job.num_seeds))
+    return _are_finished(path, settings.plan, share or settings.runs)
 
 
-def _are_finished(path, plan, seeds, group=None):
-    """Whether `seeds`, those of `group` or all, went to their end, and their policies and curves are there."""
-    if not results.is_trained(path, len(seeds), plan.total_steps, group):
+def has_come_to(path, settings, index):
+    """Whether the run in the folder `path` was left with a checkpoint at evaluation `index`, where `fork` goes on."""
+    return index in checkpoints.numbers(path) and results.has_rows(
+        results.read_curves(path), settings.runs, _steps(settings.plan, index)
+    )
+
+
+def _are_finished(path, plan, runs, group=None):
+    """Whether `runs`, those of `group` or all, went to their end, and their policies and curves are there."""
+    if not results.is_trained(path, len(runs), plan.total_steps, group):
         return False
-    return results.has_rows(results.read_curves(path), seeds, _steps(plan, plan.num_epochs))
+    return results.has_rows(results.read_curves(path), runs, _steps(plan, plan.num_epochs))
 
 
-def run(settings, env, build, path, display):
+def run(settings, env, build, path, display, share=None, until=None):
     """Train what the run in the folder `path`, which is made where there is none, has not trained yet.
 
-    Returns the `report.Outcome`, also of a run that ended early.
+    Returns the `report.Outcome`, also of a run that ended early. `share` are the `settings.runs` to train, all by
+    default; `until` is the evaluation after which they are left, with a checkpoint, for `fork`.
 
     Every `checkpoint_every` evaluations (0: never), and where the run ends early, the whole carry is kept. Raises
     Refused, before anything is trained, where memory does not hold the runs or another process runs in `path`, and
     OSError where nothing more can be written.
     """
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
-        outcome = worker.submit(_run, settings, env, build, path, display, interrupt).result()
-    report.show(display, settings.job, path, outcome)
+        outcome = worker.submit(_run, settings, env, build, path, display, interrupt, share, until).result()
+    report.show(display, settings, path, outcome)
     return outcome
 
 
 def plan(settings, env, build, display):
     """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
     free = memory.available()
-    programs, numbers = _programs(settings, env, build)
-    settings, _, needs = _fitted(settings, programs, numbers, free)
+    settings, _, needs = _fitted(settings, _programs(settings, env, build), free, settings.num_runs)
     job = settings.job
     display.table(
-        f"{job.algo} on {job.env}, {job.group_size} of {job.num_seeds} seeds at once", memory.rows(needs, free)
+        f"{job.algo} on {job.env}, {settings.group_size} of {settings.num_runs} seeds at once", memory.rows(needs, free)
     )
-    memory.check(needs, settings.plan, job.num_seeds, free)
+    memory.check(needs, settings.plan, settings.num_runs, free)
 
 
-def _run(settings, env, build, path, display, interrupt):
+def expected(settings, env, build, free):
+    """`(settings, needs)` as `run` will find them in `free` bytes. Only "auto" groups are compiled to know."""
+    programs = _programs(settings, env, build)
+    if settings.job.seeds_per_batch == "auto":
+        settings, _, needs = _fitted(settings, programs, free, settings.num_runs)
+        return settings, needs
+    return settings, _at_least(settings, programs, settings.group_size)
+
+
+def _run(settings, env, build, path, display, interrupt, share, until):
     """The `report.Outcome`."""
-    clock, free = Clock(), memory.available()
-    programs, numbers = _programs(settings, env, build)
+    clock, free, share = Clock(), memory.available(), share or settings.runs
+    programs = _programs(settings, env, build)
     display.stage("compiling")
     with clock.on("compile"):
-        size = 1 if settings.job.seeds_per_batch == "auto" else settings.job.group_size
-        at_least = memory.needs(batch.abstract(programs, numbers, size), size)
-        memory.check(at_least, settings.plan, settings.job.num_seeds, free)
-        settings, compiled, needs = _fitted(settings, programs, numbers, free)
-        memory.check(needs, settings.plan, settings.job.num_seeds, free)
-    display.total = settings.plan.total_steps * (settings.job.num_seeds // settings.job.group_size)
+        size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
+        _check_memory(settings, _at_least(settings, programs, size), free)
+        settings, compiled, needs = _fitted(settings, programs, free, len(share))
+        _check_memory(settings, needs, free)
     with results.locked(path):
         if not results.has_begun(path):
             create(path, settings, env)
@@ -151,11 +212,13 @@ def _run(settings, env, build, path, display, interrupt):
         results.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
         display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
         with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
-            parts, complete = train(
-                Session(settings, path, display, clock, interrupt, numbers, programs, compiled, policy, kept, feed)
+            session = Session(
+                settings, path, display, clock, interrupt, programs, compiled, policy, kept, feed, share, until
             )
+            display.total = settings.plan.total_steps * session.groups
+            parts, complete = train(session)
         curves = results.read_curves(path)
-        report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}")
+        report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
         outcome = report.Outcome(results.final(curves), None if complete else interrupt.reason, clock)
         results.log(path, "end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
         results.write_policy(path, results.joined(parts))  # the last: it says that the run is complete
@@ -166,29 +229,51 @@ def _run(settings, env, build, path, display, interrupt):
 
 
 def _programs(settings, env, build):
-    """`(programs, the numbers that flow through them)` of `settings`."""
-    return batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    """The programs, laid out over the devices that `settings` ask for."""
+    mesh = batch.mesh(num_devices(settings))
+    return batch.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
 
 
-def _fitted(settings, programs, numbers, free):
+def _numbers(settings, runs):
+    return batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
+
+
+def _fitted(settings, programs, free, num_runs):
     """`(settings, compiled, needs)`; `seeds_per_batch` "auto" becomes what fits into `free` bytes, or 1."""
-    job, size = settings.job, settings.job.group_size
-    if job.seeds_per_batch == "auto":
-        at_least = memory.needs(batch.abstract(programs, numbers, size), size)
-        size = memory.largest_group(at_least, job.num_seeds, free) or 1
-    compiled, needs = _compiled(programs, numbers, size)
-    if job.seeds_per_batch == "auto":
-        fitting = memory.largest_group(needs, job.num_seeds, free) or 1
+    auto, size = settings.job.seeds_per_batch == "auto", min(settings.group_size, num_runs)
+    if auto:
+        size = memory.largest_group(_at_least(settings, programs, size), settings.num_runs, free) or 1
+    compiled, needs = _compiled(settings, programs, size)
+    if auto:
+        fitting = memory.largest_group(needs, settings.num_runs, free) or 1
         if fitting < size:
             size = fitting
-            compiled, needs = _compiled(programs, numbers, size)
-        settings = replace(settings, job=replace(job, seeds_per_batch=size))
+            compiled, needs = _compiled(settings, programs, size)
+        settings = replace(settings, job=replace(settings.job, seeds_per_batch=size))
     return settings, compiled, needs
 
 
-def _compiled(programs, numbers, size):
-    compiled = batch.compiled(programs, numbers, size)
-    return compiled, memory.needs(compiled.carry, size, compiled)
+def _compiled(settings, programs, size):
+    devices, rows = _rows(settings, programs, size)
+    compiled = batch.compiled(programs, _numbers(settings, rows), len(rows))
+    return compiled, memory.needs(compiled.carry, len(rows), compiled, devices)
+
+
+def _at_least(settings, programs, size):
+    """What `size` runs need, known before anything is compiled: what the programs work with is not in it."""
+    devices, rows = _rows(settings, programs, size)
+    return memory.needs(batch.abstract(programs, _numbers(settings, rows), len(rows)), len(rows), None, devices)
+
+
+def _rows(settings, programs, size):
+    """`(number of devices, runs)`: as many runs as a program for `size` of them has rows, equally many per device."""
+    devices = programs.mesh.size if programs.mesh else 1
+    rows = -(-size // devices) * devices
+    return devices, (settings.runs * rows)[:rows]
+
+
+def _check_memory(settings, needs, free):
+    memory.check(needs, settings.plan, settings.num_runs, free, settings.num_settings)
 
 
 def train(session):
@@ -198,21 +283,36 @@ def train(session):
     """
     plan, parts = session.plan, []
     for group in range(session.groups):
-        seeds = session.seeds(group)
-        if _are_finished(session.path, plan, seeds, group):
+        runs = session.runs(group)
+        if _are_finished(session.path, plan, runs, group):
             parts.append(results.read_policy(session.path, group))
             continue
         index, carry = _restored(session, group)
         if carry is None:
             carry = _begun(session, group)
         index, carry = _advanced(session, group, index, carry)
-        parts.append(_policy(session, carry, len(seeds), index))
+        parts.append(_policy(session, group, carry, index))
         if index < plan.num_epochs:
             return parts, False
         results.write_policy(session.path, parts[-1], group)
         if session.interrupt.reason and group < session.groups - 1:
             return parts, False
     return parts, True
+
+
+def fork(source, target, there, here, env, index, kept):
+    """Begin the program `here`, in the folder `target`, from evaluation `index` of the program `there` in `source`.
+
+    It has the settings `kept` of that. Both train all their runs at once. Raises checkpoints.Damaged.
+    """
+    scratch = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    create(scratch, here, env)
+    rows = [there.runs.index((setting, seed)) for setting in kept for seed in dict.fromkeys(s for _, s in there.runs)]
+    checkpoints.fork(source, scratch, index, rows, [config.computation(settings) for settings in (there, here)])
+    results.copy_rows(source, scratch, kept, loop.env_steps(here.plan, index))
+    scratch.rename(target)
 
 
 def _steps(plan, index):
@@ -222,35 +322,42 @@ def _steps(plan, index):
 
 def _restored(session, group):
     """`(index, carry)` of the newest whole checkpoint of a group; `(0, None)` where there is none."""
-    path, plan, seeds = session.path, session.plan, session.seeds(group)
+    path, plan, runs = session.path, session.plan, session.runs(group)
     first, curves = group * plan.num_evals, results.read_curves(session.path)
     for number in checkpoints.numbers(path):
         if not first <= number < first + plan.num_evals:
             continue
-        if not results.has_rows(curves, seeds, _steps(plan, number - first)):
+        if not results.has_rows(curves, runs, _steps(plan, number - first)):
             session.display.say(f"curves.csv lacks rows from before checkpoint {number}, which is left out")
             continue
         try:
             label = checkpoints.label(path, number, config.computation(session.settings))
-            like = session.compiled.carry
-            like = like if label["ring"] else like._replace(ring=None)
-            carry = checkpoints.restore(session.kept, number, like, label)
+            carry = checkpoints.restore(session.kept, number, _like(session, group, label["ring"]), label)
         except checkpoints.Damaged as error:
             session.log("damaged", checkpoint=number, error=str(error))
             session.display.say(f"checkpoint {number} is damaged and left out: {error}")
             checkpoints.delete(session.kept, number)
             continue
+        carry = session.with_copies(group, carry)
         return number - first, _continued(session, group, number - first, label, carry)
-    if np.isin(curves["seed"], seeds).any():
+    if results.are_of(curves, runs).any():
         session.display.say("no whole checkpoint to go on from; starting again from step 0")
-        results.truncate(path, seeds, -1)
+        results.truncate(path, runs, -1)
     return 0, None
+
+
+def _like(session, group, ring):
+    """What a checkpoint of a group holds, as `jax.ShapeDtypeStruct`s."""
+    runs = len(session.runs(group))
+    carry = session.compiled.carry
+    carry = carry if ring else carry._replace(ring=None)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape[1:]), x.dtype), carry)
 
 
 def _continued(session, group, index, label, carry):
     """Let the files end where the carry does; fill its ring where it has none."""
     steps = loop.env_steps(session.plan, index)
-    session.clock.earlier = results.truncate(session.path, session.seeds(group), steps)
+    session.clock.earlier = results.truncate(session.path, session.runs(group), steps)
     session.log("resume", group=group, index=index, ring=label["ring"])
     session.display.say(f"resumed after {steps:,} steps")
     then, now = label["versions"], versions()
@@ -259,30 +366,32 @@ def _continued(session, group, index, label, carry):
     if carry.ring is None:
         session.display.say("the checkpoint has no replay buffer: its policy fills a new one, and this is not exact")
         with session.clock.on("train"):
-            carry = session.programs.refill(session.numbers, carry, index)
+            carry = session.programs.refill(session.numbers(group), carry, index)
     return carry
 
 
 def _begun(session, group):
     """The carry of a group after its warm-up, evaluated."""
-    seeds = session.seeds(group)
+    runs = session.runs(group)
+    keys = batch.laid_out(session.programs, batch.keys_of([seed for _, seed in session.rows(group)]))
     session.display.stage("warming up")
     with session.clock.on("train"):
-        carry = jax.block_until_ready(session.compiled.begin(session.numbers, batch.keys(seeds[0], len(seeds))))
-    session.clock.env_steps += session.plan.warmup_steps * len(seeds)
+        carry = jax.block_until_ready(session.compiled.begin(session.numbers(group), keys))
+    session.clock.env_steps += session.plan.warmup_steps * len(runs)
     return _evaluated(session, group, 0, carry, {})
 
 
 def _advanced(session, group, index, carry):
     """`(index, carry)` at the end, or where the run is to end early, with a checkpoint there."""
-    plan, keep, clock, size = session.plan, session.settings.keep, session.clock, len(session.seeds(group))
-    saved = None
-    while index < plan.num_epochs and not session.interrupt.reason:
+    until = session.plan.num_epochs if session.until is None else session.until
+    plan, keep, clock, size = session.plan, session.settings.keep, session.clock, len(session.runs(group))
+    numbers, saved = session.numbers(group), None
+    while index < until and not session.interrupt.reason:
         with session.interrupt.stretch(clock):
             session.display.stage("training")
             with clock.on("train"):
-                carry, metrics = session.compiled.epoch(session.numbers, carry, index)
-                metrics = jax.device_get(metrics)
+                carry, metrics = session.compiled.epoch(numbers, carry, index)
+                metrics = session.without_copies(group, jax.device_get(metrics))
             index += 1
             clock.updates += (loop.updates(plan, index) - loop.updates(plan, index - 1)) * size
             clock.env_steps += (plan.total_steps - plan.warmup_steps) // plan.num_epochs * size
@@ -300,14 +409,14 @@ def _evaluated(session, group, index, carry, metrics):
     plan, clock = session.plan, session.clock
     session.display.stage("evaluating")
     with clock.on("evaluate"):
-        values = session.compiled.evaluate(session.numbers, carry, index)
+        values = session.compiled.evaluate(session.numbers(group), carry, index)
         carry = carry._replace(diverged=values["diverged"])
-        values = jax.device_get(values)
+        values = session.without_copies(group, jax.device_get(values))
     steps = loop.env_steps(plan, index)
     values["diverged"] = np.where(values["diverged"] < 0, np.nan, values["diverged"] * float(plan.num_envs))
     returns = np.where(np.isnan(values["diverged"]), values["return_mean"], np.nan)
-    common = {"setting": 0, "env_step": steps, "update": loop.updates(plan, index), "wall_s": round(clock.wall, 3)}
-    results.append_evaluation(session.path, session.seeds(group), common, values | metrics)
+    common = {"env_step": steps, "update": loop.updates(plan, index), "wall_s": round(clock.wall, 3)}
+    results.append_evaluation(session.path, session.runs(group), common, values | metrics)
     session.feed()
     session.log("evaluation", index=index, return_iqm=_number(iqm(returns)), **common)
     session.display.evaluation(
@@ -319,7 +428,7 @@ def _evaluated(session, group, index, carry, metrics):
 def _checkpoint(session, group, index, carry):
     begun = time.perf_counter()
     keep = session.settings.keep
-    carry = carry if keep.checkpoint_ring else carry._replace(ring=None)
+    carry = session.without_copies(group, carry if keep.checkpoint_ring else carry._replace(ring=None))
     number = group * session.plan.num_evals + index
     try:
         size = checkpoints.save(session.kept, number, carry, config.computation(session.settings), keep.checkpoint_keep)
@@ -330,11 +439,13 @@ def _checkpoint(session, group, index, carry):
     session.log("checkpoint", number=number, bytes=size, seconds=round(time.perf_counter() - begun, 3))
 
 
-def _policy(session, carry, num_seeds, index):
-    """What acts, of every seed, and to which environment step it was trained."""
+def _policy(session, group, carry, index):
+    """What acts, of every run of a group, whose it is, and to which environment step it was trained."""
     statistics = carry.statistics._asdict() if carry.statistics else {}
     kept = jax.device_get({"actor": session.policy(carry.agent), "observation": statistics})
-    return kept | {"env_step": np.full(num_seeds, loop.env_steps(session.plan, index))}
+    settings, seeds = np.array(session.runs(group)).T
+    steps = np.full(len(seeds), loop.env_steps(session.plan, index))
+    return session.without_copies(group, kept) | {"setting": settings, "seed": seeds, "env_step": steps}
 
 
 def _number(value):

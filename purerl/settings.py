@@ -292,6 +292,7 @@ class TD3(DDPG):
     target_noise: number("standard deviation of the noise that smooths target actions", ge=0) = 0.2
     noise_clip: number("bound of the smoothing noise", ge=0) = 0.5
     policy_delay: count("critic updates per update of actor and targets") = 2
+    num_critics: count("critics whose least value is the target's", most=64) = 2
 
 
 @dataclass(frozen=True, kw_only=True)

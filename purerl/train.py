@@ -118,12 +118,8 @@ def prepare(settings, options):
     env, build = runner.prepare(settings)
     if options.plan:
         return settings, env, build, None
-    if results.is_free(path):
-        return settings, env, build, path
-    if not (path / "run.toml").is_file():
-        raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
-    settings = runner.check(path, settings)
-    if runner.is_complete(path, settings):
+    settings, complete = runner.claim(path, settings)
+    if complete:
         raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
     return settings, env, build, path
 
@@ -160,7 +156,7 @@ def resumable(options, flags):
 
 
 def train(settings, env, build, path):
-    from purerl import runner
+    from purerl import report, runner
     from purerl.progress import Display
 
     job, display = settings.job, Display()
@@ -168,7 +164,7 @@ def train(settings, env, build, path):
         if path is None:
             runner.plan(settings, env, build, display)
             return 0
-        display.say(f"{job.algo} on {env.name}, {job.num_seeds} seeds, into {path}")
+        display.say(f"{job.algo} on {env.name}, {report.size(settings)}, into {path}")
         outcome = runner.run(settings, env, build, path, display)
     except Refused as error:
         fail(error)

@@ -39,7 +39,7 @@ def test_what_is_needed_grows_with_the_seeds():
 
 
 def test_the_total_is_the_carry_and_the_hungriest_of_the_programs():
-    assert NEEDS.total == 832 * MIB and NEEDS.per_seed == 13 * MIB
+    assert NEEDS.total == 832 * MIB and NEEDS.per_run == 13 * MIB
     assert replace(NEEDS, evaluating=100 * MIB).total == 868 * MIB
 
 
@@ -82,9 +82,9 @@ def test_auto_groups_seeds_as_memory_allows_and_the_results_stay(tmp_path, monke
     seeds = arguments(algo="td3", num_seeds="6", seeds_per_batch="auto")
     assert train.main([*seeds, "--out", str(plenty)]) == 0
     assert config.resolve({}, plenty / "run.toml").job.seeds_per_batch == 6
-    _, programs, numbers = prepared(num_seeds="6")
-    needs = runner._compiled(programs, numbers, 6)[1]
-    monkeypatch.setattr(memory, "available", lambda: int(needs.per_seed * 3.5))
+    settings, programs, _ = prepared(num_seeds="6")
+    needs = runner._compiled(settings, programs, 6)[1]
+    monkeypatch.setattr(memory, "available", lambda: int(needs.per_run * 3.5))
     assert train.main([*seeds, "--out", str(little)]) == 0
     assert config.resolve({}, little / "run.toml").job.seeds_per_batch in (2, 3)
     assert_same_run(plenty, little, rtol=1e-5)
@@ -103,8 +103,8 @@ def test_the_plan_is_shown_and_nothing_is_made(tmp_path, monkeypatch, capfd):
 
 
 def test_the_prediction_is_that_of_the_compiled_programs():
-    _, programs, numbers = prepared()
-    compiled, needs = runner._compiled(programs, numbers, 3)
+    settings, programs, numbers = prepared()
+    compiled, needs = runner._compiled(settings, programs, 3)
     carry = compiled.begin(numbers, batch.keys(0, 3))
     assert needs.carry == sum(x.nbytes for x in jax.tree.leaves(carry))
     assert needs.starting >= 0 and needs.evaluating > 0

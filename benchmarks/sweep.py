@@ -1,0 +1,58 @@
+"""A grid of 3 settings and 4 seeds as one program, against its 12 runs one after another, compiled once as well.
+
+`python -m benchmarks.sweep [--rounds N]` prints the ratio and adds to results/sweep.csv. Both train, and neither
+compiles, while the clock runs; they take turns.
+"""
+
+import argparse
+import time
+from statistics import median
+
+import jax
+
+from benchmarks import table
+from purerl import batch, config, runner
+
+SWEPT = {"actor_lr": [1e-4, 3e-4, 1e-3]}
+SEEDS = 4
+ENVS = ("fast", "inverted_pendulum")
+
+
+def trained_by(env, swept):
+    """A function that trains the given settings, in one program, for one epoch; it returns the seconds it took."""
+    table = {"env": env, "num_seeds": SEEDS if swept else 1, "sweep": swept}
+    settings = config.resolve_table({}, table)
+    made, build = runner.prepare(settings)
+    programs = batch.programs(settings.plan, build, made, settings.hyper, settings.swept)
+    runs = settings.runs
+    numbers = batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
+    carry = programs.begin(numbers, batch.keys_of([seed for _, seed in runs]))
+
+    def train(times):
+        nonlocal carry
+        begun = time.perf_counter()
+        for _ in range(times):
+            carry, _ = jax.block_until_ready(programs.epoch(numbers, carry, 0))
+        return time.perf_counter() - begun
+
+    train(1)  # compiles
+    return train
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    rows = []
+    for env in ENVS:
+        grid, single = trained_by(env, SWEPT), trained_by(env, {})
+        pairs = [(grid(1), single(12)) for _ in range(options.rounds)]
+        ratio = median(together / alone for together, alone in pairs)
+        seconds = [median(column) for column in zip(*pairs, strict=True)]
+        print(f"{env}: grid {seconds[0]:.2f} s, twelve runs {seconds[1]:.2f} s, ratio {ratio:.3f}")
+        rows.append((env, *(f"{x:.4f}" for x in seconds), f"{ratio:.4f}"))
+    table.add("sweep", ("env", "grid_s", "twelve_runs_s", "ratio"), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""A sweep on disk, and its programs, each of which is a run folder: what is finished stays, what is not goes on.
+
+runs/SWEEP/sweep.toml     what its programs compute
+runs/SWEEP/PROGRAM/       a run folder each (results.py)
+runs/SWEEP/table.csv      a row per program and setting
+runs/SWEEP/figure.png     their curves
+"""
+
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from purerl import comparison, config, memory, page, report, results, runner
+from purerl.progress import Display
+
+KEPT = "sweep.toml"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One program of a sweep, ready to run in its folder."""
+
+    name: str
+    path: Path
+    settings: config.Config
+    env: Any
+    build: Any
+    complete: bool
+
+
+def prepare(path, programs, search=None):
+    """The `Task`s of `programs`, in the folder `path` of a sweep; `search` is its table [search].
+
+    Raises ValueError for whatever can be wrong before anything is compiled; nothing is written.
+    """
+    results.check_writable(path)
+    if (path / KEPT).is_file():
+        check(path, identity(programs, search))
+    elif not results.is_free(path):
+        raise ValueError(f"out {str(path)!r} exists already and holds no sweep; name another folder, or delete it")
+    return [_task(path / program.name, program) for program in programs]
+
+
+def identity(programs, search=None):
+    """What decides on the numbers of a sweep, as sweep.toml has it."""
+    computations = {program.name: config.computation(program.settings) for program in programs}
+    return {"programs": computations} | ({"search": search} if search else {})
+
+
+def check(path, here):
+    """Raises ValueError where the folder `path` holds another sweep than one of the `identity` `here`."""
+    there, other = config.read(path / KEPT), f"{path} holds another sweep"
+    ours, theirs = here["programs"], there.get("programs", {})
+    if lacking := [name for name in theirs | ours if (name in theirs) != (name in ours)]:
+        place = "there" if lacking[0] in theirs else "here"
+        raise ValueError(f"{other}: program {lacking[0]!r} is only {place}; name another folder with --out")
+    for name in ours:
+        if differs := config.differences(theirs[name], ours[name]):
+            raise ValueError(f"{other}: in program {name!r} {differs}; name another folder with --out")
+    if there.get("search") != here.get("search"):
+        raise ValueError(f"{other}: its [search] is not this one; name another folder with --out")
+
+
+def _task(path, program):
+    try:
+        env, build = runner.prepare(program.settings)
+        settings, complete = runner.claim(path, program.settings)
+    except ValueError as error:
+        raise ValueError(f"program {program.name!r}: {error}") from None
+    return Task(program.name, path, settings, env, build, complete)
+
+
+def create(path, programs, search=None):
+    """Make the folder of a sweep, or leave it as it is."""
+    path.mkdir(parents=True, exist_ok=True)
+    if not (path / KEPT).is_file():
+        results.write(path, KEPT, tomli_w.dumps(identity(programs, search)))
+
+
+def run(tasks, display, time_limit=None):
+    """Run the tasks that are not complete, one after another.
+
+    Returns `({name: error} of those that failed, why it ended early or None)`. The time limit [s] is that of them all.
+    """
+    begun, failed = time.monotonic(), {}
+    for number, task in enumerate(tasks, 1):
+        heading = f"program {number} of {len(tasks)}, {task.name}"
+        if task.complete:
+            display.say(f"{heading}: complete already")
+            continue
+        settings = task.settings
+        display.say(f"{heading}: {settings.job.algo} on {task.env.name}, {report.size(settings)}, into {task.path}")
+        if time_limit is not None:
+            rest = max(1e-3, time_limit - (time.monotonic() - begun))
+            settings = replace(settings, keep=replace(settings.keep, time_limit=rest))
+        try:
+            outcome = runner.run(settings, task.env, task.build, task.path, Display(display.console))
+        except Exception as error:  # Whatever one program dies of, the others are run.
+            failed[task.name] = (str(error).splitlines() or [type(error).__name__])[0]
+            display.say(f"program {task.name} failed: {failed[task.name]}")
+            if results.has_begun(task.path):
+                results.log(task.path, "failed", error=traceback.format_exc())
+            continue
+        if outcome.interrupted:
+            return failed, outcome.interrupted
+    return failed, None
+
+
+def compare(path, tasks, display):
+    """Write table.csv and figure.png of what there is, and show the best settings."""
+    begun = [task for task in tasks if results.has_begun(task.path)]
+    lines = [
+        line
+        for task in begun
+        for line in comparison.lines(task.path, task.env.name, task.name if len(tasks) > 1 else "")
+        if len(line.steps)
+    ]
+    if not lines:
+        return
+    comparison.write(path, lines)
+    page.write(path)
+    best = [(line.label or line.env, report.spread(np.sort(line.final))) for line in comparison.ranked(lines)[:20]]
+    display.table(f"final return: min / IQM / max of the best {len(best)} of {len(lines)} settings", best)
+    display.say(f"all of them: {path / 'table.csv'}, {path / 'figure.png'}")
+
+
+def show_plan(tasks, display):
+    """Say what would be run, and in which groups. Compiles only where "auto" leaves the groups to the memory."""
+    free, rows = memory.available(), []
+    for task in tasks:
+        settings, needs = runner.expected(task.settings, task.env, task.build, free)
+        rows.append(
+            (
+                task.name,
+                str(settings.num_settings),
+                str(settings.job.num_seeds),
+                str(settings.num_runs),
+                f"{settings.num_runs // settings.group_size} x {settings.group_size}",
+                f"{needs.total / 2**20:,.1f}",
+                "complete" if task.complete else "begun" if results.has_begun(task.path) else "new",
+            )
+        )
+    names = ("program", "settings", "seeds", "runs", "groups", "memory [MiB]", "")
+    runs = sum(task.settings.num_runs for task in tasks)
+    display.columns(f"{len(tasks)} programs, {runs} runs; {free / 2**20:,.0f} MiB available", names, rows)
+    display.say("memory is what one group keeps while it trains; what its programs work with comes on top")

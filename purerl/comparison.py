@@ -1,0 +1,129 @@
+"""Settings beside each other: the table and the picture of a sweep, or of one program of several. No JAX here."""
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from purerl import results
+from purerl.statistics import iqm
+
+SHOWN = 8  # lines that are told apart, by the colours of Okabe & Ito; the others are grey
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442", "#000000")
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one setting of one program came to.
+
+    Attributes:
+        program: the name of the program; empty where there is but one.
+        setting: `{name: value}` of what differs within the program.
+        env: the task.
+        steps: environment steps `[evaluations]`.
+        returns: `[evaluations, seeds]`, NaN from where a seed diverged.
+    """
+
+    program: str
+    setting: dict
+    env: str
+    steps: Any
+    returns: Any
+
+    @property
+    def label(self):
+        values = [f"{name} {value:.4g}" for name, value in self.setting.items()]
+        return ", ".join([self.program] * bool(self.program) + values)
+
+    @property
+    def final(self):
+        """The last return of every seed that has not diverged."""
+        last = self.returns[-1]
+        return last[~np.isnan(last)]
+
+    @property
+    def area(self):
+        """Area under the learning curve of the IQM, over its length: the mean return over training."""
+        means = iqm(self.returns)
+        if len(self.steps) < 2 or np.isnan(means).any():
+            return np.nan
+        return float(np.trapezoid(means, self.steps) / (self.steps[-1] - self.steps[0]))
+
+
+def lines(path, env, program=""):
+    """A `Line` per setting of the program in the run folder `path` that has come to an evaluation."""
+    curves, settings = results.read_curves(path), results.read_settings(path)
+    there = np.unique(curves["setting"]).astype(int)
+    return [Line(program, settings[i], env, *sound(results.of_setting(curves, i))) for i in there]
+
+
+def sound(curves):
+    """`results.per_seed` of the returns, NaN from where a seed diverged."""
+    steps, returns = results.per_seed(curves)
+    return steps, np.where(np.isnan(results.per_seed(curves, "diverged")[1]), returns, np.nan)
+
+
+def ranked(lines):
+    """The lines, best first: by the IQM of the final returns, then by area; those of which nothing is left last."""
+
+    def score(line):
+        return tuple(np.nan_to_num((iqm(line.final), line.area), nan=-np.inf)) if len(line.final) else (-np.inf, 0.0)
+
+    return sorted(lines, key=score, reverse=True)
+
+
+def table(lines):
+    """The rows of table.csv, the first being their names: a row per setting, in the order of `lines`."""
+    names = list(dict.fromkeys(name for line in lines for name in line.setting))
+    columns = ["program", "env", *names, "num_seeds", "diverged", "env_step", "final_min", "final_iqm", "final_max"]
+    rows = [[*columns, "area_under_curve"]]
+    for line in lines:
+        final = line.final if len(line.final) else np.array([np.nan])
+        numbers = (line.steps[-1], final.min(), iqm(final), final.max(), line.area)
+        values = [f"{line.setting[name]:.7g}" if name in line.setting else "" for name in names]
+        seeds = line.returns.shape[1]
+        rows.append([line.program, line.env, *values, seeds, seeds - len(line.final), *(f"{x:.7g}" for x in numbers)])
+    return rows
+
+
+def write(path, lines):
+    """Write table.csv and figure.png into the folder `path`."""
+    text, picture = io.StringIO(), io.BytesIO()
+    csv.writer(text, lineterminator="\n").writerows(table(lines))
+    results.write(path, "table.csv", text.getvalue())
+    figure(lines).savefig(picture, format="png")
+    results.write(path, "figure.png", picture.getvalue())
+
+
+def figure(lines):
+    """A Figure: a panel per task, in it the IQM over seeds of every setting; of many, the best are told apart."""
+    envs = list(dict.fromkeys(line.env for line in lines))
+    columns = min(len(envs), 2)
+    rows = -(-len(envs) // columns)
+    legend = min(SHOWN, max(sum(line.env == env for line in lines) for env in envs))
+    figure = Figure(figsize=(5.4 * columns, (3.4 + 0.19 * legend) * rows), dpi=160, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, env in zip(axes, envs, strict=False):
+        _panel(panel, env, [line for line in lines if line.env == env])
+    for panel in axes[len(envs) :]:
+        panel.set_axis_off()
+    return figure
+
+
+def _panel(axes, env, lines):
+    best = ranked(lines)[:SHOWN]
+    for line in lines:
+        if line not in best:
+            axes.plot(line.steps / 1e3, iqm(line.returns), color="0.8", linewidth=0.6)
+    for line, color in zip(best, COLORS, strict=False):
+        axes.plot(line.steps / 1e3, iqm(line.returns), color=color, linewidth=1.6, label=line.label or "IQM")
+    seeds = lines[0].returns.shape[1]
+    others = f"; grey: {len(lines) - SHOWN} others" if len(lines) > SHOWN else ""
+    axes.set(title=f"{env}, IQM of {seeds} seeds{others}", xlabel="environment steps [thousands]")
+    axes.set_ylabel("return of an episode")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(0.0, -0.2))  # under the panel

@@ -1,0 +1,167 @@
+"""A file of sweeps/ -> its programs. No JAX here.
+
+What shapes a program, a list of it makes one program per value; numbers that flow become an axis of one program.
+
+    algo = ["td3", "sac"]          a list at the top: a program per entry, and per combination of several lists
+    [hyper]                        lists of hyperparameters are combined: all with all, or
+    mode = "zip"                   (at the top) the first with the first, the second with the second …
+    tau = [0.005, 0.02]            a list, or numbers drawn at random:
+    actor_lr = { log_uniform = [1e-4, 1e-2], samples = 8 }        also uniform; seed = 0, 1, … draws others
+    [[programs]]                   programs by name: each says what differs from the rest of the file
+    name = "no smoothing"
+    hyper.target_noise = 0
+
+A hyperparameter that is no number that flows (`policy_delay`, the kind of noise, a fixed alpha against a learned one)
+stands under [hyper] as well, and makes a program per value.
+"""
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from purerl import config
+from purerl.errors import closest
+from purerl.settings import HYPERS, checked, fields
+
+MODES = ("grid", "zip")
+DRAWN = ("uniform", "log_uniform")
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of a sweep, and the name of its folder."""
+
+    name: str
+    settings: config.Config
+
+
+def find(text):
+    """The file that `text` means: a path, or the name of a file of sweeps/. Raises ValueError where there is none."""
+    path, shipped = Path(text).expanduser(), {file.stem: file for file in config.collection("sweeps").glob("*.toml")}
+    if path.is_file():
+        return path
+    if text in shipped:
+        return shipped[text]
+    raise ValueError(f"there is no sweep file {text!r}{closest(text, tuple(sorted(shipped)))}")
+
+
+def expand(table, flags):
+    """The programs of the sweep that `table` describes; `flags`, `{name: value}`, beat what it says.
+
+    Raises ValueError, in one line, for whatever cannot be run.
+    """
+    rest = dict(table)
+    mode, entries = rest.pop("mode", "grid"), rest.pop("programs", [{}])
+    if "sweep" in table:
+        raise ValueError("[sweep] is what a run.toml says; in a file of sweeps/, write lists under [hyper]")
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}{closest(mode, MODES)}")
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("programs should be tables, [[programs]]")
+    found = [program for entry in entries for program in _of_entry(_below(rest, entry), flags, mode)]
+    names = [program.name for program in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two programs are called {min(twice)!r}; give each of [[programs]] a name of its own")
+    return found
+
+
+def _of_entry(table, flags, mode):
+    """The programs of one of [[programs]], or of a file without any."""
+    table = table | flags
+    name, hyper = table.pop("name", ""), table.pop("hyper", {})
+    if not isinstance(name, str) or not isinstance(hyper, dict):
+        raise ValueError(f"name should be text, and hyper a table, [hyper]; they are {name!r} and {hyper!r}")
+    lists = {key: value for key, value in table.items() if _is_list(key, value)}
+    for key, values in lists.items():
+        if not values:
+            raise ValueError(f"{key} is an empty list; give it a value, or leave it out")
+    for values in product(*lists.values()):
+        chosen = dict(zip(lists, values, strict=True))
+        algo = (table | chosen).get("algo", config.Job.algo)
+        config.Job(algo=algo)
+        for fixed, swept in _split(algo, hyper, mode):
+            parts = [name, *(_part(*item) for item in chosen.items())]
+            parts += [_part(key, value) for key, value in fixed.items() if isinstance(hyper[key], list)]
+            settings = config.resolve_table({}, table | chosen | {"hyper": fixed, "sweep": swept}, "the sweep")
+            parts = list(filter(None, parts)) or [settings.job.algo, settings.job.env]
+            yield Program(re.sub(r"[^\w.=-]+", "-", "-".join(parts)).strip("-."), settings)
+
+
+def _split(algo, hyper, mode):
+    """`(fixed, swept)` hyperparameters of every program that the table [hyper] makes, `swept` being `{name: list}`."""
+    for name in hyper:
+        if name not in fields(HYPERS[algo]):
+            raise ValueError(config.unknown(name, algo))
+    axes = {name: _values(name, value) for name, value in hyper.items() if isinstance(value, list | dict)}
+    axes = {name: [checked(HYPERS[algo], name, value) for value in values] for name, values in axes.items()}
+    if mode == "zip" and len({len(values) for values in axes.values()}) > 1:
+        lengths = ", ".join(f"{name} has {len(values)}" for name, values in axes.items())
+        raise ValueError(f"mode 'zip' needs lists of one length under [hyper]; {lengths}")
+    rows = [dict(zip(axes, row, strict=True)) for row in (zip if mode == "zip" else product)(*axes.values())]
+    for i, row in enumerate(rows):
+        if row in rows[:i]:
+            raise ValueError(f"a setting stands twice under [hyper]: {', '.join(f'{k} {v}' for k, v in row.items())}")
+    programs = {}
+    for row in rows or [{}]:
+        shape = tuple((name, value) for name, value in row.items() if not isinstance(value, float))
+        programs.setdefault(shape, []).append(row)
+    constant = {name: value for name, value in hyper.items() if name not in axes}
+    for shape, rows in programs.items():
+        columns = {name: [row[name] for row in rows] for name in axes if name not in dict(shape)}
+        swept = {name: values for name, values in columns.items() if len(set(values)) > 1}
+        alike = {name: values[0] for name, values in columns.items() if name not in swept}
+        yield constant | {name: "none" if value is None else value for name, value in shape} | alike, swept
+
+
+def _values(name, value):
+    """The values that a list, or a table that draws at random, stands for."""
+    if isinstance(value, list):
+        if not value:
+            raise ValueError(f"hyper.{name} is an empty list; give it a value, or leave it out")
+        return value
+    if unknown := sorted(value.keys() - {*DRAWN, "samples", "seed"}):
+        raise ValueError(f"hyper.{name}: unknown {unknown[0]!r}{closest(unknown[0], (*DRAWN, 'samples', 'seed'))}")
+    kinds, number, seed = [kind for kind in DRAWN if kind in value], value.get("samples"), value.get("seed", 0)
+    if len(kinds) != 1 or type(number) is not int or number < 1 or type(seed) is not int or seed < 0:
+        raise ValueError(f"hyper.{name} is {value!r}; it should be like {{ log_uniform = [1e-4, 1e-2], samples = 8 }}")
+    low, high = limits(f"hyper.{name}", kinds[0], value[kinds[0]])
+    drawn = np.random.default_rng([seed, crc32(name.encode())]).uniform(size=number)
+    if kinds[0] == "log_uniform":
+        return (low * (high / low) ** drawn).tolist()
+    return (low + (high - low) * drawn).tolist()
+
+
+def limits(name, kind, value):
+    """`value` as `[low, high]`. Raises ValueError where it is no interval of `kind`."""
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(x) in (int, float) for x in value)
+    if not numbers or not value[0] < value[1] or (kind == "log_uniform" and value[0] <= 0):
+        positive = "positive " * (kind == "log_uniform")
+        raise ValueError(f"{name}: {kind} is {value!r}; it should be two {positive}numbers, the smaller one first")
+    return value
+
+
+def _is_list(name, value):
+    """Whether `value` is a list of values of the setting `name`; widths, and where to log, are lists themselves."""
+    if name in fields(config.Keep):
+        return False
+    if name == "widths" and isinstance(value, list):
+        return any(isinstance(each, list | str) for each in value)
+    return isinstance(value, list)
+
+
+def _below(table, entry):
+    """What `entry` says stands over what `table` says."""
+    hyper = [each.get("hyper", {}) for each in (table, entry)]
+    if not all(isinstance(each, dict) for each in hyper):
+        raise ValueError("hyper should be a table, [hyper]")
+    return table | entry | {"hyper": hyper[0] | hyper[1]}
+
+
+def _part(name, value):
+    """What a value adds to the name of a program."""
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if name in ("algo", "env") else f"{name}={text}"

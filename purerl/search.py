@@ -1,0 +1,244 @@
+"""Search for good hyperparameters with Optuna: a generation of trials, times the seeds, is one program.
+
+In a file of sweeps/, with one program and no lists:
+
+    [search]
+    trials = 32                # in all; the first has the settings of the file
+    batch = 8                  # trials of one generation
+    sampler = "tpe"            # tpe, random or cmaes
+    objective = "final"        # the IQM over all seeds of the final return; area: of the area under the curve
+    rungs = [2, 4]             # after these evaluations the worse half of a generation is given up
+    [search.space]
+    actor_lr = { log_uniform = [1e-4, 1e-2] }
+
+What a rung leaves goes on from its state, in a run folder of its own with fewer rows: its first checkpoint is the
+survivors' part of one. Regrouping through checkpoints costs a compilation per rung, which all generations share, and
+then the time of the survivors alone; masked rows would cost what live ones do. And it survives whatever a run survives.
+"""
+
+import csv
+import io
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from purerl import comparison, config, results, runner
+from purerl.clock import Clock
+from purerl.expansion import limits
+from purerl.progress import Display
+from purerl.settings import HYPERS, Settings, checked, choice, count, fields
+from purerl.statistics import iqm
+
+STUDY = "study.log"  # Optuna's journal
+SAMPLERS = ("tpe", "random", "cmaes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Settings):
+    """What [search] says, but for its space and rungs."""
+
+    trials: count("trials in all; the first has the settings of the file") = 32
+    batch: count("trials that are one program") = 8
+    sampler: choice("of Optuna", *SAMPLERS) = "tpe"
+    objective: choice("what is maximised, over all seeds", "final", "area") = "final"
+    seed: count("of the sampler", least=0) = 0
+    keep: count("one of how many goes on after a rung", least=2) = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A `Search`, where it looks, and when it gives up.
+
+    Attributes:
+        space: `{name: (low, high, whether its logarithm is searched)}`.
+        rungs: evaluations, in order.
+        settings: the `Config` that all trials share.
+    """
+
+    search: Search
+    space: dict
+    rungs: tuple
+    settings: config.Config
+
+
+def understood(table, programs):
+    """The `Plan` of the table [search] for the programs of a sweep. Raises ValueError for what cannot be searched."""
+    if len(programs) != 1 or programs[0].settings.swept:
+        raise ValueError("a search is of one program: say no lists beside [search]; what is searched is [search.space]")
+    settings = programs[0].settings
+    table = dict(table)
+    space, rungs = table.pop("space", {}), table.pop("rungs", [])
+    for name in table:
+        if name not in fields(Search):
+            raise ValueError(f"unknown setting {name!r} under [search]; known: {', '.join((*fields(Search), 'space'))}")
+    if not isinstance(space, dict) or not space:
+        raise ValueError("[search.space] is empty; say there what is searched, as tau = { uniform = [0.001, 0.1] }")
+    space = {name: _interval(settings, name, value) for name, value in space.items()}
+    evaluations = range(1, settings.plan.num_epochs)
+    if not isinstance(rungs, list) or any(rung not in evaluations for rung in rungs) or sorted(set(rungs)) != rungs:
+        last = settings.plan.num_epochs - 1
+        raise ValueError(f"rungs is {rungs!r}; it should be numbers of evaluations, growing, from 1 to {last}")
+    if rungs and settings.job.seeds_per_batch is not None:
+        raise ValueError("rungs need all runs of a generation at once; leave out seeds_per_batch")
+    return Plan(Search(**table), space, tuple(rungs), settings)
+
+
+def _interval(settings, name, value):
+    algo = settings.job.algo
+    if name not in fields(HYPERS[algo]):
+        raise ValueError(config.unknown(name, algo))
+    kind = next(iter(value)) if isinstance(value, dict) and len(value) == 1 else None
+    if kind not in ("uniform", "log_uniform"):
+        raise ValueError(f"search.space.{name} is {value!r}; it should be like {{ log_uniform = [1e-4, 1e-2] }}")
+    low, high = (checked(HYPERS[algo], name, x) for x in limits(f"search.space.{name}", kind, value[kind]))
+    there = getattr(settings.hyper, name)
+    if not isinstance(low, float) or not isinstance(there, float):
+        raise ValueError(f"search.space.{name}: only numbers that flow through the program can be searched")
+    if not low <= there <= high:
+        raise ValueError(f"search.space.{name} goes from {low} to {high} and leaves out {there}, the setting to beat")
+    return low, high, kind == "log_uniform"
+
+
+def run(path, plan, display, time_limit=None):
+    """Search in the folder `path`, going on where it was stopped. Returns why it ended early, or None."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path / STUDY)))
+    study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
+    made, clock = runner.prepare(plan.settings), Clock()
+    while (first := _first_untold(study)) < plan.search.trials:
+        generation = first // plan.search.batch
+        asked = _asked(study, plan, generation)
+        rest = None if time_limit is None else max(1e-3, time_limit - clock.session)
+        outcome = _trained(path, plan, [values for _, values in asked], generation, made, display, rest)
+        if isinstance(outcome, str):
+            return outcome
+        for (trial, _), (score, rung) in zip(asked, outcome, strict=True):
+            trial.report(score, rung)
+            pruned = optuna.trial.TrialState.PRUNED if rung < plan.settings.plan.num_epochs else None
+            study.tell(trial, None if pruned else score, state=pruned, skip_if_finished=True)
+        display.say(f"generation {generation}: {described(study)}")
+    _draw(path, study, plan)
+    return None
+
+
+def described(study):
+    """The best trial, and the first, in words."""
+    best, first = study.best_trial, study.trials[0]
+    values = ", ".join(f"{name} {value:.4g}" for name, value in best.params.items())
+    there = f"{first.value:.1f}" if first.value is not None else "given up"
+    return f"best of {len(study.trials)} trials: {best.value:.1f} with {values}; the settings of the file: {there}"
+
+
+def _first_untold(study):
+    """The number of the first trial that is not finished, or of the next."""
+    open_trials = [trial.number for trial in study.trials if not trial.state.is_finished()]
+    return min(open_trials, default=len(study.trials))
+
+
+def _asked(study, plan, generation):
+    """`[(trial, {name: value})]` of a generation; those that were asked before a stop are the same again."""
+    import optuna
+
+    study.sampler = _sampler(plan, generation)
+    first, end = (min((generation + i) * plan.search.batch, plan.search.trials) for i in (0, 1))
+    if not study.trials:
+        study.enqueue_trial({name: getattr(plan.settings.hyper, name) for name in plan.space})
+    begun = [trial for trial in study.trials if trial.state != optuna.trial.TrialState.WAITING]
+    trials = [optuna.trial.Trial(study, trial._trial_id) for trial in begun[first:end]]
+    trials += [study.ask() for _ in range(len(begun), end)]
+    return [
+        (trial, {name: trial.suggest_float(name, low, high, log=log) for name, (low, high, log) in plan.space.items()})
+        for trial in trials
+    ]
+
+
+def _sampler(plan, generation):
+    """One per generation, so that a search that was stopped draws what it would have drawn."""
+    from optuna import samplers
+
+    seed, batch = plan.search.seed * 1_000_003 + generation, plan.search.batch
+    return {
+        "tpe": lambda: samplers.TPESampler(n_startup_trials=batch, constant_liar=True, seed=seed),
+        "random": lambda: samplers.RandomSampler(seed=seed),
+        "cmaes": lambda: samplers.CmaEsSampler(seed=seed),
+    }[plan.search.sampler]()
+
+
+def _trained(path, plan, values, generation, made, display, time_limit):
+    """`[(score, evaluation of which it is)]` of every trial of a generation; or why training ended early."""
+    alive, scores, before, clock = list(range(len(values))), {}, None, Clock()
+    for rung, until in enumerate((*plan.rungs, None)):
+        settings = of_trials(plan.settings, [values[i] for i in alive])
+        folder = path / (f"generation-{generation:03}" + (f"-rung-{rung}" if plan.rungs else ""))
+        if before and not results.has_begun(folder):
+            source, there, kept = before
+            runner.fork(source, folder, there, settings, made[0], plan.rungs[rung - 1], kept)
+        if time_limit is not None:
+            rest = max(1e-3, time_limit - clock.session)
+            settings = replace(settings, keep=replace(settings.keep, time_limit=rest))
+        if reason := _brought(settings, made, folder, until, display):
+            return reason
+        last = until or settings.plan.num_epochs
+        found = _scores(folder, plan, last)
+        scores |= {trial: (score, last) for trial, score in zip(alive, found, strict=True)}
+        kept = sorted(np.argsort(-found, kind="stable")[: -(-len(found) // plan.search.keep)].tolist())
+        before, alive = (folder, settings, kept), [alive[i] for i in kept]
+    return [scores[i] for i in range(len(values))]
+
+
+def of_trials(settings, values):
+    """`settings` of a program whose settings are the `values`, `[{name: value}]`."""
+    swept = {name: tuple(each[name] for each in values) for name in values[0]}
+    return replace(settings, hyper=replace(settings.hyper, **values[0]), swept=swept)
+
+
+def example(plan, task):
+    """`task`, as a generation of trials will be."""
+    lows = {name: low for name, (low, _, _) in plan.space.items()}
+    return replace(task, settings=of_trials(plan.settings, [lows] * plan.search.batch))
+
+
+def _brought(settings, made, folder, until, display):
+    """Train a program to its end, or up to evaluation `until`. Returns why that ended early, or None."""
+    settings, complete = runner.claim(folder, settings)
+    if complete or (until and runner.has_come_to(folder, settings, until)):
+        return None
+    return runner.run(settings, *made, folder, Display(display.console), until=until).interrupted
+
+
+def _scores(folder, plan, index):
+    """The objective of every setting at evaluation `index`, `[settings]`.
+
+    Of a seed that diverged the worst return of any counts, so that none is better by having lost seeds.
+    """
+    lines = comparison.lines(folder, plan.settings.job.env)
+    returns = np.stack([line.returns[: index + 1] for line in lines])
+    returns = np.where(np.isnan(returns), np.nanmin(returns), returns)
+    if plan.search.objective == "final":
+        return iqm(returns[:, -1])
+    steps = lines[0].steps[: index + 1]
+    return iqm(np.trapezoid(returns, steps, axis=1) / (steps[-1] - steps[0]))
+
+
+def _draw(path, study, plan):
+    """history.png and importance.png, by Optuna; trials.csv, a row per trial."""
+    from optuna.importance import PedAnovaImportanceEvaluator
+    from optuna.visualization import matplotlib
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "state", "score", "evaluation", *plan.space])
+    for trial in study.trials:
+        ((index, score),) = trial.intermediate_values.items()
+        writer.writerow([trial.number, trial.state.name.lower(), f"{score:.7g}", index, *trial.params.values()])
+    results.write(path, "trials.csv", text.getvalue())
+    pictures = {"history": matplotlib.plot_optimization_history(study)}
+    if len({trial.value for trial in study.trials if trial.value is not None}) > 1:
+        evaluator = PedAnovaImportanceEvaluator()
+        pictures["importance"] = matplotlib.plot_param_importances(study, evaluator=evaluator)
+    for name, axes in pictures.items():
+        picture = io.BytesIO()
+        axes.figure.savefig(picture, format="png", bbox_inches="tight")
+        results.write(path, f"{name}.png", picture.getvalue())

@@ -1,0 +1,116 @@
+"""`python -m purerl.sweep`: train what a file of sweeps/ says, and compare it."""
+
+import sys
+from pathlib import Path
+
+from purerl import config, expansion
+from purerl.clock import INTERRUPTED, leaving
+from purerl.command import Parser, add_cache, fail, refuse_unknown, use_compilation_cache
+from purerl.errors import closest
+from purerl.settings import Plan, checked, fields
+from purerl.train import add_setting
+
+FAILED = 1  # the exit status of a sweep of which a program failed
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status: 0, 1 if a program failed, 2 for bad input, 130 if cut short."""
+    with leaving():
+        try:
+            flags, options = parse(sys.argv[1:] if arguments is None else arguments)
+            file = expansion.find(options.file)
+            table = config.read(file)
+            searched = table.pop("search", None)
+            programs = expansion.expand(table, flags)
+            use_compilation_cache(options.compilation_cache)
+            path = Path(options.out or Path("runs") / file.stem).expanduser()
+            if searched is not None:
+                return search(path, searched, programs, options)
+            return sweep(path, programs, options)
+        except ValueError as error:
+            fail(error)
+
+
+def parse(arguments):
+    """`({setting: text}, options)`. Only what was said is among the settings. Raises ValueError for unknown flags."""
+    parser = Parser(
+        prog="python -m purerl.sweep",
+        description="Train every program of a sweep: what flows through a program, as learning rates do, is swept "
+        "inside it; all else makes a program per value. What was stopped goes on. Flags beat the file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", metavar="FILE", help="a TOML file, or the name of one of sweeps/")
+    parser.add_argument("--out", metavar="FOLDER", help="folder of the sweep (default: runs/NAME)")
+    parser.add_argument("--only", metavar="PROGRAM", action="append", help="run this program; may be said repeatedly")
+    parser.add_argument("--dry-run", action="store_true", help="show programs, settings, runs, memory, groups; and end")
+    parser.add_argument(
+        "--time-limit", metavar="X", help="end early, with checkpoints, before this has passed [seconds or h:mm:ss]"
+    )
+    add_cache(parser)
+    settings = set()
+    for title, cls in (("settings of every run", config.Job), ("its plan", Plan), ("keeping it", config.Keep)):
+        group = parser.add_argument_group(title)
+        for name, (default, description, _) in fields(cls).items():
+            if name != "time_limit":
+                add_setting(group, name, default, description, cls)
+                settings.add(name)
+    options, unknown = parser.parse_known_args(arguments)
+    refuse_unknown(parser, unknown)
+    options.time_limit = checked(config.Keep, "time_limit", options.time_limit)
+    return {name: value for name, value in vars(options).items() if name in settings and value is not None}, options
+
+
+def sweep(path, programs, options):
+    """Run `programs` in the folder `path`, or show what would be run. Returns the exit status."""
+    from purerl import campaign  # Here, so that help and most errors need not wait for JAX.
+    from purerl.progress import Display
+
+    display, tasks = Display(), campaign.prepare(path, programs)
+    if options.only:
+        tasks = chosen(tasks, options.only)
+    if options.dry_run:
+        campaign.show_plan(tasks, display)
+        return 0
+    campaign.create(path, programs)
+    failed, interrupted = campaign.run(tasks, display, options.time_limit)
+    campaign.compare(path, tasks, display)
+    for name, error in failed.items():
+        print(f"error: program {name} failed: {error}", file=sys.stderr)
+    if interrupted:
+        display.say(f"ended early: {interrupted}; the same command goes on")
+        return INTERRUPTED
+    return FAILED if failed else 0
+
+
+def search(path, table, programs, options):
+    """Search as the table [search] says. Returns the exit status."""
+    from purerl import campaign
+    from purerl import search as searching
+    from purerl.progress import Display
+
+    display, plan = Display(), searching.understood(table, programs)
+    tasks = campaign.prepare(path, programs, table)
+    if options.dry_run:
+        display.say(f"{plan.search.trials} trials, {plan.search.batch} at once, each generation as")
+        campaign.show_plan([searching.example(plan, task) for task in tasks], display)
+        return 0
+    campaign.create(path, programs, table)
+    interrupted = searching.run(path, plan, display, options.time_limit)
+    if interrupted:
+        display.say(f"ended early: {interrupted}; the same command goes on")
+        return INTERRUPTED
+    display.say(f"all trials: {path / 'trials.csv'}, {path / 'history.png'}")
+    return 0
+
+
+def chosen(tasks, names):
+    """Those of `tasks` that `names` say. Raises ValueError for a name that none has."""
+    known = tuple(task.name for task in tasks)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"the sweep has no program {name!r}{closest(name, known)}")
+    return [task for task in tasks if task.name in names]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""A search asks Optuna for a generation, trains it as one program, and gives up what is hopeless."""
+
+import csv
+
+import numpy as np
+import pytest
+from commands import SMALL
+from test_sweep import refusal, write
+
+from purerl import results, sweep
+
+SPACE = {"actor_lr": {"log_uniform": [1e-4, 1e-1]}, "tau": {"uniform": [0.001, 0.5]}}
+SEARCH = {"trials": 6, "batch": 4, "rungs": [2], "space": SPACE}
+TABLE = SMALL | {"algo": "td3", "num_seeds": "2", "total_steps": "440", "num_evals": "5"}
+
+
+def trials(folder):
+    with open(folder / "trials.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    file = write(folder / "search.toml", TABLE | {"search": SEARCH})
+    assert sweep.main([str(file), "--out", str(folder / "out")]) == 0
+    return file, folder / "out"
+
+
+def test_a_generation_is_one_program_and_a_rung_leaves_half(searched):
+    _, folder = searched
+    sizes = {path.parent.name: len(results.read_settings(path.parent)) for path in folder.glob("*/run.toml")}
+    assert sizes == {
+        "generation-000-rung-0": 4,
+        "generation-000-rung-1": 2,
+        "generation-001-rung-0": 2,
+        "generation-001-rung-1": 1,
+    }
+    found = trials(folder)
+    assert [row["state"] for row in found].count("complete") == 3 and len(found) == 6
+    assert [row["evaluation"] for row in found if row["state"] == "pruned"] == ["2"] * 3
+    assert (float(found[0]["actor_lr"]), float(found[0]["tau"])) == (3e-4, 0.005)  # what the file says comes first
+    assert all(1e-4 <= float(row["actor_lr"]) <= 1e-1 and 0.001 <= float(row["tau"]) <= 0.5 for row in found)
+    for name in ("history.png", "importance.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_survives_a_rung_goes_on_from_its_state(searched, tmp_path):
+    """It ends as where nothing was given up."""
+    _, folder = searched
+    first, second = folder / "generation-000-rung-0", folder / "generation-000-rung-1"
+    values = results.read_settings(first)
+    hyper = {name: [each[name] for each in values] for name in values[0]}
+    file = write(tmp_path / "whole.toml", TABLE | {"mode": "zip", "hyper": hyper})
+    assert sweep.main([str(file), "--out", str(tmp_path / "out")]) == 0
+    whole, after = results.read_curves(tmp_path / "out" / "td3-fast"), results.read_curves(second)
+    assert set(results.read_curves(first)["env_step"]) == {0, 140, 240}
+    for number, setting in enumerate(results.read_settings(second)):
+        there = results.of_setting(whole, values.index(setting))
+        here = results.of_setting(after, number)
+        for name in ("env_step", "seed", "return_mean", "critic_loss", "q"):
+            np.testing.assert_allclose(here[name], there[name], rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def test_the_better_half_survives(searched):
+    _, folder = searched
+    curves = results.read_curves(folder / "generation-000-rung-0")
+    scores = [results.of_setting(curves, i)["return_mean"][-2:].mean() for i in range(4)]
+    there = results.read_settings(folder / "generation-000-rung-0")
+    kept = [there.index(setting) for setting in results.read_settings(folder / "generation-000-rung-1")]
+    assert min(scores[i] for i in kept) >= max(scores[i] for i in range(4) if i not in kept)
+
+
+def test_a_search_that_was_stopped_ends_as_one_that_was_not(searched, tmp_path):
+    file, folder = searched
+    words = [str(file), "--out", str(tmp_path / "out")]
+    assert sweep.main([*words, "--time-limit", "0.001"]) == sweep.INTERRUPTED
+    assert len(list((tmp_path / "out").glob("*/run.toml"))) == 1
+    assert sweep.main(words) == 0
+    assert trials(tmp_path / "out") == trials(folder)
+
+
+@pytest.mark.parametrize(
+    "table, words",
+    [
+        ({"space": {}}, "[search.space] is empty"),
+        ({"space": {"actor_rl": {"uniform": [0.1, 0.2]}}}, "unknown setting 'actor_rl'"),
+        ({"space": {"policy_delay": {"uniform": [1, 2]}}}, "only numbers that flow"),
+        ({"space": {"tau": {"uniform": [0.1, 0.2]}}}, "leaves out 0.005, the setting to beat"),
+        ({"space": {"tau": [0.1, 0.2]}}, "it should be like { log_uniform"),
+        ({"sampler": "grid"}, "sampler is 'grid'"),
+        ({"trails": 3}, "unknown setting 'trails' under [search]"),
+        ({"rungs": [3, 2]}, "it should be numbers of evaluations, growing, from 1 to 3"),
+        ({"rungs": [4]}, "it should be numbers of evaluations, growing, from 1 to 3"),
+    ],
+)
+def test_bad_searches_are_refused_in_one_line(table, words, tmp_path, capfd):
+    file = write(tmp_path / "bad.toml", TABLE | {"search": SEARCH | table})
+    assert words in refusal(capfd, file, "--out", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_search_is_of_one_program(tmp_path, capfd):
+    file = write(tmp_path / "bad.toml", TABLE | {"search": SEARCH, "batch_size": [8, 16]})
+    assert "a search is of one program" in refusal(capfd, file, "--out", tmp_path / "out")

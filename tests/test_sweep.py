@@ -1,0 +1,409 @@
+"""A sweep is many runs, and each of them is the run it would have been alone."""
+
+import csv
+import logging
+import multiprocessing
+import time
+from pathlib import Path
+from random import Random
+
+import jax
+import numpy as np
+import pytest
+import tomli_w
+from commands import SMALL, assert_same_run, start
+
+from purerl import batch, config, expansion, results, runner, sweep, train
+
+ROOT = Path(__file__).parent.parent
+TABLE = SMALL | {"algo": "td3", "num_seeds": "4", "total_steps": "440", "num_evals": "3"}
+GRID = {"actor_lr": [1e-3, 1e-2, 1e-1], "tau": 0.05}
+
+
+def write(path, table):
+    path.write_text(tomli_w.dumps(table))
+    return path
+
+
+def expanded(hyper=None, **table):
+    return expansion.expand(TABLE | table | {"hyper": hyper or {}}, {})
+
+
+def swept(programs):
+    return [program.settings.swept for program in programs]
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """`(settings, folder of the program, names of what was compiled)` of three settings and four seeds."""
+    folder, compiled = tmp_path_factory.mktemp("grid"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: compiled.append(record.getMessage())
+    logger = logging.getLogger("jax._src.dispatch")
+    logger.addHandler(handler)
+    jax.config.update("jax_log_compiles", True)  # of all threads
+    file = write(folder / "grid.toml", TABLE | {"hyper": GRID})
+    assert sweep.main([str(file), "--out", str(folder / "out")]) == 0
+    jax.config.update("jax_log_compiles", False)
+    logger.removeHandler(handler)
+    return expansion.expand(config.read(file), {})[0].settings, folder / "out" / "td3-fast", compiled
+
+
+def alone(settings, setting, seed):
+    """What a single run ends with: its actor, and the mean losses of its last epoch."""
+    chosen = {name: values[setting] for name, values in settings.swept.items()}
+    hyper = runner.replace(settings.hyper, **chosen)
+    single = runner.replace(settings, hyper=hyper, swept={})
+    if "alone" not in CACHE:
+        env, build = runner.prepare(single)
+        CACHE["alone"] = batch.programs(single.plan, build, env, single.hyper), build(hyper, single.plan, env)
+    programs, algorithm = CACHE["alone"]
+    numbers = batch.flowing(single.hyper)
+    carry = programs.begin(numbers, batch.keys(seed, 1))
+    for index in range(single.plan.num_epochs):
+        carry, metrics = programs.epoch(numbers, carry, index)
+    return algorithm.policy(carry.agent), metrics
+
+
+CACHE = {}
+
+
+def test_three_settings_and_four_seeds_in_one_program_are_twelve_single_runs(grid):
+    settings, path, _ = grid
+    assert settings.plan.num_updates == 200 and settings.num_runs == 12
+    kept, final = results.read_policy(path), results.final(results.read_curves(path))
+    for i, (setting, seed) in enumerate(settings.runs):
+        actor, metrics = alone(settings, setting, seed)
+        assert (final["setting"][i], final["seed"][i]) == (setting, seed) == (kept["setting"][i], kept["seed"][i])
+        flat = results.joined([{"actor": actor}])
+        for name, leaf in results.joined([{"actor": kept["actor"]}]).items():
+            np.testing.assert_allclose(leaf[i], flat[name][0], rtol=1e-3, atol=1e-5, err_msg=f"{setting} {seed} {name}")
+        for name, values in metrics.items():
+            np.testing.assert_allclose(final[name][i], values[0], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_the_settings_differ(grid):
+    """Else the test above would not notice that none of them flows."""
+    actor = results.read_policy(grid[1])["actor"]
+    last = next(iter(results.joined([actor]).values())).reshape(3, 4, -1)
+    assert (np.abs(last[0] - last[1]).max(axis=-1) > 1e-3).all() and (
+        np.abs(last[1] - last[2]).max(axis=-1) > 1e-3
+    ).all()
+
+
+def test_the_whole_grid_is_compiled_once(grid):
+    compiled = [line for line in grid[2] if line.startswith("Finished XLA compilation")]
+    for name in ("begin", "epoch", "evaluate"):
+        assert sum(f"jit({name})" in line for line in compiled) == 1, (name, compiled)
+
+
+def test_every_setting_sees_the_same_seeds(grid):
+    curves = results.read_curves(grid[1])
+    first = curves["return_mean"][curves["env_step"] == 0].reshape(3, 4)
+    assert (first == first[0]).all() and len(set(first[0])) > 1
+
+
+def test_only_what_is_swept_has_an_axis(grid):
+    settings = grid[0]
+    numbers = batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in settings.runs])
+    assert {name for name, x in numbers.items() if x.shape} == {"actor_lr"}
+    assert numbers["actor_lr"].tolist() == np.repeat(np.float32(GRID["actor_lr"]), 4).tolist()
+    assert "policy_delay" not in numbers
+
+
+def test_groups_of_a_sweep_give_what_all_at_once_give(grid, tmp_path):
+    _, path, _ = grid
+    file = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID, "seeds_per_batch": 6})
+    assert sweep.main([str(file), "--out", str(tmp_path / "out")]) == 0
+    assert_same_run(tmp_path / "out" / "td3-fast", path, rtol=1e-3)
+
+
+def test_the_folder_of_a_program_is_that_of_a_run(grid, tmp_path, capfd):
+    settings, path, _ = grid
+    assert config.resolve({}, path / "run.toml") == settings
+    with pytest.raises(SystemExit):
+        train.main(["--resume", str(path)])
+    assert "complete already" in capfd.readouterr().err
+    assert results.read_settings(path) == [{"actor_lr": rate} for rate in GRID["actor_lr"]]
+
+
+def test_a_table_and_a_figure_compare_the_settings(grid):
+    folder = grid[1].parent
+    with open(folder / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["actor_lr"]) for row in rows] == GRID["actor_lr"]
+    curves = results.read_curves(grid[1])
+    for setting, row in enumerate(rows):
+        last = results.of_setting(curves, setting)["return_mean"][-4:]
+        assert float(row["final_max"]) == pytest.approx(last.max()) and row["num_seeds"] == "4"
+        assert float(row["final_iqm"]) == pytest.approx(np.sort(last)[1:3].mean(), abs=1e-6)
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_list_under_hyper_is_an_axis_and_one_at_the_top_a_program_each():
+    programs = expanded({"actor_lr": [0.1, 0.2], "tau": [0.3, 0.4, 0.5]}, algo=["td3", "sac"], batch_size=[8, 16])
+    assert [p.name for p in programs] == [f"batch_size={size}-{algo}" for size in (8, 16) for algo in ("td3", "sac")]
+    assert swept(programs) == [{"actor_lr": (0.1,) * 3 + (0.2,) * 3, "tau": (0.3, 0.4, 0.5) * 2}] * 4
+    assert programs[3].settings.plan.batch_size == 16 and programs[3].settings.num_runs == 24
+
+
+def test_zipped_lists_go_together():
+    (program,) = expanded({"actor_lr": [0.1, 0.2], "tau": [0.3, 0.4]}, mode="zip")
+    assert program.settings.swept == {"actor_lr": (0.1, 0.2), "tau": (0.3, 0.4)}
+
+
+def test_what_shapes_the_program_makes_one_per_value():
+    programs = expanded({"policy_delay": [1, 2], "tau": [0.1, 0.2]})
+    assert [p.settings.hyper.policy_delay for p in programs] == [1, 2]
+    assert swept(programs) == [{"tau": (0.1, 0.2)}] * 2
+    learned, fixed = expanded({"alpha": ["none", 0.1, 0.2]}, algo="sac")
+    assert learned.settings.hyper.alpha is None and learned.settings.swept == {}
+    assert fixed.settings.swept == {"alpha": (0.1, 0.2)}
+
+
+def test_zipping_pairs_what_flows_with_what_does_not():
+    programs = expanded({"policy_delay": [1, 2, 2], "tau": [0.1, 0.2, 0.3]}, mode="zip")
+    assert [(p.settings.hyper.policy_delay, p.settings.swept or p.settings.hyper.tau) for p in programs] == [
+        (1, 0.1),
+        (2, {"tau": (0.2, 0.3)}),
+    ]
+
+
+def test_numbers_are_drawn_from_their_interval_and_the_same_again():
+    drawn = {"log_uniform": [1e-4, 1e-2], "samples": 200}
+    (program,), (again,) = expanded({"actor_lr": drawn}), expanded({"actor_lr": drawn})
+    values = np.array(program.settings.swept["actor_lr"])
+    assert len(values) == 200 and (values >= 1e-4).all() and (values <= 1e-2).all()
+    assert 0.4 < (values < 1e-3).mean() < 0.6  # as many under the geometric mean as over it
+    assert again.settings == program.settings
+    (other,) = expanded({"actor_lr": drawn | {"seed": 1}})
+    assert other.settings != program.settings
+
+
+def test_programs_by_name_say_what_differs():
+    programs = expanded(
+        {"tau": [0.1, 0.2]}, programs=[{"name": "a b"}, {"name": "c", "algo": "sac", "hyper": {"alpha": 0.1}}]
+    )
+    assert [(p.name, p.settings.job.algo) for p in programs] == [("a-b", "td3"), ("c", "sac")]
+    assert swept(programs) == [{"tau": (0.1, 0.2)}] * 2
+
+
+def test_widths_are_a_list_themselves():
+    assert [p.settings.plan.widths for p in expanded(widths=[8, 8])] == [(8, 8)]
+    assert [p.settings.plan.widths for p in expanded(widths=[[8], [8, 4]])] == [(8,), (8, 4)]
+
+
+BAD = [
+    ({"hyper": {"actor_rl": [0.1]}}, "unknown setting 'actor_rl'; did you mean actor_lr"),
+    ({"bacth_size": 8}, "unknown setting 'bacth_size'; did you mean batch_size"),
+    ({"hyper": {"tau": []}}, "hyper.tau is an empty list"),
+    ({"batch_size": []}, "batch_size is an empty list"),
+    ({"mode": "zip", "hyper": {"tau": [0.1], "gamma": [0.9, 0.8]}}, "one length under [hyper]; tau has 1, gamma has 2"),
+    ({"hyper": {"batch_size": [8, 16]}}, "'batch_size' belongs at the top, not under [hyper]"),
+    ({"tau": [0.1, 0.2]}, "'tau' belongs under [hyper]"),
+    ({"hyper": {"alpha": [0.1]}}, "'alpha' belongs to sac, not to td3"),
+    ({"hyper": {"tau": [0.1, 2]}}, "tau is 2 but should be less than or equal to 1"),
+    ({"hyper": {"tau": [0.1, 0.1]}}, "a setting stands twice under [hyper]: tau 0.1"),
+    ({"mode": "cross"}, "mode is 'cross'; known: grid, zip"),
+    ({"programs": [{"name": "a"}, {"name": "a", "n_step": 2}]}, "two programs are called 'a'"),
+    ({"programs": 3}, "programs should be tables"),
+    ({"hyper": {"tau": {"log_uniform": [0.1, 0.2], "sample": 2}}}, "unknown 'sample'; did you mean samples"),
+    ({"hyper": {"tau": {"log_uniform": [0, 0.2], "samples": 2}}}, "two positive numbers, the smaller one first"),
+    ({"hyper": {"tau": {"uniform": [0, 1], "samples": 0}}}, "it should be like { log_uniform"),
+    ({"sweep": {"tau": [0.1]}}, "write lists under [hyper]"),
+    ({"hyper": {"ou_theta": [0.1, 0.2]}}, "ou_theta is 0.1 but has no effect where noise is 'gaussian'"),
+    ({"env": ["fast", "nowhere"]}, "nowhere"),
+    ({"seeds_per_batch": 5, "hyper": {"tau": [0.1, 0.2]}}, "does not divide the 8 runs (settings x seeds)"),
+]
+
+
+def refusal(capfd, *words):
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as refused:
+        sweep.main([str(word) for word in words])
+    out, err = capfd.readouterr()
+    assert refused.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1 and out == "", err
+    return err
+
+
+@pytest.mark.parametrize("table, words", BAD, ids=[words for _, words in BAD])
+def test_bad_sweep_files_are_refused_in_one_line_and_nothing_is_started(table, words, tmp_path, capfd):
+    file = write(tmp_path / "bad.toml", TABLE | table)
+    assert words in refusal(capfd, file, "--out", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_bad_arguments_are_refused_in_one_line(tmp_path, capfd):
+    file = write(tmp_path / "good.toml", TABLE)
+    assert "there is no sweep file 'quik'; did you mean quick" in refusal(capfd, "quik")
+    assert "unknown argument '--tau'" in refusal(capfd, file, "--tau", "0.1")
+    assert "has no program 'sac'; known: td3-fast" in refusal(capfd, file, "--only", "sac")
+    (tmp_path / "torn.toml").write_text("algo = [")
+    assert "is no TOML file" in refusal(capfd, tmp_path / "torn.toml")
+
+
+def test_two_sweeps_of_one_name_are_refused_with_the_difference(grid, tmp_path, capfd):
+    folder, words = grid[1].parent, ["--out", grid[1].parent]
+    other = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID | {"actor_lr": [1e-3, 1e-2, 2e-1]}})
+    assert "actor_lr is [0.001, 0.01, 0.1] there and [0.001, 0.01, 0.2] here" in refusal(capfd, other, *words)
+    other = write(tmp_path / "grid.toml", TABLE | {"algo": ["td3", "sac"]})
+    assert "holds another sweep: program 'td3-fast' is only there" in refusal(capfd, other, *words)
+    assert "holds no sweep" in refusal(capfd, other, "--out", grid[1])
+    assert {file.name for file in folder.iterdir()} == {
+        "sweep.toml",
+        "td3-fast",
+        "table.csv",
+        "figure.png",
+        "report.html",
+    }
+
+
+def test_the_dry_run_shows_what_would_be_run_and_makes_nothing(tmp_path, capfd):
+    file = write(tmp_path / "dry.toml", TABLE | {"hyper": GRID, "batch_size": [8, 16], "seeds_per_batch": 6})
+    assert sweep.main([str(file), "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    shown = capfd.readouterr().out
+    assert "2 programs, 24 runs" in shown and "batch_size=8" in shown and "2 x 6" in shown and "new" in shown
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_failed_program_stops_no_other_and_is_reported_at_the_end(tmp_path, capfd, monkeypatch):
+    file = write(tmp_path / "two.toml", TABLE | {"batch_size": [8, 16], "num_seeds": 2})
+    words, run = [str(file), "--out", str(tmp_path / "out")], runner.run
+
+    def failing(settings, *rest):
+        if settings.plan.batch_size == 8:
+            raise RuntimeError("the device is lost\nand more")
+        return run(settings, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "run", failing)
+        assert sweep.main(words) == sweep.FAILED
+    out, err = capfd.readouterr()
+    assert err == "error: program batch_size=8 failed: the device is lost\n"
+    assert results.read_curves(tmp_path / "out" / "batch_size=16")["env_step"].max() == 440
+    assert not (tmp_path / "out" / "batch_size=8").exists()
+    assert sweep.main(words) == 0
+    out, err = capfd.readouterr()
+    assert "program 2 of 2, batch_size=16: complete already" in out and err == ""
+    assert results.read_curves(tmp_path / "out" / "batch_size=8")["env_step"].max() == 440
+
+
+def rows_of(folder):
+    """How many lines there are in all curves of a sweep."""
+    return sum(file.read_bytes().count(b"\n") for file in folder.glob("*/curves.csv"))
+
+
+def run_until(process, folder, rows, seconds):
+    """Let a sweep run until it has written `rows` more lines, and `seconds` more; then SIGKILL it."""
+    process.start()
+    there = rows_of(folder)
+    while rows_of(folder) < there + rows:
+        assert process.is_alive()
+        time.sleep(0.02)
+    process.join(seconds)
+    assert process.is_alive()
+    process.kill()
+    process.join()
+
+
+def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
+    """Processes are forked from one that has imported everything and begun nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["purerl.campaign", "purerl.environments.brax", "purerl.sweep"])
+    longer = {"num_evals": "61", "total_steps": str(40 + 4 * 60 * 100), "num_seeds": "2", "checkpoint_every": 1}
+    file = write(tmp_path / "sweep.toml", TABLE | longer | {"batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def begin(folder):
+        return context.Process(target=sweep.main, args=([str(file), "--out", str(folder)],))
+
+    undisturbed = begin(whole)
+    undisturbed.start()
+    undisturbed.join(300)
+    random, rows = Random(2), 4 * 2
+    for _ in range(10):
+        run_until(begin(killed), killed, random.randint(0, 5) * rows, random.uniform(0, 0.3))
+    last = begin(killed)
+    last.start()
+    last.join(300)
+    assert undisturbed.exitcode == last.exitcode == 0
+    for program in ("batch_size=8", "batch_size=16"):
+        assert_same_run(killed / program, whole / program)
+        curves = results.read_curves(killed / program)
+        rows = list(zip(curves["setting"], curves["seed"], curves["env_step"], strict=True))
+        assert len(rows) == len(set(rows)) == 2 * 2 * 61
+
+
+ON_EIGHT_DEVICES = """
+import re, sys
+import jax, jax.numpy as jnp
+from purerl import batch, sweep
+
+def talks(program):
+    words = "all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter| send| recv"
+    return sorted(set(re.findall(words, program.as_text())))
+
+def watched(programs, numbers, num_runs):
+    found = compiled(programs, numbers, num_runs)
+    print("rows", num_runs, "of which on each device", found.carry.key.sharding.shard_shape(found.carry.key.shape))
+    print("communication", [talks(program) for program in found[1:]])
+    spread = batch.laid_out(programs, jnp.zeros(num_runs))
+    print("communication of a sum", talks(jax.jit(jnp.sum).lower(spread).compile()))
+    return found
+
+compiled, batch.compiled = batch.compiled, watched
+sys.exit(sweep.main())
+"""
+
+
+def test_eight_devices_give_what_one_gives_and_do_not_talk(grid, tmp_path, monkeypatch):
+    _, path, _ = grid
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    file = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID})
+    process = start(file, "--devices", "8", "--out", tmp_path / "out", code=ON_EIGHT_DEVICES)
+    shown, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, shown
+    assert "rows 16 of which on each device (2,)" in shown  # twelve runs, and four copies that nobody sees
+    assert "communication [[], [], []]" in shown and "communication of a sum ['all-reduce']" in shown
+    assert_same_run(tmp_path / "out" / "td3-fast", path, rtol=1e-3)
+
+
+def test_more_devices_than_there_are_are_refused(tmp_path, capfd):
+    file = write(tmp_path / "grid.toml", TABLE)
+    assert "devices is 99, but this machine has 1" in refusal(capfd, file, "--devices", "99", "--out", tmp_path / "out")
+
+
+SHIPPED = sorted(file.stem for file in (ROOT / "sweeps").glob("*.toml"))
+TINY = SMALL | {"warmup_steps": "64", "buffer_size": "256", "total_steps": "192", "num_evals": "2", "num_seeds": "2"}
+TINY = {name: value for name, value in TINY.items() if name not in ("num_envs", "updates_per_step")}
+SMALLER = {"gpu_minutes": {"num_envs": "4"}}
+RUN = {
+    "gpu_minutes": ["ddpg"],
+    "noise": ["ddpg-noise=ou-noise_schedule=exponential"],
+    "paper_ddpg": ["ddpg-fast"],
+    "paper_sac": ["1M"],
+    "paper_td3": ["td3-fast"],
+    "quick": ["sac"],
+    "readme": ["td3-fast"],
+    "sac_temperature": ["sac-fast"],
+    "td3_ablation": ["td3-without-double-q", "ddpg"],
+    "utd": ["sac-num_envs=64-updates_per_step=4"],
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_sweep_resolves(name):
+    programs = expansion.expand(config.read(expansion.find(name)), {})
+    assert programs and all(program.settings.num_runs >= 5 for program in programs)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_small_variant_of_every_shipped_sweep_runs(name, tmp_path):
+    flags = TINY | SMALLER.get(name, {})
+    words = [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", value)]
+    words += [part for program in RUN[name] for part in ("--only", program)]
+    assert sweep.main([name, *words, "--out", str(tmp_path / "out")]) == 0
+    for program in RUN[name]:
+        settings = config.resolve({}, tmp_path / "out" / program / "run.toml")
+        curves = results.read_curves(tmp_path / "out" / program)
+        assert len(curves["seed"]) == settings.num_runs * 2 and np.isfinite(curves["critic_loss"][-2:]).all()
