@@ -27,6 +27,7 @@ from purerl.settings import (
     duration,
     fields,
     flag,
+    number,
     optional_count,
     optional_text,
     policy_delay,
@@ -78,6 +79,15 @@ class Keep(Settings):
     devices: count_or_auto("devices of this machine over which the runs are laid out; auto: all") = "auto"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Population(Settings):
+    """How the settings of a program exploit and explore (`pbt.py`)."""
+
+    every: count("evaluations between two exploits") = 1
+    fraction: number("of the worst settings take over from as many of the best", gt=0, le=0.5) = 0.25
+    factor: number("by which a number that is taken over is multiplied or divided", gt=1) = 1.2
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that says what a program computes.
@@ -91,8 +101,11 @@ class Config:
     hyper: Any
     keep: Keep
     swept: dict = field(default_factory=dict)
+    pbt: Population | None = None
 
     def __post_init__(self):
+        if self.pbt and (not self.swept or self.job.seeds_per_batch not in (None, self.num_runs)):
+            raise ValueError("[pbt] needs lists of numbers under [hyper], all in one program, and no seeds_per_batch")
         at_once, runs = self.job.seeds_per_batch, self.num_runs
         if isinstance(at_once, int) and runs % at_once:
             what = f"num_seeds {runs}" if self.num_settings == 1 else f"the {runs} runs (settings x seeds)"
@@ -144,7 +157,7 @@ def resolve(flags, file=None):
 def resolve_table(flags, settings, file="this table"):
     """`resolve`, of the table `settings` that stands in `file`."""
     Job(**{name: value for name, value in settings.items() if name in ("algo", "env", "preset")})
-    for head in ("hyper", "sweep"):
+    for head in ("hyper", "sweep", "pbt"):
         _table(file, head, settings.get(head, {}))
     said = _overlay(settings, _nested(flags, settings.get("algo")))
     job = {name: said[name] for name in ("algo", "env", "preset") if name in said}
@@ -163,15 +176,16 @@ def resolve_table(flags, settings, file="this table"):
 def to_toml(config):
     """The TOML that `--config` reads back as the same `Config`. `none` stands for None."""
     computed = computation(config)
-    tables = {head: computed.pop(head) for head in ("hyper", "sweep") if head in computed}
+    tables = {head: computed.pop(head) for head in ("hyper", "sweep", "pbt") if head in computed}
     return tomli_w.dumps(computed | _without_none(asdict(config.keep)) | tables)
 
 
 def computation(config):
     """What decides on the numbers of a run, as TOML and JSON have it: everything but `Keep`."""
     hyper = {name: value for name, value in asdict(config.hyper).items() if name not in config.swept}
-    swept = {"sweep": config.swept} if config.swept else {}
-    return _without_none(asdict(config.job) | asdict(config.plan) | {"hyper": hyper} | swept)
+    tables = {"hyper": hyper} | ({"sweep": config.swept} if config.swept else {})
+    tables |= {"pbt": asdict(config.pbt)} if config.pbt else {}
+    return _without_none(asdict(config.job) | asdict(config.plan) | tables)
 
 
 def differences(there, here):
@@ -198,7 +212,10 @@ def names(algo):
 
 def _build(settings):
     settings = dict(settings)
-    hyper, swept = settings.pop("hyper", {}), settings.pop("sweep", {})
+    hyper, swept, pbt = (settings.pop(head, {}) for head in ("hyper", "sweep", "pbt"))
+    for name in pbt:
+        if name not in fields(Population):
+            raise ValueError(f"unknown setting {name!r} under [pbt]{closest(name, fields(Population))}")
     job, keep = (cls(**{name: settings.pop(name) for name in fields(cls) if name in settings}) for cls in (Job, Keep))
     hyper_class = HYPERS[job.algo]
     for table, cls in ((settings, Plan), (hyper | swept, hyper_class)):
@@ -211,7 +228,7 @@ def _build(settings):
     for name, values in swept.items():
         if not all(isinstance(value, float) for value in values):
             raise ValueError(f"sweep.{name} is {list(values)!r}, but only numbers flow through one program")
-    return Config(job, plan, hypers[0], keep, swept)
+    return Config(job, plan, hypers[0], keep, swept, Population(**pbt) if pbt else None)
 
 
 def _each_setting(hyper_class, hyper, swept):

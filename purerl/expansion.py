@@ -12,7 +12,7 @@ What shapes a program, a list of it makes one program per value; numbers that fl
     hyper.target_noise = 0
 
 A hyperparameter that is no number that flows (`policy_delay`, the kind of noise, a fixed alpha against a learned one)
-stands under [hyper] as well, and makes a program per value.
+stands under [hyper] as well, and makes a program per value. [pbt] is of pbt.py, and [search] of search.py.
 """
 
 import re

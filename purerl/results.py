@@ -36,7 +36,7 @@ POLICY = "policy/actor.npz"
 def create(path, settings):
     """Begin a run in its folder, with its run.toml, the text `settings`."""
     write(path, "run.toml", settings)
-    write(path, "curves.csv", _lines([COLUMNS + METRICS]))
+    write(path, "curves.csv", lines([COLUMNS + METRICS]))
 
 
 def check_writable(path):
@@ -81,7 +81,7 @@ def append_evaluation(path, runs, common, values):
         row = {name: f"{x[i]:.7g}" for name, x in values.items() if not np.isnan(x[i])}
         row |= {"seed": seed, "setting": setting, **common}
         rows.append([row.get(name, "") for name in COLUMNS + METRICS])
-    append(path, "curves.csv", _lines(rows))
+    append(path, "curves.csv", lines(rows))
 
 
 def has_rows(curves, runs, steps):
@@ -106,9 +106,7 @@ def truncate(path, runs, env_step):
     """
     curves, rows = _curves(path)
     stays = ~are_of(curves, runs) | (curves["env_step"] <= env_step)
-    write(
-        path, "curves.csv", _lines([COLUMNS + METRICS, *(row for row, stay in zip(rows, stays, strict=True) if stay)])
-    )
+    write(path, "curves.csv", lines([COLUMNS + METRICS, *(row for row, stay in zip(rows, stays, strict=True) if stay)]))
     return curves["wall_s"][stays].max(initial=0.0)
 
 
@@ -120,7 +118,7 @@ def copy_rows(source, target, settings, env_step):
     copied = [row for row, stays in zip(rows, kept, strict=True) if stays and int(row[column]) in place]
     for row in copied:
         row[column] = place[int(row[column])]
-    append(target, "curves.csv", _lines(copied))
+    append(target, "curves.csv", lines(copied))
 
 
 def read_curves(path):
@@ -243,7 +241,8 @@ def _policy(group):
     return POLICY if group is None else f"policy/actor-{group}.npz"
 
 
-def _lines(rows):
+def lines(rows):
+    """`rows` as the text of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

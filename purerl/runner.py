@@ -13,10 +13,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tomli_w
 
-from purerl import batch, checkpoints, config, ddpg, environments, loop, memory, page, report, results, sac, sinks, td3
+from purerl import (
+    batch,
+    checkpoints,
+    comparison,
+    config,
+    ddpg,
+    environments,
+    loop,
+    memory,
+    page,
+    pbt,
+    report,
+    results,
+    sac,
+    sinks,
+    td3,
+)
 from purerl.clock import Clock, Interrupt
 from purerl.record import record, versions
 from purerl.statistics import iqm
@@ -61,9 +78,13 @@ class Session:
         runs = self.runs(group)
         return runs + runs[-1:] * (len(self.compiled.carry.diverged) - len(runs))
 
-    def numbers(self, group):
-        """The hyperparameters that flow through the programs of a group."""
-        return batch.laid_out(self.programs, _numbers(self.settings, self.rows(group)))
+    def numbers(self, group, index=0):
+        """The hyperparameters that flow through the programs of a group after evaluation `index`."""
+        numbers = _numbers(self.settings, self.rows(group))
+        if self.settings.pbt:
+            now = pbt.numbers_at(self.path, self.settings, index)
+            numbers |= {name: jnp.asarray(self.repeated(group, values)) for name, values in now.items()}
+        return batch.laid_out(self.programs, numbers)
 
     def without_copies(self, group, tree):
         """`tree` with an axis over the runs of a group, and no more."""
@@ -72,9 +93,12 @@ class Session:
 
     def with_copies(self, group, tree):
         """`tree` with an axis over the rows of the program, laid out over its devices."""
+        return batch.laid_out(self.programs, jax.tree.map(lambda x: self.repeated(group, x), tree))
+
+    def repeated(self, group, x):
+        """`x` `[runs, ...]` with the copies of the last that fill the rows of the program."""
         runs, rows = len(self.runs(group)), len(self.rows(group))
-        place = np.minimum(np.arange(rows), runs - 1)
-        return batch.laid_out(self.programs, tree if runs == rows else jax.tree.map(lambda x: x[place], tree))
+        return x if runs == rows else x[np.minimum(np.arange(rows), runs - 1)]
 
     def log(self, event, **facts):
         results.log(self.path, event, **facts)
@@ -343,6 +367,7 @@ def _restored(session, group):
     if results.are_of(curves, runs).any():
         session.display.say("no whole checkpoint to go on from; starting again from step 0")
         results.truncate(path, runs, -1)
+    pbt.truncate(path, -1)
     return 0, None
 
 
@@ -358,6 +383,7 @@ def _continued(session, group, index, label, carry):
     """Let the files end where the carry does; fill its ring where it has none."""
     steps = loop.env_steps(session.plan, index)
     session.clock.earlier = results.truncate(session.path, session.runs(group), steps)
+    pbt.truncate(session.path, index)
     session.log("resume", group=group, index=index, ring=label["ring"])
     session.display.say(f"resumed after {steps:,} steps")
     then, now = label["versions"], versions()
@@ -366,7 +392,7 @@ def _continued(session, group, index, label, carry):
     if carry.ring is None:
         session.display.say("the checkpoint has no replay buffer: its policy fills a new one, and this is not exact")
         with session.clock.on("train"):
-            carry = session.programs.refill(session.numbers(group), carry, index)
+            carry = session.programs.refill(session.numbers(group, index), carry, index)
     return carry
 
 
@@ -385,7 +411,7 @@ def _advanced(session, group, index, carry):
     """`(index, carry)` at the end, or where the run is to end early, with a checkpoint there."""
     until = session.plan.num_epochs if session.until is None else session.until
     plan, keep, clock, size = session.plan, session.settings.keep, session.clock, len(session.runs(group))
-    numbers, saved = session.numbers(group), None
+    numbers, saved = session.numbers(group, index), None
     while index < until and not session.interrupt.reason:
         with session.interrupt.stretch(clock):
             session.display.stage("training")
@@ -396,6 +422,9 @@ def _advanced(session, group, index, carry):
             clock.updates += (loop.updates(plan, index) - loop.updates(plan, index - 1)) * size
             clock.env_steps += (plan.total_steps - plan.warmup_steps) // plan.num_epochs * size
             carry = _evaluated(session, group, index, carry, metrics)
+            if session.settings.pbt and index % session.settings.pbt.every == 0 and index < plan.num_epochs:
+                carry = _exploited(session, index, numbers, carry)
+                numbers = session.numbers(group, index)
             if keep.checkpoint_every and index % keep.checkpoint_every == 0:
                 _checkpoint(session, group, index, carry)
                 saved = index
@@ -423,6 +452,13 @@ def _evaluated(session, group, index, carry, metrics):
         group * plan.total_steps + steps, iqm(returns), clock.per_second(clock.updates), int(np.isnan(returns).sum())
     )
     return carry
+
+
+def _exploited(session, index, numbers, carry):
+    """The carry in which the worst settings of every seed have taken over from the best; pbt.csv has their numbers."""
+    returns = comparison.sound(results.read_curves(session.path))[1][-1]
+    numbers, carry = session.without_copies(0, ({name: numbers[name] for name in session.settings.swept}, carry))
+    return session.with_copies(0, pbt.step(session.path, session.settings, index, numbers, carry, returns))
 
 
 def _checkpoint(session, group, index, carry):

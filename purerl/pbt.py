@@ -1,0 +1,124 @@
+"""Population-based training (Jaderberg et al. 2017, arXiv:1711.09846) over the settings of one program.
+
+In a file of sweeps/, beside lists under [hyper], which are the population's first settings:
+
+    [pbt]
+    every = 1          # evaluations between two exploits
+    fraction = 0.25    # of the worst settings take over from as many of the best
+    factor = 1.2       # and multiply or divide every swept number by this, by chance
+
+Every seed has a population of its own, so that there are as many trials of the method as seeds. A run that takes over
+gets the networks, their optimisers, the statistics of observations and the numbers; its environments, its replay buffer
+and its key stay its own. A run that diverged stays out. pbt.csv says what became of whom; it is also the state that a
+resumed run goes on from. Letters: S settings, N seeds.
+"""
+
+import csv
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purerl import results
+from purerl.settings import HYPERS, fields
+
+FILE = "pbt.csv"
+
+
+@partial(jax.jit, static_argnames="count")
+def sources(returns, key, count):
+    """Which setting every run goes on from, `[S, N]`: of a seed the `count` worst from its best.
+
+    `returns` `[S, N]`, NaN of a run that diverged. The key is consumed.
+    """
+    settings, seeds = returns.shape
+    sound = ~jnp.isnan(returns)
+    order = jnp.argsort(jnp.where(sound, returns, jnp.inf), axis=0)  # those that diverged come last
+    number = sound.sum(axis=0)
+    enough = jnp.minimum(count, number // 2)  # pairs of worst and best in a seed
+    rank = jnp.argsort(order, axis=0)
+    keys = jax.random.split(key, seeds)
+    draw = jax.vmap(lambda key, most: jax.random.randint(key, (settings,), 0, jnp.maximum(most, 1)), out_axes=1)
+    best = number - 1 - draw(keys, enough)
+    chosen = jnp.take_along_axis(order, jnp.clip(best, 0, settings - 1), axis=0)
+    return jnp.where(sound & (rank < enough), chosen, jnp.arange(settings)[:, None])
+
+
+@jax.jit
+def explored(values, source, key, factor, low, high):
+    """Numbers `[S, N]` after the exploit: those of the `source`, times or over `factor` where that is another."""
+    taken = jnp.take_along_axis(values, source, axis=0)
+    steps = jnp.where(jax.random.bernoulli(key, shape=values.shape), factor, 1 / factor)
+    moved = source != jnp.arange(len(values))[:, None]
+    return jnp.where(moved, jnp.clip(taken * steps, low, high), taken)
+
+
+@jax.jit
+def taken_over(carry, rows):
+    """The carry `[R, ...]` in which run i has learned what run `rows[i]` has."""
+    agent, statistics = jax.tree.map(lambda x: x[rows], (carry.agent, carry.statistics))
+    return carry._replace(agent=agent, statistics=statistics)
+
+
+def step(path, settings, index, numbers, carry, returns):
+    """Exploit and explore at evaluation `index`: the carry that goes on; the numbers are written into pbt.csv.
+
+    `numbers` `{name: [R]}`, `returns` `[R]`.
+    """
+    shape = (settings.num_settings, settings.job.num_seeds)
+    source_key, *keys = jax.random.split(_key(settings, index), 1 + len(settings.swept))
+    count = max(1, int(settings.pbt.fraction * shape[0]))
+    source = sources(jnp.reshape(returns, shape), source_key, count)
+    found = {}
+    for name, key in zip(settings.swept, keys, strict=True):
+        values = jnp.reshape(numbers[name], shape)
+        found[name] = explored(values, source, key, settings.pbt.factor, *_limits(settings.job.algo, name)).ravel()
+    _append(path, settings, index, np.ravel(source), jax.device_get(found))
+    rows = source * shape[1] + jnp.arange(shape[1])
+    return taken_over(carry, rows.ravel())
+
+
+def _key(settings, index):
+    return jax.random.fold_in(jax.random.key(settings.job.seed), index)
+
+
+def _limits(algo, name):
+    """The least and the largest value of a hyperparameter."""
+    schema = fields(HYPERS[algo])[name][2].json_schema()
+    schema = next(kind for kind in schema.get("anyOf", [schema]) if kind["type"] == "number")
+    return schema.get("minimum", -np.inf), schema.get("maximum", np.inf)
+
+
+def _append(path, settings, index, source, found):
+    rows = [
+        [index, setting, seed, source[i], *(f"{values[i]:.9g}" for values in found.values())]
+        for i, (setting, seed) in enumerate(settings.runs)
+    ]
+    header = [] if (path / FILE).exists() else [["evaluation", "setting", "seed", "source", *found]]
+    results.append(path, FILE, results.lines([*header, *rows]))
+
+
+def numbers_at(path, settings, index):
+    """`{name: [R]}` after the last exploit up to evaluation `index`; nothing where there was none."""
+    rows = _rows(path)
+    last = max((int(row["evaluation"]) for row in rows if int(row["evaluation"]) <= index), default=None)
+    if last is None:
+        return {}
+    rows = [row for row in rows if int(row["evaluation"]) == last]
+    return {name: np.array([row[name] for row in rows], np.float32) for name in settings.swept}
+
+
+def truncate(path, index):
+    """Forget the exploits after evaluation `index`."""
+    rows = [row for row in _rows(path) if int(row["evaluation"]) <= index]
+    (path / FILE).unlink(missing_ok=True)
+    if rows:
+        results.write(path, FILE, results.lines([list(rows[0]), *(row.values() for row in rows)]))
+
+
+def _rows(path):
+    if not (path / FILE).is_file():
+        return []
+    with open(path / FILE, newline="") as file:
+        return list(csv.DictReader(file))
