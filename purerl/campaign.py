@@ -4,6 +4,7 @@ runs/SWEEP/sweep.toml     what its programs compute
 runs/SWEEP/PROGRAM/       a run folder each (results.py)
 runs/SWEEP/table.csv      a row per program and setting
 runs/SWEEP/figure.png     their curves
+runs/SWEEP/report.html    their page
 """
 
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from purerl import comparison, config, memory, page, report, results, runner
+from purerl import comparison, config, hosts, memory, page, report, results, runner
 from purerl.progress import Display
 
 KEPT = "sweep.toml"
@@ -82,8 +83,8 @@ def create(path, programs, search=None):
         results.write(path, KEPT, tomli_w.dumps(identity(programs, search)))
 
 
-def run(tasks, display, time_limit=None):
-    """Run the tasks that are not complete, one after another.
+def run(tasks, display, time_limit=None, host=None):
+    """Run the tasks that are not complete, one after another; a `hosts.Host` trains its share of each.
 
     Returns `({name: error} of those that failed, why it ended early or None)`. The time limit [s] is that of them all.
     """
@@ -99,26 +100,35 @@ def run(tasks, display, time_limit=None):
             rest = max(1e-3, time_limit - (time.monotonic() - begun))
             settings = replace(settings, keep=replace(settings.keep, time_limit=rest))
         try:
-            outcome = runner.run(settings, task.env, task.build, task.path, Display(display.console))
+            interrupted = _run(replace(task, settings=settings), Display(display.console), host)
         except Exception as error:  # Whatever one program dies of, the others are run.
             failed[task.name] = (str(error).splitlines() or [type(error).__name__])[0]
             display.say(f"program {task.name} failed: {failed[task.name]}")
             if results.has_begun(task.path):
                 results.log(task.path, "failed", error=traceback.format_exc())
             continue
-        if outcome.interrupted:
-            return failed, outcome.interrupted
+        if interrupted:
+            return failed, interrupted
     return failed, None
+
+
+def _run(task, display, host):
+    """Why the task ended early, or None."""
+    if host is not None and task.settings.pbt:
+        raise ValueError("[pbt] compares all settings, and is of one process")
+    if host is not None:
+        return hosts.run(task.settings, task.env, task.build, task.path, display, host)
+    return runner.run(task.settings, task.env, task.build, task.path, display).interrupted
 
 
 def compare(path, tasks, display):
     """Write table.csv and figure.png of what there is, and show the best settings."""
-    begun = [task for task in tasks if results.has_begun(task.path)]
+    several = len(tasks) > 1
     lines = [
         line
-        for task in begun
-        for line in comparison.lines(task.path, task.env.name, task.name if len(tasks) > 1 else "")
-        if len(line.steps)
+        for task in tasks
+        if results.has_begun(task.path)
+        for line in comparison.lines(task.path, task.env.name, task.name if several else "")
     ]
     if not lines:
         return

@@ -56,7 +56,15 @@ class Arrays(ocp.args.CheckpointArgs):
 
 def manager(path):
     """Writes and reads the checkpoints of the run in `path`."""
-    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, cleanup_tmp_directories=True)
+    here, several = jax.process_index(), jax.process_count() > 1  # Every process keeps its own runs, and asks no other.
+    alone = ocp.options.MultiprocessingOptions(here, {here}, f"process-{here}")
+    options = ocp.CheckpointManagerOptions(
+        create=False,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
+        multiprocessing_options=alone if several else ocp.options.MultiprocessingOptions(),
+    )
+    _folder(path).mkdir(parents=True, exist_ok=True)
     return ocp.CheckpointManager(_folder(path), options=options)
 
 

@@ -41,11 +41,17 @@ def parse(arguments):
     )
     parser.add_argument("file", metavar="FILE", help="a TOML file, or the name of one of sweeps/")
     parser.add_argument("--out", metavar="FOLDER", help="folder of the sweep (default: runs/NAME)")
-    parser.add_argument("--only", metavar="PROGRAM", action="append", help="run this program; may be said repeatedly")
+    parser.add_argument("--only", metavar="PROGRAM", action="append", help="run one, by name or number; repeatable")
     parser.add_argument("--dry-run", action="store_true", help="show programs, settings, runs, memory, groups; and end")
     parser.add_argument(
         "--time-limit", metavar="X", help="end early, with checkpoints, before this has passed [seconds or h:mm:ss]"
     )
+    group = parser.add_argument_group("several processes, each with its share of the runs; all say the same otherwise")
+    group.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="of the first process; auto: as the scheduler's environment says"
+    )
+    group.add_argument("--num-processes", metavar="N", type=int, help="how many there are")
+    group.add_argument("--process-id", metavar="K", type=int, help="which this is, from 0")
     add_cache(parser)
     settings = set()
     for title, cls in (("settings of every run", config.Job), ("its plan", Plan), ("keeping it", config.Keep)):
@@ -65,15 +71,16 @@ def sweep(path, programs, options):
     from purerl import campaign  # Here, so that help and most errors need not wait for JAX.
     from purerl.progress import Display
 
+    host = joined(options)
     display, tasks = Display(), campaign.prepare(path, programs)
-    if options.only:
-        tasks = chosen(tasks, options.only)
+    wanted = chosen(tasks, options.only) if options.only else tasks
     if options.dry_run:
-        campaign.show_plan(tasks, display)
+        campaign.show_plan(wanted, display)
         return 0
     campaign.create(path, programs)
-    failed, interrupted = campaign.run(tasks, display, options.time_limit)
-    campaign.compare(path, tasks, display)
+    failed, interrupted = campaign.run(wanted, display, options.time_limit, host)
+    if host is None or host.index == 0:
+        campaign.compare(path, tasks, display)
     for name, error in failed.items():
         print(f"error: program {name} failed: {error}", file=sys.stderr)
     if interrupted:
@@ -82,12 +89,25 @@ def sweep(path, programs, options):
     return FAILED if failed else 0
 
 
+def joined(options):
+    """The `hosts.Host` that this process is, or None. Raises ValueError where that cannot be."""
+    if options.coordinator is None:
+        if options.num_processes is not None or options.process_id is not None:
+            raise ValueError("num_processes and process_id need --coordinator HOST:PORT")
+        return None
+    from purerl import hosts
+
+    return hosts.join(options.coordinator, options.num_processes, options.process_id)
+
+
 def search(path, table, programs, options):
     """Search as the table [search] says. Returns the exit status."""
     from purerl import campaign
     from purerl import search as searching
     from purerl.progress import Display
 
+    if options.coordinator is not None:
+        raise ValueError("a search is of one process; leave out --coordinator")
     display, plan = Display(), searching.understood(table, programs)
     tasks = campaign.prepare(path, programs, table)
     if options.dry_run:
@@ -104,8 +124,9 @@ def search(path, table, programs, options):
 
 
 def chosen(tasks, names):
-    """Those of `tasks` that `names` say. Raises ValueError for a name that none has."""
-    known = tuple(task.name for task in tasks)
+    """Those of `tasks` that `names` say, or their numbers from 0. Raises ValueError for what none has."""
+    known = [task.name for task in tasks]
+    names = [known[int(name)] if name.isdecimal() and int(name) < len(known) else name for name in names]
     for name in names:
         if name not in known:
             raise ValueError(f"the sweep has no program {name!r}{closest(name, known)}")

@@ -3,6 +3,7 @@
 import csv
 import logging
 import multiprocessing
+import socket
 import time
 from pathlib import Path
 from random import Random
@@ -237,7 +238,8 @@ def test_bad_arguments_are_refused_in_one_line(tmp_path, capfd):
     file = write(tmp_path / "good.toml", TABLE)
     assert "there is no sweep file 'quik'; did you mean quick" in refusal(capfd, "quik")
     assert "unknown argument '--tau'" in refusal(capfd, file, "--tau", "0.1")
-    assert "has no program 'sac'; known: td3-fast" in refusal(capfd, file, "--only", "sac")
+    for name in ("sac", "1"):
+        assert f"has no program '{name}'; known: td3-fast" in refusal(capfd, file, "--only", name)
     (tmp_path / "torn.toml").write_text("algo = [")
     assert "is no TOML file" in refusal(capfd, tmp_path / "torn.toml")
 
@@ -368,6 +370,29 @@ def test_eight_devices_give_what_one_gives_and_do_not_talk(grid, tmp_path, monke
     assert_same_run(tmp_path / "out" / "td3-fast", path, rtol=1e-3)
 
 
+def test_two_processes_give_what_one_gives(grid, tmp_path):
+    """Over loopback; of the three settings with four seeds each, both have six runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    file, out = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID}), tmp_path / "out"
+    code = "import sys; from purerl import sweep; sys.exit(sweep.main())"
+    words = [file, "--out", out, "--coordinator", address, "--num-processes", "2", "--process-id"]
+    both = [start(*words, str(number), code=code) for number in (0, 1)]
+    for number, process in enumerate(both):
+        shown, _ = process.communicate(timeout=300)
+        assert process.returncode == 0 and f"shares/{number}-of-2" in "".join(shown.split()), shown
+    assert_same_run(out / "td3-fast", grid[1], rtol=1e-3)
+    assert not (out / "td3-fast" / "shares").exists() and (out / "table.csv").exists()
+
+
+def test_processes_need_to_know_each_other(tmp_path, capfd):
+    file = write(tmp_path / "grid.toml", TABLE)
+    assert "need --coordinator HOST:PORT" in refusal(capfd, file, "--process-id", "1")
+    words = ["--coordinator", "127.0.0.1:1", "--num-processes", "2"]
+    assert "num_processes is 2 and process_id 2" in refusal(capfd, file, *words, "--process-id", "2")
+
+
 def test_more_devices_than_there_are_are_refused(tmp_path, capfd):
     file = write(tmp_path / "grid.toml", TABLE)
     assert "devices is 99, but this machine has 1" in refusal(capfd, file, "--devices", "99", "--out", tmp_path / "out")
@@ -383,7 +408,7 @@ RUN = {
     "paper_ddpg": ["ddpg-fast"],
     "paper_sac": ["1M"],
     "paper_td3": ["td3-fast"],
-    "quick": ["sac"],
+    "quick": ["1"],
     "readme": ["td3-fast"],
     "sac_temperature": ["sac-fast"],
     "td3_ablation": ["td3-without-double-q", "ddpg"],
@@ -403,7 +428,7 @@ def test_a_small_variant_of_every_shipped_sweep_runs(name, tmp_path):
     words = [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", value)]
     words += [part for program in RUN[name] for part in ("--only", program)]
     assert sweep.main([name, *words, "--out", str(tmp_path / "out")]) == 0
-    for program in RUN[name]:
+    for program in ["sac" if program == "1" else program for program in RUN[name]]:
         settings = config.resolve({}, tmp_path / "out" / program / "run.toml")
         curves = results.read_curves(tmp_path / "out" / program)
         assert len(curves["seed"]) == settings.num_runs * 2 and np.isfinite(curves["critic_loss"][-2:]).all()

@@ -1,0 +1,98 @@
+"""Several processes, on one host or many, train one program: each has its share of the runs.
+
+Nothing is said between them while they train: each lays its share out over its own devices and writes a run folder of
+its own, shares/K-of-N, on a disk that all of them see. The first merges the folders when all are complete. What was
+stopped goes on where the same number of processes is started again.
+"""
+
+import shutil
+from dataclasses import dataclass
+
+import jax
+
+from purerl import page, report, results, runner
+
+PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
+
+
+@dataclass(frozen=True)
+class Host:
+    """This process among those of `jax.distributed`."""
+
+    index: int
+    count: int
+
+    def agree(self, name, word):
+        """Wait for all processes; returns the words that they said under this name, which is used but once."""
+        from jax._src import distributed  # The store of the coordinator has no public name.
+
+        store = distributed.global_state.client
+        store.key_value_set(f"{name}/{self.index}", word)
+        return [store.blocking_key_value_get(f"{name}/{i}", PATIENCE) for i in range(self.count)]
+
+    def share(self, runs):
+        """This process's part of `runs`: as many as any other's, or one less."""
+        first, end = (len(runs) * (self.index + i) // self.count for i in (0, 1))
+        return runs[first:end]
+
+
+def join(coordinator, num_processes, process_id):
+    """Start `jax.distributed`; `coordinator` "auto" leaves all to what the scheduler says. Raises ValueError."""
+    if coordinator == "auto":
+        address, num_processes, process_id = None, None, None
+    elif num_processes is None or process_id is None or not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"num_processes is {num_processes} and process_id {process_id}; with --coordinator ADDRESS say how many "
+            "processes there are, and which this is, counted from 0; or --coordinator auto under a scheduler"
+        )
+    else:
+        address = coordinator
+    try:
+        jax.distributed.initialize(address, num_processes, process_id)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"cannot join the coordinator {coordinator!r}: {str(error).splitlines()[0]}") from None
+    return Host(jax.process_index(), jax.process_count())
+
+
+def run(settings, env, build, path, display, host):
+    """Train this process's share of the program in the run folder `path`; the first process merges the shares.
+
+    Returns why it ended early, in any of the processes, or None. Raises RuntimeError where another one failed.
+    """
+    word = "failed"
+    try:
+        word = _trained(settings, env, build, path, display, host) or "complete"
+    finally:
+        words = host.agree(f"{path.name} trained", word)
+    if early := [word for word in words if word not in ("complete", "failed")]:
+        return early[0]
+    if "failed" in words:
+        raise RuntimeError(f"process {words.index('failed')} of {host.count} failed")
+    if host.index == 0:
+        merge(path, settings, env, host.count)
+    host.agree(f"{path.name} merged", word)
+    return None
+
+
+def _trained(settings, env, build, path, display, host):
+    """Why training this process's share ended early, or None."""
+    share, folder = host.share(settings.runs), path / "shares" / f"{host.index}-of-{host.count}"
+    if not share:
+        return None
+    settings, complete = runner.claim(folder, settings, share)
+    if complete:
+        return None
+    return runner.run(settings, env, build, folder, display, share).interrupted
+
+
+def merge(path, settings, env, count):
+    """Make the run folder `path` of the complete shares of `count` processes, and delete them."""
+    shares = [path / "shares" / f"{index}-of-{count}" for index in range(min(count, settings.num_runs))]
+    shares = [share for share in shares if share.is_dir()]
+    runner.create(path, settings, env)
+    for share in shares:
+        results.append(path, "curves.csv", (share / "curves.csv").read_text().partition("\n")[2])
+    report.draw(path, results.read_curves(path), f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
+    results.write_policy(path, results.joined([results.read_policy(share) for share in shares]))
+    shutil.rmtree(path / "shares")
+    page.write(path)

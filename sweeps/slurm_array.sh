@@ -1,0 +1,9 @@
+#!/bin/bash
+# One job per program of a sweep: sbatch --array=0-11 sweeps/slurm_array.sh gpu_minutes
+# (`python -m purerl.sweep FILE --dry-run` lists the programs, counted from 0.) A job that is stopped or requeued goes on.
+#SBATCH --job-name=purerl
+#SBATCH --gpus=1
+#SBATCH --time=4:00:00
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+srun python -m purerl.sweep "$1" --only "$SLURM_ARRAY_TASK_ID" --time-limit 3:50:00 --checkpoint-every 5 "${@:2}"
