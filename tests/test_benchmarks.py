@@ -1,12 +1,13 @@
 """The benchmarks run, small, and keep what they print."""
 
 import csv
+import re
 import sys
 from importlib import import_module
 
 import pytest
 
-from benchmarks import end_to_end, seeds, table, timing, updates
+from benchmarks import compile, end_to_end, headline, seeds, table, timing, updates
 from benchmarks.training import Training, Updates, plan_of
 
 peers = import_module("benchmarks.peers.__main__")
@@ -94,3 +95,24 @@ def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, t
     assert rows["sbx"]["remark"] == "does not run: ValueError: no such thing"
     assert rows["brax"]["remark"].startswith("not installed") and not rows["brax"]["updates_per_s"]
     assert "no such thing" in capsys.readouterr().out
+
+
+def test_the_start_is_timed_cold_and_cached(kept):
+    flags = [part for name, value in headline.SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    compile.main(["--starts", "1", "--", "--env", "fast", *flags])
+    assert [row["program"] for row in kept("compile")] == ["begin", "epoch", "evaluate"]
+    assert all(float(row["compile_seconds"]) > 0 for row in kept("compile"))
+    cold, cached = kept("start")
+    assert (cold["start"], cached["start"]) == ("cold", "cached")
+    for row in (cold, cached):
+        assert 0 < float(row["to_first_line"]) < float(row["to_compiled"]) <= float(row["to_first_training_step"])
+
+
+def test_the_headline_runs_small_and_a_wrong_flag_is_a_remark(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(headline.FLAGS, "no graphs", "--xla_no_such_flag=1")
+    command = ["--small", "--algo", "td3", "--env", "fast", "--flags", "none", "no graphs"]
+    headline.main([*command, "--profile", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert re.search(r"td3 on fast, XLA flags: none: *\n +minutes 0\.\d+\n +epochs 4 of 4\n", shown)
+    assert re.search(r"no graphs: failed: .*xla_no_such_flag", shown)
+    assert re.search(r"\d ms +\d+ x \w+", shown), "the profile's top kernels"

@@ -1,0 +1,82 @@
+"""What comes before the first training step: tracing, compiling, and the whole way from the command to there.
+
+`python -m benchmarks.compile` prints tables and adds a row per program to results/compile.csv, and to results/start.csv
+a row per start of `python -m purerl.train --algo td3 --num-seeds 64`, cold and with a warm compilation cache. Arguments
+after `--` are added to that command.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import table
+
+COMMAND = ["--algo", "td3", "--num-seeds", "64"]
+
+
+def programs(arguments):
+    """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
+    from purerl import batch, config, runner, train
+
+    flags, options = train.parse(arguments)
+    settings = config.resolve(flags, options.config)
+    env, build = runner.prepare(settings)
+    made, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    keys = batch.keys(0, settings.job.group_size)
+    carry = batch.abstract(made, numbers, settings.job.group_size)
+    for name, args in (("begin", (keys,)), ("epoch", (carry, 0)), ("evaluate", (carry, 0))):
+        begun = time.perf_counter()
+        lowered = getattr(made, name).lower(numbers, *args)
+        traced = time.perf_counter()
+        lowered.compile()
+        yield name, traced - begun, time.perf_counter() - traced
+
+
+def started(arguments, cache, folder):
+    """`(seconds to compiled, to the first training step, to the first line)` of the command, which is then ended."""
+    command = [sys.executable, "-u", "-m", "purerl.train", *arguments, "--compilation-cache", cache, "--out", folder]
+    begun, clock = time.perf_counter(), time.time()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    first_line = process.stdout.readline()
+    spoke, events = time.perf_counter() - begun, {}
+    while "evaluation" not in events:  # The one before training; the next thing is the first training step.
+        if process.poll() is not None:
+            sys.exit(f"error: the command ended early: {first_line}{process.stdout.read()}".rstrip())
+        time.sleep(0.1)
+        log = Path(folder, "log.jsonl")
+        lines = map(json.loads, log.read_text().splitlines()) if log.exists() else ()
+        events = {line["event"]: line["time"] - clock for line in lines}
+    process.kill()
+    process.communicate()
+    return events["compiled"], events["evaluation"], spoke
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--starts", type=int, default=2, help="starts with an empty cache, and as many with its cache")
+    parser.add_argument("more", nargs="*", help="arguments of purerl.train, after --")
+    options = parser.parse_args(arguments)
+    train, rows = [*COMMAND, *options.more], []
+    for name, traced, compiled in programs(train):
+        print(f"{name:>8}: traced in {traced:6.2f} s, compiled in {compiled:6.2f} s", flush=True)
+        rows.append((name, " ".join(train), f"{traced:.3f}", f"{compiled:.3f}"))
+    table.add("compile", ("program", "command", "trace_seconds", "compile_seconds"), rows)
+    rows = []
+    for _ in range(options.starts):
+        with tempfile.TemporaryDirectory() as scratch:
+            for start in ("cold", "cached"):
+                compiled, first, spoke = started(train, f"{scratch}/cache", f"{scratch}/{start}")
+                print(
+                    f"{start:>8}: compiled after {compiled:6.2f} s, first training step after {first:6.2f} s",
+                    flush=True,
+                )
+                rows.append((start, " ".join(train), f"{spoke:.3f}", f"{compiled:.3f}", f"{first:.3f}"))
+    table.add("start", ("start", "command", "to_first_line", "to_compiled", "to_first_training_step"), rows)
+
+
+if __name__ == "__main__":
+    main()

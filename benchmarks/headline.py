@@ -1,0 +1,237 @@
+"""64 seeds x 1M steps of every algorithm in three Brax tasks on one GPU: how long, and where the time goes.
+
+    python -m benchmarks.headline                                   # nine jobs, up to --minutes each, then extrapolated
+    python -m benchmarks.headline --algo td3 --env halfcheetah --flags all --profile FOLDER
+    python -m benchmarks.headline --small                           # in seconds on a CPU: does it run?
+
+Every job is a process of its own, and so is every set of XLA flags. A job whose epochs do not all fit into its minutes
+is extrapolated from the median of those that did, and says so: `epochs` are those that ran. Figures are added to
+results/headline.csv and, of what a large product and a large copy reach on the very device, to results/limits.csv;
+`--small` keeps nothing.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from benchmarks import table, timing
+
+ROOT = Path(__file__).parents[1]
+FLAGS = {
+    "none": "",
+    "while in graphs": "--xla_gpu_enable_command_buffer=+WHILE",
+    "no graphs": "--xla_gpu_enable_command_buffer=",
+    "latency hiding": "--xla_gpu_enable_latency_hiding_scheduler=true",
+    "triton gemm": "--xla_gpu_triton_gemm_any=true",
+}
+SETTINGS = {
+    "backend": "spring",
+    "num_seeds": 64,
+    "num_envs": 64,
+    "updates_per_step": 64,
+    "warmup_steps": 25_600,
+    "total_steps": 1_025_600,
+    "num_evals": 26,
+    "buffer_size": 1_024_000,
+    "widths": "256,256",
+    "batch_size": 256,
+}
+SMALL = {
+    "num_seeds": 2,
+    "num_envs": 2,
+    "updates_per_step": 2,
+    "warmup_steps": 64,
+    "total_steps": 192,
+    "num_evals": 5,
+    "buffer_size": 256,
+    "widths": "8",
+    "batch_size": 16,
+    "episode_length": 20,
+}
+COLUMNS = ("algo", "env", "num_seeds", "num_envs", "total_steps", "flags", "minutes", "epochs", "compile_s", "warmup_s")
+COLUMNS += ("acting_s", "updates_s", "evaluation_s", "updates_per_s", "env_steps_per_s", "kernels_per_cycle")
+COLUMNS += ("us_per_kernel", "flops_per_s", "bytes_per_s", "peak_bytes", "return_mean", "remark")
+
+
+def measured(settings, seconds, folder):
+    """The figures of one job, a `dict`. At most `seconds` are trained; a profile of an epoch goes into `folder`."""
+    import jax
+
+    from benchmarks import bare, hlo
+    from purerl import batch, config, loop, runner
+    from purerl.settings import policy_delay
+
+    settings = config.resolve(settings)
+    plan, hyper, size = settings.plan, settings.hyper, settings.job.num_seeds
+    env, build = runner.prepare(settings)
+    numbers, keys = batch.flowing(hyper), batch.keys(0, size)
+    begun = time.perf_counter()
+    compiled = batch.compiled(batch.programs(plan, build, env, hyper), numbers, size)
+    took = {"compile": time.perf_counter() - begun}
+    carry, warmup = clocked(compiled.begin, numbers, keys)
+    values, _ = clocked(compiled.evaluate, numbers, carry, 0)
+    epochs, evaluations, deadline = [], [], time.perf_counter() + seconds
+    for index in range(plan.num_epochs):
+        (carry, _), epoch = clocked(compiled.epoch, numbers, carry, index)
+        values, evaluation = clocked(compiled.evaluate, numbers, carry, index + 1)
+        epochs.append(epoch)
+        evaluations.append(evaluation)
+        if time.perf_counter() > deadline:
+            break
+    stats = jax.devices()[0].memory_stats() or {}
+    run = loop.setup(plan, build(hyper, plan, env), env)
+    if folder:
+        with jax.profiler.trace(folder):
+            carry, _ = jax.block_until_ready(compiled.epoch(numbers, carry, len(epochs) - 1))
+
+    def learn(carry, row):
+        return jax.lax.scan(lambda carry, _: loop.learn(run, carry, row), carry, None, run.cycle.per_epoch)
+
+    learning = jax.jit(jax.vmap(learn, in_axes=(0, None)), donate_argnums=0)
+    row = plan.warmup_rows
+    for _ in range(2):  # The first compiles.
+        (carry, _), updating = clocked(learning, carry, row)
+    delay = policy_delay(hyper)
+    agents = jax.eval_shape(partial(bare.agents, plan, build, env, hyper), keys)
+    batches = jax.eval_shape(partial(bare.batches, plan, env, delay), keys)
+    one_round = jax.jit(bare.updates(plan, build, env, hyper, 1)).lower(numbers, agents, batches, keys)
+    rounds = plan.num_updates // delay / plan.num_epochs
+    epoch, evaluation = median(epochs), median(evaluations)
+    took |= {
+        "warmup": warmup,
+        "acting": (epoch - updating) * plan.num_epochs,
+        "updates": updating * plan.num_epochs,
+        "evaluation": evaluation * plan.num_evals,
+    }
+    cycles = hlo.count(compiled.epoch.as_text()).main_loop
+    kernels = cycles.kernels * (cycles.trips or 1) / run.cycle.per_epoch
+    return {f"{name}_s": round(value, 4) for name, value in took.items()} | {
+        "minutes": round(sum(took.values()) / 60, 4),
+        "epochs": f"{len(epochs)} of {plan.num_epochs}",
+        "updates_per_s": round(plan.num_updates / plan.num_epochs * size / epoch, 1),
+        "env_steps_per_s": round((plan.total_steps - plan.warmup_steps) / plan.num_epochs * size / epoch, 1),
+        "kernels_per_cycle": round(kernels, 1),
+        "us_per_kernel": round(epoch / run.cycle.per_epoch / kernels * 1e6, 3),
+        "flops_per_s": round(one_round.cost_analysis()["flops"] * rounds / updating),
+        "bytes_per_s": round(one_round.compile().cost_analysis()["bytes accessed"] * rounds / updating),
+        "peak_bytes": stats.get("peak_bytes_in_use", ""),
+        "return_mean": round(float(values["return_mean"].mean()), 3),
+    }
+
+
+def clocked(function, *args):
+    """`(result, seconds)`."""
+    import jax
+
+    begun = time.perf_counter()
+    result = jax.block_until_ready(function(*args))
+    return result, time.perf_counter() - begun
+
+
+def limits(small):
+    """`(name, rate)` of a large product in each precision, FLOP/s, and of a large copy, bytes/s."""
+    import jax
+    import jax.numpy as jnp
+
+    n, rounds = (256, 3) if small else (8192, 7)
+    for dtype, precision in (("float32", "highest"), ("float32", "default"), ("bfloat16", "default")):
+        a = jnp.ones((n, n), dtype)
+        product = jax.jit(partial(jnp.matmul, precision=precision))
+        yield f"product of {n}x{n} {dtype} {precision} [FLOP/s]", 2 * n**3 / seconds_of(product, a, a, rounds=rounds)
+    a = jnp.ones(n * n * (1 if small else 8))
+    yield f"copy of {a.nbytes} bytes [bytes/s]", 2 * a.nbytes / seconds_of(jax.jit(lambda x: x + 1.0), a, rounds=rounds)
+
+
+def seconds_of(function, *args, rounds):
+    """Seconds of a call, the median after one that compiles."""
+    import jax
+
+    times = timing.interleaved({"it": lambda: jax.block_until_ready(function(*args))}, rounds + 1)["it"]
+    return timing.medians(times[1:]).wall
+
+
+def top_kernels(folder, count=15):
+    """`(seconds, calls, name)` of what took longest in the newest profile under `folder`, on the device."""
+    from jax.profiler import ProfileData
+
+    path = max(Path(folder).rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
+    planes = list(ProfileData.from_file(str(path)).planes)
+    devices = [plane for plane in planes if plane.name.startswith("/device:GPU")]
+    total = {}
+    for plane in devices or [plane for plane in planes if plane.name == "/host:CPU"]:
+        for line in plane.lines:
+            for event in line.events:
+                name = re.sub(r"[._]\d+$", "", event.name)
+                seconds, calls = total.get(name, (0.0, 0))
+                total[name] = seconds + event.duration_ns * 1e-9, calls + 1
+    return sorted(((seconds, calls, name) for name, (seconds, calls) in total.items()), reverse=True)[:count]
+
+
+def in_a_process_of_its_own(job, flags, variables):
+    """What `measured(**job)` returns under XLA `flags` and environment `variables`, or `{"remark": why not}`."""
+    command = [sys.executable, "-m", "benchmarks.headline", "--one", json.dumps(job)]
+    both = f"{variables.get('XLA_FLAGS', '')} {flags}".strip()
+    made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables | {"XLA_FLAGS": both})
+    if made.returncode:
+        lines = [line for line in made.stderr.splitlines() if line.strip()]
+        return {"remark": f"failed: {lines[-1] if lines else f'status {made.returncode}'}"}
+    return json.loads(made.stdout.splitlines()[-1])
+
+
+def show(title, figures, folder):
+    print(f"{title}:", figures.get("remark", ""))
+    for column in COLUMNS[COLUMNS.index("minutes") : -1]:
+        if column in figures:
+            print(f"  {column.replace('_', ' '):>18} {figures[column]}")
+    if folder and "remark" not in figures:
+        for seconds, calls, kernel in top_kernels(folder):
+            print(f"  {seconds * 1e3:10.2f} ms {calls:>8} x {kernel[:80]}")
+
+
+def parsed(arguments):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--algo", choices=("td3", "sac", "ddpg"), nargs="+", default=["td3", "sac", "ddpg"])
+    parser.add_argument("--env", nargs="+", default=["halfcheetah", "hopper", "ant"], help="Brax environments")
+    parser.add_argument("--num-seeds", type=int, default=SETTINGS["num_seeds"])
+    parser.add_argument("--flags", nargs="+", choices=[*FLAGS, "all"], default=["none"], help="XLA flags to compare")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of training a job, compiling not counted")
+    parser.add_argument("--profile", metavar="FOLDER", help="profile an epoch of each job, and print its top kernels")
+    parser.add_argument("--small", action="store_true", help="tiny sizes: whether all of it runs")
+    parser.add_argument("--one", metavar="JSON", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parsed(arguments)
+    if options.one:
+        print(json.dumps(measured(**json.loads(options.one))))
+        return
+    variables = dict(os.environ)
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # This process must leave the memory to the others.
+    rates = list(limits(options.small))
+    for name, rate in rates:
+        print(f"{name}: {rate:.4g}", flush=True)
+    if not options.small:
+        table.add("limits", ("what", "rate"), [(name, f"{rate:.6g}") for name, rate in rates])
+    common = SMALL if options.small else SETTINGS | {"num_seeds": options.num_seeds}
+    for algo in options.algo:
+        for env in options.env:
+            for name in FLAGS if "all" in options.flags else options.flags:
+                settings = common | {"algo": algo, "env": env}
+                folder = options.profile and str(Path(options.profile, f"{algo}-{env}-{name}".replace(" ", "-")))
+                job = {"settings": settings, "seconds": 60 * options.minutes, "folder": folder}
+                figures = settings | {"flags": name} | in_a_process_of_its_own(job, FLAGS[name], variables)
+                show(f"{algo} on {env}, XLA flags: {name}", figures, folder)
+                if not options.small:
+                    table.add("headline", COLUMNS, [[figures.get(column, "") for column in COLUMNS]])
+
+
+if __name__ == "__main__":
+    main()
