@@ -13,7 +13,7 @@ from purerl.types import Batch
 
 
 def updates(plan, build, env, hyper, rounds):
-    """A function `(numbers, agents [S, ...], batches [S, C, B, ...], keys [S]) -> (agents, metrics [S, rounds])`.
+    """A function `(numbers, agents [S, ...], batches [S, C, B, ...], keys [S]) -> (agents, mean metrics [S])`.
 
     A round is the critic updates that precede an actor update, then that one, on the last of their batches, as
     `loop.learn` makes them. The batches stay the same.
