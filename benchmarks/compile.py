@@ -7,6 +7,7 @@ after `--` are added to that command.
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -37,9 +38,9 @@ def programs(arguments):
 
 
 def started(arguments, cache, folder):
-    """`(seconds to compiled, to the first training step, to the first line)` of the command, which is then ended."""
+    """Seconds to the first line, to compiled, to the first training step, and of cpu; then the command is ended."""
     command = [sys.executable, "-u", "-m", "purerl.train", *arguments, "--compilation-cache", cache, "--out", folder]
-    begun, clock = time.perf_counter(), time.time()
+    begun, clock, before = time.perf_counter(), time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     first_line = process.stdout.readline()
     spoke, events = time.perf_counter() - begun, {}
@@ -52,7 +53,9 @@ def started(arguments, cache, folder):
         events = {line["event"]: line["time"] - clock for line in lines}
     process.kill()
     process.communicate()
-    return events["compiled"], events["evaluation"], spoke
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return spoke, events["compiled"], events["evaluation"], cpu
 
 
 def main(arguments=None):
@@ -69,13 +72,13 @@ def main(arguments=None):
     for _ in range(options.starts):
         with tempfile.TemporaryDirectory() as scratch:
             for start in ("cold", "cached"):
-                compiled, first, spoke = started(train, f"{scratch}/cache", f"{scratch}/{start}")
-                print(
-                    f"{start:>8}: compiled after {compiled:6.2f} s, first training step after {first:6.2f} s",
-                    flush=True,
-                )
-                rows.append((start, " ".join(train), f"{spoke:.3f}", f"{compiled:.3f}", f"{first:.3f}"))
-    table.add("start", ("start", "command", "to_first_line", "to_compiled", "to_first_training_step"), rows)
+                times = started(train, f"{scratch}/cache", f"{scratch}/{start}")
+                shown = "compiled after {1:.2f} s, first training step after {2:.2f} s ({3:.2f} s of cpu)"
+                print(f"{start:>8}: {shown.format(*times)}", flush=True)
+                rows.append((start, " ".join(train), *(f"{x:.3f}" for x in times)))
+    table.add(
+        "start", ("start", "command", "to_first_line", "to_compiled", "to_first_training_step", "cpu_seconds"), rows
+    )
 
 
 if __name__ == "__main__":
