@@ -1,0 +1,71 @@
+"""The notebooks, from top to bottom, on small runs that are made here, but for one; and as they are shipped."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from commands import arguments
+from nbclient import NotebookClient
+
+from purerl import train
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+TINY = {
+    "num_envs": "4", "updates_per_step": "2", "batch_size": "16", "widths": "8", "warmup_steps": "40",
+    "total_steps": "280", "num_evals": "4", "eval_episodes": "2", "buffer_size": "200",
+}  # fmt: skip
+PARAMETERS = {
+    "quickstart": "seeds, said = 2, {settings}",
+    "custom_environment": "seeds, said = 2, {settings}",
+    "sample_efficiency": "runs, env = {runs!r}, 'Pendulum-v1'",
+    "seeds_and_statistics": "runs, env = {runs!r}, 'Pendulum-v1'",
+    "paper_plots": "runs = '../results'",  # what is published is for tasks that take minutes to compile
+}
+FIGURES = {
+    "quickstart": 1, "custom_environment": 1, "sample_efficiency": 2, "seeds_and_statistics": 1, "paper_plots": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two algorithms on Pendulum-v1."""
+    folder = tmp_path_factory.mktemp("runs")
+    for algo in ("td3", "sac"):
+        more = {"algo": algo, "env": "Pendulum-v1", "num_seeds": "4"}
+        assert train.main([*arguments(**TINY, **more), "--out", str(folder / algo)]) == 0
+    return folder
+
+
+def pictures(notebook):
+    return sum(
+        "image/png" in output.get("data", {})
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    )
+
+
+def test_every_notebook_is_tested():
+    assert {file.stem for file in FOLDER.glob("*.ipynb")} == PARAMETERS.keys() == FIGURES.keys()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_notebook_runs_from_top_to_bottom(name, runs, monkeypatch):
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    settings = {key: int(value) for key, value in TINY.items() if key != "widths"} | {"widths": [8]}
+    cell.source = PARAMETERS[name].format(runs=str(runs), settings=settings)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    assert pictures(notebook) >= FIGURES[name]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_shipped_notebook_shows_what_it_printed_when_it_ran(name):
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert pictures(notebook) >= FIGURES[name]
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
