@@ -99,7 +99,7 @@ def _panel(frame, metric, **ranges):
         if ends:
             panel.scatter(*zip(*ends, strict=True), marker="x", size=9, line_width=2, color=colours[label])
     panel.legend.click_policy, panel.legend.location = "hide", "bottom_right"
-    panel.legend.background_fill_alpha = 0.6
+    panel.legend.background_fill_alpha, panel.legend.visible = 0.6, main
     return panel
 
 
