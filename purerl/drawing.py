@@ -7,6 +7,7 @@ import ctypes.util
 import io
 import os
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from purerl.errors import needs
 SIZE = (480, 320)  # of a film [pixels]; MP4 wants multiples of 16
 FRAMES_PER_SECOND = 25
 MESHES = ("nmesh", "mesh_faceadr", "mesh_face", "mesh_vertadr", "mesh_vert")  # what the viewer reads of meshes
+PLAIN = (0.5, 0.5, 0.5, 1.0)  # the colour of a geom that has none
 LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # what draws without a screen
 MISSING = (
     "drawing a film without a screen needs the library EGL or OSMesa; apt-get install libegl1 libegl-mesa0, "
@@ -72,10 +74,10 @@ def _viewed(scene):
     shown = np.flatnonzero(model.geom_group <= 2)
     kinds = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_ELLIPSOID)
     plane, ellipsoid = (model.geom_type[shown] == kind for kind in kinds)
-    material = model.geom_matid[shown]
-    rgba = model.geom_rgba[shown]
-    if model.nmat:
-        rgba = np.where(material[:, None] >= 0, model.mat_rgba[material], rgba)
+    material, rgba = model.geom_matid[shown], model.geom_rgba[shown]
+    if model.nmat:  # A colour of its own beats the material's, as in MuJoCo.
+        plain = (material >= 0) & (rgba == PLAIN).all(axis=1)
+        rgba = np.where(plain[:, None], model.mat_rgba[material], rgba)
     meshes = {name: getattr(model, name) for name in MESHES}
     return SimpleNamespace(
         mj_model=SimpleNamespace(geom_rgba=rgba, **meshes),
@@ -157,7 +159,8 @@ def mp4(images, interval):
     with TemporaryDirectory() as folder:
         file = os.path.join(folder, "film.mp4")
         writer = ffmpeg.write_frames(file, SIZE, fps=1 / interval)
-        writer.send(None)
+        with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # JAX warns of every fork.
+            writer.send(None)
         for image in images:
             writer.send(np.ascontiguousarray(image))
         writer.close()

@@ -64,12 +64,12 @@ def test_gymnasiums_tasks_are_drawn_at_their_pace():
     assert env.scene.timestep == pytest.approx(0.05) and pose["qpos"].shape == (env.scene.model.nq,)
 
 
-def test_the_geoms_that_mujoco_hides_are_hidden_and_materials_have_their_colour():
+def test_the_geoms_that_mujoco_hides_are_hidden_and_colours_are_as_there():
     model = mujoco.MjModel.from_xml_string(
         """<mujoco><asset><material name="red" rgba="1 0 0 1"/></asset><worldbody>
         <geom type="plane" size="3 3 1"/>
         <body name="it"><freejoint/><geom size="1" material="red"/><geom size="2" group="3"/>
-        <geom type="ellipsoid" size="1 2 3" rgba="0 1 0 1"/></body></worldbody></mujoco>"""
+        <geom type="ellipsoid" size="1 2 3" rgba="0 1 0 1" material="red"/></body></worldbody></mujoco>"""
     )
     scene = environments.base.Scene(model, None, 0.1)
     shown = viewed(drawing.page(scene, {"qpos": model.qpos0[None]}))["geoms"]
