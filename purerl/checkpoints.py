@@ -95,8 +95,10 @@ def fork(source, target, number, rows, computations):
 
 def _write(checkpoints, number, arrays, computation, versions, ring):
     """Returns the folder of the checkpoint."""
-    checkpoints.save(number, args=Arrays(arrays), force=True)
     folder = Path(checkpoints.directory) / str(number)
+    if folder.exists():  # left of a time line that was given up
+        delete(checkpoints, number)
+    checkpoints.save(number, args=Arrays(arrays), force=True)
     files = {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()}
     label = {"computation": computation, "versions": versions, "ring": ring, "files": files}
     write(folder, LABEL, json.dumps(label | {"label": _digest_of_label(label)}))
