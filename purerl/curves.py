@@ -49,8 +49,7 @@ def settings(folder):
     """`[{name: value}]` of each setting of a run folder, hyperparameters among them: one, or those of its sweep."""
     table = tomllib.loads((Path(folder) / "run.toml").read_text())
     common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
-    swept = table.get("sweep", {})
-    return [common | dict(zip(swept, values, strict=True)) for values in zip(*swept.values(), strict=True)] or [common]
+    return [common | swept for swept in results.read_settings(folder)]
 
 
 def load(*paths, by=()):
