@@ -27,8 +27,8 @@ def programs(arguments):
     settings = config.resolve(flags, options.config)
     env, build = runner.prepare(settings)
     made, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
-    keys = batch.keys(0, settings.job.group_size)
-    carry = batch.abstract(made, numbers, settings.job.group_size)
+    keys = batch.keys(0, settings.group_size)
+    carry = batch.abstract(made, numbers, settings.group_size)
     for name, args in (("begin", (keys,)), ("epoch", (carry, 0)), ("evaluate", (carry, 0))):
         begun = time.perf_counter()
         lowered = getattr(made, name).lower(numbers, *args)
