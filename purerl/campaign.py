@@ -7,6 +7,7 @@ runs/SWEEP/figure.png     their curves
 runs/SWEEP/report.html    their page
 """
 
+import fcntl
 import time
 import traceback
 from dataclasses import dataclass, replace
@@ -132,8 +133,10 @@ def compare(path, tasks, display):
     ]
     if not lines:
         return
-    comparison.write(path, lines)
-    page.write(path)
+    with open(path / KEPT) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # Other processes may be comparing, too.
+        comparison.write(path, lines)
+        page.write(path)
     best = [(line.label or line.env, report.spread(np.sort(line.final))) for line in comparison.ranked(lines)[:20]]
     display.table(f"final return: min / IQM / max of the best {len(best)} of {len(lines)} settings", best)
     display.say(f"all of them: {path / 'table.csv'}, {path / 'figure.png'}")

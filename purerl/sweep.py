@@ -46,6 +46,12 @@ def parse(arguments):
     parser.add_argument(
         "--time-limit", metavar="X", help="end early, with checkpoints, before this has passed [seconds or h:mm:ss]"
     )
+    parser.add_argument(
+        "--launcher", choices=("ray", "slurm"), help="run the programs as tasks of Ray, or as jobs of SLURM by submitit"
+    )
+    parser.add_argument(
+        "--gpus-per-program", metavar="X", type=float, help="of a launcher (default: ray 1, if any; slurm 0)"
+    )
     group = parser.add_argument_group("several processes, each with its share of the runs; all say the same otherwise")
     group.add_argument(
         "--coordinator", metavar="HOST:PORT", help="of the first process; auto: as the scheduler's environment says"
@@ -63,7 +69,8 @@ def parse(arguments):
     options, unknown = parser.parse_known_args(arguments)
     refuse_unknown(parser, unknown)
     options.time_limit = checked(config.Keep, "time_limit", options.time_limit)
-    return {name: value for name, value in vars(options).items() if name in settings and value is not None}, options
+    options.flags = {name: value for name, value in vars(options).items() if name in settings and value is not None}
+    return options.flags, options
 
 
 def sweep(path, programs, options):
@@ -71,6 +78,7 @@ def sweep(path, programs, options):
     from purerl import campaign  # Here, so that help and most errors need not wait for JAX.
     from purerl.progress import Display
 
+    launchable(options)
     host = joined(options)
     display, tasks = Display(), campaign.prepare(path, programs)
     wanted = chosen(tasks, options.only) if options.only else tasks
@@ -78,7 +86,10 @@ def sweep(path, programs, options):
         campaign.show_plan(wanted, display)
         return 0
     campaign.create(path, programs)
-    failed, interrupted = campaign.run(wanted, display, options.time_limit, host)
+    if options.launcher:
+        failed, interrupted = launched(path, wanted, options, display), None
+    else:
+        failed, interrupted = campaign.run(wanted, display, options.time_limit, host)
     if host is None or host.index == 0:
         campaign.compare(path, tasks, display)
     for name, error in failed.items():
@@ -87,6 +98,39 @@ def sweep(path, programs, options):
         display.say(f"ended early: {interrupted}; the same command goes on")
         return INTERRUPTED
     return FAILED if failed else 0
+
+
+def launchable(options):
+    """Raises ValueError where the launcher cannot be had, or what was said does not go with it, or with none."""
+    from importlib.util import find_spec
+
+    gpus = options.gpus_per_program
+    if options.launcher is None:
+        if gpus is not None:
+            raise ValueError("gpus_per_program is of a launcher; say --launcher ray or slurm, or leave it out")
+        return
+    if gpus is not None and (gpus < 0 or (options.launcher == "slurm" and not gpus.is_integer())):
+        raise ValueError(f"gpus_per_program is {gpus}; it should be 0 or more, and of slurm a whole number")
+    if options.time_limit is not None:
+        raise ValueError("a launcher's programs have the limits of their jobs; leave out --time-limit")
+    if options.coordinator is not None:
+        raise ValueError("a launcher starts programs of one process each; leave out --coordinator")
+    package = {"ray": "ray", "slurm": "submitit"}[options.launcher]
+    if find_spec(package) is None:
+        raise ValueError(f"launcher {options.launcher!r} needs {package}; pip install 'purerl[{options.launcher}]'")
+
+
+def launched(path, tasks, options, display):
+    """`{name: error}` of the programs that failed where the launcher ran them."""
+    from purerl import launchers
+
+    words = [str(Path(options.file).absolute() if Path(options.file).is_file() else options.file)]
+    words += ["--out", str(path.absolute()), "--compilation-cache", options.compilation_cache]
+    words += [part for name, value in options.flags.items() for part in (f"--{name.replace('_', '-')}", value)]
+    tasks = [task for task in tasks if not task.complete]
+    if options.launcher == "ray":
+        return launchers.ray(tasks, words, options.gpus_per_program, display)
+    return launchers.slurm(tasks, words, options.gpus_per_program, path, display)
 
 
 def joined(options):
@@ -106,8 +150,8 @@ def search(path, table, programs, options):
     from purerl import search as searching
     from purerl.progress import Display
 
-    if options.coordinator is not None:
-        raise ValueError("a search is of one process; leave out --coordinator")
+    if options.coordinator is not None or options.launcher is not None:
+        raise ValueError("a search is of one process; leave out --coordinator and --launcher")
     display, plan = Display(), searching.understood(table, programs)
     tasks = campaign.prepare(path, programs, table)
     if options.dry_run:

@@ -1,0 +1,86 @@
+"""Programs of a sweep on other machines end as they would here. Only where Ray or submitit is installed."""
+
+import time
+
+import psutil
+import pytest
+from commands import SMALL, assert_same_run, start
+from test_sweep import refusal, write
+
+from purerl import results, sweep
+
+LONGER = {"num_evals": "41", "total_steps": str(40 + 4 * 40 * 100), "checkpoint_every": 1, "num_seeds": "2"}
+TABLE = SMALL | LONGER | {"algo": "td3", "batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}}
+PROGRAMS = ("batch_size=8", "batch_size=16")
+CODE = "import sys; from purerl import sweep; sys.exit(sweep.main())"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """The sweep in this process."""
+    folder = tmp_path_factory.mktemp("here")
+    assert sweep.main([str(write(folder / "sweep.toml", TABLE)), "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def assert_each_run_once(folder):
+    for program in PROGRAMS:
+        curves = results.read_curves(folder / program)
+        rows = list(zip(curves["setting"], curves["seed"], curves["env_step"], strict=True))
+        assert len(rows) == len(set(rows)) == 2 * 2 * 41
+    assert (folder / "table.csv").read_text().count("\n") == 5
+
+
+def workers(process):
+    """The processes of a Ray cluster that run programs."""
+    found = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in found if child.cmdline()[:1] == ["ray::program"]]
+
+
+def test_a_ray_worker_that_is_killed_midway_costs_no_run(here, tmp_path):
+    pytest.importorskip("ray")
+    file, out = write(tmp_path / "sweep.toml", TABLE), tmp_path / "out"
+    process = start(file, "--out", out, "--launcher", "ray", code=CODE)
+    curves = [out / program / "curves.csv" for program in PROGRAMS]
+    while not any(path.exists() and path.read_bytes().count(b"\n") > 20 for path in curves):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    killed = workers(process)[0]
+    killed.kill()
+    shown, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, shown
+    assert_each_run_once(out)
+    for program in PROGRAMS:
+        assert_same_run(out / program, here / program)
+    resumed = [(out / program / "log.jsonl").read_text().count('"resume"') for program in PROGRAMS]
+    assert sum(resumed) >= 1
+
+
+def test_submitit_runs_every_program_once(here, tmp_path):
+    """Where there is no SLURM, its jobs are processes of this machine."""
+    pytest.importorskip("submitit")
+    out = tmp_path / "out"
+    assert sweep.main([str(write(tmp_path / "sweep.toml", TABLE)), "--out", str(out), "--launcher", "slurm"]) == 0
+    assert_each_run_once(out)
+    for program in PROGRAMS:
+        assert_same_run(out / program, here / program)
+
+
+def test_a_launcher_that_is_not_installed_is_refused(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    file = write(tmp_path / "sweep.toml", TABLE)
+    assert "launcher 'ray' needs ray; pip install 'purerl[ray]'" in refusal(capfd, file, "--launcher", "ray")
+
+
+@pytest.mark.parametrize(
+    "words, shown",
+    [
+        (["--gpus-per-program", "1"], "gpus_per_program is of a launcher"),
+        (["--launcher", "slurm", "--gpus-per-program", "0.5"], "of slurm a whole number"),
+        (["--launcher", "slurm", "--time-limit", "10"], "leave out --time-limit"),
+    ],
+)
+def test_what_does_not_go_with_a_launcher_is_refused(words, shown, tmp_path, capfd):
+    file = write(tmp_path / "sweep.toml", TABLE)
+    assert shown in refusal(capfd, file, "--out", tmp_path / "out", *words)
+    assert list(tmp_path.iterdir()) == [file]
