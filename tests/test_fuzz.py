@@ -22,7 +22,7 @@ SMALL_NUMBERS = st.sampled_from(
 )
 WORDS = """
     ddpg td3 sac fast nowhere generalized spring none true false relu tanh linear cosine exponential ou compact plain
-    auto float16 bfloat16 tuned paper 8,8 8x8 64 0.99 1e-3 nan inf -inf 1e400 True None 99999999999999999999
+    auto float16 bfloat16 tf32 bf16 csv jsonl tuned paper 8,8 8x8 64 0.99 1e-3 nan inf -inf 1e400 True None 99999999999999999999
 """
 CHOICES = st.sampled_from(WORDS.split())
 GARBAGE = st.text(max_size=12).filter(lambda text: "\0" not in text)
@@ -49,7 +49,7 @@ TOML_VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(NAMES), inner, max_size=2)),
     max_leaves=4,
 )
-FEW = dict(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = dict(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 TALLY = Counter()
