@@ -88,6 +88,7 @@ def differing(frame, *paths):
 
 def _names(paths):
     """The last parts of each path that tell it from the others."""
+    paths = [path.absolute() for path in paths]  # The current folder has no parts of its own.
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):
