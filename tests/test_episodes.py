@@ -1,5 +1,7 @@
 """Where episodes end, why, and from what state the next one begins."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,15 @@ def run(env, num_envs=4, steps=30):
     begin_key, step_key = jax.random.split(jax.random.key(0))
     start = episodes.begin(env, num_envs, begin_key)
     return jax.tree.map(np.asarray, jax.lax.scan(step, start, jax.random.split(step_key, steps))[1])
+
+
+def play(env):
+    """`(returns, lengths)` `[32]` of an idle policy."""
+
+    def idle(observation):
+        return jnp.zeros((len(observation), env.action_size))
+
+    return jax.jit(partial(episodes.play, env, idle))(jax.random.split(jax.random.key(0), 32))
 
 
 def young_or_old(state):
@@ -125,3 +136,19 @@ def test_the_transition_holds_action_and_reward_of_its_own_environment():
     _, transition = episodes.step(env, begun, action, jax.random.key(1))
     assert jnp.array_equal(transition.action, action)
     np.testing.assert_allclose(transition.reward, begun.state.start + jnp.asarray([-10.0, 0.0, 10.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [7, episodes.STRIDE, episodes.STRIDE + 13])
+def test_a_whole_episode_is_as_long_as_its_time_limit_and_no_longer(limit):
+    total, length = play(counting(limit))
+    assert (total == limit).all() and (length == limit).all()
+
+
+def test_episodes_of_different_lengths_are_paid_for_up_to_their_own_ends():
+    total, length = play(counting(terminates=young_or_old))
+    assert set(np.asarray(length)) == {2, 5} and np.array_equal(total, length)
+
+
+def test_what_is_worth_nothing_after_the_end_is_not_added():
+    total, _ = play(counting(terminates=after(3), reward=lambda state, action: jnp.where(state.step > 3, jnp.nan, 1.0)))
+    assert (total == 3).all()

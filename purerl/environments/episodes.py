@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from purerl.types import Array, Transition
 
+STRIDE = 50  # steps between looks at whether any episode still goes on: on a GPU, the host waits for each look
+
 
 class Episodes(NamedTuple):
     """Attributes:
@@ -71,18 +73,22 @@ def step(env, episodes, action, key):
 def play(env, act, keys):
     """Whole episodes of `act`, `(observation [N, obs_size]) -> action [N, action_size]`, one from each key's start.
 
-    Returns the undiscounted return and the length of each, `[N]`.
+    Returns the undiscounted return and the length of each, `[N]`. Ends soon after the longest.
     """
 
     def one_step(x, _):
         state, alive, total, length = x
         state, outcome = jax.vmap(env.step)(state, act(jax.vmap(env.observe)(state)))
-        total = total + jnp.where(alive, outcome.reward, 0.0)
-        return (state, alive & ~(outcome.terminated | outcome.truncated), total, length + alive), None
+        total, length = total + jnp.where(alive, outcome.reward, 0.0), length + alive
+        over = outcome.terminated | outcome.truncated | (length >= env.episode_length)
+        return (state, alive & ~over, total, length), None
+
+    def stride(x):
+        return jax.lax.scan(one_step, x, None, min(STRIDE, env.episode_length))[0]
 
     nothing = jnp.zeros(len(keys))
     start = (jax.vmap(env.reset)(keys), nothing == 0.0, nothing, nothing)
-    (_, _, total, length), _ = jax.lax.scan(one_step, start, None, env.episode_length)
+    _, _, total, length = jax.lax.while_loop(lambda x: x[1].any(), stride, start)
     return total, length
 
 
