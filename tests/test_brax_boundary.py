@@ -198,5 +198,9 @@ def test_physics_is_precise_whatever_the_precision_of_the_networks():
     with jax.default_matmul_precision("bfloat16"):
         state = env.reset(jax.random.key(0))
         jaxpr = jax.make_jaxpr(lambda *x: (env.step(*x), jnp.eye(2) @ jnp.ones(2)))(state, jnp.zeros(2))
-    physics, network = (eqn.params["precision"] for eqn in jaxpr.eqns if eqn.primitive.name == "dot_general")
+    step = next(eqn.params["jaxpr"] for eqn in jaxpr.eqns if "jaxpr" in eqn.params)
+    physics, network = (
+        next(eqn.params["precision"] for eqn in part.eqns if eqn.primitive.name == "dot_general")
+        for part in (step, jaxpr)
+    )
     assert set(physics) == {jax.lax.Precision.HIGHEST} and network != physics

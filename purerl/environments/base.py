@@ -1,6 +1,7 @@
 """An environment as three pure functions of one copy of it, and what goes wrong with a foreign one."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -58,6 +59,17 @@ class Environment(NamedTuple):
     truncates: bool = True
     action_range: tuple[Any, Any] = (-1.0, 1.0)
     scene: Scene | None = None
+
+
+def physics(function):
+    """`function` of arrays at full precision, for a reduced one ruins contacts; all programs share one trace of it."""
+
+    @wraps(function)
+    def precise(*args):
+        with jax.default_matmul_precision("highest"):
+            return function(*args)
+
+    return jax.jit(precise)
 
 
 def scaled(action, action_range):

@@ -15,7 +15,7 @@ import numpy as np
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
     from brax import envs, fluid
 
-from purerl.environments.base import Environment, Outcome, Scene, same_structure, scaled, strong
+from purerl.environments.base import Environment, Outcome, Scene, physics, same_structure, scaled, strong
 from purerl.errors import attempt, closest
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
@@ -70,13 +70,13 @@ def from_brax(env, episode_length=1000, name=None):
     name = name or type(env).__name__
     action_range = _action_range(env, name)
 
+    @physics
     def reset(key):
-        with jax.default_matmul_precision("highest"):
-            return strong(env.reset(key))
+        return strong(env.reset(key))
 
+    @physics
     def step(state, action):
-        with jax.default_matmul_precision("highest"):  # Reduced precision ruins contacts.
-            state = strong(env.step(state, scaled(action, action_range)))
+        state = strong(env.step(state, scaled(action, action_range)))
         done = state.done.astype(bool)
         truncated = done & jnp.asarray(state.info.get("truncation", False)).astype(bool)
         return state, Outcome(state.reward.astype(jnp.float32), done & ~truncated, truncated)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purerl.environments import mjx
-from purerl.environments.base import Environment, Outcome, Scene, scaled, strong
+from purerl.environments.base import Environment, Outcome, Scene, physics, scaled, strong
 from purerl.errors import closest
 
 
@@ -53,13 +53,13 @@ def make(name, backend=None, episode_length=None):
     body = load(task)
     action_range = tuple(bound.astype(np.float32) for bound in body.model.actuator_ctrlrange.T)
 
+    @physics
     def reset(key):
-        with jax.default_matmul_precision("highest"):
-            return strong(begin(task, body, *task.start(body, key)))
+        return strong(begin(task, body, *task.start(body, key)))
 
+    @physics
     def act(state, action):
-        with jax.default_matmul_precision("highest"):  # Reduced precision ruins contacts.
-            after, terms, terminated = step(task, body, state, scaled(action, action_range))
+        after, terms, terminated = step(task, body, state, scaled(action, action_range))
         reward = sum(terms.values()).astype(jnp.float32)
         return strong(after), Outcome(reward, jnp.asarray(terminated, bool), jnp.asarray(False))
 

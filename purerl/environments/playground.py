@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from purerl.environments.base import Environment, Outcome, Scene, same_structure, strong
+from purerl.environments.base import Environment, Outcome, Scene, physics, same_structure, strong
 from purerl.errors import attempt, closest, needs
 
 SEEN = "state"  # which of several observations the policy sees; the others are privileged
@@ -44,9 +44,9 @@ def from_playground(env, episode_length, name=None, action_repeat=1):
     """
     name = name or type(env).__name__
 
+    @physics
     def reset(key):
-        with jax.default_matmul_precision("highest"):
-            return strong(env.reset(key))
+        return strong(env.reset(key))
 
     def one_step(state, action):
         after = strong(env.step(state, action))
@@ -61,9 +61,9 @@ def from_playground(env, episode_length, name=None, action_repeat=1):
         state, rewards = jax.lax.scan(going_on, state, None, action_repeat)
         return state, rewards.sum()
 
+    @physics
     def step(state, action):
-        with jax.default_matmul_precision("highest"):  # Reduced precision ruins contacts.
-            state, reward = (one_step if action_repeat == 1 else repeated)(state, action)
+        state, reward = (one_step if action_repeat == 1 else repeated)(state, action)
         return state, Outcome(reward, state.done.astype(bool), jnp.asarray(False))
 
     def observe(state):
