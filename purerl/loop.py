@@ -252,6 +252,7 @@ def _mean(metrics):
 
 def scan_mean(step, carry, xs):
     """`jax.lax.scan`, but for the mean of what each step puts out. Adding it up needs no kernel of its own."""
+    step = jax.jit(step)  # Otherwise it would be traced twice.
 
     def summing(carry_and_total, x):
         carry, total = carry_and_total
