@@ -7,6 +7,7 @@ and hears of no other.
 
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -55,15 +56,19 @@ def abstract(programs, numbers, num_runs):
 
 
 def compiled(programs, numbers, num_runs):
-    """Compile for `num_runs` runs."""
+    """Compile for `num_runs` runs, one program while the next is traced."""
     carry = abstract(programs, numbers, num_runs)
     numbers, begin_keys = laid_out(programs, numbers), laid_out(programs, keys(0, num_runs))
-    return Compiled(
-        carry,
-        programs.begin.lower(numbers, begin_keys).compile(),
-        programs.epoch.lower(numbers, carry, 0).compile(),
-        programs.evaluate.lower(numbers, carry, 0).compile(),
-    )
+    with ThreadPoolExecutor() as workers:
+        compiling = [
+            workers.submit(program.lower(numbers, *arguments).compile)
+            for program, *arguments in (
+                (programs.begin, begin_keys),
+                (programs.epoch, carry, 0),
+                (programs.evaluate, carry, 0),
+            )
+        ]
+        return Compiled(carry, *(program.result() for program in compiling))
 
 
 def mesh(num_devices):
