@@ -105,14 +105,14 @@ def reference_actor_update(name, hyper, state, batch, xi):
     return reference.deterministic_actor_update(state, batch, hyper)
 
 
-def check_updates(name, settings, n, dtype, **tolerance):
-    """Three actor updates, each after as many critic updates as the algorithm asks for, here and in NumPy."""
+def check_updates(name, settings, n, dtype, rounds=3, **tolerance):
+    """`rounds` actor updates, each after as many critic updates as the algorithm asks for, here and in NumPy."""
     hyper, algorithm = learner(name, **settings)
     updates = jax.jit(algorithm.next_value), jax.jit(algorithm.update_critic), jax.jit(algorithm.update_actor)
     next_value, update_critic, update_actor = updates
     state, rng = begun(algorithm, dtype), np.random.default_rng(1)
     expected = in_numpy(state)
-    for actor_key in jax.random.split(jax.random.key(1), 3):
+    for actor_key in jax.random.split(jax.random.key(1), rounds):
         for critic_key in jax.random.split(jax.random.fold_in(actor_key, 0), algorithm.policy_delay):
             window = windows(rng, n, dtype)
             batch, same_batch = algorithm.prepare(window), reference.prepare(window, hyper)
@@ -158,6 +158,14 @@ def test_comparison_begins_where_either_critic_is_the_lower_somewhere(name):
 def test_updates_equal_numpy(name, settings, n):
     with jax.enable_x64(True):
         check_updates(name, settings, n, jnp.float64, rtol=1e-8, atol=1e-12)
+
+
+@every_learner
+def test_two_hundred_updates_equal_numpy(name):
+    """Whatever makes them fast must leave them what the plain code makes of them; rounding grows on the way."""
+    _, algorithm = learner(name)
+    with jax.enable_x64(True):
+        check_updates(name, {}, 1, jnp.float64, rounds=200 // algorithm.policy_delay, rtol=1e-6, atol=1e-9)
 
 
 @every_learner
