@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from benchmarks import compile, end_to_end, headline, seeds, table, timing, updates
+from benchmarks import compile, end_to_end, environments, headline, seeds, table, timing, updates
 from benchmarks.training import Training, Updates, plan_of
 
 peers = import_module("benchmarks.peers.__main__")
@@ -60,6 +60,13 @@ def test_benchmarks_keep_their_figures_with_what_they_were_measured_on(kept, cap
     assert float(bare["us_per_update"]) > 0 and bare["jax"] and bare["device"]
     assert float(whole["share"]) > 0
     assert (alone["num_seeds"], alone["ratio"], beside["num_seeds"]) == ("1", "1.0000", "2")
+
+
+def test_the_speed_of_an_environment_is_beside_gymnasiums(kept, capsys):
+    environments.main(["--env", "Pendulum-v1", "--batch", "4", "8", "--steps", "8", "--rounds", "2"])
+    assert capsys.readouterr().out.count("steps/s") == 3
+    theirs, few, many = kept("environments")
+    assert (theirs["backend"], theirs["of_the_first"], few["batch"], many["batch"]) == ("gymnasium", "1.000", "4", "8")
 
 
 def test_figures_of_other_columns_are_not_mixed(kept):

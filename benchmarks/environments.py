@@ -1,0 +1,89 @@
+"""How many steps a second an environment makes, on each of its backends, and in Gymnasium on one core.
+
+`python -m benchmarks.environments [--env NAME ...] [--batch N ...]` prints a table and adds to
+results/environments.csv. The default, all of Brax's and of Gymnasium's, compiles for the better part of an hour on two
+cores. Actions are random; episodes that end begin anew.
+"""
+
+import argparse
+
+import gymnasium
+import jax
+
+from benchmarks import table, timing
+from purerl import environments
+from purerl.environments import brax, episodes
+from purerl.environments import gymnasium as tasks
+
+COLUMNS = ("env", "backend", "batch", "steps_per_s", "of_the_first", "of_the_first_by_cpu")
+
+
+def backends(name):
+    """The backends of an environment; [None] where it has one only."""
+    return brax.RESTRICTED.get(name, brax.BACKENDS) or [None] if name in brax.names() else [None]
+
+
+class Batch:
+    """Calling it takes `steps` steps in each of `size` copies of an environment, from where the last call ended."""
+
+    def __init__(self, env, size, steps):
+        self.done, self.key = size * steps, jax.random.key(0)
+        self.now = jax.jit(lambda key: episodes.begin(env, size, key))(self.key)
+
+        def step(now, key):
+            act_key, reset_key = jax.random.split(key)
+            action = jax.random.uniform(act_key, (size, env.action_size), minval=-1.0)
+            return episodes.step(env, now, action, reset_key)[0], None
+
+        def roll(now, key):
+            return jax.lax.scan(step, now, jax.random.split(key, steps))[0]
+
+        self.roll = jax.jit(roll, donate_argnums=0)
+        self()
+
+    def __call__(self):
+        self.now = jax.block_until_ready(self.roll(self.now, self.key))
+
+
+class InGymnasium:
+    """Calling it takes `done` steps in Gymnasium's own environment."""
+
+    def __init__(self, name, done):
+        self.env, self.done = gymnasium.make(name), done
+        self.env.reset(seed=0)
+
+    def __call__(self):
+        for _ in range(self.done):
+            *_, terminated, truncated, _ = self.env.step(self.env.action_space.sample())
+            if terminated or truncated:
+                self.env.reset()
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    known = [*brax.names(), *(name for name in tasks.TASKS if name.endswith("-v5")), "Pendulum-v1"]
+    parser.add_argument("--env", nargs="+", choices=known, default=known, metavar="NAME")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 1024])
+    parser.add_argument("--steps", type=int, default=100, help="of every copy, in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    for name in options.env:
+        there = environments.VERSIONED.fullmatch(name)
+        rolled = {("gymnasium", 1): InGymnasium(name, 10 * options.steps)} if there else {}
+        for backend in backends(name):
+            env = environments.make(name, backend)
+            kind = backend or ("jax" if name not in tasks.TASKS else "mjx")
+            rolled |= {(kind, size): Batch(env, size, options.steps) for size in options.batch}
+        times = timing.interleaved(rolled, options.rounds)
+        costs = {key: timing.per(rolled[key].done, taken) for key, taken in times.items()}
+        rows, first = [], next(iter(costs.values()))
+        for (backend, size), cost in costs.items():
+            speed, ratio = 1.0 / timing.medians(cost).wall, timing.ratio(first, cost)
+            print(f"{name:>24} {backend:>11} {size:>5}: {speed:12,.0f} steps/s, {ratio.wall:.2f} of the first", end=" ")
+            print(f"({ratio.cpu:.2f} by cpu)", flush=True)
+            rows.append((name, backend, size, f"{speed:.0f}", f"{ratio.wall:.3f}", f"{ratio.cpu:.3f}"))
+        table.add("environments", COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()
