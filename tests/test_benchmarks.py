@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from benchmarks import compile, end_to_end, environments, headline, seeds, table, timing, updates
+from benchmarks import compile, end_to_end, environments, headline, precision, seeds, table, timing, updates
 from benchmarks.training import Training, Updates, plan_of
 
 peers = import_module("benchmarks.peers.__main__")
@@ -67,6 +67,13 @@ def test_the_speed_of_an_environment_is_beside_gymnasiums(kept, capsys):
     assert capsys.readouterr().out.count("steps/s") == 3
     theirs, few, many = kept("environments")
     assert (theirs["backend"], theirs["of_the_first"], few["batch"], many["batch"]) == ("gymnasium", "1.000", "4", "8")
+
+
+def test_precisions_are_compared_by_the_curves_of_the_same_seeds(kept):
+    precision.main(["--env", "Pendulum-v1", "--seeds", "2", "--total-steps", "2800"])
+    full, tf32, _ = kept("precision")
+    assert [full["precision"], tf32["precision"]] == ["float32", "tf32"]
+    assert (full["difference"], full["of_float32"]) == ("0", "1.000") and float(full["area"]) < 0
 
 
 def test_figures_of_other_columns_are_not_mixed(kept):
