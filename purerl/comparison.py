@@ -35,8 +35,7 @@ class Line:
 
     @property
     def label(self):
-        values = [f"{name} {value:.4g}" for name, value in self.setting.items()]
-        return ", ".join([self.program] * bool(self.program) + values)
+        return ", ".join(filter(None, (self.program, results.spoken(self.setting))))
 
     @property
     def final(self):

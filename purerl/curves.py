@@ -76,6 +76,17 @@ def load(*paths, by=()):
     return pandas.concat(frames, ignore_index=True)
 
 
+def spoken(frame, *paths):
+    """A frame, loaded from `paths`, whose settings are not numbered but called by what is swept: `actor_lr 0.001`."""
+    paths = folders(*paths)
+    names = {
+        (run, number): results.spoken(setting)
+        for run, path in zip(_names(paths), paths, strict=True)
+        for number, setting in enumerate(results.read_settings(path))
+    }
+    return frame.assign(setting=[names[key] for key in zip(frame["run"], frame["setting"], strict=True)])
+
+
 def differing(frame, *paths):
     """The names of the settings in which the runs of a frame, loaded from `paths`, differ; how many seeds is none."""
     paths = folders(*paths)

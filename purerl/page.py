@@ -34,7 +34,7 @@ def html(path):
 
     path = Path(path)
     folders = curves.folders(path)
-    frame = curves.load(path)
+    frame = curves.spoken(curves.load(path), path)
     script, panels = components(_panels(frame))
     template = resources.files("purerl").joinpath("page.html").read_text()
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(
@@ -109,8 +109,7 @@ def _named(frame):
     algos = [part["algo"].iloc[0].upper() for part in parts.values()]
     if len(set(algos)) == len(algos):
         return dict(zip(algos, parts.values(), strict=True))
-    several = frame["setting"].nunique() > 1
-    return {f"{run}, setting {setting}" if several else run: part for (run, setting), part in parts.items()}
+    return {", ".join(filter(None, key)): part for key, part in parts.items()}
 
 
 def _lines(frame, metric, label, colour):

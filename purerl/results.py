@@ -147,6 +147,11 @@ def read_settings(path):
     return [dict(zip(swept, values, strict=True)) for values in zip(*swept.values(), strict=True)] or [{}]
 
 
+def spoken(setting):
+    """`{name: value}` of `read_settings` as it stands in tables and legends."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in setting.items())
+
+
 def per_seed(curves, column="return_mean"):
     """`(env_step [evaluations], values [evaluations, R])`; NaN where a run has not come that far."""
     steps, row = np.unique(curves["env_step"], return_inverse=True)

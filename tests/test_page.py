@@ -52,6 +52,15 @@ def test_the_page_of_a_sweep_has_all_its_runs(folder):
     assert 'href="td3/report.html"' in text
 
 
+def test_a_setting_is_called_by_what_is_swept(tmp_path):
+    returns = np.ones((len(STEPS), 2, 3)) * np.array(STEPS)[:, None, None]
+    run = write_run(tmp_path / "grid", STEPS, returns, {1: 45_000}, swept={"actor_lr": [1e-4, 3e-4]})
+    text = page.html(run)
+    for words in ("grid, actor_lr 0.0001, 3 seeds, 1 diverged", "grid, actor_lr 0.0003, seed 1, at step 45,000"):
+        assert words in text, words
+    assert "setting 1" not in text
+
+
 def test_the_page_asks_for_nothing_from_outside(folder):
     text = (folder / page.FILE).read_text()
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"'](?!data:)", text)
