@@ -163,9 +163,13 @@ def steps_to_threshold(x, returns, threshold):
 
 
 def area_under_curve(x, returns):
-    """The mean `[R]` over `x` of each seed's curve, straight between evaluations; NaN of one that ends before."""
+    """The mean `[R]` over `x` of each seed's curve, straight between evaluations; NaN of one that ends before.
+
+    NaN, too, where there is but one evaluation.
+    """
     x = np.asarray(x, float)
-    return np.trapezoid(returns, x, axis=0) / (x[-1] - x[0])
+    length = x[-1] - x[0]
+    return np.trapezoid(returns, x, axis=0) / (length if length else np.nan)
 
 
 def summary(frame, by=("env", "algo"), **how):

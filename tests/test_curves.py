@@ -90,6 +90,7 @@ def test_steps_to_a_threshold():
 
 def test_area_under_the_curve_is_the_mean_over_steps():
     assert curves.area_under_curve([0, 100, 400], np.array([[0.0], [2.0], [2.0]])) == pytest.approx(700 / 400)
+    assert np.isnan(curves.area_under_curve([0], np.array([[3.0, 4.0]]))).tolist() == [True, True]
 
 
 def test_the_summary_counts_diverged_seeds(tmp_path):
