@@ -202,9 +202,10 @@ def plan(settings, env, build, display):
     """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
     free = memory.available()
     settings, _, needs = _fitted(settings, _programs(settings, env, build), free, settings.num_runs)
-    job = settings.job
+    job, what = settings.job, "runs" if settings.swept else "seeds"
     display.table(
-        f"{job.algo} on {job.env}, {settings.group_size} of {settings.num_runs} seeds at once", memory.rows(needs, free)
+        f"{job.algo} on {job.env}, {settings.group_size} of {settings.num_runs} {what} at once",
+        memory.rows(needs, free),
     )
     memory.check(needs, settings.plan, settings.num_runs, free)
 
