@@ -18,6 +18,7 @@ then the time of the survivors alone; masked rows would cost what live ones do. 
 
 import csv
 import io
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -224,6 +225,7 @@ def _scores(folder, plan, index):
 
 def _draw(path, study, plan):
     """history.png and importance.png, by Optuna; trials.csv, a row per trial."""
+    from optuna.exceptions import ExperimentalWarning
     from optuna.importance import PedAnovaImportanceEvaluator
     from optuna.visualization import matplotlib
 
@@ -234,10 +236,11 @@ def _draw(path, study, plan):
         ((index, score),) = trial.intermediate_values.items()
         writer.writerow([trial.number, trial.state.name.lower(), f"{score:.7g}", index, *trial.params.values()])
     results.write(path, "trials.csv", text.getvalue())
-    pictures = {"history": matplotlib.plot_optimization_history(study)}
-    if len({trial.value for trial in study.trials if trial.value is not None}) > 1:
-        evaluator = PedAnovaImportanceEvaluator()
-        pictures["importance"] = matplotlib.plot_param_importances(study, evaluator=evaluator)
+    with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
+        pictures = {"history": matplotlib.plot_optimization_history(study)}
+        if len({trial.value for trial in study.trials if trial.value is not None}) > 1:
+            evaluator = PedAnovaImportanceEvaluator()
+            pictures["importance"] = matplotlib.plot_param_importances(study, evaluator=evaluator)
     for name, axes in pictures.items():
         picture = io.BytesIO()
         axes.figure.savefig(picture, format="png", bbox_inches="tight")
