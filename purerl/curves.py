@@ -77,13 +77,15 @@ def load(*paths, by=()):
 
 
 def spoken(frame, *paths):
-    """A frame, loaded from `paths`, whose settings are not numbered but called by what is swept: `actor_lr 0.001`."""
-    paths = folders(*paths)
-    names = {
-        (run, number): results.spoken(setting)
-        for run, path in zip(_names(paths), paths, strict=True)
-        for number, setting in enumerate(results.read_settings(path))
-    }
+    """A frame, loaded from `paths`, whose settings are not numbered but called by what is swept: `actor_lr 0.001`.
+
+    Those of a run that would be called the same keep their numbers beside it.
+    """
+    names, paths = {}, folders(*paths)
+    for run, path in zip(_names(paths), paths, strict=True):
+        words = [results.spoken(setting) for setting in results.read_settings(path)]
+        for number, name in enumerate(words):
+            names[run, number] = name if words.count(name) == 1 else f"{name} (setting {number})"
     return frame.assign(setting=[names[key] for key in zip(frame["run"], frame["setting"], strict=True)])
 
 

@@ -61,6 +61,14 @@ def test_a_setting_is_called_by_what_is_swept(tmp_path):
     assert "setting 1" not in text
 
 
+def test_settings_that_look_alike_stay_apart(tmp_path):
+    returns = np.ones((len(STEPS), 2, 3)) * np.array(STEPS)[:, None, None]
+    run = write_run(tmp_path / "grid", STEPS, returns, swept={"actor_lr": [1e-4, 1.00001e-4]})
+    text = page.html(run)
+    for setting in (0, 1):
+        assert f"grid, actor_lr 0.0001 (setting {setting}), 3 seeds" in text
+
+
 def test_the_page_asks_for_nothing_from_outside(folder):
     text = (folder / page.FILE).read_text()
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"'](?!data:)", text)
