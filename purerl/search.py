@@ -127,7 +127,7 @@ def run(path, plan, display, time_limit=None):
 def described(study):
     """The best trial, and the first, in words."""
     best, first = study.best_trial, study.trials[0]
-    values = ", ".join(f"{name} {value:.4g}" for name, value in best.params.items())
+    values = results.spoken(best.params)
     there = f"{first.value:.1f}" if first.value is not None else "given up"
     return f"best of {len(study.trials)} trials: {best.value:.1f} with {values}; the settings of the file: {there}"
 
