@@ -19,8 +19,9 @@ COLUMNS = ("env", "backend", "batch", "steps_per_s", "of_the_first", "of_the_fir
 
 
 def backends(name):
-    """The backends of an environment; [None] where it has one only."""
-    return brax.RESTRICTED.get(name, brax.BACKENDS) or [None] if name in brax.names() else [None]
+    """The backends of an environment, by name; one that has no choice has (None,)."""
+    choice = brax.RESTRICTED.get(name, brax.BACKENDS) if name in brax.names() else ()
+    return choice or (None,)
 
 
 class Batch:

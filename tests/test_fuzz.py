@@ -22,7 +22,8 @@ SMALL_NUMBERS = st.sampled_from(
 )
 WORDS = """
     ddpg td3 sac fast nowhere generalized spring none true false relu tanh linear cosine exponential ou compact plain
-    auto float16 bfloat16 tf32 bf16 csv jsonl tuned paper 8,8 8x8 64 0.99 1e-3 nan inf -inf 1e400 True None 99999999999999999999
+    auto float16 bfloat16 tf32 bf16 csv jsonl tuned paper 8,8 8x8 64 0.99 1e-3 nan inf -inf 1e400 True None
+    99999999999999999999
 """
 CHOICES = st.sampled_from(WORDS.split())
 GARBAGE = st.text(max_size=12).filter(lambda text: "\0" not in text)
