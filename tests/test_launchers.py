@@ -38,7 +38,6 @@ def workers(process):
 
 
 def test_a_ray_worker_that_is_killed_midway_costs_no_run(here, tmp_path):
-    pytest.importorskip("ray")
     file, out = write(tmp_path / "sweep.toml", TABLE), tmp_path / "out"
     process = start(file, "--out", out, "--launcher", "ray", code=CODE)
     curves = [out / program / "curves.csv" for program in PROGRAMS]
@@ -58,7 +57,6 @@ def test_a_ray_worker_that_is_killed_midway_costs_no_run(here, tmp_path):
 
 def test_submitit_runs_every_program_once(here, tmp_path):
     """Where there is no SLURM, its jobs are processes of this machine."""
-    pytest.importorskip("submitit")
     out = tmp_path / "out"
     assert sweep.main([str(write(tmp_path / "sweep.toml", TABLE)), "--out", str(out), "--launcher", "slurm"]) == 0
     assert_each_run_once(out)

@@ -39,8 +39,8 @@ def digits(key):
 
 
 def recorder(plan, delay=1):
-    """Logs its updates, those of critics with the key of their values; its actions `[8]` are the digits of the key of the
-    noise, then of the key of `explore`."""
+    """Logs its updates, those of critics with the key of their values; its actions `[8]` are the digits of the key of
+    the noise, then of the key of `explore`."""
 
     def init(key):
         batch = jnp.zeros((CALLS, plan.batch_size, 2))

@@ -89,7 +89,6 @@ def test_what_is_missing_is_one_line(monkeypatch):
 
 
 def test_playgrounds_own_cheetah_runs():
-    pytest.importorskip("mujoco_playground")
     with pytest.raises(ValueError, match="Playground has no task 'CheetaRun'; did you mean CheetahRun"):
         environments.make("playground:CheetaRun")
     with pytest.raises(ValueError, match="leave the backend out"):

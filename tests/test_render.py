@@ -9,6 +9,7 @@ import sys
 import zlib
 from tempfile import NamedTemporaryFile
 
+import imageio_ffmpeg
 import jax
 import mujoco
 import numpy as np
@@ -92,7 +93,6 @@ def test_a_film_shows_a_pendulum_that_moves(pendulums, tmp_path):
 
 
 def test_an_mp4_has_its_frames():
-    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     images = np.random.default_rng(0).integers(0, 255, (12, *drawing.SIZE[::-1], 3)).astype(np.uint8)
     film = drawing.mp4(images, 0.05)
     with NamedTemporaryFile(suffix=".mp4") as file:
