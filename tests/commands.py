@@ -38,13 +38,13 @@ def prepared(**more):
 
 
 def start(*arguments, code="import sys; from purerl import train; sys.exit(train.main())"):
-    """The command line as a process of its own; its output is a pipe."""
+    """The command line as a process of its own; its output is a pipe, wide enough that no path is broken."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"},
     )
 
 
