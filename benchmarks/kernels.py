@@ -5,7 +5,8 @@ programs in a loop are bound by launches, of two to four microseconds each: thei
 
     python -m benchmarks.kernels --target h200.txtpb                          # all three algorithms, a line each
     python -m benchmarks.kernels --target h200.txtpb --algo td3 --update-only # the updates alone: seconds
-    python -m benchmarks.kernels --target h200.txtpb --table                  # the table of results/kernels.csv
+    python -m benchmarks.kernels --target h200.txtpb --env Ant-v5 --keep      # and add the rows to results/kernels.csv
+    python -m benchmarks.kernels --target h200.txtpb --table                  # all rows of that file
 
 It needs JAX's CUDA plugin, of jaxlib's very version, and NVIDIA's compiler, but no CUDA device (see README.md).
 """
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 from benchmarks import bare, hlo, table
 from benchmarks.training import walk
 from purerl import batch, environments, loop
-from purerl.environments import brax
+from purerl.environments import brax, gymnasium
 from purerl.runner import ALGORITHMS
 from purerl.settings import HYPERS, Plan, policy_delay
 
@@ -172,14 +173,12 @@ def jobs_of_the_table():
 
     What learning launches does not depend on physics, nor what physics launches on the algorithm.
     """
-    learning = [(algo, "walk", "", 64, num_envs) for algo in ALGORITHMS for num_envs in (1, 16, 64)]
-    tasks = [name for name in brax.names() if name != "fast"]
-    return learning + [
-        ("td3", env, backend, 64, 1)
-        for backend in ("spring", "positional", "generalized", "mjx")
-        for env in tasks
-        if backend in brax.RESTRICTED.get(env, brax.BACKENDS)
-    ]
+    learning = [(algo, "walk", None, 64, num_envs) for algo in ALGORITHMS for num_envs in (1, 16, 64)]
+    tasks = [(name, None) for name in gymnasium.TASKS if name.endswith("-v5")]
+    for backend in ("spring", "positional", "generalized", "mjx"):
+        names = (name for name in brax.names() if name != "fast")
+        tasks += [(name, backend) for name in names if backend in brax.RESTRICTED.get(name, brax.BACKENDS)]
+    return learning + [("td3", env, backend, 64, 1) for env, backend in tasks]
 
 
 def environment(name, backend):
@@ -190,13 +189,14 @@ def parsed(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", metavar="FILE", default=os.environ.get(TARGET), help="description of the GPU")
     parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=list(ALGORITHMS))
-    parser.add_argument("--env", default="walk", help="a Brax environment, or walk, which costs next to nothing")
+    parser.add_argument("--env", nargs="+", default=["walk"], help="as in training, or walk, which costs little")
     parser.add_argument("--backend", choices=brax.BACKENDS, default=None)
     parser.add_argument("--num-seeds", type=int, default=64)
     parser.add_argument("--num-envs", type=int, nargs="+", default=[1])
     parser.add_argument("--update-only", action="store_true", help="compile the updates alone")
     parser.add_argument("--text", metavar="FOLDER", type=Path, help="keep XLA's text of the compiled programs")
-    parser.add_argument("--table", action="store_true", help="measure and keep every row of results/kernels.csv")
+    parser.add_argument("--keep", action="store_true", help="add the rows to results/kernels.csv")
+    parser.add_argument("--table", action="store_true", help="measure and keep every row of that file")
     return parser.parse_args(arguments)
 
 
@@ -208,8 +208,9 @@ def main(arguments=None):
     except ValueError as error:
         sys.exit(f"error: {error}")
     jobs = [
-        (algo, options.env, options.backend, options.num_seeds, num_envs)
+        (algo, env, options.backend, options.num_seeds, num_envs)
         for algo in options.algo
+        for env in options.env
         for num_envs in options.num_envs
     ]
     for job in jobs_of_the_table() if options.table else jobs:
@@ -218,12 +219,12 @@ def main(arguments=None):
         def keep(program, text, job=job):
             if options.text:
                 options.text.mkdir(parents=True, exist_ok=True)
-                (options.text / "-".join(map(str, (*job, f"{program}.txt")))).write_text(text)
+                (options.text / "-".join(str(part or "") for part in (*job, f"{program}.txt"))).write_text(text)
 
         programs = Programs(sharding, algo, environment(name, backend), num_seeds, num_envs)
         figures = measured(programs, options.update_only, keep)
         show(*job, figures)
-        if options.table:
+        if options.table or options.keep:
             kept = dict(zip(COLUMNS, job, strict=False)) | figures
             table.add(
                 "kernels",

@@ -5,9 +5,23 @@ import re
 import sys
 from importlib import import_module
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from benchmarks import compile, end_to_end, environments, headline, precision, seeds, table, timing, updates
+from benchmarks import (
+    compile,
+    end_to_end,
+    environments,
+    headline,
+    mjx_changes,
+    precision,
+    seeds,
+    table,
+    timing,
+    updates,
+)
 from benchmarks.training import Training, Updates, plan_of
 
 peers = import_module("benchmarks.peers.__main__")
@@ -67,6 +81,27 @@ def test_the_speed_of_an_environment_is_beside_gymnasiums(kept, capsys):
     assert capsys.readouterr().out.count("steps/s") == 3
     theirs, few, many = kept("environments")
     assert (theirs["backend"], theirs["of_the_first"], few["batch"], many["batch"]) == ("gymnasium", "1.000", "4", "8")
+
+
+def test_a_change_to_mjx_has_its_price(kept, capsys):
+    small = ["--batch", "2", "--steps", "4", "--rounds", "2"]
+    mjx_changes.main(["--env", "InvertedPendulum-v5", "--variant", "purerl", *small])
+    (ours,) = kept("mjx_changes")
+    assert (ours["variant"], ours["of_the_first"]) == ("purerl", "1.000") and float(ours["steps_per_s"]) > 0
+    assert "compiled in" in capsys.readouterr().out
+
+
+def test_no_change_to_mjx_changes_the_numbers():
+    quick, seen = {"xla_backend_optimization_level": 0}, []
+    for variant in mjx_changes.VARIANTS:
+        with mjx_changes.varied(variant, "InvertedPendulum-v5") as env:
+
+            def seen_after_a_step(key, env=env):
+                return env.observe(env.step(env.reset(key), jnp.full(1, 0.5))[0])
+
+            key = jax.random.key(0)
+            seen.append(jax.jit(seen_after_a_step).lower(key).compile(quick)(key))
+    np.testing.assert_allclose(seen[1:], seen[:1] * (len(seen) - 1), atol=1e-5)
 
 
 def test_precisions_are_compared_by_the_curves_of_the_same_seeds(kept):

@@ -20,8 +20,8 @@ import mujoco
 
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
     from mujoco import mjx
-    from mujoco.mjx._src.forward import _integrate_pos
     from mujoco.mjx._src import scan
+    from mujoco.mjx._src.forward import _integrate_pos
 
     from purerl.environments import contacts
 

@@ -1,0 +1,108 @@
+"""What each change that purerl makes to MJX is worth.
+
+`python -m benchmarks.mjx_changes [--env NAME ...] [--batch N]` steps Gymnasium's tasks as purerl does, without one of
+the changes at a time, and with MJX's own `step`, in turns. It prints a table and adds to results/mjx_changes.csv.
+"""
+
+import argparse
+import contextlib
+import time
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import table, timing
+from benchmarks.environments import Batch
+from purerl.environments import base, gymnasium, make, mjx
+
+COLUMNS = ("env", "variant", "batch", "steps_per_s", "of_the_first", "of_the_first_by_cpu", "compile_s")
+
+
+def whole_data_carried(name):
+    """A step leaves to the next everything that it computed, as MJX's does."""
+    task = gymnasium.TASKS[name]
+
+    def derive(body, data):
+        return task.derive(body, data) | {"data": data}
+
+    with mock.patch.dict(gymnasium.TASKS, {name: task._replace(derive=derive)}):
+        return make(name)
+
+
+def mjx_step(name):
+    """MJX's `step`: its solver, its data carried whole, four forward passes for Runge and Kutta's stages."""
+    env, task = make(name), gymnasium.TASKS[name]
+    body = gymnasium.load(task)
+
+    def data_of(state):
+        return body.blank.replace(qpos=state.qpos, qvel=state.qvel)
+
+    @base.physics
+    def reset(key):
+        state = env.reset(key)
+        return base.strong((data_of(state), state))
+
+    @base.physics
+    def step(both, action):
+        data, before = both
+        control = base.scaled(action, env.action_range)
+        data = data.replace(ctrl=control)
+        data = jax.lax.fori_loop(0, task.substeps, lambda _, data: mjx.mjx.step(body.on_device, data), data)
+        after = mjx.State(data.qpos, data.qvel, data.qacc, task.derive(body, data))
+        terms, terminated = task.reward(body, before, after, control)
+        outcome = base.Outcome(sum(terms.values()), jnp.asarray(terminated, bool), jnp.asarray(False))
+        return base.strong((data, after)), outcome
+
+    return env._replace(reset=reset, step=step, observe=lambda both: env.observe(both[1]))
+
+
+# name: (environment of a task, what to put in the place of what while it is traced)
+VARIANTS = {
+    "purerl": (make, {}),
+    "whole data carried": (whole_data_carried, {}),
+    "levels of bodies fused": (make, {"_kinematics": mjx.mjx.kinematics}),
+    "MJX's own step": (mjx_step, {}),
+}
+
+
+@contextlib.contextmanager
+def varied(variant, name):
+    """The environment of a task as the variant steps it. Trace it before leaving."""
+    environment, changes = VARIANTS[variant]
+    with mock.patch.dict(vars(mjx), changes):
+        yield environment(name)
+
+
+def started(variant, name, size, steps):
+    """`(Batch, seconds to compile)`."""
+    before = time.perf_counter()
+    with varied(variant, name) as env:
+        batch = Batch(env, size, steps)
+    return batch, time.perf_counter() - before
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env", nargs="+", default=["HalfCheetah-v5", "Hopper-v5", "Ant-v5"], metavar="NAME")
+    parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=100, help="of every copy, in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    for name in options.env:
+        batches = {variant: started(variant, name, options.batch, options.steps) for variant in options.variant}
+        times = timing.interleaved({variant: batch for variant, (batch, _) in batches.items()}, options.rounds)
+        costs = {variant: timing.per(batches[variant][0].done, taken) for variant, taken in times.items()}
+        rows = []
+        for variant, cost in costs.items():
+            speed, ratio = 1.0 / timing.medians(cost).wall, timing.ratio(costs[options.variant[0]], cost)
+            print(f"{name:>24} {variant:>24}: {speed:12,.0f} steps/s, {ratio.wall:.2f} of the first", end=" ")
+            print(f"({ratio.cpu:.2f} by cpu), compiled in {batches[variant][1]:.1f} s", flush=True)
+            ratios = (f"{ratio.wall:.3f}", f"{ratio.cpu:.3f}")
+            rows.append((name, variant, options.batch, f"{speed:.0f}", *ratios, f"{batches[variant][1]:.1f}"))
+        table.add("mjx_changes", COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()
