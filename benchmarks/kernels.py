@@ -92,7 +92,8 @@ class Programs:
         self.hyper, self.build = HYPERS[algo](), ALGORITHMS[algo]
         self.delay = policy_delay(self.hyper)
         self.plan = plan_of(num_envs, self.delay, widths, batch_size)
-        self.programs, self.numbers = batch.programs(self.plan, self.build, env, self.hyper), batch.flowing(self.hyper)
+        self.programs = batch.programs(self.plan, self.build, env, self.hyper, platform="cuda")
+        self.numbers = batch.flowing(self.hyper)
         self.run = loop.setup(self.plan, self.build(self.hyper, self.plan, env), env)
         self.carry = batch.abstract(self.programs, self.numbers, num_seeds)
         self.row = jax.ShapeDtypeStruct((), jnp.int32)

@@ -8,6 +8,7 @@ and hears of no other.
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,10 @@ RUNS = "runs"  # the axis of the mesh of devices
 
 # At level 3, the default, `begin` of the default job takes 10 s to compile and not 6.6; nothing runs faster for it.
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
+
+# Bytes of the agents that train side by side, on platforms with so large a cache. An update goes through all parameters
+# and moments; where those of all runs do not fit, a run costs more beside others than alone (benchmarks/seeds.py).
+CACHE = {"cpu": 16 * 2**20}
 
 
 class Programs(NamedTuple):
@@ -102,11 +107,13 @@ def flowing(hyper, swept=None, settings=()):
     return numbers | {name: jnp.float32(values)[jnp.asarray(settings)] for name, values in (swept or {}).items()}
 
 
-def programs(plan, build, env, hyper, swept=(), mesh=None):
+def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
     """`build(hyper, plan, env)` makes the algorithm, inside the mapped function, so its numbers may be traced.
 
-    Those whose names are in `swept` have an axis over runs. `mesh` lays the runs out over devices.
+    Those whose names are in `swept` have an axis over runs. `mesh` lays the runs out over devices. They are compiled
+    for `platform`, for JAX's own where that is None.
     """
+    cache = CACHE.get(platform or jax.default_backend())
     axes = {name: 0 if name in swept else None for name in flowing(hyper)}
 
     def setup(numbers):
@@ -116,29 +123,53 @@ def programs(plan, build, env, hyper, swept=(), mesh=None):
         return loop.begin(setup(numbers), key)
 
     def epoch(numbers, carry, index):
-        return loop.epoch(setup(numbers), carry, index)
+        """Over runs, some at a time, one group after another, where they do not fit the cache together."""
+        train = jax.vmap(lambda *run: loop.epoch(setup(run[0]), *run[1:]), (axes, 0, None))
+        num_runs, size = len(carry.diverged), side_by_side(carry.agent, cache)
+        if size == num_runs:
+            return train(numbers, carry, index)
+
+        def group(carry, start):
+            def own(x):
+                return jax.lax.dynamic_slice_in_dim(x, start, size)
+
+            numbers_here = {name: x if axes[name] is None else own(x) for name, x in numbers.items()}
+            trained, metrics = train(numbers_here, jax.tree.map(own, carry), index)
+            put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+            return jax.tree.map(put, carry, trained), metrics
+
+        carry, metrics = jax.lax.scan(group, carry, jnp.arange(0, num_runs, size))
+        return carry, jax.tree.map(lambda x: x.reshape(num_runs, *x.shape[2:]), metrics)
 
     def evaluate(numbers, carry, index):
         return loop.evaluate(setup(numbers), carry, index)
 
     def refill(numbers, carry, index):
-        return mapped(lambda numbers, carry: loop.refill(setup(numbers), carry, index), axes, 0)(numbers, carry)
+        refilled = jax.vmap(lambda numbers, carry: loop.refill(setup(numbers), carry, index), (axes, 0))
+        return spread(refilled, axes, 0)(numbers, carry)
 
-    def mapped(function, *axes):
-        """`function` over runs, and those over devices."""
-        function = jax.vmap(function, in_axes=axes)
+    def spread(function, *axes):
+        """`function` of all runs, each device calling it for its own."""
         if mesh is None:
             return function
         specs = jax.tree.map(lambda axis: _spec(axis is not None), axes, is_leaf=lambda axis: axis is None)
         return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False)
 
     return Programs(
-        jax.jit(mapped(begin, axes, 0)),
-        jax.jit(mapped(epoch, axes, 0, None), donate_argnums=1),
-        jax.jit(mapped(evaluate, axes, 0, None)),
+        jax.jit(spread(jax.vmap(begin, (axes, 0)), axes, 0)),
+        jax.jit(spread(epoch, axes, 0, None), donate_argnums=1),
+        jax.jit(spread(jax.vmap(evaluate, (axes, 0, None)), axes, 0, None)),
         jax.jit(refill, static_argnums=2),
         mesh,
     )
+
+
+def side_by_side(agents, cache):
+    """How many of `agents`, a tree of arrays `[R, ...]`, to train at a time: a divisor of R, R without `cache`."""
+    leaves = jax.tree.leaves(agents)
+    num_runs, size = len(leaves[0]), sum(x.size * x.dtype.itemsize for x in leaves)
+    fits = num_runs if cache is None else max(1, num_runs * cache // size)
+    return max(n for n in range(1, min(fits, num_runs) + 1) if num_runs % n == 0)
 
 
 def keys(seed, num_seeds):

@@ -119,6 +119,21 @@ def test_groups_of_a_sweep_give_what_all_at_once_give(grid, tmp_path):
     assert_same_run(tmp_path / "out" / "td3-fast", path, rtol=1e-3)
 
 
+def test_runs_that_the_cache_does_not_hold_train_in_turns_and_end_as_side_by_side(grid, tmp_path, monkeypatch):
+    settings, path, _ = grid
+    env, build = runner.prepare(settings)
+    programs = batch.programs(settings.plan, build, env, settings.hyper, settings.swept)
+    numbers = batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in settings.runs])
+    agents = batch.abstract(programs, numbers, settings.num_runs).agent
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(agents))
+    caches = (None, size, size // 2 + 1, size * 5 // 12, 1)
+    assert [batch.side_by_side(agents, cache) for cache in caches] == [12, 12, 6, 4, 1]
+    monkeypatch.setitem(batch.CACHE, jax.default_backend(), size // 2 + 1)
+    file = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID})
+    assert sweep.main([str(file), "--out", str(tmp_path / "out")]) == 0
+    assert_same_run(tmp_path / "out" / "td3-fast", path, rtol=1e-3)
+
+
 def test_the_folder_of_a_program_is_that_of_a_run(grid, tmp_path, capfd):
     settings, path, _ = grid
     assert config.resolve({}, path / "run.toml") == settings
