@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from purerl import comparison, config, hosts, memory, page, report, results, runner
+from purerl import comparison, config, fitting, hosts, memory, page, report, results, runner
 from purerl.progress import Display
 
 KEPT = "sweep.toml"
@@ -146,7 +146,7 @@ def show_plan(tasks, display):
     """Say what would be run, and in which groups. Compiles only where "auto" leaves the groups to the memory."""
     free, rows = memory.available(), []
     for task in tasks:
-        settings, needs = runner.expected(task.settings, task.env, task.build, free)
+        settings, needs = fitting.expected(task.settings, task.env, task.build, free)
         rows.append(
             (
                 task.name,

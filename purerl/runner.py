@@ -24,6 +24,7 @@ from purerl import (
     config,
     ddpg,
     environments,
+    fitting,
     loop,
     memory,
     page,
@@ -80,7 +81,7 @@ class Session:
 
     def numbers(self, group, index=0):
         """The hyperparameters that flow through the programs of a group after evaluation `index`."""
-        numbers = _numbers(self.settings, self.rows(group))
+        numbers = fitting.numbers_of(self.settings, self.rows(group))
         if self.settings.pbt:
             now = pbt.numbers_at(self.path, self.settings, index)
             numbers |= {name: jnp.asarray(self.repeated(group, values)) for name, values in now.items()}
@@ -110,16 +111,8 @@ def prepare(settings):
     env, build = environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
     loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
     sinks.check(settings.keep.log)
-    num_devices(settings)
+    fitting.num_devices(settings)
     return env, build
-
-
-def num_devices(settings):
-    """Over how many devices the runs are laid out; no more than there are runs. Raises ValueError for too many."""
-    wanted, there = settings.keep.devices, jax.local_device_count()
-    if isinstance(wanted, int) and wanted > there:
-        raise ValueError(f"devices is {wanted}, but this machine has {there}; the most that works is {there}")
-    return min(wanted if isinstance(wanted, int) else there, settings.group_size)
 
 
 def create(path, settings, env):
@@ -198,37 +191,16 @@ def run(settings, env, build, path, display, share=None, until=None):
     return outcome
 
 
-def plan(settings, env, build, display):
-    """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
-    free = memory.available()
-    settings, _, needs = _fitted(settings, _programs(settings, env, build), free, settings.num_runs)
-    job, what = settings.job, "runs" if settings.swept else "seeds"
-    display.table(
-        f"{job.algo} on {job.env}, {settings.group_size} of {settings.num_runs} {what} at once",
-        memory.rows(needs, free),
-    )
-    memory.check(needs, settings.plan, settings.num_runs, free)
-
-
-def expected(settings, env, build, free):
-    """`(settings, needs)` as `run` will find them in `free` bytes. Only "auto" groups are compiled to know."""
-    programs = _programs(settings, env, build)
-    if settings.job.seeds_per_batch == "auto":
-        settings, _, needs = _fitted(settings, programs, free, settings.num_runs)
-        return settings, needs
-    return settings, _at_least(settings, programs, settings.group_size)
-
-
 def _run(settings, env, build, path, display, interrupt, share, until):
     """The `report.Outcome`."""
     clock, free, share = Clock(), memory.available(), share or settings.runs
-    programs = _programs(settings, env, build)
+    programs = fitting.programs_of(settings, env, build)
     display.stage("compiling")
     with clock.on("compile"):
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
-        _check_memory(settings, _at_least(settings, programs, size), free)
-        settings, compiled, needs = _fitted(settings, programs, free, len(share))
-        _check_memory(settings, needs, free)
+        fitting.check(settings, fitting.at_least(settings, programs, size), free)
+        settings, compiled, needs = fitting.fit(settings, programs, free, len(share))
+        fitting.check(settings, needs, free)
     with results.locked(path):
         if not results.has_begun(path):
             create(path, settings, env)
@@ -251,54 +223,6 @@ def _run(settings, env, build, path, display, interrupt, share, until):
             results.drop_parts(path)
         page.write(path)
     return outcome
-
-
-def _programs(settings, env, build):
-    """The programs, laid out over the devices that `settings` ask for."""
-    mesh = batch.mesh(num_devices(settings))
-    return batch.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
-
-
-def _numbers(settings, runs):
-    return batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
-
-
-def _fitted(settings, programs, free, num_runs):
-    """`(settings, compiled, needs)`; `seeds_per_batch` "auto" becomes what fits into `free` bytes, or 1."""
-    auto, size = settings.job.seeds_per_batch == "auto", min(settings.group_size, num_runs)
-    if auto:
-        size = memory.largest_group(_at_least(settings, programs, size), settings.num_runs, free) or 1
-    compiled, needs = _compiled(settings, programs, size)
-    if auto:
-        fitting = memory.largest_group(needs, settings.num_runs, free) or 1
-        if fitting < size:
-            size = fitting
-            compiled, needs = _compiled(settings, programs, size)
-        settings = replace(settings, job=replace(settings.job, seeds_per_batch=size))
-    return settings, compiled, needs
-
-
-def _compiled(settings, programs, size):
-    devices, rows = _rows(settings, programs, size)
-    compiled = batch.compiled(programs, _numbers(settings, rows), len(rows))
-    return compiled, memory.needs(compiled.carry, len(rows), compiled, devices)
-
-
-def _at_least(settings, programs, size):
-    """What `size` runs need, known before anything is compiled: what the programs work with is not in it."""
-    devices, rows = _rows(settings, programs, size)
-    return memory.needs(batch.abstract(programs, _numbers(settings, rows), len(rows)), len(rows), None, devices)
-
-
-def _rows(settings, programs, size):
-    """`(number of devices, runs)`: as many runs as a program for `size` of them has rows, equally many per device."""
-    devices = programs.mesh.size if programs.mesh else 1
-    rows = -(-size // devices) * devices
-    return devices, (settings.runs * rows)[:rows]
-
-
-def _check_memory(settings, needs, free):
-    memory.check(needs, settings.plan, settings.num_runs, free, settings.num_settings)
 
 
 def train(session):

@@ -156,13 +156,13 @@ def resumable(options, flags):
 
 
 def train(settings, env, build, path):
-    from purerl import report, runner
+    from purerl import fitting, report, runner
     from purerl.progress import Display
 
     job, display = settings.job, Display()
     try:
         if path is None:
-            runner.plan(settings, env, build, display)
+            fitting.plan(settings, env, build, display)
             return 0
         display.say(f"{job.algo} on {env.name}, {report.size(settings)}, into {path}")
         outcome = runner.run(settings, env, build, path, display)

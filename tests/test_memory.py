@@ -7,7 +7,7 @@ import jax
 import pytest
 from commands import arguments, assert_same_run, prepared
 
-from purerl import batch, config, memory, runner, train
+from purerl import batch, config, fitting, memory, train
 from purerl.settings import Plan
 
 MIB = 2**20
@@ -83,7 +83,7 @@ def test_auto_groups_seeds_as_memory_allows_and_the_results_stay(tmp_path, monke
     assert train.main([*seeds, "--out", str(plenty)]) == 0
     assert config.resolve({}, plenty / "run.toml").job.seeds_per_batch == 6
     settings, programs, _ = prepared(num_seeds="6")
-    needs = runner._compiled(settings, programs, 6)[1]
+    needs = fitting.compiled_for(settings, programs, 6)[1]
     monkeypatch.setattr(memory, "available", lambda: int(needs.per_run * 3.5))
     assert train.main([*seeds, "--out", str(little)]) == 0
     assert config.resolve({}, little / "run.toml").job.seeds_per_batch in (2, 3)
@@ -104,7 +104,7 @@ def test_the_plan_is_shown_and_nothing_is_made(tmp_path, monkeypatch, capfd):
 
 def test_the_prediction_is_that_of_the_compiled_programs():
     settings, programs, numbers = prepared()
-    compiled, needs = runner._compiled(settings, programs, 3)
+    compiled, needs = fitting.compiled_for(settings, programs, 3)
     carry = compiled.begin(numbers, batch.keys(0, 3))
     assert needs.carry == sum(x.nbytes for x in jax.tree.leaves(carry))
     assert needs.starting >= 0 and needs.evaluating > 0

@@ -1,0 +1,87 @@
+"""Programs of as many runs as the devices and their memory hold."""
+
+from dataclasses import replace
+
+import jax
+
+from purerl import batch, memory
+
+
+def num_devices(settings):
+    """Over how many devices the runs are laid out; no more than there are runs. Raises ValueError for too many."""
+    wanted, there = settings.keep.devices, jax.local_device_count()
+    if isinstance(wanted, int) and wanted > there:
+        raise ValueError(f"devices is {wanted}, but this machine has {there}; the most that works is {there}")
+    return min(wanted if isinstance(wanted, int) else there, settings.group_size)
+
+
+def programs_of(settings, env, build):
+    """The programs, laid out over the devices that `settings` ask for."""
+    mesh = batch.mesh(num_devices(settings))
+    return batch.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
+
+
+def numbers_of(settings, runs):
+    """The hyperparameters that flow through a program of `runs`, (setting, seed) each."""
+    return batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
+
+
+def fit(settings, programs, free, num_runs):
+    """`(settings, compiled, needs)`; `seeds_per_batch` "auto" becomes what fits into `free` bytes, or 1."""
+    auto, size = settings.job.seeds_per_batch == "auto", min(settings.group_size, num_runs)
+    if auto:
+        size = memory.largest_group(at_least(settings, programs, size), settings.num_runs, free) or 1
+    compiled, needs = compiled_for(settings, programs, size)
+    if auto:
+        fitting = memory.largest_group(needs, settings.num_runs, free) or 1
+        if fitting < size:
+            size = fitting
+            compiled, needs = compiled_for(settings, programs, size)
+        settings = replace(settings, job=replace(settings.job, seeds_per_batch=size))
+    return settings, compiled, needs
+
+
+def compiled_for(settings, programs, size):
+    """`(compiled, needs)` of `size` runs."""
+    devices, rows = _rows(settings, programs, size)
+    compiled = batch.compiled(programs, numbers_of(settings, rows), len(rows))
+    return compiled, memory.needs(compiled.carry, len(rows), compiled, devices)
+
+
+def at_least(settings, programs, size):
+    """What `size` runs need, known before anything is compiled: what the programs work with is not in it."""
+    devices, rows = _rows(settings, programs, size)
+    return memory.needs(batch.abstract(programs, numbers_of(settings, rows), len(rows)), len(rows), None, devices)
+
+
+def _rows(settings, programs, size):
+    """`(number of devices, runs)`: as many runs as a program for `size` of them has rows, equally many per device."""
+    devices = programs.mesh.size if programs.mesh else 1
+    rows = -(-size // devices) * devices
+    return devices, (settings.runs * rows)[:rows]
+
+
+def check(settings, needs, free):
+    """Raises DoesNotFit, with the settings that would fit, where `needs` are more than `free` bytes."""
+    memory.check(needs, settings.plan, settings.num_runs, free, settings.num_settings)
+
+
+def plan(settings, env, build, display):
+    """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
+    free = memory.available()
+    settings, _, needs = fit(settings, programs_of(settings, env, build), free, settings.num_runs)
+    job, what = settings.job, "runs" if settings.swept else "seeds"
+    display.table(
+        f"{job.algo} on {job.env}, {settings.group_size} of {settings.num_runs} {what} at once",
+        memory.rows(needs, free),
+    )
+    memory.check(needs, settings.plan, settings.num_runs, free)
+
+
+def expected(settings, env, build, free):
+    """`(settings, needs)` as `run` will find them in `free` bytes. Only "auto" groups are compiled to know."""
+    programs = programs_of(settings, env, build)
+    if settings.job.seeds_per_batch == "auto":
+        settings, _, needs = fit(settings, programs, free, settings.num_runs)
+        return settings, needs
+    return settings, at_least(settings, programs, settings.group_size)
