@@ -12,7 +12,7 @@ scale       low + (high − low) · (x + 1) / 2
 import numpy as np
 
 
-def describe(actor, statistics, activation, action_range):
+def describe(actor, statistics, activation, action_size, action_range):
     """The layers of an actor (`networks.Actor`, or the mean of a `GaussianActor`), from observation to action.
 
     `statistics` normalise observations, or are empty. The action is in the environment's own units.
@@ -32,8 +32,9 @@ def describe(actor, statistics, activation, action_range):
         if f"LayerNorm_{i}" in torso:
             layers.append({"kind": "layer_norm", **torso[f"LayerNorm_{i}"], "epsilon": 1e-6})
         layers.append({"kind": activation})
+    head = {name: x[..., :action_size] for name, x in actor["params"]["Dense_0"].items()}  # not a deviation's
     low, high = action_range
-    layers += [{"kind": "dense", **actor["params"]["Dense_0"]}, {"kind": "tanh"}]
+    layers += [{"kind": "dense", **head}, {"kind": "tanh"}]
     return [*layers, {"kind": "scale", "low": low, "high": high}]
 
 

@@ -68,7 +68,8 @@ class Actor(nn.Module):
 class GaussianActor(nn.Module):
     """The mean and the standard deviation of a Gaussian before tanh, each `[..., action_size]`.
 
-    The deviation depends on the state; its logarithm is clipped to [-20, 2] (SAC arXiv:1801.01290, the authors' code).
+    One head puts out both, the mean first. The deviation depends on the state; its logarithm is clipped to [-20, 2]
+    (SAC arXiv:1801.01290, the authors' code).
     """
 
     action_size: int
@@ -76,8 +77,7 @@ class GaussianActor(nn.Module):
 
     @nn.compact
     def __call__(self, observation):
-        x = self.torso(observation)
-        mean, log_std = head(self.action_size, self.torso, x), head(self.action_size, self.torso, x)
+        mean, log_std = jnp.split(head(2 * self.action_size, self.torso, self.torso(observation)), 2, axis=-1)
         return mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))
 
 

@@ -43,7 +43,8 @@ class Policies:
 
     @property
     def action_size(self):
-        return self.actor["params"]["Dense_0"]["bias"].shape[-1]
+        outputs = self.actor["params"]["Dense_0"]["bias"].shape[-1]
+        return outputs // 2 if self.settings.job.algo == "sac" else outputs
 
     def name(self, index):
         """Which policy this is, in words: `seed 7`."""
@@ -56,7 +57,8 @@ class Policies:
     def layers(self, index):
         """The `purerl.layers` of one policy."""
         actor, statistics = (_at(tree, index) for tree in (self.actor, self.statistics))
-        return layers.describe(actor, statistics, self.settings.plan.activation, self.action_range)
+        activation = self.settings.plan.activation
+        return layers.describe(actor, statistics, activation, self.action_size, self.action_range)
 
 
 class Sizes(NamedTuple):
@@ -79,6 +81,8 @@ def read(path):
         actor, env_step = kept["actor"], kept["env_step"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path / results.POLICY} is damaged: {error}; train the run again") from None
+    if "Dense_1" in actor["params"]:
+        raise ValueError(f"policies in {str(path)!r} are an older purerl's; take the commit that its run.toml names")
     final = {name: values[: len(env_step)] for name, values in results.final(results.read_curves(path)).items()}
     return Policies(path, settings, actor, kept.get("observation", {}), env_step, final, _action_range(path, settings))
 

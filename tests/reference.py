@@ -1,6 +1,6 @@
 """DDPG, TD3 and SAC once more, to compare with: float64 NumPy, gradients by hand, nothing of purerl.
 
-Networks are what Flax makes of them: `{"torso": {"Dense_0": {"kernel", "bias"}, ...}, "Dense_0": head, ...}`, with relu
+Networks are what Flax makes of them: `{"torso": {"Dense_0": {"kernel", "bias"}, ...}, "Dense_0": head}`, with relu
 after those of the torso. Gradients have the structure of what they are gradients of. From JAX comes only `tree.map`.
 Letters: B is the batch, N the critics, A the size of an action, n the steps of a window.
 """
@@ -69,24 +69,18 @@ def affine_gradient(layer, x, d_output):
     return {"kernel": x.T @ d_output, "bias": d_output.sum(axis=0)}, d_output @ layer["kernel"].T
 
 
-def heads(network):
-    return sorted(network.keys() - {"torso"})
-
-
 def forward(network, x):
-    """The output of every head, and the input of every layer."""
+    """The output, and the input of every layer."""
     inputs = [x]
     for index in range(len(network["torso"])):
         inputs.append(np.maximum(affine(network["torso"][f"Dense_{index}"], inputs[-1]), 0.0))
-    return [affine(network[head], inputs[-1]) for head in heads(network)], inputs
+    return affine(network["Dense_0"], inputs[-1]), inputs
 
 
-def backward(network, inputs, d_outputs):
-    """From the gradient of every head's output: the gradient of the network and of `x`."""
-    gradient, d_x = {"torso": {}}, 0.0
-    for head, d_output in zip(heads(network), d_outputs, strict=True):
-        gradient[head], d_head = affine_gradient(network[head], inputs[-1], d_output)
-        d_x = d_x + d_head
+def backward(network, inputs, d_output):
+    """From the gradient of the output: that of the network and of `x`."""
+    gradient = {"torso": {}}
+    gradient["Dense_0"], d_x = affine_gradient(network["Dense_0"], inputs[-1], d_output)
     for index in reversed(range(len(network["torso"]))):
         name = f"Dense_{index}"
         d_x = d_x * (inputs[index + 1] > 0.0)
@@ -103,28 +97,29 @@ def members(critics):
 def values(critics, observation, action):
     """Qᵢ(s, a), `[N, B]`."""
     x = np.concatenate([observation, action], axis=1)
-    return np.array([forward(network, x)[0][0][:, 0] for network in members(critics)])
+    return np.array([forward(network, x)[0][:, 0] for network in members(critics)])
 
 
 def action_gradient(critics, observation, action):
     """∂Qᵢ/∂a, `[N, B, A]`."""
     x = np.concatenate([observation, action], axis=1)
     ones = np.ones((len(x), 1))
-    d_x = [backward(network, forward(network, x)[1], [ones])[1] for network in members(critics)]
+    d_x = [backward(network, forward(network, x)[1], ones)[1] for network in members(critics)]
     return np.array(d_x)[:, :, observation.shape[1] :]
 
 
 def mu(actor, observation):
-    return np.tanh(forward(actor["params"], observation)[0][0])
+    return np.tanh(forward(actor["params"], observation)[0])
 
 
 def tanh_gaussian(actor, observation, xi):
     """a = tanh(m + σ ξ), log π(a|s), σ, and where log σ is within its range."""
-    (mean, raw), _ = forward(actor["params"], observation)
+    mean, raw = np.split(forward(actor["params"], observation)[0], 2, axis=1)
     log_std = np.clip(raw, -20.0, 2.0)
-    action = np.tanh(mean + np.exp(log_std) * xi)
-    density = -(xi**2) / 2 - log_std - np.log(2 * np.pi) / 2 - np.log(1 - action**2)
-    return action, density.sum(axis=1), np.exp(log_std), raw == log_std
+    u = mean + np.exp(log_std) * xi
+    log_cosh = np.logaddexp(u, -u) - np.log(2)
+    density = -(xi**2) / 2 - log_std - np.log(2 * np.pi) / 2 + 2 * log_cosh  # nothing is left of 1 − tanh² u at 20
+    return np.tanh(u), density.sum(axis=1), np.exp(log_std), raw == log_std
 
 
 def adam(trained, gradient, learning_rate, weight_decay=None, max_grad_norm=None):
@@ -171,9 +166,9 @@ def critic_update(state, batch, value, hyper):
     x = np.concatenate([batch.observation, batch.action], axis=1)
     q, gradients = [], []
     for network in members(state.critic.params):
-        (output,), inputs = forward(network, x)
+        output, inputs = forward(network, x)
         q.append(output[:, 0])
-        gradients.append(backward(network, inputs, [2 * (output - target[:, None]) / len(x)])[0])
+        gradients.append(backward(network, inputs, 2 * (output - target[:, None]) / len(x))[0])
     gradient = jax.tree.map(lambda *x: np.stack(x), *gradients)
     metrics = {"critic_loss": sum(np.mean((x - target) ** 2) for x in q), "q": np.mean(q)}
     return state._replace(critic=network_adam(state.critic, gradient, hyper.critic_lr, hyper)), metrics
@@ -185,7 +180,7 @@ def deterministic_actor_update(state, batch, hyper):
     _, inputs = forward(network, batch.observation)
     action = mu(state.actor.params, batch.observation)
     d_action = -action_gradient(state.critic.params, batch.observation, action)[0] / len(action)
-    gradient, _ = backward(network, inputs, [d_action * (1 - action**2)])
+    gradient, _ = backward(network, inputs, d_action * (1 - action**2))
     metrics = {"actor_loss": -values(state.critic.params, batch.observation, action)[0].mean()}
     actor = network_adam(state.actor, gradient, hyper.actor_lr, hyper)
     return state._replace(
@@ -206,7 +201,7 @@ def soft_actor_update(state, batch, xi, hyper):
     d_action = -action_gradient(state.critic.params, batch.observation, action)[lower, np.arange(size)] / size
     d_mean = d_action * (1 - action**2) + alpha / size * 2 * action  # of −log(1 − tanh² u): 2 tanh u
     d_log_std = (d_mean * std * xi - alpha / size) * within
-    gradient, _ = backward(network, inputs, [d_mean, d_log_std])
+    gradient, _ = backward(network, inputs, np.concatenate([d_mean, d_log_std], axis=1))
     log_alpha = state.log_alpha
     if hyper.alpha is None:
         target_entropy = -action.shape[1] if hyper.target_entropy is None else hyper.target_entropy

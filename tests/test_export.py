@@ -130,6 +130,10 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
     (tmp_path / "run" / "policy").mkdir()
     (tmp_path / "run" / results.POLICY).write_bytes((run / results.POLICY).read_bytes()[:-40])
     assert is_one_line(capsys, [tmp_path / "run"], "is damaged")
+    kept = results.read_policy(run)
+    two_heads = {"params": kept["actor"]["params"] | {"Dense_1": kept["actor"]["params"]["Dense_0"]}}
+    results.write_policy(tmp_path / "run", kept | {"actor": two_heads})
+    assert is_one_line(capsys, [tmp_path / "run"], "an older purerl's", "the commit that its run.toml names")
 
 
 def test_a_file_that_acts_otherwise_is_not_written(pendulums, tmp_path, capsys, monkeypatch):

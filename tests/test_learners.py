@@ -307,7 +307,7 @@ def test_learned_alpha_begins_as_told():
 def test_sac_acts_with_the_tanh_of_the_mean():
     _, algorithm = learner("sac")
     state, observation = begun(algorithm), a_batch(algorithm).observation
-    (mean, _), _ = reference.forward(in_numpy(state).actor.params["params"], observation)
+    mean, _ = np.split(reference.forward(in_numpy(state).actor.params["params"], observation)[0], 2, axis=1)
     np.testing.assert_allclose(algorithm.act(algorithm.policy(state), observation), np.tanh(mean), rtol=1e-4, atol=1e-5)
 
 

@@ -37,16 +37,18 @@ def test_critics_begin_with_different_parameters():
         assert len(np.unique(kernel, axis=0)) == 3
 
 
-def with_head_bias(params, head, bias):
-    return {"params": params["params"] | {head: jax.tree.map(lambda x: jnp.full_like(x, bias), params["params"][head])}}
+def with_head_bias(params, bias):
+    return {"params": params["params"] | {"Dense_0": params["params"]["Dense_0"] | {"bias": bias}}}
 
 
 @pytest.mark.parametrize(("bias", "log_std"), [(-1e3, -20.0), (1e3, 2.0)])
 def test_log_std_stays_between_minus_20_and_2(bias, log_std):
     actor = networks.GaussianActor(2, SMALL)
     params = actor.init(jax.random.key(0), OBSERVATION)
-    _, std = actor.apply(with_head_bias(params, "Dense_1", bias), OBSERVATION)
+    before, _ = actor.apply(params, OBSERVATION)
+    mean, std = actor.apply(with_head_bias(params, jnp.array([0.0, 0.0, bias, bias])), OBSERVATION)
     assert_close(std, np.full((5, 2), np.exp(log_std)))
+    assert_close(mean, before)
 
 
 def test_std_depends_on_the_state():
