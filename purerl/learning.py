@@ -71,7 +71,7 @@ def critic_step(model, state, batch, next_value):
 
     def loss_fn(params):
         q = model.critic.apply(params, batch.observation, batch.action)
-        return critic_loss(q, target), q.mean()
+        return critic_loss(q, target), sum(q.mean(axis=1)) / len(q)
 
     critic, loss, q = descend(model.critic_optimizer, state.critic, loss_fn)
     return state._replace(critic=critic), {"critic_loss": loss, "q": q}
