@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from purerl import results
+from purerl.figures import PALETTE
 from purerl.statistics import iqm
 
-SHOWN = 8  # lines that are told apart, by the colours of Okabe & Ito; the others are grey
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442", "#000000")
+SHOWN = len(PALETTE)  # lines that are told apart; the others are grey
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _panel(axes, env, lines):
     for line in lines:
         if line not in best:
             axes.plot(line.steps / 1e3, iqm(line.returns), color="0.8", linewidth=0.6)
-    for line, color in zip(best, COLORS, strict=False):
+    for line, color in zip(best, PALETTE, strict=False):
         axes.plot(line.steps / 1e3, iqm(line.returns), color=color, linewidth=1.6, label=line.label or "IQM")
     seeds = lines[0].returns.shape[1]
     others = f"; grey: {len(lines) - SHOWN} others" if len(lines) > SHOWN else ""

@@ -13,7 +13,6 @@ from purerl import results, statistics
 from purerl.config import Keep
 from purerl.errors import closest
 from purerl.settings import fields
-from purerl.statistics import iqm  # noqa: F401
 
 AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
 KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(Keep))  # settings that do not change what a seed learns

@@ -12,7 +12,8 @@ from purerl.curves import AXES
 from purerl.statistics import iqm
 
 BLUE = "#0072b2"
-PALETTE = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe & Ito's: colour-blind safe
+# Okabe & Ito's: colour-blind safe
+PALETTE = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 OWN = {"td3": BLUE, "sac": "#d55e00", "ddpg": "#009e73"}  # each algorithm has the same colour in every figure
 DASHES = ((0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # of published sources
 COLUMN = 3.4  # inches: one column of a paper
