@@ -198,7 +198,10 @@ def parsed(arguments):
     parser.add_argument("--text", metavar="FOLDER", type=Path, help="keep XLA's text of the compiled programs")
     parser.add_argument("--keep", action="store_true", help="add the rows to results/kernels.csv")
     parser.add_argument("--table", action="store_true", help="measure and keep every row of that file")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.update_only and (options.keep or options.table):
+        parser.error("--update-only leaves most columns of results/kernels.csv empty; leave it out to keep rows there")
+    return options
 
 
 def main(arguments=None):
