@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from purerl import loop
+from purerl import loop, memory
 
 RUNS = "runs"  # the axis of the mesh of devices
 
@@ -169,7 +169,7 @@ def side_by_side(agents, cache):
     leaves = jax.tree.leaves(agents)
     num_runs, size = len(leaves[0]), sum(x.size * x.dtype.itemsize for x in leaves)
     fits = num_runs if cache is None else max(1, num_runs * cache // size)
-    return max(n for n in range(1, min(fits, num_runs) + 1) if num_runs % n == 0)
+    return memory.largest_divisor(num_runs, fits)
 
 
 def keys(seed, num_seeds):

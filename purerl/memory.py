@@ -73,8 +73,12 @@ def available():
 
 def largest_group(needs, num_runs, free):
     """The largest divisor of `num_runs` of which so many runs at once fit; 0 where not even one does."""
-    fitting = _fitting(needs, free)
-    return max((size for size in range(1, fitting + 1) if num_runs % size == 0), default=0)
+    return largest_divisor(num_runs, _fitting(needs, free))
+
+
+def largest_divisor(number, most):
+    """Of `number`, and not over `most`; 0 where that is under 1."""
+    return max((n for n in range(1, min(number, most) + 1) if number % n == 0), default=0)
 
 
 def _fitting(needs, free):
