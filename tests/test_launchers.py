@@ -9,7 +9,7 @@ from test_sweep import refusal, write
 
 from purerl import results, sweep
 
-LONGER = {"num_evals": "41", "total_steps": str(40 + 4 * 40 * 100), "checkpoint_every": 1, "num_seeds": "2"}
+LONGER = {"num_evals": "161", "total_steps": str(40 + 4 * 160 * 100), "checkpoint_every": 1, "num_seeds": "2"}
 TABLE = SMALL | LONGER | {"algo": "td3", "batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}}
 PROGRAMS = ("batch_size=8", "batch_size=16")
 CODE = "import sys; from purerl import sweep; sys.exit(sweep.main())"
@@ -27,7 +27,7 @@ def assert_each_run_once(folder):
     for program in PROGRAMS:
         curves = results.read_curves(folder / program)
         rows = list(zip(curves["setting"], curves["seed"], curves["env_step"], strict=True))
-        assert len(rows) == len(set(rows)) == 2 * 2 * 41
+        assert len(rows) == len(set(rows)) == 2 * 2 * 161
     assert (folder / "table.csv").read_text().count("\n") == 5
 
 
@@ -37,15 +37,15 @@ def workers(process):
     return [child for child in found if child.cmdline()[:1] == ["ray::program"]]
 
 
-def test_a_ray_worker_that_is_killed_midway_costs_no_run(here, tmp_path):
+def test_ray_workers_that_are_killed_midway_cost_no_run(here, tmp_path):
     file, out = write(tmp_path / "sweep.toml", TABLE), tmp_path / "out"
     process = start(file, "--out", out, "--launcher", "ray", code=CODE)
     curves = [out / program / "curves.csv" for program in PROGRAMS]
     while not any(path.exists() and path.read_bytes().count(b"\n") > 20 for path in curves):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
-    killed = workers(process)[0]
-    killed.kill()
+    for worker in workers(process):  # Which of them has come so far cannot be seen from here.
+        worker.kill()
     shown, _ = process.communicate(timeout=600)
     assert process.returncode == 0, shown
     assert_each_run_once(out)
