@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from benchmarks import table, timing
 from benchmarks.environments import Batch
-from purerl.environments import base, gymnasium, make, mjx
+from purerl.environments import base, gymnasium, levels, make, mjx
 
 COLUMNS = ("env", "variant", "batch", "steps_per_s", "of_the_first", "of_the_first_by_cpu", "compile_s")
 
@@ -61,7 +61,7 @@ def mjx_step(name):
 VARIANTS = {
     "purerl": (make, {}),
     "whole data carried": (whole_data_carried, {}),
-    "levels of bodies fused": (make, {"_kinematics": mjx.mjx.kinematics}),
+    "levels of bodies fused": (make, {"kinematics": mjx.mjx.kinematics}),
     "MJX's own step": (mjx_step, {}),
 }
 
@@ -70,7 +70,7 @@ VARIANTS = {
 def varied(variant, name):
     """The environment of a task as the variant steps it. Trace it before leaving."""
     environment, changes = VARIANTS[variant]
-    with mock.patch.dict(vars(mjx), changes):
+    with mock.patch.dict(vars(levels), changes):
         yield environment(name)
 
 

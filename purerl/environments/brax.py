@@ -15,6 +15,8 @@ import numpy as np
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
     from brax import envs, fluid
 
+    from purerl.environments import levels
+
 from purerl.environments.base import Environment, Outcome, Scene, physics, same_structure, scaled, strong
 from purerl.errors import attempt, closest
 
@@ -71,10 +73,12 @@ def from_brax(env, episode_length=1000, name=None):
     action_range = _action_range(env, name)
 
     @physics
+    @levels.apart()
     def reset(key):
         return strong(env.reset(key))
 
     @physics
+    @levels.apart()
     def step(state, action):
         state = strong(env.step(state, scaled(action, action_range)))
         done = state.done.astype(bool)

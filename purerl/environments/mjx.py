@@ -7,7 +7,7 @@ from MJX:
 * The constraints are solved by `newton`, contacts are found by `contacts`; each says why.
 * Runge and Kutta's four stages are a loop around one compiled `forward`; MJX compiles four.
 * Rotations are integrated as MuJoCo does since version 4 (`_rotation`).
-* The tree of bodies is walked level by level (`_kinematics`). MJX lets XLA fuse the levels.
+* The tree of bodies is walked level by level (`levels`). MJX lets XLA fuse the levels.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, whic
     from mujoco.mjx._src import scan
     from mujoco.mjx._src.forward import _integrate_pos
 
-    from purerl.environments import contacts
+    from purerl.environments import contacts, levels
 
 from purerl.environments import newton
 
@@ -90,7 +90,7 @@ def begin(body, qpos, qvel, derive):
     dtype = body.blank.qpos.dtype
     qpos, qvel = jnp.asarray(qpos, dtype), jnp.asarray(qvel, dtype)
     model, data = body.on_device, body.blank.replace(qpos=qpos, qvel=qvel)
-    data = mjx.com_vel(model, mjx.com_pos(model, _kinematics(model, data)))
+    data = mjx.com_vel(model, mjx.com_pos(model, levels.kinematics(model, data)))
     return State(qpos, qvel, jnp.zeros_like(qvel), derive(body, data))
 
 
@@ -122,29 +122,11 @@ def forward(body, data):
 
 def _positions(model, data):
     """What follows from positions: MJX's `fwd_position` without a factor of M, which `newton` does not need."""
-    data = mjx.com_pos(model, _kinematics(model, data))
+    data = mjx.com_pos(model, levels.kinematics(model, data))
     data = mjx.tendon_armature(model, mjx.crb(model, mjx.tendon(model, data)))
     with contacts.as_in_c():
         data = mjx.collision(model, data)
     return mjx.transmission(model, mjx.make_constraint(model, data))
-
-
-def _kinematics(model, data):
-    """Where all bodies are. Each level of their tree is computed before the next begins.
-
-    XLA fuses the levels where it may, and then computes a level anew for every number of the next: on a CPU Pusher's
-    arm of seven joints took 64 ms for a step of 32 µs.
-    """
-    walk = scan.body_tree
-
-    def level_by_level(model, visit, *arguments):
-        return walk(model, lambda *level: jax.lax.optimization_barrier(visit(*level)), *arguments)
-
-    try:
-        scan.body_tree = level_by_level
-        return mjx.kinematics(model, data)
-    finally:
-        scan.body_tree = walk
 
 
 def _euler(body, state, control, derive):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from purerl.environments import levels
 from purerl.environments.base import Environment, Outcome, Scene, physics, same_structure, strong
 from purerl.errors import attempt, closest, needs
 
@@ -45,6 +46,7 @@ def from_playground(env, episode_length, name=None, action_repeat=1):
     name = name or type(env).__name__
 
     @physics
+    @levels.apart()
     def reset(key):
         return strong(env.reset(key))
 
@@ -62,6 +64,7 @@ def from_playground(env, episode_length, name=None, action_repeat=1):
         return state, rewards.sum()
 
     @physics
+    @levels.apart()
     def step(state, action):
         state, reward = (one_step if action_repeat == 1 else repeated)(state, action)
         return state, Outcome(reward, state.done.astype(bool), jnp.asarray(False))
