@@ -1,11 +1,12 @@
 """How many steps a second an environment makes, on each of its backends, and in Gymnasium on one core.
 
-`python -m benchmarks.environments [--env NAME ...] [--batch N ...]` prints a table and adds to
+`python -m benchmarks.environments [--env NAME ...] [--backend NAME ...] [--batch N ...]` prints a table and adds to
 results/environments.csv. The default, all of Brax's and of Gymnasium's, compiles for the better part of an hour on two
 cores. Actions are random; episodes that end begin anew.
 """
 
 import argparse
+from typing import NamedTuple
 
 import gymnasium
 import jax
@@ -18,10 +19,10 @@ from purerl.environments import gymnasium as tasks
 COLUMNS = ("env", "backend", "batch", "steps_per_s", "of_the_first", "of_the_first_by_cpu")
 
 
-def backends(name):
-    """The backends of an environment, by name; one that has no choice has (None,)."""
+def backends(name, wanted=brax.BACKENDS):
+    """Those of `wanted` that an environment has, by name; one that has no choice has (None,)."""
     choice = brax.RESTRICTED.get(name, brax.BACKENDS) if name in brax.names() else ()
-    return choice or (None,)
+    return [backend for backend in choice if backend in wanted] if choice else (None,)
 
 
 class Batch:
@@ -60,29 +61,52 @@ class InGymnasium:
                 self.env.reset()
 
 
+class Speed(NamedTuple):
+    """How many `steps_per_s`, and how many times the first of the comparison that is, as `timing.Taken`."""
+
+    steps_per_s: float
+    of_the_first: timing.Taken
+
+    def __str__(self):
+        wall, cpu = self.of_the_first
+        return f"{self.steps_per_s:12,.0f} steps/s, {wall:.2f} of the first ({cpu:.2f} by cpu)"
+
+    @property
+    def cells(self):
+        return f"{self.steps_per_s:.0f}", *(f"{ratio:.3f}" for ratio in self.of_the_first)
+
+
+def compared(batches, rounds):
+    """The `Speed` of each of `batches`, `{key: Batch}`, which take turns."""
+    times = timing.interleaved(batches, rounds)
+    costs = {key: timing.per(batches[key].done, taken) for key, taken in times.items()}
+    first = next(iter(costs.values()))
+    return {key: Speed(1.0 / timing.medians(cost).wall, timing.ratio(first, cost)) for key, cost in costs.items()}
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = [*brax.names(), *(name for name in tasks.TASKS if name.endswith("-v5")), "Pendulum-v1"]
     parser.add_argument("--env", nargs="+", choices=known, default=known, metavar="NAME")
+    parser.add_argument("--backend", nargs="+", choices=brax.BACKENDS, default=brax.BACKENDS, help="of Brax's")
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 1024])
     parser.add_argument("--steps", type=int, default=100, help="of every copy, in a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     for name in options.env:
+        if not backends(name, options.backend):
+            parser.error(f"{name} has none of the backends {', '.join(options.backend)}; it has {backends(name)[0]}")
+    for name in options.env:
         there = environments.VERSIONED.fullmatch(name)
         rolled = {("gymnasium", 1): InGymnasium(name, 10 * options.steps)} if there else {}
-        for backend in backends(name):
+        for backend in backends(name, options.backend):
             env = environments.make(name, backend)
             kind = backend or ("jax" if name not in tasks.TASKS else "mjx")
             rolled |= {(kind, size): Batch(env, size, options.steps) for size in options.batch}
-        times = timing.interleaved(rolled, options.rounds)
-        costs = {key: timing.per(rolled[key].done, taken) for key, taken in times.items()}
-        rows, first = [], next(iter(costs.values()))
-        for (backend, size), cost in costs.items():
-            speed, ratio = 1.0 / timing.medians(cost).wall, timing.ratio(first, cost)
-            print(f"{name:>24} {backend:>11} {size:>5}: {speed:12,.0f} steps/s, {ratio.wall:.2f} of the first", end=" ")
-            print(f"({ratio.cpu:.2f} by cpu)", flush=True)
-            rows.append((name, backend, size, f"{speed:.0f}", f"{ratio.wall:.3f}", f"{ratio.cpu:.3f}"))
+        speeds = compared(rolled, options.rounds)
+        for (backend, size), speed in speeds.items():
+            print(f"{name:>24} {backend:>11} {size:>5}: {speed}", flush=True)
+        rows = [(name, backend, size, *speed.cells) for (backend, size), speed in speeds.items()]
         table.add("environments", COLUMNS, rows)
 
 

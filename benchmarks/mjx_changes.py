@@ -12,8 +12,8 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from benchmarks import table, timing
-from benchmarks.environments import Batch
+from benchmarks import table
+from benchmarks.environments import Batch, compared
 from purerl.environments import base, gymnasium, levels, make, mjx
 
 COLUMNS = ("env", "variant", "batch", "steps_per_s", "of_the_first", "of_the_first_by_cpu", "compile_s")
@@ -92,15 +92,11 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     for name in options.env:
         batches = {variant: started(variant, name, options.batch, options.steps) for variant in options.variant}
-        times = timing.interleaved({variant: batch for variant, (batch, _) in batches.items()}, options.rounds)
-        costs = {variant: timing.per(batches[variant][0].done, taken) for variant, taken in times.items()}
-        rows = []
-        for variant, cost in costs.items():
-            speed, ratio = 1.0 / timing.medians(cost).wall, timing.ratio(costs[options.variant[0]], cost)
-            print(f"{name:>24} {variant:>24}: {speed:12,.0f} steps/s, {ratio.wall:.2f} of the first", end=" ")
-            print(f"({ratio.cpu:.2f} by cpu), compiled in {batches[variant][1]:.1f} s", flush=True)
-            ratios = (f"{ratio.wall:.3f}", f"{ratio.cpu:.3f}")
-            rows.append((name, variant, options.batch, f"{speed:.0f}", *ratios, f"{batches[variant][1]:.1f}"))
+        speeds, rows = compared({variant: batch for variant, (batch, _) in batches.items()}, options.rounds), []
+        for variant, speed in speeds.items():
+            compiled = batches[variant][1]
+            print(f"{name:>24} {variant:>24}: {speed}, compiled in {compiled:.1f} s", flush=True)
+            rows.append((name, variant, options.batch, *speed.cells, f"{compiled:.1f}"))
         table.add("mjx_changes", COLUMNS, rows)
 
 

@@ -83,6 +83,12 @@ def test_the_speed_of_an_environment_is_beside_gymnasiums(kept, capsys):
     assert (theirs["backend"], theirs["of_the_first"], few["batch"], many["batch"]) == ("gymnasium", "1.000", "4", "8")
 
 
+def test_a_backend_that_an_environment_does_not_have_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        environments.main(["--env", "swimmer", "--backend", "spring"])
+    assert "swimmer has none of the backends spring; it has generalized" in capsys.readouterr().err
+
+
 def test_a_change_to_mjx_has_its_price(kept, capsys):
     small = ["--batch", "2", "--steps", "4", "--rounds", "2"]
     mjx_changes.main(["--env", "InvertedPendulum-v5", "--variant", "purerl", *small])
