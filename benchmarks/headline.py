@@ -2,26 +2,34 @@
 
     python -m benchmarks.headline                                   # nine jobs, up to --minutes each, then extrapolated
     python -m benchmarks.headline --algo td3 --env halfcheetah --flags all --profile FOLDER
+    python -m benchmarks.headline --env HalfCheetah-v5 --num-seeds 10 --num-envs 16 --updates-per-step 16
     python -m benchmarks.headline --small                           # in seconds on a CPU: does it run?
 
-Every job is a process of its own, and so is every set of XLA flags. A job whose epochs do not all fit into its minutes
-is extrapolated from the median of those that did, and says so: `epochs` are those that ran. Figures are added to
-results/headline.csv and, of what a large product and a large copy reach on the very device, to results/limits.csv;
-`--small` keeps nothing.
+Settings are the papers' with many environments; flags that are not this command's are `purerl.train`'s and come first.
+Every job is a process of its own, and so is every set of XLA flags. `--at-once` of them start and compile together, for
+a machine that is lent by the minute; whoever is timed holds `--lock`, and has the device to itself. A job whose epochs
+do not all fit into its minutes is extrapolated from the median of those that did, and says so: `epochs` are those that
+ran. Figures are added to results/headline.csv and, of what a large product and a large copy reach on the very device,
+to results/limits.csv; `--small` keeps nothing.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
 from benchmarks import table, timing
+from purerl import train
 
 ROOT = Path(__file__).parents[1]
 FLAGS = {
@@ -32,7 +40,7 @@ FLAGS = {
     "triton gemm": "--xla_gpu_triton_gemm_any=true",
 }
 SETTINGS = {
-    "backend": "spring",
+    "preset": "paper",
     "num_seeds": 64,
     "num_envs": 64,
     "updates_per_step": 64,
@@ -55,18 +63,21 @@ SMALL = {
     "batch_size": 16,
     "episode_length": 20,
 }
-COLUMNS = ("algo", "env", "num_seeds", "num_envs", "total_steps", "flags", "minutes", "epochs", "compile_s", "warmup_s")
-COLUMNS += ("acting_s", "updates_s", "evaluation_s", "updates_per_s", "env_steps_per_s", "kernels_per_cycle")
-COLUMNS += ("us_per_kernel", "flops_per_s", "bytes_per_s", "peak_bytes", "return_mean", "remark")
+COLUMNS = ("algo", "env", "num_seeds", "num_envs", "total_steps", "num_evals", "precision", "flags")
+COLUMNS += ("minutes", "epochs", "compile_s", "warmup_s", "acting_s", "updates_s", "evaluation_s", "updates_per_s")
+COLUMNS += ("env_steps_per_s", "kernels_per_cycle", "us_per_kernel", "flops_per_s", "bytes_per_s", "peak_bytes")
+COLUMNS += ("return_mean", "remark")
 
 
-def measured(settings, seconds, folder):
-    """The figures of one job, a `dict`. At most `seconds` are trained; a profile of an epoch goes into `folder`."""
+def measured(settings, seconds, folder, lock):
+    """The figures of one job, a `dict`. At most `seconds` are trained; a profile of an epoch goes into `folder`.
+
+    Whoever holds the file `lock` has the device.
+    """
     import jax
 
-    from benchmarks import bare, hlo
+    from benchmarks import hlo
     from purerl import batch, config, loop, runner
-    from purerl.settings import policy_delay
 
     settings = config.resolve(settings)
     plan, hyper, size = settings.plan, settings.hyper, settings.job.num_seeds
@@ -75,34 +86,29 @@ def measured(settings, seconds, folder):
     begun = time.perf_counter()
     compiled = batch.compiled(batch.programs(plan, build, env, hyper), numbers, size)
     took = {"compile": time.perf_counter() - begun}
-    carry, warmup = clocked(compiled.begin, numbers, keys)
-    values, _ = clocked(compiled.evaluate, numbers, carry, 0)
-    epochs, evaluations, deadline = [], [], time.perf_counter() + seconds
-    for index in range(plan.num_epochs):
-        (carry, _), epoch = clocked(compiled.epoch, numbers, carry, index)
-        values, evaluation = clocked(compiled.evaluate, numbers, carry, index + 1)
-        epochs.append(epoch)
-        evaluations.append(evaluation)
-        if time.perf_counter() > deadline:
-            break
-    stats = jax.devices()[0].memory_stats() or {}
     run = loop.setup(plan, build(hyper, plan, env), env)
-    if folder:
-        with jax.profiler.trace(folder):
-            carry, _ = jax.block_until_ready(compiled.epoch(numbers, carry, len(epochs) - 1))
-
-    def learn(carry, row):
-        return jax.lax.scan(lambda carry, _: loop.learn(run, carry, row), carry, None, run.cycle.per_epoch)
-
-    learning = jax.jit(jax.vmap(learn, in_axes=(0, None)), donate_argnums=0)
-    row = plan.warmup_rows
-    for _ in range(2):  # The first compiles.
-        (carry, _), updating = clocked(learning, carry, row)
-    delay = policy_delay(hyper)
-    agents = jax.eval_shape(partial(bare.agents, plan, build, env, hyper), keys)
-    batches = jax.eval_shape(partial(bare.batches, plan, env, delay), keys)
-    one_round = jax.jit(bare.updates(plan, build, env, hyper, 1)).lower(numbers, agents, batches, keys)
-    rounds = plan.num_updates // delay / plan.num_epochs
+    learning = learning_alone(run, compiled.carry)
+    cycles = hlo.count(compiled.epoch.as_text()).main_loop
+    kernels = cycles.kernels * (cycles.trips or 1) / run.cycle.per_epoch
+    flops, accessed = costs_of_an_epoch(plan, build, env, hyper, numbers, keys)
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        carry, warmup = clocked(compiled.begin, numbers, keys)
+        values, _ = clocked(compiled.evaluate, numbers, carry, 0)
+        epochs, evaluations, deadline = [], [], time.perf_counter() + seconds
+        for index in range(plan.num_epochs):
+            (carry, _), epoch = clocked(compiled.epoch, numbers, carry, index)
+            values, evaluation = clocked(compiled.evaluate, numbers, carry, index + 1)
+            epochs.append(epoch)
+            evaluations.append(evaluation)
+            if time.perf_counter() > deadline:
+                break
+        stats = jax.devices()[0].memory_stats() or {}
+        if folder:
+            with jax.profiler.trace(folder):
+                carry, _ = jax.block_until_ready(compiled.epoch(numbers, carry, len(epochs) - 1))
+        for _ in range(2):
+            (carry, _), updating = clocked(learning, carry, plan.warmup_rows)
     epoch, evaluation = median(epochs), median(evaluations)
     took |= {
         "warmup": warmup,
@@ -110,8 +116,6 @@ def measured(settings, seconds, folder):
         "updates": updating * plan.num_epochs,
         "evaluation": evaluation * plan.num_evals,
     }
-    cycles = hlo.count(compiled.epoch.as_text()).main_loop
-    kernels = cycles.kernels * (cycles.trips or 1) / run.cycle.per_epoch
     return {f"{name}_s": round(value, 4) for name, value in took.items()} | {
         "minutes": round(sum(took.values()) / 60, 4),
         "epochs": f"{len(epochs)} of {plan.num_epochs}",
@@ -119,11 +123,48 @@ def measured(settings, seconds, folder):
         "env_steps_per_s": round((plan.total_steps - plan.warmup_steps) / plan.num_epochs * size / epoch, 1),
         "kernels_per_cycle": round(kernels, 1),
         "us_per_kernel": round(epoch / run.cycle.per_epoch / kernels * 1e6, 3),
-        "flops_per_s": round(one_round.cost_analysis()["flops"] * rounds / updating),
-        "bytes_per_s": round(one_round.compile().cost_analysis()["bytes accessed"] * rounds / updating),
+        "flops_per_s": round(flops / updating),
+        "bytes_per_s": round(accessed / updating),
         "peak_bytes": stats.get("peak_bytes_in_use", ""),
         "return_mean": round(float(values["return_mean"].mean()), 3),
     }
+
+
+def learning_alone(run, carry):
+    """An epoch's `loop.learn`, compiled: `(carry [R, ...], row) -> (carry, metrics)`. The carry is donated."""
+    import jax
+
+    from purerl import loop
+
+    def learn(carry, row):
+        return jax.lax.scan(lambda carry, _: loop.learn(run, carry, row), carry, None, run.cycle.per_epoch)
+
+    return jax.jit(jax.vmap(learn, in_axes=(0, None)), donate_argnums=0).lower(carry, 0).compile()
+
+
+def costs_of_an_epoch(plan, build, env, hyper, numbers, keys):
+    """`(FLOP, bytes)` that XLA counts of the bare updates of an epoch of all runs."""
+    import jax
+
+    from benchmarks import bare
+    from purerl.settings import policy_delay
+
+    delay = policy_delay(hyper)
+    agents = jax.eval_shape(partial(bare.agents, plan, build, env, hyper), keys)
+    batches = jax.eval_shape(partial(bare.batches, plan, env, delay), keys)
+    one_round, arguments = jax.jit(bare.updates(plan, build, env, hyper, 1)), (numbers, agents, batches, keys)
+    with jax.default_device(
+        jax.local_devices(backend="cpu")[0]
+    ):  # A GPU's client does not analyse what is not compiled.
+        flops = analysis(one_round.lower(*jax.eval_shape(lambda *x: x, *arguments)), "flops")
+    accessed = analysis(one_round.lower(*arguments).compile(), "bytes accessed")
+    rounds = plan.num_updates // delay / plan.num_epochs
+    return flops * rounds, accessed * rounds
+
+
+def analysis(stage, name):
+    """What XLA counts of a lowered or compiled program; 0 where it counts nothing."""
+    return (stage.cost_analysis() or {}).get(name, 0.0)
 
 
 def clocked(function, *args):
@@ -180,6 +221,7 @@ def in_a_process_of_its_own(job, flags, variables):
     both = f"{variables.get('XLA_FLAGS', '')} {flags}".strip()
     made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables | {"XLA_FLAGS": both})
     if made.returncode:
+        print(made.stderr, file=sys.stderr)
         lines = [line for line in made.stderr.splitlines() if line.strip()]
         return {"remark": f"failed: {lines[-1] if lines else f'status {made.returncode}'}"}
     return json.loads(made.stdout.splitlines()[-1])
@@ -196,41 +238,57 @@ def show(title, figures, folder):
 
 
 def parsed(arguments):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """`(options, settings)`: the latter of the flags that are `purerl.train`'s."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--algo", choices=("td3", "sac", "ddpg"), nargs="+", default=["td3", "sac", "ddpg"])
-    parser.add_argument("--env", nargs="+", default=["halfcheetah", "hopper", "ant"], help="Brax environments")
-    parser.add_argument("--num-seeds", type=int, default=SETTINGS["num_seeds"])
+    parser.add_argument("--env", nargs="+", default=["halfcheetah", "hopper", "ant"], help="environments")
+    parser.add_argument("--precision", nargs="+", default=["tf32"], help="precisions to compare")
     parser.add_argument("--flags", nargs="+", choices=[*FLAGS, "all"], default=["none"], help="XLA flags to compare")
     parser.add_argument("--minutes", type=float, default=15.0, help="of training a job, compiling not counted")
+    parser.add_argument("--at-once", type=int, default=1, help="jobs that compile at the same time")
+    parser.add_argument("--lock", metavar="FILE", help="shared with other commands (default: one of its own)")
     parser.add_argument("--profile", metavar="FOLDER", help="profile an epoch of each job, and print its top kernels")
     parser.add_argument("--small", action="store_true", help="tiny sizes: whether all of it runs")
     parser.add_argument("--one", metavar="JSON", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options, others = parser.parse_known_args(arguments)
+    return options, train.parse(others)[0]
 
 
 def main(arguments=None):
-    options = parsed(arguments)
+    options, others = parsed(arguments)
     if options.one:
         print(json.dumps(measured(**json.loads(options.one))))
         return
-    variables = dict(os.environ)
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # This process must leave the memory to the others.
+    variables = dict(os.environ) | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # The device's memory is shared.
+    os.environ |= variables
     rates = list(limits(options.small))
     for name, rate in rates:
         print(f"{name}: {rate:.4g}", flush=True)
     if not options.small:
         table.add("limits", ("what", "rate"), [(name, f"{rate:.6g}") for name, rate in rates])
-    common = SMALL if options.small else SETTINGS | {"num_seeds": options.num_seeds}
-    for algo in options.algo:
-        for env in options.env:
-            for name in FLAGS if "all" in options.flags else options.flags:
-                settings = common | {"algo": algo, "env": env}
-                folder = options.profile and str(Path(options.profile, f"{algo}-{env}-{name}".replace(" ", "-")))
-                job = {"settings": settings, "seconds": 60 * options.minutes, "folder": folder}
-                figures = settings | {"flags": name} | in_a_process_of_its_own(job, FLAGS[name], variables)
-                show(f"{algo} on {env}, XLA flags: {name}", figures, folder)
-                if not options.small:
-                    table.add("headline", COLUMNS, [[figures.get(column, "") for column in COLUMNS]])
+    flags = FLAGS if "all" in options.flags else options.flags
+    with tempfile.NamedTemporaryFile() as lock, ThreadPoolExecutor(options.at_once) as processes:
+
+        def figures_of(algo, env, precision, name):
+            settings = (SMALL if options.small else SETTINGS) | others
+            settings |= {"algo": algo, "env": env, "precision": precision}
+            folder = options.profile and str(
+                Path(options.profile, f"{algo}-{env}-{precision}-{name}".replace(" ", "-"))
+            )
+            job = {
+                "settings": settings,
+                "seconds": 60 * options.minutes,
+                "folder": folder,
+                "lock": options.lock or lock.name,
+            }
+            return settings | {"flags": name} | in_a_process_of_its_own(job, FLAGS[name], variables), folder
+
+        for figures, folder in processes.map(
+            figures_of, *zip(*product(options.algo, options.env, options.precision, flags), strict=True)
+        ):
+            show("{algo} on {env} in {precision}, XLA flags: {flags}".format(**figures), figures, folder)
+            if not options.small:
+                table.add("headline", COLUMNS, [[figures.get(column, "") for column in COLUMNS]])
 
 
 if __name__ == "__main__":
