@@ -24,7 +24,7 @@ class Style(NamedTuple):
     """One paper's way to draw the curves of many seeds.
 
     `draw` takes `[n, R]` and returns `(centre, low, high)`, each `[n]`; every curve is first smoothed by the mean of
-    `window` evaluations around each, of a fifth of the curve at most.
+    `window` evaluations around each, of a twentieth of the curve at most, as in the papers: more would hide its rise.
     """
 
     draw: Callable
@@ -64,9 +64,9 @@ def compare(panels, x="env_step", style="rliable", published=None):
     the colour of its label. A diverged seed is drawn for itself, up to a cross where it diverged. As wide as one column
     of a paper, or as two where there are several panels.
     """
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
     published = published or {}
+    columns = min(len(panels), 2 if published else 3)  # The names of what is published are long.
+    rows = -(-len(panels) // columns)
     entries = max(sum(1 + len(published.get(env, {}).get(label, ())) for label in panels[env]) for env in panels)
     size = (COLUMN if columns == 1 else 2 * COLUMN + 0.2, (2.2 + LINE * entries) * rows)
     figure = Figure(figsize=size, dpi=160, layout="constrained")
@@ -94,7 +94,7 @@ def _panel(axes, title, lines, x, style, colours, published):
     longest = max(runs.x[-1] for runs in lines.values())
     scale, unit = _unit(x, longest)
     for label, runs in lines.items():
-        window = max(1, min(style.window, len(runs.x) // 5))
+        window = max(1, min(style.window, len(runs.x) // 20))
         centre, low, high = style.draw(smooth(runs.values, window))
         axes.plot(runs.x / scale, centre, color=colours[label], linewidth=1.2, label=counted(label, runs))
         axes.fill_between(runs.x / scale, low, high, color=colours[label], alpha=0.2, linewidth=0)
