@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from folders import write_run
 
-from purerl import curves, figures, plot
+from purerl import curves, figures, plot, published
 
 STEPS = list(range(0, 1_000_001, 50_000))
 
@@ -104,6 +104,21 @@ def test_the_papers_bands():
 def test_smoothing_is_a_mean_around_each_evaluation_and_knows_no_diverged_one():
     values = np.array([[0.0], [3.0], [6.0], [np.nan]])
     np.testing.assert_allclose(figures.smooth(values, 3)[:, 0], [1.5, 3.0, 4.5, np.nan])
+
+
+def test_a_curve_of_few_evaluations_is_not_smoothed(runs):
+    shown = curves.gather(curves.load(runs / "td3-hopper"))
+    (axes,) = figures.compare({"hopper": {"TD3": shown}}, style="td3").axes
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), np.mean(shown.values, axis=1))
+    assert "smoothed" not in axes.get_title()
+
+
+def test_beside_published_curves_no_panel_is_narrower_than_a_column_of_a_paper(runs):
+    shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))
+    theirs = {"Hopper-v5": {"TD3": published.find("Hopper-v5", "td3")}}
+    figure = figures.compare({env: {"TD3": shown} for env in ("Hopper-v5", "a", "b")}, published=theirs)
+    assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 2
+    assert figure.get_size_inches()[0] >= 2 * figures.COLUMN
 
 
 def test_a_diverged_seed_is_drawn_up_to_a_cross(runs):
