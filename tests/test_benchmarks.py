@@ -168,6 +168,6 @@ def test_the_headline_runs_small_and_a_wrong_flag_is_a_remark(tmp_path, capsys, 
     command = ["--small", "--algo", "td3", "--env", "fast", "--flags", "none", "no graphs"]
     headline.main([*command, "--profile", str(tmp_path)])
     shown = capsys.readouterr().out
-    assert re.search(r"td3 on fast, XLA flags: none: *\n +minutes 0\.\d+\n +epochs 4 of 4\n", shown)
+    assert re.search(r"td3 on fast in tf32, XLA flags: none: *\n +minutes 0\.\d+\n +epochs 4 of 4\n", shown)
     assert re.search(r"no graphs: failed: .*xla_no_such_flag", shown)
     assert re.search(r"\d ms +\d+ x \w+", shown), "the profile's top kernels"

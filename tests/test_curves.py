@@ -1,5 +1,6 @@
 """The frame of runs, and what each seed's curve came to."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -148,10 +149,13 @@ def test_what_is_shipped_of_real_runs_is_whole_and_says_where_it_comes_from():
     folders = curves.folders(Path(__file__).parent.parent / "results")
     assert folders
     for folder in folders:
-        plan, record = curves.settings(folder)[0], tomllib.loads((folder / "run.toml").read_text())["record"]
+        said, record = curves.settings(folder)[0], tomllib.loads((folder / "run.toml").read_text())["record"]
         rows = curves.load(folder)
-        assert len(rows) == plan["num_seeds"] * plan["num_evals"] and rows["env_step"].max() == plan["total_steps"]
-        assert len(record["commit"]) == 40 and record["versions"]["jax"]
+        steps = np.linspace(said["warmup_steps"], said["total_steps"], said["num_evals"])[1:].astype(int)
+        ran = sorted(rows["env_step"].unique())
+        assert ran == [0, *steps[: len(ran) - 1]] and len(rows) == said["num_seeds"] * len(ran)
+        assert len(ran) == said["num_evals"] or said["time_limit"] != "none"
+        assert re.fullmatch(r"[0-9a-f]{40}\+?", record["commit"]) and record["versions"]["jax"]
 
 
 def test_drawing_and_statistics_need_no_jax():
