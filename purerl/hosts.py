@@ -13,6 +13,7 @@ import jax
 from purerl import page, report, results, runner
 
 PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
+READY = "ready"
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,40 @@ class Host:
 
     def agree(self, name, word):
         """Wait for all processes; returns the words that they said under this name, which is used but once."""
-        from jax._src import distributed  # The store of the coordinator has no public name.
+        _store().key_value_set(f"{name}/{self.index}", word)
+        return [_said(name, index) for index in range(self.count)]
 
-        store = distributed.global_state.client
-        store.key_value_set(f"{name}/{self.index}", word)
-        return [store.blocking_key_value_get(f"{name}/{i}", PATIENCE) for i in range(self.count)]
+    def in_turn(self, name, function):
+        """`function()`, called in the first process before it is in the others.
+
+        Raises ValueError in all of them where one raises ValueError or OSError.
+        """
+        result, word = None, _said(name, 0) if self.index else READY
+        if word == READY:
+            try:
+                result = function()
+            except (ValueError, OSError) as error:
+                word = str(error)
+        for index, said in enumerate(self.agree(name, word)):
+            if said != READY:
+                raise ValueError(f"process {index}: {said}")
+        return result
 
     def share(self, runs):
         """This process's part of `runs`: as many as any other's, or one less."""
         first, end = (len(runs) * (self.index + i) // self.count for i in (0, 1))
         return runs[first:end]
+
+
+def _store():
+    """The coordinator's, of words by name."""
+    from jax._src import distributed  # It has no public name.
+
+    return distributed.global_state.client
+
+
+def _said(name, index):
+    return _store().blocking_key_value_get(f"{name}/{index}", PATIENCE)
 
 
 def join(coordinator, num_processes, process_id):

@@ -80,12 +80,19 @@ def sweep(path, programs, options):
 
     launchable(options)
     host = joined(options)
-    display, tasks = Display(), campaign.prepare(path, programs)
-    wanted = chosen(tasks, options.only) if options.only else tasks
+    display = Display()
+
+    def prepare():
+        tasks = campaign.prepare(path, programs)
+        wanted = chosen(tasks, options.only) if options.only else tasks
+        if not options.dry_run:
+            campaign.create(path, programs)
+        return tasks, wanted
+
+    tasks, wanted = host.in_turn("prepared", prepare) if host else prepare()
     if options.dry_run:
         campaign.show_plan(wanted, display)
         return 0
-    campaign.create(path, programs)
     if options.launcher:
         failed, interrupted = launched(path, wanted, options, display), None
     else:

@@ -385,20 +385,37 @@ def test_eight_devices_give_what_one_gives_and_do_not_talk(grid, tmp_path, monke
     assert_same_run(tmp_path / "out" / "td3-fast", path, rtol=1e-3)
 
 
-def test_two_processes_give_what_one_gives(grid, tmp_path):
-    """Over loopback; of the three settings with four seeds each, both have six runs."""
+def both(file, out, *more):
+    """`[(exit status, what it showed)]` of two processes that train the sweep `file` over loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    file, out = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID}), tmp_path / "out"
     code = "import sys; from purerl import sweep; sys.exit(sweep.main())"
-    words = [file, "--out", out, "--coordinator", address, "--num-processes", "2", "--process-id"]
-    both = [start(*words, str(number), code=code) for number in (0, 1)]
-    for number, process in enumerate(both):
-        shown, _ = process.communicate(timeout=300)
-        assert process.returncode == 0 and f"shares/{number}-of-2" in "".join(shown.split()), shown
+    words = [file, "--out", out, *more, "--coordinator", address, "--num-processes", "2", "--process-id"]
+    started = [start(*words, str(number), code=code) for number in (0, 1)]
+    shown = [process.communicate(timeout=300)[0] for process in started]
+    return [(process.returncode, "".join(text.split())) for process, text in zip(started, shown, strict=True)]
+
+
+def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(grid, tmp_path):
+    """Of the three settings with four seeds each, both have six runs."""
+    file, out = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID}), tmp_path / "out"
+    for status, shown in both(file, out, "--time-limit", "0.01"):
+        assert status == 130 and "endedearly" in shown, shown
+    assert {share.name for share in (out / "td3-fast" / "shares").iterdir()} == {"0-of-2", "1-of-2"}
+    for number, (status, shown) in enumerate(both(file, out)):
+        assert status == 0 and f"shares/{number}-of-2" in shown and "resumedafter" in shown, shown
     assert_same_run(out / "td3-fast", grid[1], rtol=1e-3)
     assert not (out / "td3-fast" / "shares").exists() and (out / "table.csv").exists()
+
+
+def test_what_one_of_two_processes_refuses_ends_both(tmp_path):
+    file, out = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID}), tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    for status, shown in both(file, out):
+        assert status == 2 and "process0:out" in shown and "holdsnosweep" in shown, shown
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
 
 
 def test_processes_need_to_know_each_other(tmp_path, capfd):
