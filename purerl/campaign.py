@@ -35,8 +35,10 @@ class Task:
     complete: bool
 
 
-def prepare(path, programs, search=None):
+def prepare(path, programs, search=None, host=None):
     """The `Task`s of `programs`, in the folder `path` of a sweep; `search` is its table [search].
+
+    A `hosts.Host` trains its share of each.
 
     Raises ValueError for whatever can be wrong before anything is compiled; nothing is written.
     """
@@ -45,7 +47,7 @@ def prepare(path, programs, search=None):
         check(path, identity(programs, search))
     elif not results.is_free(path):
         raise ValueError(f"out {str(path)!r} exists already and holds no sweep; name another folder, or delete it")
-    return [_task(path / program.name, program) for program in programs]
+    return [_task(path / program.name, program, host) for program in programs]
 
 
 def identity(programs, search=None):
@@ -68,10 +70,11 @@ def check(path, here):
         raise ValueError(f"{other}: its [search] is not this one; name another folder with --out")
 
 
-def _task(path, program):
+def _task(path, program, host):
+    claim = hosts.claim if host else runner.claim
     try:
         env, build = runner.prepare(program.settings)
-        settings, complete = runner.claim(path, program.settings)
+        settings, complete = claim(path, program.settings)
     except ValueError as error:
         raise ValueError(f"program {program.name!r}: {error}") from None
     return Task(program.name, path, settings, env, build, complete)

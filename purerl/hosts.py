@@ -79,6 +79,13 @@ def join(coordinator, num_processes, process_id):
     return Host(jax.process_index(), jax.process_count())
 
 
+def claim(path, settings):
+    """`runner.claim`, where several processes share the run: until it is merged, the folder `path` has but shares."""
+    if (path / "shares").is_dir() and not (path / "run.toml").is_file():
+        return settings, False
+    return runner.claim(path, settings)
+
+
 def run(settings, env, build, path, display, host):
     """Train this process's share of the program in the run folder `path`; the first process merges the shares.
 

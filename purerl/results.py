@@ -50,14 +50,11 @@ def check_writable(path):
 
 
 def is_free(path):
-    """Whether there is nothing in `path`, or no more than what a run leaves that died before it was made.
-
-    The shares of several processes, too, lie there before the run is made of them.
-    """
+    """Whether there is nothing in `path`, or no more than what a run leaves that died before it was made."""
     if not path.exists():
         return True
     left = {file.name: file.stat().st_size for file in path.iterdir()}
-    return left.keys() <= {"run.toml.partial", "log.jsonl", "shares"} and left.get("log.jsonl", 0) == 0
+    return left.keys() <= {"run.toml.partial", "log.jsonl"} and left.get("log.jsonl", 0) == 0
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def sweep(path, programs, options):
     display = Display()
 
     def prepare():
-        tasks = campaign.prepare(path, programs)
+        tasks = campaign.prepare(path, programs, host=host)
         wanted = chosen(tasks, options.only) if options.only else tasks
         if not options.dry_run:
             campaign.create(path, programs)

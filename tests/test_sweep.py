@@ -397,12 +397,13 @@ def both(file, out, *more):
     return [(process.returncode, "".join(text.split())) for process, text in zip(started, shown, strict=True)]
 
 
-def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(grid, tmp_path):
+def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(grid, tmp_path, capfd):
     """Of the three settings with four seeds each, both have six runs."""
     file, out = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID}), tmp_path / "out"
     for status, shown in both(file, out, "--time-limit", "0.01"):
         assert status == 130 and "endedearly" in shown, shown
     assert {share.name for share in (out / "td3-fast" / "shares").iterdir()} == {"0-of-2", "1-of-2"}
+    assert "exists already and holds no run" in refusal(capfd, file, "--out", out)  # by one process
     for number, (status, shown) in enumerate(both(file, out)):
         assert status == 0 and f"shares/{number}-of-2" in shown and "resumedafter" in shown, shown
     assert_same_run(out / "td3-fast", grid[1], rtol=1e-3)
