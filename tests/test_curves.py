@@ -13,6 +13,9 @@ from folders import write_run
 from purerl import curves, published
 
 STEPS = [0, 100, 200, 300]
+CUT_SHORT = (
+    "HalfCheetah-v5-td3"  # a GPU was lent for minutes: one evaluation is missing, and a benchmark was not committed
+)
 RETURNS = np.array([[9.0, 1.0, 1.0], [2.0, 4.0, 3.0], [6.0, 2.0, 3.0], [4.0, 5.0, 3.0]])
 
 
@@ -151,11 +154,15 @@ def test_what_is_shipped_of_real_runs_is_whole_and_says_where_it_comes_from():
     for folder in folders:
         said, record = curves.settings(folder)[0], tomllib.loads((folder / "run.toml").read_text())["record"]
         rows = curves.load(folder)
-        steps = np.linspace(said["warmup_steps"], said["total_steps"], said["num_evals"])[1:].astype(int)
-        ran = sorted(rows["env_step"].unique())
-        assert ran == [0, *steps[: len(ran) - 1]] and len(rows) == said["num_seeds"] * len(ran)
-        assert len(ran) == said["num_evals"] or said["time_limit"] != "none"
-        assert re.fullmatch(r"[0-9a-f]{40}\+?", record["commit"]) and record["versions"]["jax"]
+        if folder.name == CUT_SHORT:
+            ran, planned = sorted(rows["env_step"].unique()), said["num_evals"]
+            steps = np.linspace(said["warmup_steps"], said["total_steps"], planned)[1:].astype(int)
+            assert ran == [0, *steps[: planned - 2]] and len(rows) == said["num_seeds"] * len(ran)
+            assert said["time_limit"] == 243.0 and re.fullmatch(r"[0-9a-f]{40}\+", record["commit"])
+        else:
+            assert len(rows) == said["num_seeds"] * said["num_evals"] and rows["env_step"].max() == said["total_steps"]
+            assert len(record["commit"]) == 40
+        assert record["versions"]["jax"]
 
 
 def test_drawing_and_statistics_need_no_jax():
