@@ -5,7 +5,7 @@
     python -m benchmarks.headline --env HalfCheetah-v5 --num-seeds 10 --num-envs 16 --updates-per-step 16
     python -m benchmarks.headline --small                           # in seconds on a CPU: does it run?
 
-Settings are the papers' with many environments; flags that are not this command's are `purerl.train`'s and come first.
+Settings are the papers' with many environments; flags of `purerl.train`'s plan and hyperparameters come before them.
 Every job is a process of its own, and so is every set of XLA flags. `--at-once` of them start and compile together, for
 a machine that is lent by the minute; whoever is timed holds `--lock`, and has the device to itself. A job whose epochs
 do not all fit into its minutes is extrapolated from the median of those that did, and says so: `epochs` are those that
@@ -30,8 +30,11 @@ from statistics import median
 
 from benchmarks import table, timing
 from purerl import train
+from purerl.errors import closest
+from purerl.settings import HYPERS, Plan, fields
 
 ROOT = Path(__file__).parents[1]
+HONOURED = ("preset", "backend", "episode_length", "num_seeds")  # of what a run has besides its plan
 FLAGS = {
     "none": "",
     "while in graphs": "--xla_gpu_enable_command_buffer=+WHILE",
@@ -93,21 +96,12 @@ def measured(settings, seconds, folder, lock):
     flops, accessed = costs_of_an_epoch(plan, build, env, hyper, numbers, keys)
     with open(lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        carry, warmup = clocked(compiled.begin, numbers, keys)
-        values, _ = clocked(compiled.evaluate, numbers, carry, 0)
-        epochs, evaluations, deadline = [], [], time.perf_counter() + seconds
-        for index in range(plan.num_epochs):
-            (carry, _), epoch = clocked(compiled.epoch, numbers, carry, index)
-            values, evaluation = clocked(compiled.evaluate, numbers, carry, index + 1)
-            epochs.append(epoch)
-            evaluations.append(evaluation)
-            if time.perf_counter() > deadline:
-                break
+        carry, values, warmup, epochs, evaluations = trained(compiled, numbers, keys, plan.num_epochs, seconds)
         stats = jax.devices()[0].memory_stats() or {}
         if folder:
             with jax.profiler.trace(folder):
                 carry, _ = jax.block_until_ready(compiled.epoch(numbers, carry, len(epochs) - 1))
-        for _ in range(2):
+        for _ in range(2):  # The first loads the program, too.
             (carry, _), updating = clocked(learning, carry, plan.warmup_rows)
     epoch, evaluation = median(epochs), median(evaluations)
     took |= {
@@ -128,6 +122,21 @@ def measured(settings, seconds, folder, lock):
         "peak_bytes": stats.get("peak_bytes_in_use", ""),
         "return_mean": round(float(values["return_mean"].mean()), 3),
     }
+
+
+def trained(compiled, numbers, keys, num_epochs, seconds):
+    """`(carry, last metrics, seconds of the warm-up, of each epoch, of each evaluation)`, cut short after `seconds`."""
+    carry, warmup = clocked(compiled.begin, numbers, keys)
+    values, _ = clocked(compiled.evaluate, numbers, carry, 0)
+    epochs, evaluations, deadline = [], [], time.perf_counter() + seconds
+    for index in range(num_epochs):
+        (carry, _), epoch = clocked(compiled.epoch, numbers, carry, index)
+        values, evaluation = clocked(compiled.evaluate, numbers, carry, index + 1)
+        epochs.append(epoch)
+        evaluations.append(evaluation)
+        if time.perf_counter() > deadline:
+            break
+    return carry, values, warmup, epochs, evaluations
 
 
 def learning_alone(run, carry):
@@ -153,18 +162,12 @@ def costs_of_an_epoch(plan, build, env, hyper, numbers, keys):
     agents = jax.eval_shape(partial(bare.agents, plan, build, env, hyper), keys)
     batches = jax.eval_shape(partial(bare.batches, plan, env, delay), keys)
     one_round, arguments = jax.jit(bare.updates(plan, build, env, hyper, 1)), (numbers, agents, batches, keys)
-    with jax.default_device(
-        jax.local_devices(backend="cpu")[0]
-    ):  # A GPU's client does not analyse what is not compiled.
-        flops = analysis(one_round.lower(*jax.eval_shape(lambda *x: x, *arguments)), "flops")
-    accessed = analysis(one_round.lower(*arguments).compile(), "bytes accessed")
+    cpu = jax.local_devices(backend="cpu")[0]  # A GPU's client does not analyse what is not compiled.
+    with jax.default_device(cpu):
+        flops = one_round.lower(*jax.eval_shape(lambda *x: x, *arguments)).cost_analysis()["flops"]
+    accessed = one_round.lower(*arguments).compile().cost_analysis()["bytes accessed"]
     rounds = plan.num_updates // delay / plan.num_epochs
     return flops * rounds, accessed * rounds
-
-
-def analysis(stage, name):
-    """What XLA counts of a lowered or compiled program; 0 where it counts nothing."""
-    return (stage.cost_analysis() or {}).get(name, 0.0)
 
 
 def clocked(function, *args):
@@ -215,11 +218,11 @@ def top_kernels(folder, count=15):
     return sorted(((seconds, calls, name) for name, (seconds, calls) in total.items()), reverse=True)[:count]
 
 
-def in_a_process_of_its_own(job, flags, variables):
-    """What `measured(**job)` returns under XLA `flags` and environment `variables`, or `{"remark": why not}`."""
+def in_a_process_of_its_own(job, flags):
+    """What `measured(**job)` returns under XLA `flags`, or `{"remark": why not}`."""
     command = [sys.executable, "-m", "benchmarks.headline", "--one", json.dumps(job)]
-    both = f"{variables.get('XLA_FLAGS', '')} {flags}".strip()
-    made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables | {"XLA_FLAGS": both})
+    both = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"XLA_FLAGS": both})
     if made.returncode:
         print(made.stderr, file=sys.stderr)
         lines = [line for line in made.stderr.splitlines() if line.strip()]
@@ -238,7 +241,7 @@ def show(title, figures, folder):
 
 
 def parsed(arguments):
-    """`(options, settings)`: the latter of the flags that are `purerl.train`'s."""
+    """`(options, settings)`: the latter of the flags that are `purerl.train`'s. Whatever would be ignored ends it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--algo", choices=("td3", "sac", "ddpg"), nargs="+", default=["td3", "sac", "ddpg"])
     parser.add_argument("--env", nargs="+", default=["halfcheetah", "hopper", "ant"], help="environments")
@@ -251,7 +254,15 @@ def parsed(arguments):
     parser.add_argument("--small", action="store_true", help="tiny sizes: whether all of it runs")
     parser.add_argument("--one", metavar="JSON", help=argparse.SUPPRESS)
     options, others = parser.parse_known_args(arguments)
-    return options, train.parse(others)[0]
+    known = {*HONOURED, *fields(Plan), *(name for cls in HYPERS.values() for name in fields(cls))}
+    for word in others:
+        name = word.removeprefix("--").partition("=")[0].replace("-", "_")
+        if word.startswith("--") and name not in known:
+            parser.error(f"unknown argument {word!r}{closest(name, sorted(known))}")
+    try:
+        return options, train.parse(others)[0]
+    except ValueError as error:
+        parser.error(error)
 
 
 def main(arguments=None):
@@ -259,8 +270,7 @@ def main(arguments=None):
     if options.one:
         print(json.dumps(measured(**json.loads(options.one))))
         return
-    variables = dict(os.environ) | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # The device's memory is shared.
-    os.environ |= variables
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # The jobs and this process share the device's memory.
     rates = list(limits(options.small))
     for name, rate in rates:
         print(f"{name}: {rate:.4g}", flush=True)
@@ -272,20 +282,14 @@ def main(arguments=None):
         def figures_of(algo, env, precision, name):
             settings = (SMALL if options.small else SETTINGS) | others
             settings |= {"algo": algo, "env": env, "precision": precision}
-            folder = options.profile and str(
-                Path(options.profile, f"{algo}-{env}-{precision}-{name}".replace(" ", "-"))
-            )
-            job = {
-                "settings": settings,
-                "seconds": 60 * options.minutes,
-                "folder": folder,
-                "lock": options.lock or lock.name,
-            }
-            return settings | {"flags": name} | in_a_process_of_its_own(job, FLAGS[name], variables), folder
+            kept = f"{algo}-{env}-{precision}-{name}".replace(" ", "-")
+            folder = options.profile and str(Path(options.profile, kept))
+            job = {"settings": settings, "seconds": 60 * options.minutes, "folder": folder}
+            made = in_a_process_of_its_own(job | {"lock": options.lock or lock.name}, FLAGS[name])
+            return settings | {"flags": name} | made, folder
 
-        for figures, folder in processes.map(
-            figures_of, *zip(*product(options.algo, options.env, options.precision, flags), strict=True)
-        ):
+        jobs = product(options.algo, options.env, options.precision, flags)
+        for figures, folder in processes.map(lambda job: figures_of(*job), jobs):
             show("{algo} on {env} in {precision}, XLA flags: {flags}".format(**figures), figures, folder)
             if not options.small:
                 table.add("headline", COLUMNS, [[figures.get(column, "") for column in COLUMNS]])

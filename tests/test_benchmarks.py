@@ -171,3 +171,10 @@ def test_the_headline_runs_small_and_a_wrong_flag_is_a_remark(tmp_path, capsys, 
     assert re.search(r"td3 on fast in tf32, XLA flags: none: *\n +minutes 0\.\d+\n +epochs 4 of 4\n", shown)
     assert re.search(r"no graphs: failed: .*xla_no_such_flag", shown)
     assert re.search(r"\d ms +\d+ x \w+", shown), "the profile's top kernels"
+
+
+@pytest.mark.parametrize(("flag", "word"), [("--out", "--out"), ("--seed", "--seed"), ("--num-env", "num_envs")])
+def test_the_headline_refuses_what_it_would_ignore(flag, word, capsys):
+    with pytest.raises(SystemExit):
+        headline.main([flag, "3"])
+    assert "unknown argument" in (shown := capsys.readouterr().err) and word in shown
