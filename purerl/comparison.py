@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from purerl import results
-from purerl.figures import PALETTE
+from purerl.figures import PALETTE, blank
 from purerl.statistics import iqm
 
 SHOWN = len(PALETTE)  # lines that are told apart; the others are grey
@@ -103,7 +102,7 @@ def figure(lines):
     columns = min(len(envs), 2)
     rows = -(-len(envs) // columns)
     legend = min(SHOWN, max(sum(line.env == env for line in lines) for env in envs))
-    figure = Figure(figsize=(5.4 * columns, (3.4 + 0.19 * legend) * rows), dpi=160, layout="constrained")
+    figure = blank((5.4 * columns, (3.4 + 0.19 * legend) * rows))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, env in zip(axes, envs, strict=False):
         _panel(panel, env, [line for line in lines if line.env == env])

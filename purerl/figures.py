@@ -5,7 +5,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from purerl import statistics
 from purerl.curves import AXES
@@ -30,6 +29,13 @@ class Style(NamedTuple):
     draw: Callable
     window: int
     says: str
+
+
+def blank(size):
+    """A figure of `size` [inches], `(width, height)`."""
+    from matplotlib.figure import Figure  # Here, so that training begins without it.
+
+    return Figure(figsize=size, dpi=160, layout="constrained")
 
 
 def _within_std(factor, values):
@@ -69,7 +75,7 @@ def compare(panels, x="env_step", style="rliable", published=None):
     rows = -(-len(panels) // columns)
     entries = max(sum(1 + len(published.get(env, {}).get(label, ())) for label in panels[env]) for env in panels)
     size = (COLUMN if columns == 1 else 2 * COLUMN + 0.2, (2.2 + LINE * entries) * rows)
-    figure = Figure(figsize=size, dpi=160, layout="constrained")
+    figure = blank(size)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     colours = palette([label for lines in panels.values() for label in lines])
     for panel, (title, lines) in zip(axes, panels.items(), strict=False):
@@ -154,7 +160,7 @@ def profiles(scores, thresholds, xlabel="normalised return τ", **how):
 
     `scores` is `{label: [[R_t] of each task]}`.
     """
-    figure = Figure(figsize=(COLUMN, 2.5), dpi=160, layout="constrained")
+    figure = blank((COLUMN, 2.5))
     axes, colours = figure.subplots(), palette(scores)
     for label, tasks in scores.items():
         fraction, low, high = statistics.profile_band(*tasks, thresholds=thresholds, **how)
@@ -174,7 +180,7 @@ def learning_curve(env_step, returns, title):
 
     `env_step` `[evaluations]`, `returns` `[evaluations, R]`, NaN where a seed has diverged or is not there yet.
     """
-    figure = Figure(figsize=(5.2, 3.4), dpi=160, layout="constrained")
+    figure = blank((5.2, 3.4))
     axes = figure.add_subplot()
     thousands = np.asarray(env_step) / 1e3
     axes.plot(thousands, returns, color=BLUE, alpha=0.25, linewidth=0.6)
