@@ -103,16 +103,16 @@ def _scene(env):
 
 def _sizes(env, name, reset, step):
     """`(obs_size, action_size, truncates)`, after tracing one reset and one step: the environment may be anybody's."""
-    declared = {}
-    attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: declared.update(_declared(env))))
-    action_size, obs_size = declared["action_size"], declared["observation_size"]
-    if isinstance(action_size, bool) or not isinstance(action_size, int | np.integer) or action_size < 1:
-        raise ValueError(f"{name}: action_size is {action_size!r}; it must be a positive int")
     state = attempt(f"{name}: reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
     if not isinstance(state, envs.State):
         raise ValueError(f"{name}: reset(key) returns a {type(state).__name__}; it must be a brax.envs.State")
     if not hasattr(state.obs, "shape") or len(state.obs.shape) != 1:
         raise ValueError(f"{name}: observations must be one flat vector, not {jax.tree.map(jnp.shape, state.obs)}")
+    declared = {}
+    attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: declared.update(_declared(env, state))))
+    action_size, obs_size = declared["action_size"], declared["observation_size"]
+    if isinstance(action_size, bool) or not isinstance(action_size, int | np.integer) or action_size < 1:
+        raise ValueError(f"{name}: action_size is {action_size!r}; it must be a positive int")
     if obs_size != state.obs.shape[0]:
         raise ValueError(f"{name}: observation_size is {obs_size!r} but reset observes {state.obs.shape[0]} numbers")
     for field, value in (("reward", state.reward), ("done", state.done), *state.info.items()):
@@ -124,9 +124,11 @@ def _sizes(env, name, reset, step):
     return int(obs_size), int(action_size), "truncation" in state.info
 
 
-def _declared(env):
-    """Read while tracing, because Brax finds its `observation_size` by a whole reset."""
-    return {"observation_size": env.observation_size, "action_size": env.action_size}
+def _declared(env, state):
+    """Read while tracing. Brax's own `observation_size` is what a whole reset observes, which `state` knows already."""
+    its_own = type(env).observation_size is not envs.PipelineEnv.observation_size
+    size = env.observation_size if its_own else state.obs.shape[0]
+    return {"observation_size": size, "action_size": env.action_size}
 
 
 def _action_range(env, name):
