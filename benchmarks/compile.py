@@ -21,19 +21,20 @@ COMMAND = ["--algo", "td3", "--num-seeds", "64"]
 
 def programs(arguments):
     """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
+    import jax
+
     from purerl import batch, config, runner, train
 
     flags, options = train.parse(arguments)
     settings = config.resolve(flags, options.config)
     env, build = runner.prepare(settings)
     made, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
-    keys = batch.keys(0, settings.group_size)
     carry = batch.abstract(made, numbers, settings.group_size)
-    for name, args in (("begin", (keys,)), ("epoch", (carry, 0)), ("evaluate", (carry, 0))):
+    for name, given in batch.arguments(made, numbers, carry).items():
         begun = time.perf_counter()
-        lowered = getattr(made, name).lower(numbers, *args)
+        lowered = getattr(made, name).lower(*given)
         traced = time.perf_counter()
-        lowered.compile()
+        lowered.compile(batch.COMPILER_OPTIONS.get(jax.default_backend()))
         yield name, traced - begun, time.perf_counter() - traced
 
 

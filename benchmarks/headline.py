@@ -91,7 +91,7 @@ def measured(settings, seconds, folder, lock):
     took = {"compile": time.perf_counter() - begun}
     run = loop.setup(plan, build(hyper, plan, env), env)
     learning = learning_alone(run, compiled.carry)
-    cycles = hlo.count(compiled.epoch.as_text()).main_loop
+    cycles = hlo.count(compiled.epoch_from.as_text()).main_loop
     kernels = cycles.kernels * (cycles.trips or 1) / run.cycle.per_epoch
     flops, accessed = costs_of_an_epoch(plan, build, env, hyper, numbers, keys)
     with open(lock, "w") as file:

@@ -100,7 +100,7 @@ class Programs:
 
     def epoch(self):
         """Training between two evaluations, as the command line runs it."""
-        return compiled(self.programs.epoch, self.sharding, self.numbers, self.carry, self.row, donate_argnums=1)
+        return compiled(self.programs.epoch_from, self.sharding, self.numbers, self.carry, self.row, donate_argnums=1)
 
     def learning(self):
         """The epoch without acting: cycles of sampling and updates on a ring that stays."""

@@ -30,28 +30,39 @@ CACHE = {"cpu": 16 * 2**20}
 class Programs(NamedTuple):
     """The parts of `loop.train`, jitted over runs. `numbers` are the hyperparameters that flow (`flowing`).
 
+    What begins episodes is a program of its own, so that resetting is traced and compiled once, not three times.
+
     Attributes:
-        begin: `(numbers, keys [R]) -> carry [R, ...]`.
-        epoch: `(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated.
-        evaluate: `(numbers, carry, index) -> metrics [R]`.
+        starts: `(keys [R], purpose, index) -> states [R, P, ...]`.
+        begin_from: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated.
+        epoch_from: `(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated.
+        evaluate_from: `(numbers, carry, index, states) -> metrics [R]`.
         refill: `(numbers, carry without a ring, index) -> carry`; `index` is a Python int.
         mesh: the devices over which runs are laid out, or None. R is then a multiple of their number.
+        carry: the abstract carry, where they are compiled for a number of runs.
     """
 
-    begin: Callable
-    epoch: Callable
-    evaluate: Callable
+    starts: Callable
+    begin_from: Callable
+    epoch_from: Callable
+    evaluate_from: Callable
     refill: Callable
     mesh: Any = None
+    carry: Any = None
 
+    def begin(self, numbers, keys):
+        """`(numbers, keys [R]) -> carry [R, ...]`."""
+        return self.begin_from(numbers, keys, self.starts(keys, loop.START, 0))
 
-class Compiled(NamedTuple):
-    """`begin`, `epoch` and `evaluate` of `Programs`, compiled for a number of runs, and their abstract carry."""
+    def epoch(self, numbers, carry, index):
+        """`(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated."""
+        renewed = loop.with_pool(carry, self.starts(carry.key, loop.POOL, index))
+        jax.tree.map(lambda x: x.delete(), carry.episodes.pool)
+        return self.epoch_from(numbers, renewed, index)
 
-    carry: Any
-    begin: Callable
-    epoch: Callable
-    evaluate: Callable
+    def evaluate(self, numbers, carry, index):
+        """`(numbers, carry, index) -> metrics [R]`."""
+        return self.evaluate_from(numbers, carry, index, self.starts(carry.key, loop.EVALUATION, index))
 
 
 def abstract(programs, numbers, num_runs):
@@ -64,19 +75,26 @@ def abstract(programs, numbers, num_runs):
 
 
 def compiled(programs, numbers, num_runs):
-    """Compile for `num_runs` runs, one program while the next is traced."""
-    carry = abstract(programs, numbers, num_runs)
-    numbers, begin_keys = laid_out(programs, numbers), laid_out(programs, keys(0, num_runs))
+    """`Programs` for `num_runs` runs, one compiled while the next is traced."""
+    carry, options = abstract(programs, numbers, num_runs), COMPILER_OPTIONS.get(jax.default_backend())
     with ThreadPoolExecutor() as workers:
-        compiling = [
-            workers.submit(program.lower(numbers, *arguments).compile, COMPILER_OPTIONS.get(jax.default_backend()))
-            for program, *arguments in (
-                (programs.begin, begin_keys),
-                (programs.epoch, carry, 0),
-                (programs.evaluate, carry, 0),
-            )
-        ]
-        return Compiled(carry, *(program.result() for program in compiling))
+        compiling = {
+            name: workers.submit(getattr(programs, name).lower(*given).compile, options)
+            for name, given in arguments(programs, numbers, carry).items()
+        }
+        return programs._replace(carry=carry, **{name: program.result() for name, program in compiling.items()})
+
+
+def arguments(programs, numbers, carry):
+    """`{name: arguments}` of the programs that are compiled for an abstract `carry`."""
+    numbers, own = laid_out(programs, numbers), laid_out(programs, keys(0, len(carry.diverged)))
+    states = carry.episodes.pool
+    return {
+        "starts": (own, loop.START, 0),
+        "begin_from": (numbers, own, states),
+        "epoch_from": (numbers, carry, 0),
+        "evaluate_from": (numbers, carry, 0, states),
+    }
 
 
 def mesh(num_devices):
@@ -119,12 +137,15 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
     def setup(numbers):
         return loop.setup(plan, build(dataclasses.replace(hyper, **numbers), plan, env), env)
 
-    def begin(numbers, key):
-        return loop.begin(setup(numbers), key)
+    def starts(key, purpose, index):
+        return loop.starts(setup({}), key, purpose, index)  # Where episodes begin does not depend on what flows.
+
+    def begin(numbers, key, states):
+        return loop.begin_from(setup(numbers), key, states)
 
     def epoch(numbers, carry, index):
         """Over runs, some at a time, one group after another, where they do not fit the cache together."""
-        train = jax.vmap(lambda *run: loop.epoch(setup(run[0]), *run[1:]), (axes, 0, None))
+        train = jax.vmap(lambda *run: loop.epoch_from(setup(run[0]), *run[1:]), (axes, 0, None))
         num_runs, size = len(carry.diverged), side_by_side(carry.agent, cache)
         if size == num_runs:
             return train(numbers, carry, index)
@@ -141,8 +162,8 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
         carry, metrics = jax.lax.scan(group, carry, jnp.arange(0, num_runs, size))
         return carry, jax.tree.map(lambda x: x.reshape(num_runs, *x.shape[2:]), metrics)
 
-    def evaluate(numbers, carry, index):
-        return loop.evaluate(setup(numbers), carry, index)
+    def evaluate(numbers, carry, index, states):
+        return loop.evaluate_from(setup(numbers), carry, index, states)
 
     def refill(numbers, carry, index):
         refilled = jax.vmap(lambda numbers, carry: loop.refill(setup(numbers), carry, index), (axes, 0))
@@ -156,9 +177,10 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
         return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False)
 
     return Programs(
-        jax.jit(spread(jax.vmap(begin, (axes, 0)), axes, 0)),
+        jax.jit(spread(jax.vmap(starts, (0, None, None)), 0, None, None)),
+        jax.jit(spread(jax.vmap(begin, (axes, 0, 0)), axes, 0, 0), donate_argnums=2),
         jax.jit(spread(epoch, axes, 0, None), donate_argnums=1),
-        jax.jit(spread(jax.vmap(evaluate, (axes, 0, None)), axes, 0, None)),
+        jax.jit(spread(jax.vmap(evaluate, (axes, 0, None, 0)), axes, 0, None, 0)),
         jax.jit(refill, static_argnums=2),
         mesh,
     )

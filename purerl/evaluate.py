@@ -69,17 +69,16 @@ def returns_here(env, kept, chosen, count):
     """Returns `[policies, count]`, all policies from the same random starts."""
     import jax
 
-    from purerl.environments.episodes import play
+    from purerl.environments import episodes
 
     act = policies.act(kept)
 
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))
-    def returns(policy, keys):
-        return play(env, partial(act, *policy), keys)[0]
+    def returns(policy, key):
+        return episodes.play(env, partial(act, *policy), episodes.starts(env, count, key))[0]
 
-    keys = jax.random.split(jax.random.key(0), count)
-    return np.asarray(returns(policies.one(kept, np.array(chosen)), keys))
+    return np.asarray(returns(policies.one(kept, np.array(chosen)), jax.random.key(0)))
 
 
 def gymnasium_envs(env, count):

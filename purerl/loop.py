@@ -82,11 +82,25 @@ def train(plan, algorithm, env, key):
 
 def begin(run, key):
     """The carry after the warm-up: uniformly random actions, nothing learned."""
+    return begin_from(run, key, starts(run, key, START, 0))
+
+
+def starts(run, key, purpose, index):
+    """States at the start of random episodes, `[P, ...]`, for a purpose, START, POOL or EVALUATION.
+
+    As many for each of them, so that one program draws them all.
+    """
+    count = max(episodes.pool_size(run.plan.num_envs), run.plan.eval_episodes)
+    return episodes.starts(run.env, count, _key(key, purpose, index))
+
+
+def begin_from(run, key, pool):
+    """`begin` from states of the pool."""
     plan, env = run.plan, run.env
     carry = Carry(
         agent=run.algorithm.init(_key(key, AGENT)),
         noise=run.algorithm.noise.init(),
-        episodes=episodes.begin(env, plan.num_envs, _key(key, START)),
+        episodes=episodes.begin_from(pool, plan.num_envs),
         ring=None,
         statistics=run.normalizer.init(env.obs_size),
         diverged=jnp.int32(-1),
@@ -115,7 +129,17 @@ def refill(run, carry, index):
 
 
 def epoch(run, carry, index):
-    """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means.
+    """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means."""
+    return epoch_from(run, with_pool(carry, starts(run, carry.key, POOL, index)), index)
+
+
+def with_pool(carry, pool):
+    """`carry` whose episodes begin anew from states of another pool; those that are under way go on."""
+    return carry._replace(episodes=carry.episodes._replace(pool=pool))
+
+
+def epoch_from(run, carry, index):
+    """`epoch` from the pool that is in `carry`.
 
     A cycle first learns, then acts. The row that is written depends on what was read, through the actor and its action,
     so that XLA cannot move the write before the read, and never has to copy the ring to keep the two apart.
@@ -126,8 +150,6 @@ def epoch(run, carry, index):
         carry, metrics = learn(run, carry, rows[0])
         return jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), carry, rows)[0], metrics
 
-    pool_key = _key(carry.key, POOL, index)
-    carry = carry._replace(episodes=episodes.refresh(run.env, carry.episodes, pool_key))
     rows = _row(run, index) + jnp.arange(cycles * collects)
     carry, metrics = scan_mean(one_cycle, carry, rows.reshape(cycles, collects))
     return _watched(carry, _finite(carry.agent), rows[-1] + 1), metrics
@@ -201,13 +223,17 @@ def evaluate(run, carry, index):
     `episode_length`, and what `diverged` of the carry is to be: a return that is not finite tells, too. Changes
     nothing, training's random stream included.
     """
-    keys = jax.random.split(_key(carry.key, EVALUATION, index), run.plan.eval_episodes)
+    return evaluate_from(run, carry, index, starts(run, carry.key, EVALUATION, index))
+
+
+def evaluate_from(run, carry, index, states):
+    """`evaluate` from the first of `states`."""
     policy = run.algorithm.policy(carry.agent)
 
     def act(observation):
         return run.algorithm.act(policy, run.normalizer.apply(carry.statistics, observation))
 
-    total, length = episodes.play(run.env, act, keys)
+    total, length = episodes.play(run.env, act, episodes.first(states, run.plan.eval_episodes))
     judged = _watched(carry, _finite(total), _row(run, index))
     returns = {"return_mean": total.mean(), "return_std": total.std()}
     return returns | {"episode_length": length.mean(), "diverged": judged.diverged}

@@ -48,16 +48,18 @@ class Needs:
 
 
 def needs(carry, num_runs, compiled=None, num_devices=1):
-    """The `Needs` of `carry`, abstract or not, and of the programs of `compiled`, a `batch.Compiled`."""
+    """The `Needs` of `carry`, abstract or not, and of the programs of `compiled`, compiled `batch.Programs`."""
     parts = dict.fromkeys(("ring", "networks", "optimiser", "environments", "other"), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
         parts[_part(jax.tree_util.keystr(path))] += prod(leaf.shape) * leaf.dtype.itemsize // num_devices
     if compiled is None:
         return Needs(num_runs, **parts, num_devices=num_devices)
+    drawing = _working(compiled.starts)
+    states = compiled.starts.memory_analysis().output_size_in_bytes
     working = {
-        "starting": _working(compiled.begin) - sum(parts.values()),  # It makes the carry.
-        "training": _working(compiled.epoch),
-        "evaluating": _working(compiled.evaluate),
+        "starting": states + _working(compiled.begin_from) - sum(parts.values()),  # It makes the carry.
+        "training": max(drawing, _working(compiled.epoch_from)),  # The states drawn before are in the carry.
+        "evaluating": max(drawing, states + _working(compiled.evaluate_from)),
     }
     return Needs(num_runs, **parts, **working, num_devices=num_devices)
 

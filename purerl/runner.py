@@ -52,7 +52,6 @@ class Session:
     clock: Clock
     interrupt: Interrupt
     programs: batch.Programs
-    compiled: batch.Compiled
     policy: Any
     kept: Any
     feed: Any
@@ -77,7 +76,7 @@ class Session:
     def rows(self, group):
         """The runs of a group, with as many copies of the last as the program has rows to fill."""
         runs = self.runs(group)
-        return runs + runs[-1:] * (len(self.compiled.carry.diverged) - len(runs))
+        return runs + runs[-1:] * (len(self.programs.carry.diverged) - len(runs))
 
     def numbers(self, group, index=0):
         """The hyperparameters that flow through the programs of a group after evaluation `index`."""
@@ -209,9 +208,7 @@ def _run(settings, env, build, path, display, interrupt, share, until):
         results.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
         display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
         with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
-            session = Session(
-                settings, path, display, clock, interrupt, programs, compiled, policy, kept, feed, share, until
-            )
+            session = Session(settings, path, display, clock, interrupt, compiled, policy, kept, feed, share, until)
             display.total = settings.plan.total_steps * session.groups
             parts, complete = train(session)
         curves = results.read_curves(path)
@@ -299,7 +296,7 @@ def _restored(session, group):
 def _like(session, group, ring):
     """What a checkpoint of a group holds, as `jax.ShapeDtypeStruct`s."""
     runs = len(session.runs(group))
-    carry = session.compiled.carry
+    carry = session.programs.carry
     carry = carry if ring else carry._replace(ring=None)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape[1:]), x.dtype), carry)
 
@@ -327,7 +324,7 @@ def _begun(session, group):
     keys = batch.laid_out(session.programs, batch.keys_of([seed for _, seed in session.rows(group)]))
     session.display.stage("warming up")
     with session.clock.on("train"):
-        carry = jax.block_until_ready(session.compiled.begin(session.numbers(group), keys))
+        carry = jax.block_until_ready(session.programs.begin(session.numbers(group), keys))
     session.clock.env_steps += session.plan.warmup_steps * len(runs)
     return _evaluated(session, group, 0, carry, {})
 
@@ -341,7 +338,7 @@ def _advanced(session, group, index, carry):
         with session.interrupt.stretch(clock):
             session.display.stage("training")
             with clock.on("train"):
-                carry, metrics = session.compiled.epoch(numbers, carry, index)
+                carry, metrics = session.programs.epoch(numbers, carry, index)
                 metrics = session.without_copies(group, jax.device_get(metrics))
             index += 1
             clock.updates += (loop.updates(plan, index) - loop.updates(plan, index - 1)) * size
@@ -363,7 +360,7 @@ def _evaluated(session, group, index, carry, metrics):
     plan, clock = session.plan, session.clock
     session.display.stage("evaluating")
     with clock.on("evaluate"):
-        values = session.compiled.evaluate(session.numbers(group), carry, index)
+        values = session.programs.evaluate(session.numbers(group), carry, index)
         carry = carry._replace(diverged=values["diverged"])
         values = session.without_copies(group, jax.device_get(values))
     steps = loop.env_steps(plan, index)

@@ -155,7 +155,7 @@ def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, t
 def test_the_start_is_timed_cold_and_cached(kept):
     flags = [part for name, value in headline.SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     compile.main(["--starts", "1", "--", "--env", "fast", *flags])
-    assert [row["program"] for row in kept("compile")] == ["begin", "epoch", "evaluate"]
+    assert [row["program"] for row in kept("compile")] == ["starts", "begin_from", "epoch_from", "evaluate_from"]
     assert all(float(row["compile_seconds"]) > 0 for row in kept("compile"))
     cold, cached = kept("start")
     assert (cold["start"], cached["start"]) == ("cold", "cached")

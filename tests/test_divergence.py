@@ -117,17 +117,17 @@ def test_parameters_that_are_not_finite_after_the_last_update_are_told():
 
 def test_the_command_line_counts_the_diverged_and_leaves_them_out(tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
-    original = loop.begin
+    original = loop.begin_from
 
-    def begin(setup, key):
+    def begin(setup, key, pool):
         """Run 6 of 5, 6, 7 begins with a NaN."""
-        carry = original(setup, key)
+        carry = original(setup, key, pool)
         sick = (jax.random.key_data(key) == jax.random.key_data(jax.random.key(6))).all()
         return carry._replace(
             agent=jax.tree.map(lambda x: jnp.where(sick, x * jnp.nan, x).astype(x.dtype), carry.agent)
         )
 
-    monkeypatch.setattr(loop, "begin", begin)
+    monkeypatch.setattr(loop, "begin_from", begin)
     assert train.main([*arguments(algo="td3"), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "1 diverged" in shown and "diverged, left out: 1" in shown and "seed 6 at step 40" in shown

@@ -32,7 +32,7 @@ def play(env):
     def idle(observation):
         return jnp.zeros((len(observation), env.action_size))
 
-    return jax.jit(partial(episodes.play, env, idle))(jax.random.split(jax.random.key(0), 32))
+    return jax.jit(partial(episodes.play, env, idle))(episodes.starts(env, 32, jax.random.key(0)))
 
 
 def young_or_old(state):

@@ -170,4 +170,18 @@ def test_the_command_line_donates_the_carry_of_an_epoch():
     programs, numbers = batch.programs(setup.plan, BUILD["td3"], setup.env, hyper), batch.flowing(hyper)
     carry = programs.begin(numbers, keys(0, 2))
     programs.epoch(numbers, carry, 0)
-    assert carry.ring.data.is_deleted()
+    assert carry.ring.data.is_deleted() and all(x.is_deleted() for x in jax.tree.leaves(carry.episodes))
+
+
+def test_only_one_program_resets():
+    setup, hyper = run(), HYPERS["td3"]()
+
+    def reset(key):
+        state = setup.env.reset(key)
+        return state._replace(start=jnp.sinh(state.start))
+
+    programs = batch.programs(setup.plan, BUILD["td3"], setup.env._replace(reset=reset), hyper)
+    numbers = batch.flowing(hyper)
+    given = batch.arguments(programs, numbers, batch.abstract(programs, numbers, 2))
+    resets = {name: "sinh" in getattr(programs, name).lower(*each).as_text() for name, each in given.items()}
+    assert resets == {"starts": True, "begin_from": False, "epoch_from": False, "evaluate_from": False}

@@ -31,17 +31,29 @@ def pool_size(num_envs):
     return max(64, num_envs)
 
 
+def starts(env, count, key):
+    """`count` states at the start of random episodes. The first of them do not depend on how many there are."""
+    return jax.vmap(env.reset)(jax.random.split(key, count))
+
+
 def begin(env, num_envs, key):
     """`num_envs` episodes at their start, each from its own random state."""
-    pool = jax.vmap(env.reset)(jax.random.split(key, pool_size(num_envs)))
-    state = jax.tree.map(lambda x: x[:num_envs], pool)
-    return Episodes(state, jnp.zeros(num_envs, jnp.int32), pool)
+    return begin_from(starts(env, pool_size(num_envs), key), num_envs)
+
+
+def begin_from(pool, num_envs):
+    """`num_envs` episodes at their start, each from its own state of the pool."""
+    return Episodes(first(pool, num_envs), jnp.zeros(num_envs, jnp.int32), pool)
 
 
 def refresh(env, episodes, key):
     """A new pool; the episodes go on."""
-    size = len(jax.tree.leaves(episodes.pool)[0])
-    return episodes._replace(pool=jax.vmap(env.reset)(jax.random.split(key, size)))
+    return episodes._replace(pool=starts(env, len(jax.tree.leaves(episodes.pool)[0]), key))
+
+
+def first(states, count):
+    """The first `count` of `states`, a tree of arrays `[N, ...]`."""
+    return jax.tree.map(lambda x: x[:count], states)
 
 
 def observe(env, episodes):
@@ -70,8 +82,8 @@ def step(env, episodes, action, key):
     return Episodes(state, jnp.where(over, 0, elapsed), episodes.pool), transition
 
 
-def play(env, act, keys):
-    """Whole episodes of `act`, `(observation [N, obs_size]) -> action [N, action_size]`, one from each key's start.
+def play(env, act, state):
+    """Whole episodes of `act`, `(observation [N, obs_size]) -> action [N, action_size]`, one from each `state`.
 
     Returns the undiscounted return and the length of each, `[N]`. Ends soon after the longest.
     """
@@ -86,8 +98,8 @@ def play(env, act, keys):
     def stride(x):
         return jax.lax.scan(one_step, x, None, min(STRIDE, env.episode_length))[0]
 
-    nothing = jnp.zeros(len(keys))
-    start = (jax.vmap(env.reset)(keys), nothing == 0.0, nothing, nothing)
+    nothing = jnp.zeros(len(jax.tree.leaves(state)[0]))
+    start = (state, nothing == 0.0, nothing, nothing)
     _, _, total, length = jax.lax.while_loop(lambda x: x[1].any(), stride, start)
     return total, length
 
