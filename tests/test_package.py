@@ -36,6 +36,13 @@ def test_a_wheel_finds_the_environments_it_ships(tmp_path):
     assert listed[1:] == list(config.environment_files()) and len(listed) > 1
 
 
+def test_training_does_not_wait_for_what_only_its_end_needs():
+    late = ("bokeh", "matplotlib", "pandas", "scipy.stats")
+    code = f"import sys; from purerl import runner; print(*[name for name in {late} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == []
+
+
 def test_the_python_of_the_readme_runs(tmp_path):
     block, policy = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     small = 'resolve({"env": "fast", "total_steps": 1664, "num_evals": 2, '

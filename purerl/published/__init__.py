@@ -11,7 +11,6 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from purerl import curves, statistics
 
@@ -134,6 +133,8 @@ def _range(env, algo, x):
 
 def _mean_over(curve, steps):
     """The 95% interval of a published curve's mean over `steps`."""
+    from scipy import stats  # Here, because it takes most of a second, and training begins without it.
+
     mean, std = (np.mean(np.interp(steps, curve.env_step, values)) for values in (curve.mean, curve.std))
     half = stats.t.ppf(0.975, curve.num_seeds - 1) * std / np.sqrt(curve.num_seeds - 1)
     return mean - half, mean + half
