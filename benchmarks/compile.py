@@ -23,12 +23,14 @@ def programs(arguments):
     """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
     import jax
 
-    from purerl import batch, config, runner, train
+    from purerl import batch, config, fitting, runner, train
+    from purerl.command import use_cores
 
+    use_cores()
     flags, options = train.parse(arguments)
     settings = config.resolve(flags, options.config)
     env, build = runner.prepare(settings)
-    made, numbers = batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    made, numbers = fitting.programs_of(settings, env, build), batch.flowing(settings.hyper)
     carry = batch.abstract(made, numbers, settings.group_size)
     for name, given in batch.arguments(made, numbers, carry).items():
         begun = time.perf_counter()

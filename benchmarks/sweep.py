@@ -11,7 +11,10 @@ from statistics import median
 import jax
 
 from benchmarks import table
-from purerl import batch, config, runner
+from purerl import batch, config, fitting, runner
+from purerl.command import use_cores
+
+use_cores()  # as the command line does
 
 SWEPT = {"actor_lr": [1e-4, 3e-4, 1e-3]}
 SEEDS = 4
@@ -23,10 +26,9 @@ def trained_by(env, swept):
     table = {"env": env, "num_seeds": SEEDS if swept else 1, "sweep": swept}
     settings = config.resolve_table({}, table)
     made, build = runner.prepare(settings)
-    programs = batch.programs(settings.plan, build, made, settings.hyper, settings.swept)
-    runs = settings.runs
-    numbers = batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
-    carry = programs.begin(numbers, batch.keys_of([seed for _, seed in runs]))
+    programs, runs = fitting.programs_of(settings, made, build), settings.runs
+    numbers = batch.laid_out(programs.mesh, fitting.numbers_of(settings, runs))
+    carry = programs.begin(numbers, batch.laid_out(programs.mesh, batch.keys_of([seed for _, seed in runs])))
 
     def train(times):
         nonlocal carry

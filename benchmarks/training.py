@@ -7,10 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import bare
-from purerl import batch
+from purerl import batch, memory
+from purerl.command import use_cores
 from purerl.environments.base import Environment, Outcome
 from purerl.runner import ALGORITHMS
 from purerl.settings import HYPERS, Plan, policy_delay
+
+use_cores()  # as the command lines do
+
+
+def mesh_for(num_seeds):
+    """The devices over which the command lines would lay out so many seeds, where they divide them."""
+    return batch.mesh(memory.largest_divisor(num_seeds, jax.local_device_count()))
 
 
 def walk(obs_size=17, action_size=6):
@@ -44,11 +52,12 @@ class Training:
 
     def __init__(self, algo, plan, num_seeds, env=None):
         hyper, begun = HYPERS[algo](), time.perf_counter()
-        programs = batch.programs(plan, ALGORITHMS[algo], env or walk(), hyper)
-        self.plan, self.num_seeds, self.numbers = plan, num_seeds, batch.flowing(hyper)
+        mesh = mesh_for(num_seeds)
+        programs = batch.programs(plan, ALGORITHMS[algo], env or walk(), hyper, mesh=mesh)
+        self.plan, self.num_seeds, self.numbers = plan, num_seeds, batch.laid_out(mesh, batch.flowing(hyper))
         self.compiled = batch.compiled(programs, self.numbers, num_seeds)
         self.compile_seconds = time.perf_counter() - begun
-        self.carry = self.compiled.begin(self.numbers, batch.keys(0, num_seeds))
+        self.carry = self.compiled.begin(self.numbers, batch.laid_out(mesh, batch.keys(0, num_seeds)))
         self()
 
     @property
@@ -69,13 +78,13 @@ class Updates:
     """Calling it makes as many updates as a `Training` of `plan`, and nothing else."""
 
     def __init__(self, algo, plan, num_seeds, env=None):
-        env, hyper, keys = env or walk(), HYPERS[algo](), batch.keys(0, num_seeds)
-        delay = policy_delay(hyper)
-        self.updates, self.numbers = plan.num_updates * num_seeds, batch.flowing(hyper)
+        env, hyper, mesh = env or walk(), HYPERS[algo](), mesh_for(num_seeds)
+        keys, delay = batch.laid_out(mesh, batch.keys(0, num_seeds)), policy_delay(hyper)
+        self.updates, self.numbers = plan.num_updates * num_seeds, batch.laid_out(mesh, batch.flowing(hyper))
         self.agents = jax.jit(partial(bare.agents, plan, ALGORITHMS[algo], env, hyper))(keys)
         self.batches, self.keys = jax.jit(partial(bare.batches, plan, env, delay))(keys), keys
         function = bare.updates(plan, ALGORITHMS[algo], env, hyper, plan.num_updates // delay)
-        self.function = jax.jit(function, donate_argnums=1)
+        self.function = jax.jit(batch.spread(mesh, function, None, 0, 0, 0), donate_argnums=1)
         self()
 
     def __call__(self):

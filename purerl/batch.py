@@ -22,9 +22,9 @@ RUNS = "runs"  # the axis of the mesh of devices
 # At level 3, the default, `begin` of the default job takes 10 s to compile and not 6.6; nothing runs faster for it.
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
 
-# Bytes of the agents that train side by side, on platforms with so large a cache. An update goes through all parameters
-# and moments; where those of all runs do not fit, a run costs more beside others than alone (benchmarks/seeds.py).
-CACHE = {"cpu": 16 * 2**20}
+# Bytes of the agents, two at least, that train side by side on a device, where its cache is so large. An update goes
+# through all parameters and moments; where those of all runs do not fit, a run costs more beside others.
+CACHE = {"cpu": 2 * 2**20}
 
 
 class Programs(NamedTuple):
@@ -87,7 +87,7 @@ def compiled(programs, numbers, num_runs):
 
 def arguments(programs, numbers, carry):
     """`{name: arguments}` of the programs that are compiled for an abstract `carry`."""
-    numbers, own = laid_out(programs, numbers), laid_out(programs, keys(0, len(carry.diverged)))
+    numbers, own = laid_out(programs.mesh, numbers), laid_out(programs.mesh, keys(0, len(carry.diverged)))
     states = carry.episodes.pool
     return {
         "starts": (own, loop.START, 0),
@@ -104,11 +104,11 @@ def mesh(num_devices):
     return jax.make_mesh((num_devices,), (RUNS,), (AxisType.Auto,), devices=jax.local_devices()[:num_devices])
 
 
-def laid_out(programs, tree):
-    """`tree`, its axes over runs laid out over the devices of `programs`; what has no axis goes to every device."""
-    if programs.mesh is None:
+def laid_out(mesh, tree):
+    """`tree`, its axes over runs laid out over the devices of `mesh`; what has no axis goes to every device."""
+    if mesh is None:
         return tree
-    return jax.device_put(tree, jax.tree.map(lambda x: NamedSharding(programs.mesh, _spec(x.ndim)), tree))
+    return jax.device_put(tree, jax.tree.map(lambda x: NamedSharding(mesh, _spec(x.ndim)), tree))
 
 
 def _spec(axes):
@@ -167,30 +167,31 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
 
     def refill(numbers, carry, index):
         refilled = jax.vmap(lambda numbers, carry: loop.refill(setup(numbers), carry, index), (axes, 0))
-        return spread(refilled, axes, 0)(numbers, carry)
-
-    def spread(function, *axes):
-        """`function` of all runs, each device calling it for its own."""
-        if mesh is None:
-            return function
-        specs = jax.tree.map(lambda axis: _spec(axis is not None), axes, is_leaf=lambda axis: axis is None)
-        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False)
+        return spread(mesh, refilled, axes, 0)(numbers, carry)
 
     return Programs(
-        jax.jit(spread(jax.vmap(starts, (0, None, None)), 0, None, None)),
-        jax.jit(spread(jax.vmap(begin, (axes, 0, 0)), axes, 0, 0), donate_argnums=2),
-        jax.jit(spread(epoch, axes, 0, None), donate_argnums=1),
-        jax.jit(spread(jax.vmap(evaluate, (axes, 0, None, 0)), axes, 0, None, 0)),
+        jax.jit(spread(mesh, jax.vmap(starts, (0, None, None)), 0, None, None)),
+        jax.jit(spread(mesh, jax.vmap(begin, (axes, 0, 0)), axes, 0, 0), donate_argnums=2),
+        jax.jit(spread(mesh, epoch, axes, 0, None), donate_argnums=1),
+        jax.jit(spread(mesh, jax.vmap(evaluate, (axes, 0, None, 0)), axes, 0, None, 0)),
         jax.jit(refill, static_argnums=2),
         mesh,
     )
+
+
+def spread(mesh, function, *axes):
+    """`function` of all runs, each device of `mesh` calling it for its own. `axes` are those over runs, 0 or None."""
+    if mesh is None:
+        return function
+    specs = jax.tree.map(lambda axis: _spec(axis is not None), axes, is_leaf=lambda axis: axis is None)
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False)
 
 
 def side_by_side(agents, cache):
     """How many of `agents`, a tree of arrays `[R, ...]`, to train at a time: a divisor of R, R without `cache`."""
     leaves = jax.tree.leaves(agents)
     num_runs, size = len(leaves[0]), sum(x.size * x.dtype.itemsize for x in leaves)
-    fits = num_runs if cache is None else max(1, num_runs * cache // size)
+    fits = num_runs if cache is None else max(2, num_runs * cache // size)
     return memory.largest_divisor(num_runs, fits)
 
 

@@ -147,8 +147,9 @@ def compare(path, tasks, display):
 
 def show_plan(tasks, display):
     """Say what would be run, and in which groups. Compiles only where "auto" leaves the groups to the memory."""
-    free, rows = memory.available(), []
+    rows = []
     for task in tasks:
+        free = memory.available(fitting.num_devices(task.settings))
         settings, needs = fitting.expected(task.settings, task.env, task.build, free)
         rows.append(
             (
@@ -163,5 +164,6 @@ def show_plan(tasks, display):
         )
     names = ("program", "settings", "seeds", "runs", "groups", "memory [MiB]", "")
     runs = sum(task.settings.num_runs for task in tasks)
-    display.columns(f"{len(tasks)} programs, {runs} runs; {free / 2**20:,.0f} MiB available", names, rows)
+    free = memory.available(1) / 2**20
+    display.columns(f"{len(tasks)} programs, {runs} runs; {free:,.0f} MiB available", names, rows)
     display.say("memory is what one group keeps while it trains; what its programs work with comes on top")

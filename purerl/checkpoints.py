@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from purerl.config import differences
-from purerl.record import versions
+from purerl.record import origin
 from purerl.results import write
 
 LABEL = "label.json"
@@ -74,7 +74,8 @@ def save(checkpoints, number, carry, computation, keep):
     The ring of `carry` may be None. Afterwards it stays, with `keep - 1` others. Returns the number of bytes.
     """
     arrays = _arrays(carry)
-    folder = _write(checkpoints, number, arrays, computation, versions(), carry.ring is not None)
+    made = origin(len(carry.diverged.devices()))
+    folder = _write(checkpoints, number, arrays, computation, made, carry.ring is not None)
     others = [other for other in numbers(folder.parent.parent) if other != number]
     for old in others[keep - 1 :]:
         delete(checkpoints, old)

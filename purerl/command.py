@@ -1,8 +1,9 @@
-"""What the command lines share: errors of one line, and the cache of compiled programs."""
+"""What the command lines share: errors of one line, the cache of compiled programs, and a CPU's cores as devices."""
 
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from purerl.errors import closest
@@ -35,6 +36,22 @@ def add_cache(parser):
         default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/purerl/xla"),
         help="folder that keeps compiled programs between runs; none: keep none (default: %(default)s)",
     )
+
+
+def use_cores():
+    """Make every core that this process may use a device of JAX, where there is but a CPU and nobody said otherwise.
+
+    Two seeds on two cores train up to twice as fast as both on one device of two threads: small operations are not
+    worth sharing out, and large ones lose less by it. Without effect where JAX computes already.
+    """
+    import jax
+
+    flags = os.environ.get("XLA_FLAGS", "")
+    if jax.config.jax_num_cpu_devices != -1 or "xla_force_host_platform_device_count" in flags:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", cores)
 
 
 def use_compilation_cache(folder):

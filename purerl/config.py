@@ -76,7 +76,7 @@ class Keep(Settings):
         None
     )
     log: choices("where evaluations go beside curves.csv", "csv", "jsonl", "tensorboard", "wandb") = ()
-    devices: count_or_auto("devices of this machine over which the runs are laid out; auto: all") = "auto"
+    devices: count_or_auto("devices of this machine, GPUs or CPU cores, that share the runs; auto: all") = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,15 @@ from purerl import batch, memory
 
 
 def num_devices(settings):
-    """Over how many devices the runs are laid out; no more than there are runs. Raises ValueError for too many."""
+    """Over how many devices the runs are laid out: as few as give no device more runs than all of them would.
+
+    Raises ValueError for too many.
+    """
     wanted, there = settings.keep.devices, jax.local_device_count()
     if isinstance(wanted, int) and wanted > there:
         raise ValueError(f"devices is {wanted}, but this machine has {there}; the most that works is {there}")
-    return min(wanted if isinstance(wanted, int) else there, settings.group_size)
+    most = -(-settings.group_size // (wanted if isinstance(wanted, int) else there))
+    return -(-settings.group_size // most)
 
 
 def programs_of(settings, env, build):
@@ -68,7 +72,7 @@ def check(settings, needs, free):
 
 def plan(settings, env, build, display):
     """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
-    free = memory.available()
+    free = memory.available(num_devices(settings))
     settings, _, needs = fit(settings, programs_of(settings, env, build), free, settings.num_runs)
     job, what = settings.job, "runs" if settings.swept else "seeds"
     display.table(

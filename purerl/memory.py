@@ -64,9 +64,9 @@ def needs(carry, num_runs, compiled=None, num_devices=1):
     return Needs(num_runs, **parts, **working, num_devices=num_devices)
 
 
-def available():
-    """Bytes that every device of this process still has: a GPU's own, or the host's, which its devices share."""
-    devices = jax.local_devices()
+def available(num_devices):
+    """Bytes that each of so many devices of this process still has: a GPU's own, or the host's, which they share."""
+    devices = jax.local_devices()[:num_devices]
     stats = [device.memory_stats() for device in devices]
     if all(each and "bytes_limit" in each for each in stats):
         return min(each["bytes_limit"] - each.get("bytes_in_use", 0) for each in stats)

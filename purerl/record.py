@@ -12,15 +12,15 @@ import jax
 PACKAGES = ("purerl", "jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "distrax", "numpy")
 
 
-def record():
-    """`{name: value}` for run.toml."""
+def record(num_devices):
+    """`{name: value}` for run.toml, of a run laid out over `num_devices`."""
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "platform": device.platform,
         "device": device.device_kind,
-        "num_devices": jax.device_count(),
+        "num_devices": num_devices,
         "processor": platform.machine(),
         "num_cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -32,6 +32,11 @@ def record():
 def versions():
     """`{package: version}` of what the numbers depend on."""
     return {name: _version(name) for name in PACKAGES}
+
+
+def origin(num_devices):
+    """What numbers depend on to the last bit: `versions`, and on what they are computed."""
+    return versions() | {"platform": jax.default_backend(), "devices": num_devices}
 
 
 def _version(package):

@@ -36,7 +36,7 @@ from purerl import (
     td3,
 )
 from purerl.clock import Clock, Interrupt
-from purerl.record import record, versions
+from purerl.record import origin, record
 from purerl.statistics import iqm
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
@@ -84,7 +84,7 @@ class Session:
         if self.settings.pbt:
             now = pbt.numbers_at(self.path, self.settings, index)
             numbers |= {name: jnp.asarray(self.repeated(group, values)) for name, values in now.items()}
-        return batch.laid_out(self.programs, numbers)
+        return batch.laid_out(self.programs.mesh, numbers)
 
     def without_copies(self, group, tree):
         """`tree` with an axis over the runs of a group, and no more."""
@@ -93,7 +93,7 @@ class Session:
 
     def with_copies(self, group, tree):
         """`tree` with an axis over the rows of the program, laid out over its devices."""
-        return batch.laid_out(self.programs, jax.tree.map(lambda x: self.repeated(group, x), tree))
+        return batch.laid_out(self.programs.mesh, jax.tree.map(lambda x: self.repeated(group, x), tree))
 
     def repeated(self, group, x):
         """`x` `[runs, ...]` with the copies of the last that fill the rows of the program."""
@@ -117,7 +117,7 @@ def prepare(settings):
 def create(path, settings, env):
     """Make the folder of a run."""
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
-    ran = record() | {"action_low": low, "action_high": high}
+    ran = record(fitting.num_devices(settings)) | {"action_low": low, "action_high": high}
     results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}))
     results.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 
@@ -192,7 +192,7 @@ def run(settings, env, build, path, display, share=None, until=None):
 
 def _run(settings, env, build, path, display, interrupt, share, until):
     """The `report.Outcome`."""
-    clock, free, share = Clock(), memory.available(), share or settings.runs
+    clock, free, share = Clock(), memory.available(fitting.num_devices(settings)), share or settings.runs
     programs = fitting.programs_of(settings, env, build)
     display.stage("compiling")
     with clock.on("compile"):
@@ -308,7 +308,7 @@ def _continued(session, group, index, label, carry):
     pbt.truncate(session.path, index)
     session.log("resume", group=group, index=index, ring=label["ring"])
     session.display.say(f"resumed after {steps:,} steps")
-    then, now = label["versions"], versions()
+    then, now = label["versions"], origin(len(carry.diverged.devices()))
     if changed := [f"{name} was {then.get(name)} and is {now[name]}" for name in now if now[name] != then.get(name)]:
         session.display.say(f"not bit for bit as without the stop: {', '.join(changed)}")
     if carry.ring is None:
@@ -321,7 +321,7 @@ def _continued(session, group, index, label, carry):
 def _begun(session, group):
     """The carry of a group after its warm-up, evaluated."""
     runs = session.runs(group)
-    keys = batch.laid_out(session.programs, batch.keys_of([seed for _, seed in session.rows(group)]))
+    keys = batch.laid_out(session.programs.mesh, batch.keys_of([seed for _, seed in session.rows(group)]))
     session.display.stage("warming up")
     with session.clock.on("train"):
         carry = jax.block_until_ready(session.programs.begin(session.numbers(group), keys))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from purerl import config
 from purerl.clock import INTERRUPTED, leaving
-from purerl.command import Parser, add_cache, fail, refuse_unknown, use_compilation_cache
+from purerl.command import Parser, add_cache, fail, refuse_unknown, use_compilation_cache, use_cores
 from purerl.errors import Refused
 from purerl.settings import HYPERS, Plan, fields
 
@@ -112,6 +112,7 @@ def prepare(settings, options):
     from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
 
     use_compilation_cache(options.compilation_cache)
+    use_cores()
     path = folder(settings.job, options)
     if options.resume is None:
         results.check_writable(path)

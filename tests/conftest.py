@@ -1,7 +1,12 @@
-"""Compiled programs are kept between runs of the tests; a test that needs a clean cache makes its own."""
+"""Compiled programs are kept between runs of the tests; a test that needs a clean cache makes its own.
+
+There is one device, whatever the cores, so that the bits of a run are those of another; tests start processes of more.
+"""
 
 import os
 from pathlib import Path
+
+os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 
 import jax
 import pytest

@@ -68,7 +68,7 @@ def test_a_group_is_the_largest_divisor_that_fits():
 
 
 def test_a_run_that_does_not_fit_leaves_nothing_and_says_so_in_one_line(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(memory, "available", lambda: 20_000)
+    monkeypatch.setattr(memory, "available", lambda num_devices: 20_000)
     out = tmp_path / "run"
     with pytest.raises(SystemExit) as refused:
         train.main([*arguments(algo="td3"), "--out", str(out)])
@@ -84,7 +84,7 @@ def test_auto_groups_seeds_as_memory_allows_and_the_results_stay(tmp_path, monke
     assert config.resolve({}, plenty / "run.toml").job.seeds_per_batch == 6
     settings, programs, _ = prepared(num_seeds="6")
     needs = fitting.compiled_for(settings, programs, 6)[1]
-    monkeypatch.setattr(memory, "available", lambda: int(needs.per_run * 3.5))
+    monkeypatch.setattr(memory, "available", lambda num_devices: int(needs.per_run * 3.5))
     assert train.main([*seeds, "--out", str(little)]) == 0
     assert config.resolve({}, little / "run.toml").job.seeds_per_batch in (2, 3)
     assert_same_run(plenty, little, rtol=1e-5)

@@ -127,7 +127,7 @@ def test_runs_that_the_cache_does_not_hold_train_in_turns_and_end_as_side_by_sid
     agents = batch.abstract(programs, numbers, settings.num_runs).agent
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(agents))
     caches = (None, size, size // 2 + 1, size * 5 // 12, 1)
-    assert [batch.side_by_side(agents, cache) for cache in caches] == [12, 12, 6, 4, 1]
+    assert [batch.side_by_side(agents, cache) for cache in caches] == [12, 12, 6, 4, 2]
     monkeypatch.setitem(batch.CACHE, jax.default_backend(), size // 2 + 1)
     file = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID})
     assert sweep.main([str(file), "--out", str(tmp_path / "out")]) == 0
@@ -363,8 +363,8 @@ def talks(program):
 def watched(programs, numbers, num_runs):
     found = compiled(programs, numbers, num_runs)
     print("rows", num_runs, "of which on each device", found.carry.key.sharding.shard_shape(found.carry.key.shape))
-    print("communication", [talks(program) for program in found[1:]])
-    spread = batch.laid_out(programs, jnp.zeros(num_runs))
+    print("communication", [talks(program) for program in found[:4]])
+    spread = batch.laid_out(programs.mesh, jnp.zeros(num_runs))
     print("communication of a sum", talks(jax.jit(jnp.sum).lower(spread).compile()))
     return found
 
@@ -375,13 +375,13 @@ sys.exit(sweep.main())
 
 def test_eight_devices_give_what_one_gives_and_do_not_talk(grid, tmp_path, monkeypatch):
     _, path, _ = grid
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "8")
     file = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID})
     process = start(file, "--devices", "8", "--out", tmp_path / "out", code=ON_EIGHT_DEVICES)
     shown, _ = process.communicate(timeout=300)
     assert process.returncode == 0, shown
-    assert "rows 16 of which on each device (2,)" in shown  # twelve runs, and four copies that nobody sees
-    assert "communication [[], [], []]" in shown and "communication of a sum ['all-reduce']" in shown
+    assert "rows 12 of which on each device (2,)" in shown  # Six of the eight take two of the twelve runs each.
+    assert "communication [[], [], [], []]" in shown and "communication of a sum ['all-reduce']" in shown
     assert_same_run(tmp_path / "out" / "td3-fast", path, rtol=1e-3)
 
 
