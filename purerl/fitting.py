@@ -76,7 +76,7 @@ def plan(settings, env, build, display):
     settings, _, needs = fit(settings, programs_of(settings, env, build), free, settings.num_runs)
     job, what = settings.job, "runs" if settings.swept else "seeds"
     display.table(
-        f"{job.algo} on {job.env}, {settings.group_size} of {settings.num_runs} {what} at once",
+        f"{job.algo} on {job.env}, {settings.group_size} of {settings.num_runs} {what} at once{memory.where(needs)}",
         memory.rows(needs, free),
     )
     memory.check(needs, settings.plan, settings.num_runs, free)

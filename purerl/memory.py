@@ -103,35 +103,31 @@ def check(needs, plan, num_runs, free, num_settings=1):
     remedy = (
         f"what fits: {'; '.join(ways)}" if ways else f"not even one {kind} fits; lower num_envs, batch_size or widths"
     )
-    where = f" on each of {needs.num_devices} devices" if needs.num_devices > 1 else ""
     raise DoesNotFit(
-        f"{needs.num_runs} {kind}s at once need {needs.total / GIB:.2f} GiB{where}, {needs.per_run / GIB:.3f} each, "
-        f"and there are {free / GIB:.2f}; {remedy}"
+        f"{needs.num_runs} {kind}s at once need {needs.total / GIB:.2f} GiB{where(needs)}, "
+        f"{needs.per_run / GIB:.3f} each, and there are {free / GIB:.2f}; {remedy}"
     )
 
 
 def line(needs, free):
     """The plan in one line."""
-    return f"memory: {needs.total / GIB:.2f} GiB of {free / GIB:.2f}, ring {needs.ring / GIB:.2f}"
+    return f"memory{where(needs)}: {needs.total / GIB:.2f} GiB of {free / GIB:.2f}, ring {needs.ring / GIB:.2f}"
+
+
+def where(needs):
+    """Of several devices, that the bytes are of each."""
+    return f" on each of {needs.num_devices} devices" if needs.num_devices > 1 else ""
 
 
 def rows(needs, free):
     """The plan as `(name, value)` rows of a table."""
-    names = ("ring", "networks", "optimiser", "environments", "other")
-    table = [(name, _size(getattr(needs, name), needs.num_runs)) for name in names]
-    table += [
-        (f"while {name}", _size(getattr(needs, name), needs.num_runs))
-        for name in ("starting", "training", "evaluating")
-    ]
-    return [
-        *table,
-        ("at most, together", _size(needs.total, needs.num_runs)),
-        ("available", f"{free / 2**20:,.1f} MiB"),
-    ]
-
-
-def _size(number, num_runs):
-    return f"{number / 2**20:,.2f} MiB, {number / num_runs / 2**20:,.3f} per seed"
+    stays = ("ring", "networks", "optimiser", "environments", "other")
+    parts = {name: getattr(needs, name) for name in stays}
+    parts |= {f"while {name}": getattr(needs, name) for name in ("starting", "training", "evaluating")}
+    parts["at most, together"] = needs.total
+    share = needs.num_devices / needs.num_runs / 2**20
+    table = [(name, f"{size / 2**20:,.2f} MiB, {size * share:,.3f} per seed") for name, size in parts.items()]
+    return [*table, ("available", f"{free / 2**20:,.1f} MiB")]
 
 
 def _part(path):

@@ -43,6 +43,14 @@ def test_the_total_is_the_carry_and_the_hungriest_of_the_programs():
     assert replace(NEEDS, evaluating=100 * MIB).total == 868 * MIB
 
 
+def test_of_several_devices_the_bytes_are_of_each_and_what_a_seed_needs_is_of_all():
+    spread = replace(NEEDS, num_devices=2)
+    assert dict(memory.rows(NEEDS, 0))["ring"] == "640.00 MiB, 10.000 per seed"
+    assert dict(memory.rows(spread, 0))["ring"] == "640.00 MiB, 20.000 per seed"
+    assert memory.line(NEEDS, 2**30) == "memory: 0.81 GiB of 1.00, ring 0.62"
+    assert memory.line(spread, 2**30).startswith("memory on each of 2 devices: 0.81 GiB")
+
+
 def test_what_fits_is_said_when_the_whole_does_not():
     memory.check(NEEDS, PLAN, 64, 832 * MIB)
     with pytest.raises(memory.DoesNotFit) as refused:
