@@ -75,10 +75,8 @@ def plan(settings, env, build, display):
     free = memory.available(num_devices(settings))
     settings, _, needs = fit(settings, programs_of(settings, env, build), free, settings.num_runs)
     job, what = settings.job, "runs" if settings.swept else "seeds"
-    display.table(
-        f"{job.algo} on {job.env}, {settings.group_size} of {settings.num_runs} {what} at once{memory.where(needs)}",
-        memory.rows(needs, free),
-    )
+    runs = f"{settings.group_size} of {settings.num_runs} {what} at once"
+    display.table(f"{job.algo} on {job.env}, {runs}: memory{memory.where(needs)}", memory.rows(needs, free))
     memory.check(needs, settings.plan, settings.num_runs, free)
 
 
