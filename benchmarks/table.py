@@ -3,8 +3,6 @@
 import csv
 from pathlib import Path
 
-import jax
-
 from purerl.record import record
 
 WHERE = ("device", "num_cores", "jax", "brax", "commit", "date")
@@ -15,7 +13,7 @@ def add(name, columns, rows, device=None):
 
     Raises ValueError where the file has other columns.
     """
-    facts = record(jax.local_device_count())
+    facts = record()
     facts |= facts["versions"] | ({"device": device} if device else {})
     path = Path(__file__).parent / "results" / f"{name}.csv"
     path.parent.mkdir(exist_ok=True)

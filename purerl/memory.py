@@ -20,7 +20,7 @@ class Needs:
     """Bytes on each device, of `num_runs` runs side by side on `num_devices` of them.
 
     `ring`, `networks`, `optimiser`, `environments` and `other` stay while they train: the carry. `starting`, `training`
-    and `evaluating` are what the three programs work with besides, one after another.
+    and `evaluating` are what is worked with besides, one after another, with the states that episodes begin from.
     """
 
     num_runs: int

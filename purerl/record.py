@@ -12,15 +12,14 @@ import jax
 PACKAGES = ("purerl", "jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "distrax", "numpy")
 
 
-def record(num_devices):
-    """`{name: value}` for run.toml, of a run laid out over `num_devices`."""
+def record():
+    """`{name: value}` for run.toml."""
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "platform": device.platform,
         "device": device.device_kind,
-        "num_devices": num_devices,
         "processor": platform.machine(),
         "num_cores": os.cpu_count(),
         "python": platform.python_version(),

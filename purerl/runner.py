@@ -117,7 +117,7 @@ def prepare(settings):
 def create(path, settings, env):
     """Make the folder of a run."""
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
-    ran = record(fitting.num_devices(settings)) | {"action_low": low, "action_high": high}
+    ran = record() | {"num_devices": fitting.num_devices(settings), "action_low": low, "action_high": high}
     results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}))
     results.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 

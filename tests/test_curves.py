@@ -13,9 +13,7 @@ from folders import write_run
 from purerl import curves, published
 
 STEPS = [0, 100, 200, 300]
-CUT_SHORT = (
-    "HalfCheetah-v5-td3"  # a GPU was lent for minutes: one evaluation is missing, and a benchmark was not committed
-)
+CUT_SHORT = "HalfCheetah-v5-td3"  # A GPU was lent for minutes: an evaluation is missing, a benchmark was not committed.
 RETURNS = np.array([[9.0, 1.0, 1.0], [2.0, 4.0, 3.0], [6.0, 2.0, 3.0], [4.0, 5.0, 3.0]])
 
 

@@ -34,11 +34,11 @@ def test_a_policy_is_worth_the_same_in_gymnasium_from_the_same_starts(pendulums)
     envs.reset(seed=0)
     starts = np.array([each.unwrapped.state for each in envs.envs], np.float32)
     theirs = evaluate.returns_there(envs, kept, 1)
-    same = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 8))._replace(angle=starts[:, 0], speed=starts[:, 1])
     act = policies.act(kept)
-    from purerl.environments.episodes import play
+    from purerl.environments import episodes
 
-    ours, length = play(env, lambda observation: act(*policies.one(kept, 1), observation), same)
+    same = episodes.starts(env, 8, jax.random.key(0))._replace(angle=starts[:, 0], speed=starts[:, 1])
+    ours, length = episodes.play(env, lambda observation: act(*policies.one(kept, 1), observation), same)
     assert (length == 20).all() and np.ptp(theirs) > 1
     np.testing.assert_allclose(ours, theirs, atol=1e-2)
 
