@@ -20,6 +20,7 @@ import tomli_w
 from purerl import (
     batch,
     checkpoints,
+    collector,
     comparison,
     config,
     ddpg,
@@ -195,7 +196,7 @@ def _run(settings, env, build, path, display, interrupt, share, until):
     clock, free, share = Clock(), memory.available(fitting.num_devices(settings)), share or settings.runs
     programs = fitting.programs_of(settings, env, build)
     display.stage("compiling")
-    with clock.on("compile"):
+    with clock.on("compile"), collector.paused():
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
         fitting.check(settings, fitting.at_least(settings, programs, size), free)
         settings, compiled, needs = fitting.fit(settings, programs, free, len(share))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from purerl import config
 from purerl.clock import INTERRUPTED, leaving
+from purerl.collector import paused
 from purerl.command import Parser, add_cache, fail, refuse_unknown, use_compilation_cache, use_cores
 from purerl.errors import Refused
 from purerl.settings import HYPERS, Plan, fields
@@ -22,6 +23,7 @@ def main(arguments=None):
         return train(*ready) if ready else 0
 
 
+@paused()
 def understood(arguments):
     """`(settings, env, constructor of the algorithm, folder)`; None where nothing is to train. Bad input ends it."""
     try:
