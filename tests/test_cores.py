@@ -62,3 +62,17 @@ def test_what_two_devices_began_goes_on_bit_for_bit_on_two_and_on_one_says_that_
     status, shown = trained(fewer, "--devices", "1")
     assert status == 0 and "not bit for bit as without the stop: devices was 2 and is 1" in shown, shown
     assert_same_run(fewer, whole, rtol=1e-3)
+
+
+def test_groups_and_rings_that_are_filled_anew_do_on_two_devices_as_on_one(tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    kept = ("--num-seeds", "6", "--seeds-per-batch", "3", "--checkpoint-ring", "false")  # two devices make 4 rows
+    short = ("--time-limit", "0.001")
+    assert train.main([*WORDS, *kept, *short, "--out", str(here)]) == train.INTERRUPTED
+    assert train.main([*WORDS, *kept, "--out", str(here)]) == 0
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
+    assert trained(there, *kept, *short)[0] == train.INTERRUPTED
+    status, shown = trained(there, *kept)
+    assert status == 0 and "not exact" in shown, shown
+    assert ran(there)["num_devices"] == 2
+    assert_same_run(there, here, rtol=1e-3)

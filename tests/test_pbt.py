@@ -5,7 +5,7 @@ import csv
 import jax
 import numpy as np
 import pytest
-from commands import SMALL, assert_same_run
+from commands import SMALL, assert_same_run, start
 from test_sweep import refusal, write
 
 from purerl import batch, config, loop, pbt, results, runner, sweep
@@ -98,6 +98,19 @@ def test_a_population_that_was_stopped_ends_as_one_that_was_not(trained, tmp_pat
     assert sweep.main(words) == 0
     assert_same_run(tmp_path / "out" / "td3-fast", path)
     assert history(tmp_path / "out" / "td3-fast") == history(path)
+
+
+def test_a_population_on_two_devices_comes_to_the_same(trained, tmp_path, monkeypatch):
+    file, path = trained
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
+    code = "import sys; from purerl import sweep; sys.exit(sweep.main())"
+    process = start(file, "--out", tmp_path / "out", code=code)
+    shown = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, shown
+    there = tmp_path / "out" / "td3-fast"
+    assert config.read(there / "run.toml")["record"]["num_devices"] == 2
+    assert history(there) == history(path)
+    assert_same_run(there, path, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
