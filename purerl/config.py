@@ -159,6 +159,8 @@ def resolve_table(flags, settings, file="this table"):
     Job(**{name: value for name, value in settings.items() if name in ("algo", "env", "preset")})
     for head in ("hyper", "sweep", "pbt"):
         _table(file, head, settings.get(head, {}))
+    for name in settings.get("sweep", {}).keys() & flags.keys():
+        raise ValueError(f"{name} stands under [sweep] in {file}, which says it for every setting; leave out the flag")
     said = _overlay(settings, _nested(flags, settings.get("algo")))
     job = {name: said[name] for name in ("algo", "env", "preset") if name in said}
     algo, env, preset = (getattr(Job(**job), name) for name in ("algo", "env", "preset"))
@@ -212,8 +214,9 @@ def names(algo):
 
 def _build(settings):
     settings = dict(settings)
-    hyper, swept, pbt = (settings.pop(head, {}) for head in ("hyper", "sweep", "pbt"))
-    for name in pbt:
+    hyper, swept = (settings.pop(head, {}) for head in ("hyper", "sweep"))
+    pbt = settings.pop("pbt", None)
+    for name in pbt or ():
         if name not in fields(Population):
             raise ValueError(f"unknown setting {name!r} under [pbt]{closest(name, fields(Population))}")
     job, keep = (cls(**{name: settings.pop(name) for name in fields(cls) if name in settings}) for cls in (Job, Keep))
@@ -228,7 +231,7 @@ def _build(settings):
     for name, values in swept.items():
         if not all(isinstance(value, float) for value in values):
             raise ValueError(f"sweep.{name} is {list(values)!r}, but only numbers flow through one program")
-    return Config(job, plan, hypers[0], keep, swept, Population(**pbt) if pbt else None)
+    return Config(job, plan, hypers[0], keep, swept, None if pbt is None else Population(**pbt))
 
 
 def _each_setting(hyper_class, hyper, swept):

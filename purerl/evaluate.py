@@ -1,6 +1,7 @@
 """`python -m purerl.evaluate`: what trained policies are worth, in the environment they know and in Gymnasium's own."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,7 @@ def main(arguments=None):
     parser = Parser(
         prog="python -m purerl.evaluate",
         description="Play whole episodes with trained policies, without exploration noise, and show their returns with "
-        "95%% bootstrap intervals over episodes. With --in gymnasium, play them also in the Gymnasium environment of "
+        "95% bootstrap intervals over episodes. With --in gymnasium, play them also in the Gymnasium environment of "
         "that name, with MuJoCo's C library on the CPU, and say whether the intervals overlap.",
         allow_abbrev=False,
     )
@@ -41,6 +42,7 @@ def evaluate(options):
     chosen = policies.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
     env = here(kept, options.env)
+    kept = replace(kept, action_range=env.action_range)
     envs = gymnasium_envs(env, options.episodes) if options.place == "gymnasium" else None
     returns = {"purerl": returns_here(env, kept, chosen, options.episodes)}
     if envs is not None:

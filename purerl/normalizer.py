@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from purerl.types import Array
 
+MOST = 2.0**23  # observations that count: float32 would not grow by 1 after twice as many; older ones fade then
+
 
 class Normalizer(NamedTuple):
     """Attributes:
@@ -39,7 +41,8 @@ def init(obs_size):
 
 def update(statistics, observation):
     """Take in a row of observations `[E, obs_size]` (Chan, Golub & LeVeque 1979, eq. 2.1)."""
-    count, mean, variance = statistics
+    _, mean, variance = statistics
+    count = jnp.minimum(statistics.count, MOST)
     size = len(observation)
     total = count + size
     delta = observation.mean(axis=0) - mean

@@ -107,6 +107,7 @@ def test_the_paper_preset_has_the_authors_settings():
         ({"num_seeds": "1e12"}, "num_seeds is '1e12'.*1048576"),
         ({"actor_lr": "0"}, "actor_lr is '0'.*greater than 0"),
         ({"algo": "sac", "alpha": "inf"}, "alpha is 'inf'.*finite"),
+        ({"algo": "sac", "alpha": "0"}, "alpha is '0'.*greater than 0"),
         ({"layer_norm": "perhaps"}, "layer_norm is 'perhaps'.*boolean"),
         ({"widths": "64,-1"}, "widths is '64,-1'.*greater than or equal to 1"),
         ({"widths": ""}, "widths is ''"),
@@ -274,3 +275,10 @@ def test_asdict_of_a_config_holds_every_setting():
     shown = tomllib.loads(config.to_toml(settings))
     assert set(shown.pop("hyper")) == set(asdict(settings.hyper))
     assert set(shown) == set(asdict(settings.job)) | set(asdict(settings.plan)) | set(asdict(settings.keep))
+
+
+def test_a_flag_does_not_pass_for_what_a_sweep_says_of_every_setting(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('env = "fast"\n[sweep]\nactor_lr = [0.001, 0.01]\n')
+    assert config.resolve({"critic_lr": "0.5"}, file).swept == {"actor_lr": (0.001, 0.01)}
+    assert "actor_lr stands under [sweep] in" in error_of(config.resolve, {"actor_lr": "0.5"}, file)

@@ -60,6 +60,13 @@ def test_normalisation_is_the_identity_before_the_first_row():
     np.testing.assert_allclose(normalizer.running.apply(normalizer.running.init(2), observation), observation)
 
 
+def test_the_count_does_not_stop_growing_where_float32_would():
+    """Of two to the 24th observations of 0 and variance 1, another 0 lowers the variance."""
+    many = normalizer.Statistics(jnp.array(2.0**24), jnp.zeros(1), jnp.ones(1))
+    after = normalizer.running.update(many, jnp.zeros((1, 1)))
+    assert after.variance < 1.0 and after.count == normalizer.MOST + 1
+
+
 def test_identity_does_nothing(rows):
     identity = normalizer.identity
     statistics = identity.update(identity.init(4), rows[0])

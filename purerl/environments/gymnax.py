@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl.environments.base import Environment, Outcome, same_structure, scaled, strong
+from purerl.environments.base import Environment, Outcome, physics, same_structure, scaled, strong
 from purerl.errors import attempt, needs
 
 NO_LIMIT = 2**30  # Steps; the time limit is `Environment.episode_length`, and ends no episode of theirs.
@@ -53,11 +53,13 @@ def from_gymnax(env, params=None, episode_length=None, name=None):
     space = attempt(f"{name}: action_space(params)", lambda: env.action_space(params))
     action_range, shape = _action_range(space, name)
 
+    @physics
     def reset(key):
         reset_key, key = jax.random.split(key)
         observation, state = env.reset_env(reset_key, params)
         return strong(State(state, jnp.ravel(observation).astype(jnp.float32), jax.random.key_data(key)))
 
+    @physics
     def step(state, action):
         step_key, key = jax.random.split(jax.random.wrap_key_data(state.key))
         action = scaled(action, action_range).reshape(shape)
@@ -68,10 +70,9 @@ def from_gymnax(env, params=None, episode_length=None, name=None):
         after = State(after, jnp.ravel(observation).astype(jnp.float32), jax.random.key_data(key))
         return strong(after), Outcome(jnp.asarray(reward, jnp.float32).reshape(()), over[0], over[1] & ~over[0])
 
-    with jax.default_matmul_precision("highest"):
-        state = attempt(f"{name}: reset_env(key, params)", lambda: jax.eval_shape(reset, jax.random.key(0)))
-        action = jax.ShapeDtypeStruct((int(np.prod(shape)),), jnp.float32)
-        after, _ = attempt(f"{name}: step_env(key, state, action, params)", lambda: jax.eval_shape(step, state, action))
+    state = attempt(f"{name}: reset_env(key, params)", lambda: jax.eval_shape(reset, jax.random.key(0)))
+    action = jax.ShapeDtypeStruct((int(np.prod(shape)),), jnp.float32)
+    after, _ = attempt(f"{name}: step_env(key, state, action, params)", lambda: jax.eval_shape(step, state, action))
     same_structure(state, after, name)
     obs_size, action_size = state.observation.shape[0], action.shape[0]
     length = next(n for n in (episode_length, limit, 1000) if n is not None)
