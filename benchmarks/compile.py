@@ -30,7 +30,7 @@ def programs(arguments):
     flags, options = train.parse(arguments)
     settings = config.resolve(flags, options.config)
     env, build = runner.prepare(settings)
-    made, numbers = fitting.programs_of(settings, env, build), batch.flowing(settings.hyper)
+    made, numbers = fitting.programs_of(settings, env, build, settings.num_runs), batch.flowing(settings.hyper)
     carry = batch.abstract(made, numbers, settings.group_size)
     for name, given in batch.arguments(made, numbers, carry).items():
         begun = time.perf_counter()

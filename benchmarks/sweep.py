@@ -26,7 +26,7 @@ def trained_by(env, swept):
     table = {"env": env, "num_seeds": SEEDS if swept else 1, "sweep": swept}
     settings = config.resolve_table({}, table)
     made, build = runner.prepare(settings)
-    programs, runs = fitting.programs_of(settings, made, build), settings.runs
+    programs, runs = fitting.programs_of(settings, made, build, settings.num_runs), settings.runs
     numbers = batch.laid_out(programs.mesh, fitting.numbers_of(settings, runs))
     carry = programs.begin(numbers, batch.laid_out(programs.mesh, batch.keys_of([seed for _, seed in runs])))
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from purerl import loop, memory
+from purerl.environments import episodes
 
 RUNS = "runs"  # the axis of the mesh of devices
 
@@ -56,7 +57,8 @@ class Programs(NamedTuple):
 
     def epoch(self, numbers, carry, index):
         """`(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated."""
-        renewed = loop.with_pool(carry, self.starts(carry.key, loop.POOL, index))
+        states, size = self.starts(carry.key, loop.POOL, index), episodes.pool_size_of(carry.episodes, axis=1)
+        renewed = loop.with_pool(carry, episodes.first(states, size, axis=1))
         jax.tree.map(lambda x: x.delete(), carry.episodes.pool)
         return self.epoch_from(numbers, renewed, index)
 
@@ -67,11 +69,15 @@ class Programs(NamedTuple):
 
 def abstract(programs, numbers, num_runs):
     """The carry of `num_runs` runs as `jax.ShapeDtypeStruct`s."""
-    carry = jax.eval_shape(programs.begin, numbers, keys(0, num_runs))
-    if programs.mesh is None:
-        return carry
-    sharding = NamedSharding(programs.mesh, PartitionSpec(RUNS))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), carry)
+    return _abstract(programs.mesh, jax.eval_shape(programs.begin, numbers, keys(0, num_runs)))
+
+
+def _abstract(mesh, tree):
+    """Abstract arrays `[R, ...]`, laid out over the devices of `mesh`."""
+    if mesh is None:
+        return tree
+    sharding = NamedSharding(mesh, PartitionSpec(RUNS))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def compiled(programs, numbers, num_runs):
@@ -88,7 +94,7 @@ def compiled(programs, numbers, num_runs):
 def arguments(programs, numbers, carry):
     """`{name: arguments}` of the programs that are compiled for an abstract `carry`."""
     numbers, own = laid_out(programs.mesh, numbers), laid_out(programs.mesh, keys(0, len(carry.diverged)))
-    states = carry.episodes.pool
+    states = _abstract(programs.mesh, jax.eval_shape(programs.starts, own, loop.START, 0))
     return {
         "starts": (own, loop.START, 0),
         "begin_from": (numbers, own, states),
@@ -105,9 +111,9 @@ def mesh(num_devices):
 
 
 def laid_out(mesh, tree):
-    """`tree`, its axes over runs laid out over the devices of `mesh`; what has no axis goes to every device."""
+    """`tree` on the devices of `mesh`, its axes over runs laid out over them; what has no axis goes to every device."""
     if mesh is None:
-        return tree
+        return jax.device_put(tree)
     return jax.device_put(tree, jax.tree.map(lambda x: NamedSharding(mesh, _spec(x.ndim)), tree))
 
 

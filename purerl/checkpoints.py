@@ -39,19 +39,19 @@ class ArraysHandler(ocp.CheckpointHandler):
         with open(directory / ARRAYS, "wb") as file:
             np.save(file, np.array(list(args.arrays)))
             for array in args.arrays.values():
-                np.save(file, jax.device_get(array), allow_pickle=False)
+                np.save(file, jax.device_get(array)[: args.runs], allow_pickle=False)
 
     def restore(self, directory, args):
-        found = _read(directory / ARRAYS)
-        return {name: jnp.array(found[name]) for name in args.arrays}
+        return _read(directory / ARRAYS)
 
 
 @ocp.args.register_with_handler(ArraysHandler, for_save=True, for_restore=True)
 @dataclass
 class Arrays(ocp.args.CheckpointArgs):
-    """What is to be written, or read: then only the names count."""
+    """What is to be written, the first `runs` rows of each array; to be read, nothing need be said."""
 
     arrays: dict
+    runs: int | None = None
 
 
 def manager(path):
@@ -68,18 +68,18 @@ def manager(path):
     return ocp.CheckpointManager(_folder(path), options=options)
 
 
-def save(checkpoints, number, carry, computation, keep):
-    """Write `carry` as checkpoint `number` of the run that `computation` (`config.computation`) describes.
+def save(checkpoints, number, carry, runs, computation, keep):
+    """Write the first `runs` rows of `carry` as checkpoint `number` of what `computation` (of config) describes.
 
     The ring of `carry` may be None. Afterwards it stays, with `keep - 1` others. Returns the number of bytes.
     """
-    arrays = _arrays(carry)
+    arrays = Arrays(_arrays(carry), runs)
     made = origin(len(carry.diverged.devices()))
     folder = _write(checkpoints, number, arrays, computation, made, carry.ring is not None)
     others = [other for other in numbers(folder.parent.parent) if other != number]
     for old in others[keep - 1 :]:
         delete(checkpoints, old)
-    return sum(x.nbytes for x in arrays.values())
+    return sum(x.nbytes // len(x) * runs for x in arrays.arrays.values())
 
 
 def fork(source, target, number, rows, computations):
@@ -87,10 +87,9 @@ def fork(source, target, number, rows, computations):
 
     `computations` are those of both. Raises Damaged.
     """
-    found = label(source, number, computations[0])
-    _check(_folder(source) / str(number), found)
+    found = verify(source, number, computations[0])
     whole = _read(next((_folder(source) / str(number)).rglob(ARRAYS)))
-    arrays = {name: array[rows] for name, array in whole.items()}
+    arrays = Arrays({name: array[rows] for name, array in whole.items()})
     _write(manager(target), number, arrays, computations[1], found["versions"], found["ring"])
 
 
@@ -99,7 +98,12 @@ def _write(checkpoints, number, arrays, computation, versions, ring):
     folder = Path(checkpoints.directory) / str(number)
     if folder.exists():  # left of a time line that was given up
         delete(checkpoints, number)
-    checkpoints.save(number, args=Arrays(arrays), force=True)
+    try:
+        checkpoints.save(number, args=arrays, force=True)
+    except OSError:  # What was written would fill the disk.
+        for part in folder.parent.glob(f"{number}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(part, ignore_errors=True)
+        raise
     files = {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()}
     label = {"computation": computation, "versions": versions, "ring": ring, "files": files}
     write(folder, LABEL, json.dumps(label | {"label": _digest_of_label(label)}))
@@ -116,7 +120,7 @@ def label(path, number, computation):
     try:
         found = json.loads((_folder(path) / str(number) / LABEL).read_bytes())
         whole = found["label"] == _digest_of_label(found)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"its label cannot be read: {error}") from error
     if not whole:
         raise Damaged("its label is not as it was written")
@@ -125,19 +129,29 @@ def label(path, number, computation):
     return found
 
 
-def restore(checkpoints, number, like, label):
-    """The carry of checkpoint `number`; `like` is one of `jax.ShapeDtypeStruct`s, with a ring where `label` says so.
+def verify(path, number, computation):
+    """The label of a checkpoint, all of whose files are as they were written. Raises as `label` does."""
+    found = label(path, number, computation)
+    _check(_folder(path) / str(number), found)
+    return found
 
-    Raises Damaged.
+
+def restore(checkpoints, number, like, label):
+    """The carry of checkpoint `number`, in NumPy but for its keys; `like` is an abstract one, with a ring where
+    `label` says so.
+
+    Raises Damaged where it is not as it was written, or not of this version, and OSError where it cannot be read.
     """
     folder = Path(checkpoints.directory) / str(number)
     _check(folder, label)
     expected = jax.eval_shape(_arrays, like)
     try:
-        arrays = checkpoints.restore(number, args=Arrays(expected))
-    except Exception as error:  # Orbax and NumPy raise whatever their parsers do.
+        arrays = checkpoints.restore(number, args=Arrays({}))
+    except (ValueError, KeyError, EOFError) as error:
         raise Damaged(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}") from error
     for name, x in expected.items():
+        if name not in arrays:
+            raise Damaged(f"it has no {name}")
         if (arrays[name].shape, arrays[name].dtype) != (x.shape, x.dtype):
             raise Damaged(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not {x.dtype}{list(x.shape)}")
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
@@ -175,7 +189,7 @@ def _arrays(carry):
 
 def _leaf(arrays, path, like):
     if not like.size:
-        return jnp.zeros(like.shape, like.dtype)
+        return np.zeros(like.shape, like.dtype)
     array = arrays[jax.tree_util.keystr(path)]
     return jax.random.wrap_key_data(array) if _is_key(like) else array
 

@@ -31,6 +31,11 @@ class Clock:
         yield
         setattr(self, name, getattr(self, name) + time.perf_counter() - begun)
 
+    def resume(self, wall):
+        """Go on after `wall` seconds, where nothing was trained yet."""
+        if not self.train:
+            self.earlier = wall
+
     @property
     def session(self):
         return time.perf_counter() - self.begun

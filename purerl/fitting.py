@@ -7,21 +7,22 @@ import jax
 from purerl import batch, memory
 
 
-def num_devices(settings):
-    """Over how many devices the runs are laid out: as few as give no device more runs than all of them would.
+def num_devices(settings, num_runs):
+    """Over how many devices `num_runs` are laid out: as few as give no device more runs than all of them would.
 
     Raises ValueError for too many.
     """
     wanted, there = settings.keep.devices, jax.local_device_count()
     if isinstance(wanted, int) and wanted > there:
         raise ValueError(f"devices is {wanted}, but this machine has {there}; the most that works is {there}")
-    most = -(-settings.group_size // (wanted if isinstance(wanted, int) else there))
-    return -(-settings.group_size // most)
+    at_once = min(settings.group_size, num_runs)
+    most = -(-at_once // (wanted if isinstance(wanted, int) else there))
+    return -(-at_once // most)
 
 
-def programs_of(settings, env, build):
-    """The programs, laid out over the devices that `settings` ask for."""
-    mesh = batch.mesh(num_devices(settings))
+def programs_of(settings, env, build, num_runs):
+    """The programs of `num_runs`, laid out over the devices that `settings` ask for."""
+    mesh = batch.mesh(num_devices(settings, num_runs))
     return batch.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
 
 
@@ -72,17 +73,17 @@ def check(settings, needs, free):
 
 def plan(settings, env, build, display):
     """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
-    free = memory.available(num_devices(settings))
-    settings, _, needs = fit(settings, programs_of(settings, env, build), free, settings.num_runs)
+    free = memory.available(num_devices(settings, settings.num_runs))
+    settings, _, needs = fit(settings, programs_of(settings, env, build, settings.num_runs), free, settings.num_runs)
     job, what = settings.job, "runs" if settings.swept else "seeds"
     runs = f"{settings.group_size} of {settings.num_runs} {what} at once"
     display.table(f"{job.algo} on {job.env}, {runs}: memory{memory.where(needs)}", memory.rows(needs, free))
-    memory.check(needs, settings.plan, settings.num_runs, free)
+    check(settings, needs, free)
 
 
 def expected(settings, env, build, free):
     """`(settings, needs)` as `run` will find them in `free` bytes. Only "auto" groups are compiled to know."""
-    programs = programs_of(settings, env, build)
+    programs = programs_of(settings, env, build, settings.num_runs)
     if settings.job.seeds_per_batch == "auto":
         settings, _, needs = fit(settings, programs, free, settings.num_runs)
         return settings, needs

@@ -2,7 +2,7 @@
 
 A *row* is one step of every environment; rows are numbered from the start of the warm-up, and that number is the clock:
 a scalar without a seed axis. Every random number comes from a key that is a function of (run key, purpose, time), so a
-run that is resumed, cut into chunks or evaluated more often draws what it would have drawn.
+run that is resumed, cut into chunks or evaluated for more episodes draws what it would have drawn.
 
 Letters: E environments, B batch, A action size.
 """
@@ -22,7 +22,7 @@ from purerl.replay import Replay, replay
 from purerl.settings import Cycle, Plan, cycle
 from purerl.types import Algorithm, Array, Key
 
-AGENT, START, WARMUP, POOL, COLLECT, LEARN, EVALUATION, REFILL = range(8)  # what a key is for
+AGENT, START, WARMUP, POOL, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT = range(9)  # what a key is for
 
 
 class Run(NamedTuple):
@@ -91,16 +91,16 @@ def starts(run, key, purpose, index):
     As many for each of them, so that one program draws them all.
     """
     count = max(episodes.pool_size(run.plan.num_envs), run.plan.eval_episodes)
-    return episodes.starts(run.env, count, _key(key, purpose, index))
+    return episodes.starts(run.env, count, key_for(key, purpose, index))
 
 
 def begin_from(run, key, pool):
     """`begin` from states of the pool."""
     plan, env = run.plan, run.env
     carry = Carry(
-        agent=run.algorithm.init(_key(key, AGENT)),
+        agent=run.algorithm.init(key_for(key, AGENT)),
         noise=run.algorithm.noise.init(),
-        episodes=episodes.begin_from(pool, plan.num_envs),
+        episodes=episodes.begin_from(episodes.first(pool, episodes.pool_size(plan.num_envs)), plan.num_envs),
         ring=None,
         statistics=run.normalizer.init(env.obs_size),
         diverged=jnp.int32(-1),
@@ -109,7 +109,7 @@ def begin_from(run, key, pool):
     carry = _with_empty_ring(run, carry, 0)
 
     def warmup(carry, row):
-        act_key, reset_key = jax.random.split(_key(carry.key, WARMUP, row))
+        act_key, reset_key = jax.random.split(key_for(carry.key, WARMUP, row))
         action = jax.random.uniform(act_key, (plan.num_envs, env.action_size), minval=-1.0, maxval=1.0)
         return remember(run, carry, action, row, reset_key), None
 
@@ -123,14 +123,15 @@ def refill(run, carry, index):
     """
     row = _row(run, index)
     rows = row - min(row, run.plan.rows) + jnp.arange(min(row, run.plan.rows))
-    acting = _with_empty_ring(run, carry, rows[0])._replace(key=_key(carry.key, REFILL, index))
+    acting = _with_empty_ring(run, carry, rows[0])._replace(key=key_for(carry.key, REFILL, index))
     acted = jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), acting, rows)[0]
     return carry._replace(ring=acted.ring, episodes=acted.episodes, noise=acted.noise)
 
 
 def epoch(run, carry, index):
     """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means."""
-    return epoch_from(run, with_pool(carry, starts(run, carry.key, POOL, index)), index)
+    states = starts(run, carry.key, POOL, index)
+    return epoch_from(run, with_pool(carry, episodes.first(states, episodes.pool_size_of(carry.episodes))), index)
 
 
 def with_pool(carry, pool):
@@ -188,14 +189,14 @@ def learn(run, carry, row):
         metrics = _mean(critic_metrics) | actor_metrics
         return (where(sound, new, agent), sound & _finite(metrics)), metrics
 
-    keys = jax.random.split(_key(carry.key, LEARN, row), (run.cycle.actor_updates, 3))
+    keys = jax.random.split(key_for(carry.key, LEARN, row), (run.cycle.actor_updates, 3))
     (agent, sound), metrics = scan_mean(one_round, (carry.agent, carry.diverged < 0), keys)
     return _watched(carry._replace(agent=agent), sound, row), metrics
 
 
 def collect(run, carry, row):
     """Act with the exploring policy in every environment, and remember."""
-    noise_key, act_key, reset_key = jax.random.split(_key(carry.key, COLLECT, row), 3)
+    noise_key, act_key, reset_key = jax.random.split(key_for(carry.key, COLLECT, row), 3)
     progress = row * (run.plan.num_envs / run.plan.total_steps)
     noise_state, noise = run.algorithm.noise.draw(carry.noise, progress, noise_key)
     observation = run.normalizer.apply(carry.statistics, episodes.observe(run.env, carry.episodes))
@@ -268,7 +269,8 @@ def _finite(tree):
     return reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)], jnp.bool_(True))
 
 
-def _key(key, purpose, time=0):
+def key_for(key, purpose, time=0):
+    """The key of a run, or of a sweep, for a purpose at a time."""
     return jax.random.fold_in(jax.random.fold_in(key, purpose), time)
 
 

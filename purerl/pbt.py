@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl import results
+from purerl import loop, results
 from purerl.settings import HYPERS, fields
 
 FILE = "pbt.csv"
@@ -61,13 +61,14 @@ def taken_over(carry, rows):
     return carry._replace(agent=agent, statistics=statistics)
 
 
-def step(path, settings, index, numbers, carry, returns):
-    """Exploit and explore at evaluation `index`: the carry that goes on; the numbers are written into pbt.csv.
+def step(path, settings, index, numbers, returns):
+    """Exploit and explore at evaluation `index`: which run each goes on from, `[R]`; pbt.csv gets the numbers.
 
     `numbers` `{name: [R]}`, `returns` `[R]`.
     """
     shape = (settings.num_settings, settings.job.num_seeds)
-    source_key, *keys = jax.random.split(_key(settings, index), 1 + len(settings.swept))
+    key = loop.key_for(jax.random.key(settings.job.seed), loop.EXPLOIT, index)
+    source_key, *keys = jax.random.split(key, 1 + len(settings.swept))
     count = max(1, int(settings.pbt.fraction * shape[0]))
     source = sources(jnp.reshape(returns, shape), source_key, count)
     found = {}
@@ -75,12 +76,7 @@ def step(path, settings, index, numbers, carry, returns):
         values = jnp.reshape(numbers[name], shape)
         found[name] = explored(values, source, key, settings.pbt.factor, *_limits(settings.job.algo, name)).ravel()
     _append(path, settings, index, np.ravel(source), jax.device_get(found))
-    rows = source * shape[1] + jnp.arange(shape[1])
-    return taken_over(carry, rows.ravel())
-
-
-def _key(settings, index):
-    return jax.random.fold_in(jax.random.key(settings.job.seed), index)
+    return np.ravel(source * shape[1] + np.arange(shape[1]))
 
 
 def _limits(algo, name):

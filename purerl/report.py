@@ -20,11 +20,13 @@ class Outcome:
     Attributes:
         final: the last row of curves.csv of each run, `{column: [R]}`.
         interrupted: why it ended early, or None.
+        asked: why it was to end early, also where it came to its end before; or None.
         clock: where the time went.
     """
 
     final: Any
     interrupted: str | None
+    asked: str | None
     clock: Clock
 
     @property

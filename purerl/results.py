@@ -16,6 +16,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import time
 import tomllib
 import zipfile
@@ -23,6 +24,7 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import numpy as np
 
@@ -31,6 +33,7 @@ from purerl.errors import Refused
 COLUMNS = ("seed", "setting", "env_step", "update", "wall_s", "return_mean", "return_std", "episode_length", "diverged")
 METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")
 POLICY = "policy/actor.npz"
+LEFT = re.compile(r"(run|sweep)\.toml\.\w+\.partial")  # by `write`, of a process that died
 
 
 def create(path, settings):
@@ -50,11 +53,11 @@ def check_writable(path):
 
 
 def is_free(path):
-    """Whether there is nothing in `path`, or no more than what a run leaves that died before it was made."""
+    """Whether there is nothing in `path`, or no more than what a run or a sweep leaves that died before it was made."""
     if not path.exists():
         return True
-    left = {file.name: file.stat().st_size for file in path.iterdir()}
-    return left.keys() <= {"run.toml.partial", "log.jsonl"} and left.get("log.jsonl", 0) == 0
+    left = [file for file in path.iterdir() if not LEFT.fullmatch(file.name)]
+    return all(file.name == "log.jsonl" and file.stat().st_size == 0 for file in left)
 
 
 @contextmanager
@@ -181,8 +184,8 @@ def log(path, event, **facts):
 
 
 def write(path, name, content):
-    """Write a file whole or not at all."""
-    scratch = path / f"{name}.partial"
+    """Write a file whole or not at all, whoever writes it at the same time."""
+    scratch = path / f"{name}.{uuid4().hex[:8]}.partial"
     scratch.parent.mkdir(exist_ok=True)
     with open(scratch, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)

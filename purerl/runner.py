@@ -37,6 +37,7 @@ from purerl import (
     td3,
 )
 from purerl.clock import Clock, Interrupt
+from purerl.errors import Refused
 from purerl.record import origin, record
 from purerl.statistics import iqm
 
@@ -111,14 +112,15 @@ def prepare(settings):
     env, build = environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
     loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
     sinks.check(settings.keep.log)
-    fitting.num_devices(settings)
+    fitting.num_devices(settings, settings.num_runs)
     return env, build
 
 
-def create(path, settings, env):
-    """Make the folder of a run."""
+def create(path, settings, env, num_runs=None):
+    """Make the folder of a run of which `num_runs`, all by default, are trained here."""
+    num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
-    ran = record() | {"num_devices": fitting.num_devices(settings), "action_low": low, "action_high": high}
+    ran = record() | {"num_devices": num_devices, "action_low": low, "action_high": high}
     results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}))
     results.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 
@@ -162,10 +164,15 @@ def is_complete(path, settings, share=None):
 
 
 def has_come_to(path, settings, index):
-    """Whether the run in the folder `path` was left with a checkpoint at evaluation `index`, where `fork` goes on."""
-    return index in checkpoints.numbers(path) and results.has_rows(
-        results.read_curves(path), settings.runs, _steps(settings.plan, index)
-    )
+    """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for `fork`."""
+    steps = _steps(settings.plan, index)
+    if not results.has_begun(path) or not results.has_rows(results.read_curves(path), settings.runs, steps):
+        return False
+    try:
+        checkpoints.verify(path, index, config.computation(settings))
+    except checkpoints.Damaged:
+        return False
+    return True
 
 
 def _are_finished(path, plan, runs, group=None):
@@ -193,8 +200,9 @@ def run(settings, env, build, path, display, share=None, until=None):
 
 def _run(settings, env, build, path, display, interrupt, share, until):
     """The `report.Outcome`."""
-    clock, free, share = Clock(), memory.available(fitting.num_devices(settings)), share or settings.runs
-    programs = fitting.programs_of(settings, env, build)
+    clock, share = Clock(), share or settings.runs
+    free = memory.available(fitting.num_devices(settings, len(share)))
+    programs = fitting.programs_of(settings, env, build, len(share))
     display.stage("compiling")
     with clock.on("compile"), collector.paused():
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
@@ -202,8 +210,11 @@ def _run(settings, env, build, path, display, interrupt, share, until):
         settings, compiled, needs = fitting.fit(settings, programs, free, len(share))
         fitting.check(settings, needs, free)
     with results.locked(path):
-        if not results.has_begun(path):
-            create(path, settings, env)
+        if results.has_begun(path):
+            if _ended_meanwhile(path, settings, share):
+                return report.Outcome(results.final(results.read_curves(path)), None, None, clock)
+        else:
+            create(path, settings, env, len(share))
         policy = build(settings.hyper, settings.plan, env).policy
         kept = checkpoints.manager(path)
         results.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
@@ -214,13 +225,23 @@ def _run(settings, env, build, path, display, interrupt, share, until):
             parts, complete = train(session)
         curves = results.read_curves(path)
         report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
-        outcome = report.Outcome(results.final(curves), None if complete else interrupt.reason, clock)
+        ended = None if complete else interrupt.reason
+        outcome = report.Outcome(results.final(curves), ended, interrupt.reason, clock)
         results.log(path, "end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
         results.write_policy(path, results.joined(parts))  # the last: it says that the run is complete
         if complete:
             results.drop_parts(path)
         page.write(path)
     return outcome
+
+
+def _ended_meanwhile(path, settings, share):
+    """Whether another process completed the run since it was claimed. Raises Refused where it made it another."""
+    try:
+        check(path, settings)
+    except ValueError as error:
+        raise Refused(f"another process was here meanwhile: {error}") from None
+    return is_complete(path, settings, share)
 
 
 def train(session):
@@ -283,13 +304,12 @@ def _restored(session, group):
         except checkpoints.Damaged as error:
             session.log("damaged", checkpoint=number, error=str(error))
             session.display.say(f"checkpoint {number} is damaged and left out: {error}")
-            checkpoints.delete(session.kept, number)
             continue
         carry = session.with_copies(group, carry)
         return number - first, _continued(session, group, number - first, label, carry)
     if results.are_of(curves, runs).any():
         session.display.say("no whole checkpoint to go on from; starting again from step 0")
-        results.truncate(path, runs, -1)
+    session.clock.resume(results.truncate(path, runs, -1))
     pbt.truncate(path, -1)
     return 0, None
 
@@ -305,7 +325,7 @@ def _like(session, group, ring):
 def _continued(session, group, index, label, carry):
     """Let the files end where the carry does; fill its ring where it has none."""
     steps = loop.env_steps(session.plan, index)
-    session.clock.earlier = results.truncate(session.path, session.runs(group), steps)
+    session.clock.resume(results.truncate(session.path, session.runs(group), steps))
     pbt.truncate(session.path, index)
     session.log("resume", group=group, index=index, ring=label["ring"])
     session.display.say(f"resumed after {steps:,} steps")
@@ -380,17 +400,19 @@ def _evaluated(session, group, index, carry, metrics):
 def _exploited(session, index, numbers, carry):
     """The carry in which the worst settings of every seed have taken over from the best; pbt.csv has their numbers."""
     returns = comparison.sound(results.read_curves(session.path))[1][-1]
-    numbers, carry = session.without_copies(0, ({name: numbers[name] for name in session.settings.swept}, carry))
-    return session.with_copies(0, pbt.step(session.path, session.settings, index, numbers, carry, returns))
+    numbers = session.without_copies(0, {name: numbers[name] for name in session.settings.swept})
+    rows = pbt.step(session.path, session.settings, index, numbers, returns)
+    return batch.laid_out(session.programs.mesh, pbt.taken_over(carry, session.repeated(0, rows)))
 
 
 def _checkpoint(session, group, index, carry):
     begun = time.perf_counter()
     keep = session.settings.keep
-    carry = session.without_copies(group, carry if keep.checkpoint_ring else carry._replace(ring=None))
-    number = group * session.plan.num_evals + index
+    carry = carry if keep.checkpoint_ring else carry._replace(ring=None)
+    number, runs = group * session.plan.num_evals + index, len(session.runs(group))
+    computation = config.computation(session.settings)
     try:
-        size = checkpoints.save(session.kept, number, carry, config.computation(session.settings), keep.checkpoint_keep)
+        size = checkpoints.save(session.kept, number, carry, runs, computation, keep.checkpoint_keep)
     except OSError as error:
         reason = (str(error).splitlines() or [""])[0]
         session.display.say(f"checkpoint {number} could not be written, the ones before it stay: {reason}")

@@ -26,7 +26,7 @@ def ran(out):
 def test_no_more_devices_are_used_than_take_a_run_from_another(runs, there, used, monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: there)
     settings = config.resolve({"env": "fast", "num_seeds": str(runs)})
-    assert fitting.num_devices(settings) == used
+    assert fitting.num_devices(settings, runs) == used
 
 
 def test_all_cores_share_the_seeds_unless_said_otherwise(tmp_path, monkeypatch):

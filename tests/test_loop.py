@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import prepared
 from toys import BUILD, after, contents, counting, learner
 
-from purerl import loop, settings
+from purerl import batch, loop, runner, settings
 from purerl.settings import Cycle, Plan
 from purerl.types import Algorithm, Batch, Noise
 
@@ -240,6 +241,24 @@ def test_evaluation_changes_nothing(evaluations):
         assert len(set(map(float, scores))) <= 1
         carry, _ = epoch(carry, index)
     close(carry, trained("td3", 0)[0], rtol=1e-5)
+
+
+def test_more_episodes_of_evaluation_than_the_pool_holds_change_nothing():
+    """Neither as parts of a run, nor as its programs."""
+    few, many = ({"algo": "td3", "eval_episodes": str(number)} for number in (2, 70))
+    for algorithm_and_agents in zip(*map(agents_after_an_epoch, (few, many)), strict=True):
+        for one, other in zip(*map(jax.tree.leaves, algorithm_and_agents), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def agents_after_an_epoch(options):
+    """By the programs over runs, and by the functions of one run, `[1, ...]`."""
+    made, programs, numbers = prepared(**options, num_seeds="1")
+    carry, _ = programs.epoch(numbers, programs.begin(numbers, batch.keys(0, 1)), 0)
+    env, build = runner.prepare(made)
+    run = loop.setup(made.plan, build(made.hyper, made.plan, env), env)
+    alone, _ = jax.jit(lambda key: loop.epoch(run, loop.begin(run, key), 0))(batch.keys(0, 1)[0])
+    return carry.agent, jax.tree.map(lambda x: x[None], alone.agent)
 
 
 def test_a_run_compiles_once():

@@ -8,7 +8,8 @@ import pytest
 from commands import SMALL, assert_same_run, start
 from test_sweep import refusal, write
 
-from purerl import batch, config, loop, pbt, results, runner, sweep
+from purerl import batch, config, expansion, loop, pbt, results, runner, sweep
+from purerl.config import Population
 
 TABLE = SMALL | {"algo": "td3", "num_seeds": "2", "total_steps": "440", "num_evals": "5"}
 HYPER = {"actor_lr": [1e-4, 1e-3, 1e-2, 1e-1]}
@@ -111,6 +112,14 @@ def test_a_population_on_two_devices_comes_to_the_same(trained, tmp_path, monkey
     assert config.read(there / "run.toml")["record"]["num_devices"] == 2
     assert history(there) == history(path)
     assert_same_run(there, path, rtol=1e-3)
+
+
+def test_a_population_may_leave_all_to_the_defaults(tmp_path):
+    (program,) = expansion.expand(TABLE | {"hyper": HYPER, "pbt": {}}, {})
+    assert program.settings.pbt == Population()
+    file = tmp_path / "run.toml"
+    file.write_text(config.to_toml(program.settings))
+    assert config.resolve({}, file).pbt == Population()
 
 
 @pytest.mark.parametrize(

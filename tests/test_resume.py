@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from commands import arguments, assert_same_run, prepared, start
 
-from purerl import batch, checkpoints, config, results, train
+from purerl import batch, checkpoints, config, results, runner, train
 from purerl.clock import Clock, Interrupt
+from purerl.errors import Refused
+from purerl.progress import Display
 
 ALGORITHMS = ("ddpg", "td3", "sac")
 
@@ -273,7 +275,7 @@ def test_saving_leaves_nothing_behind_in_the_process(tmp_path):
 
     def save(times):
         for number in range(times):
-            checkpoints.save(manager, number, carry, config.computation(settings), keep=1)
+            checkpoints.save(manager, number, carry, 3, config.computation(settings), keep=1)
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
 
@@ -330,13 +332,72 @@ def test_where_nothing_more_can_be_written_what_is_there_stays_and_can_be_gone_o
     longer = arguments(**options("td3"), num_evals="31", total_steps="280")
     process = start(*longer, "--out", path, "--compilation-cache", "none", code=LITTLE_SPACE)
     shown = process.stdout.read()
-    assert process.wait(timeout=60) == train.UNWRITABLE, shown
+    assert process.wait(timeout=60) == 1, shown
     assert "error: cannot write" in shown and "File too large" in shown and "Traceback" not in shown
     rows = len(results.read_curves(path)["seed"])
     assert rows >= 3
     assert train.main(["--resume", str(path)]) == 0
     curves = results.read_curves(path)
     assert len(curves["seed"]) == 31 * 3 and len(set(zip(curves["seed"], curves["env_step"], strict=True))) == 31 * 3
+
+
+@pytest.mark.parametrize("error", [MemoryError("too large"), OSError(5, "Input/output error")])
+def test_a_checkpoint_that_cannot_be_read_now_is_kept_and_the_run_does_not_begin_anew(
+    whole, error, tmp_path, monkeypatch, capsys
+):
+    path = cut_after(whole["td3"], 2, tmp_path / "run")
+
+    def fail(file):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "_read", fail)
+        if isinstance(error, OSError):
+            assert train.main(["--resume", str(path)]) == 1
+            assert "Input/output error" in capsys.readouterr().err
+        else:
+            with pytest.raises(MemoryError):
+                train.main(["--resume", str(path)])
+    assert train.main(["--resume", str(path)]) == 0
+    assert "resumed after 200 steps" in capsys.readouterr().out
+    assert_same_run(path, whole["td3"])
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
+    settings, programs, numbers = prepared()
+    carry, manager = programs.begin(numbers, batch.keys(0, 3)), checkpoints.manager(tmp_path)
+    computation, written = config.computation(settings), []
+
+    def fill(file, array, **how):
+        written.append(array)
+        if len(written) == 5:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.np, "save", fill)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(manager, 1, carry, 3, computation, keep=2)
+    assert list((tmp_path / "checkpoints").iterdir()) == [] and len(written) == 5
+
+
+def test_a_run_that_another_process_completed_meanwhile_is_left_as_it_is(whole, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(whole["td3"], path, ignore=shutil.ignore_patterns("checkpoints"))
+    settings = config.resolve({}, path / "run.toml")
+    curves = (path / "curves.csv").read_bytes()
+    outcome = runner.run(settings, *runner.prepare(settings), path, Display())
+    assert (path / "curves.csv").read_bytes() == curves and outcome.interrupted is None and len(outcome.returns) == 3
+    other = config.resolve({"gamma": "0.9"}, path / "run.toml")
+    with pytest.raises(Refused, match=r"another process was here meanwhile: .*gamma is 0.99 there and 0.9 here"):
+        runner.run(other, *runner.prepare(other), path, Display())
+
+
+def test_time_before_a_stop_counts_once():
+    clock = Clock()
+    clock.resume(50.0)
+    assert clock.wall == pytest.approx(50.0, abs=1.0)
+    clock.train = 1.0
+    clock.resume(60.0)  # of another group, the first having been trained in this process
+    assert clock.earlier == 50.0
 
 
 class Died(BaseException):
@@ -397,7 +458,7 @@ def test_the_checkpoint_just_written_stays_whatever_others_there_are(whole, tmp_
     carry = programs.begin(numbers, batch.keys(5, 3))
     kept = checkpoints.manager(tmp_path)
     for number in (8, 9, 1):
-        checkpoints.save(kept, number, carry, config.computation(settings), keep=2)
+        checkpoints.save(kept, number, carry, 3, config.computation(settings), keep=2)
     assert checkpoints.numbers(tmp_path) == [9, 1]
 
 

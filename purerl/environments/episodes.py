@@ -31,6 +31,11 @@ def pool_size(num_envs):
     return max(64, num_envs)
 
 
+def pool_size_of(episodes, axis=0):
+    """P of the `episodes`, the axis of whose pool it is."""
+    return _length(episodes.pool, axis)
+
+
 def starts(env, count, key):
     """`count` states at the start of random episodes. The first of them do not depend on how many there are."""
     return jax.vmap(env.reset)(jax.random.split(key, count))
@@ -48,12 +53,18 @@ def begin_from(pool, num_envs):
 
 def refresh(env, episodes, key):
     """A new pool; the episodes go on."""
-    return episodes._replace(pool=starts(env, len(jax.tree.leaves(episodes.pool)[0]), key))
+    return episodes._replace(pool=starts(env, pool_size_of(episodes), key))
 
 
-def first(states, count):
-    """The first `count` of `states`, a tree of arrays `[N, ...]`."""
-    return jax.tree.map(lambda x: x[:count], states)
+def first(states, count, axis=0):
+    """The first `count` along an axis of `states`, a tree of arrays `[..., N, ...]`."""
+    if _length(states, axis) == count:
+        return states
+    return jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, count, axis=axis), states)
+
+
+def _length(states, axis=0):
+    return jax.tree.leaves(states)[0].shape[axis]
 
 
 def observe(env, episodes):
@@ -98,7 +109,7 @@ def play(env, act, state):
     def stride(x):
         return jax.lax.scan(one_step, x, None, min(STRIDE, env.episode_length))[0]
 
-    nothing = jnp.zeros(len(jax.tree.leaves(state)[0]))
+    nothing = jnp.zeros(_length(state))
     start = (state, nothing == 0.0, nothing, nothing)
     _, _, total, length = jax.lax.while_loop(lambda x: x[1].any(), stride, start)
     return total, length
@@ -106,7 +117,7 @@ def play(env, act, state):
 
 def _draw(pool, count, key):
     """`count` different states of the pool: neighbours, from a random place on."""
-    size = len(jax.tree.leaves(pool)[0])
+    size = _length(pool)
     index = (jax.random.randint(key, (), 0, size) + jnp.arange(count)) % size
     return jax.tree.map(lambda x: x[index], pool)
 
