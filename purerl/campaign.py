@@ -10,6 +10,7 @@ runs/SWEEP/report.html    their page
 import fcntl
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import tomli_w
 
 from purerl import comparison, config, fitting, hosts, memory, page, report, results, runner
+from purerl.errors import Refused
 from purerl.progress import Display
 
 KEPT = "sweep.toml"
@@ -92,24 +94,27 @@ def run(tasks, display, time_limit=None, host=None):
 
     Returns `({name: error} of those that failed, why it ended early or None)`. The time limit [s] is that of them all.
     """
-    begun, failed = time.monotonic(), {}
+    begun, failed, asked = time.monotonic(), {}, None
     for number, task in enumerate(tasks, 1):
         heading = f"program {number} of {len(tasks)}, {task.name}"
         if task.complete:
             display.say(f"{heading}: complete already")
             continue
+        if asked:  # too late for the program before
+            return failed, asked
         settings = task.settings
         display.say(f"{heading}: {settings.job.algo} on {task.env.name}, {report.size(settings)}, into {task.path}")
         if time_limit is not None:
             rest = max(1e-3, time_limit - (time.monotonic() - begun))
             settings = replace(settings, keep=replace(settings.keep, time_limit=rest))
         try:
-            interrupted = _run(replace(task, settings=settings), Display(display.console), host)
+            interrupted, asked = _run(replace(task, settings=settings), Display(display.console), host)
         except Exception as error:  # Whatever one program dies of, the others are run.
             failed[task.name] = (str(error).splitlines() or [type(error).__name__])[0]
             display.say(f"program {task.name} failed: {failed[task.name]}")
-            if results.has_begun(task.path):
-                results.log(task.path, "failed", error=traceback.format_exc())
+            if results.has_begun(task.path) and not isinstance(error, Refused):  # The log may be another process's.
+                with suppress(OSError):
+                    results.log(task.path, "failed", error=traceback.format_exc())
             continue
         if interrupted:
             return failed, interrupted
@@ -117,12 +122,14 @@ def run(tasks, display, time_limit=None, host=None):
 
 
 def _run(task, display, host):
-    """Why the task ended early, or None."""
+    """Why the task ended early, and why it was to, each may be None."""
     if host is not None and task.settings.pbt:
         raise ValueError("[pbt] compares all settings, and is of one process")
     if host is not None:
-        return hosts.run(task.settings, task.env, task.build, task.path, display, host)
-    return runner.run(task.settings, task.env, task.build, task.path, display).interrupted
+        early = hosts.run(task.settings, task.env, task.build, task.path, display, host)
+        return early, early
+    outcome = runner.run(task.settings, task.env, task.build, task.path, display)
+    return outcome.interrupted, outcome.asked
 
 
 def compare(path, tasks, display):
@@ -149,7 +156,7 @@ def show_plan(tasks, display):
     """Say what would be run, and in which groups. Compiles only where "auto" leaves the groups to the memory."""
     rows = []
     for task in tasks:
-        free = memory.available(fitting.num_devices(task.settings))
+        free = memory.available(fitting.num_devices(task.settings, task.settings.num_runs))
         settings, needs = fitting.expected(task.settings, task.env, task.build, free)
         rows.append(
             (

@@ -21,6 +21,13 @@ def fail(message):
     raise SystemExit(2)
 
 
+def unwritable(error, stays):
+    """Say which file could not be written, or read, and what `stays`. Returns the exit status."""
+    where = f" {error.filename}" if error.filename else ""
+    print(f"error: cannot write{where}: {error.strerror or error}; {stays}", file=sys.stderr)
+    return 1
+
+
 def refuse_unknown(parser, unknown):
     """Raises ValueError for the first of the arguments that `parser` does not know."""
     if unknown:

@@ -49,6 +49,10 @@ class Host:
         first, end = (len(runs) * (self.index + i) // self.count for i in (0, 1))
         return runs[first:end]
 
+    def folder(self, path):
+        """Where this process's share of the program in the run folder `path` is trained."""
+        return path / "shares" / f"{self.index}-of-{self.count}"
+
 
 def _store():
     """The coordinator's, of words by name."""
@@ -91,36 +95,49 @@ def run(settings, env, build, path, display, host):
 
     Returns why it ended early, in any of the processes, or None. Raises RuntimeError where another one failed.
     """
+    early = _together(host, f"{path.name} trained", lambda: _trained(settings, env, build, path, display, host))
+    if early:
+        return early
+    merging = host.index == 0
+    return _together(host, f"{path.name} merged", lambda: merge(path, settings, env, host.count) if merging else None)
+
+
+def _together(host, name, function):
+    """`function()` in all processes, which know of each other's: the first reason that one returns, or None.
+
+    Raises RuntimeError where it raised in another, after they heard of it.
+    """
     word = "failed"
     try:
-        word = _trained(settings, env, build, path, display, host) or "complete"
+        word = function() or "complete"
     finally:
-        words = host.agree(f"{path.name} trained", word)
+        words = host.agree(name, word)
     if early := [word for word in words if word not in ("complete", "failed")]:
         return early[0]
     if "failed" in words:
         raise RuntimeError(f"process {words.index('failed')} of {host.count} failed")
-    if host.index == 0:
-        merge(path, settings, env, host.count)
-    host.agree(f"{path.name} merged", word)
     return None
 
 
 def _trained(settings, env, build, path, display, host):
-    """Why training this process's share ended early, or None."""
-    share, folder = host.share(settings.runs), path / "shares" / f"{host.index}-of-{host.count}"
+    """Why training this process's share was to end early, or None."""
+    share = host.share(settings.runs)
     if not share:
         return None
+    folder = host.folder(path)
     settings, complete = runner.claim(folder, settings, share)
     if complete:
         return None
-    return runner.run(settings, env, build, folder, display, share).interrupted
+    return runner.run(settings, env, build, folder, display, share).asked
 
 
 def merge(path, settings, env, count):
-    """Make the run folder `path` of the complete shares of `count` processes, and delete them."""
-    shares = [path / "shares" / f"{index}-of-{count}" for index in range(min(count, settings.num_runs))]
-    shares = [share for share in shares if share.is_dir()]
+    """Make the run folder `path` of the complete shares of `count` processes, and delete them.
+
+    Raises OSError where one cannot be read.
+    """
+    hosts = (Host(index, count) for index in range(count))
+    shares = [host.folder(path) for host in hosts if host.share(settings.runs)]
     runner.create(path, settings, env)
     for share in shares:
         results.append(path, "curves.csv", (share / "curves.csv").read_text().partition("\n")[2])

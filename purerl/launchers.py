@@ -12,7 +12,6 @@ from purerl import results
 from purerl.statistics import iqm
 
 RETRIES = 3
-LAUNCHERS = ("ray", "slurm")
 
 
 def program(words):

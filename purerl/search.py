@@ -66,8 +66,9 @@ def understood(table, programs):
     """The `Plan` of the table [search] for the programs of a sweep. Raises ValueError for what cannot be searched."""
     if len(programs) != 1 or programs[0].settings.swept:
         raise ValueError("a search is of one program: say no lists beside [search]; what is searched is [search.space]")
-    settings = programs[0].settings
-    table = dict(table)
+    if not isinstance(table, dict):
+        raise ValueError(f"search is {table!r}; it should be a table, [search], with [search.space]")
+    settings, table = programs[0].settings, dict(table)
     space, rungs = table.pop("space", {}), table.pop("rungs", [])
     for name in table:
         if name not in fields(Search):
@@ -76,7 +77,8 @@ def understood(table, programs):
         raise ValueError("[search.space] is empty; say there what is searched, as tau = { uniform = [0.001, 0.1] }")
     space = {name: _interval(settings, name, value) for name, value in space.items()}
     evaluations = range(1, settings.plan.num_epochs)
-    if not isinstance(rungs, list) or any(rung not in evaluations for rung in rungs) or sorted(set(rungs)) != rungs:
+    known = isinstance(rungs, list) and all(type(rung) is int and rung in evaluations for rung in rungs)
+    if not known or sorted(set(rungs)) != rungs:
         last = settings.plan.num_epochs - 1
         raise ValueError(f"rungs is {rungs!r}; it should be numbers of evaluations, growing, from 1 to {last}")
     if rungs and settings.job.seeds_per_batch is not None:
@@ -202,11 +204,11 @@ def example(plan, task):
 
 
 def _brought(settings, made, folder, until, display):
-    """Train a program to its end, or up to evaluation `until`. Returns why that ended early, or None."""
+    """Train a program to its end, or up to evaluation `until`. Returns why that was to end early, or None."""
     settings, complete = runner.claim(folder, settings)
     if complete or (until and runner.has_come_to(folder, settings, until)):
         return None
-    return runner.run(settings, *made, folder, Display(display.console), until=until).interrupted
+    return runner.run(settings, *made, folder, Display(display.console), until=until).asked
 
 
 def _scores(folder, plan, index):

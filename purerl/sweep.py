@@ -5,7 +5,7 @@ from pathlib import Path
 
 from purerl import config, expansion
 from purerl.clock import INTERRUPTED, leaving
-from purerl.command import Parser, add_cache, fail, refuse_unknown, use_compilation_cache, use_cores
+from purerl.command import Parser, add_cache, fail, refuse_unknown, unwritable, use_compilation_cache, use_cores
 from purerl.errors import closest
 from purerl.settings import Plan, checked, fields
 from purerl.train import add_setting
@@ -30,6 +30,8 @@ def main(arguments=None):
             return sweep(path, programs, options)
         except ValueError as error:
             fail(error)
+        except OSError as error:
+            return unwritable(error, "all that was written before stays; the same command goes on")
 
 
 def parse(arguments):

@@ -9,11 +9,9 @@ from pathlib import Path
 from purerl import config
 from purerl.clock import INTERRUPTED, leaving
 from purerl.collector import paused
-from purerl.command import Parser, add_cache, fail, refuse_unknown, use_compilation_cache, use_cores
+from purerl.command import Parser, add_cache, fail, refuse_unknown, unwritable, use_compilation_cache, use_cores
 from purerl.errors import Refused
 from purerl.settings import HYPERS, Plan, fields
-
-UNWRITABLE = 1  # the exit status of a run that could write no more
 
 
 def main(arguments=None):
@@ -172,13 +170,7 @@ def train(settings, env, build, path):
     except Refused as error:
         fail(error)
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        print(
-            f"error: cannot write{where}: {error.strerror or error}; all that was written before stays in {path}; "
-            f"go on with --resume {path}",
-            file=sys.stderr,
-        )
-        return UNWRITABLE
+        return unwritable(error, f"all that was written before stays in {path}; go on with --resume {path}")
     return INTERRUPTED if outcome.interrupted else 0
 
 

@@ -1,13 +1,15 @@
 """A search asks Optuna for a generation, trains it as one program, and gives up what is hopeless."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
 from commands import SMALL
 from test_sweep import refusal, write
 
-from purerl import results, sweep
+from purerl import checkpoints, config, results, runner, sweep
+from purerl.progress import Display
 
 SPACE = {"actor_lr": {"log_uniform": [1e-4, 1e-1]}, "tau": {"uniform": [0.001, 0.5]}}
 SEARCH = {"trials": 6, "batch": 4, "rungs": [2], "space": SPACE}
@@ -92,12 +94,30 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(searched, tmp_path):
         ({"trails": 3}, "unknown setting 'trails' under [search]"),
         ({"rungs": [3, 2]}, "it should be numbers of evaluations, growing, from 1 to 3"),
         ({"rungs": [4]}, "it should be numbers of evaluations, growing, from 1 to 3"),
+        ({"rungs": [2.0]}, "it should be numbers of evaluations, growing, from 1 to 3"),
     ],
 )
 def test_bad_searches_are_refused_in_one_line(table, words, tmp_path, capfd):
     file = write(tmp_path / "bad.toml", TABLE | {"search": SEARCH | table})
     assert words in refusal(capfd, file, "--out", tmp_path / "out")
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_search_is_a_table(tmp_path, capfd):
+    file = write(tmp_path / "bad.toml", TABLE | {"search": 3})
+    assert "search is 3; it should be a table" in refusal(capfd, file, "--out", tmp_path / "out")
+
+
+def test_a_rung_whose_checkpoint_is_damaged_is_trained_again(searched, tmp_path):
+    folder = tmp_path / "rung"
+    shutil.copytree(searched[1] / "generation-000-rung-0", folder)
+    settings = config.resolve({}, folder / "run.toml")
+    assert runner.has_come_to(folder, settings, 2)
+    (arrays,) = (folder / "checkpoints" / "2").rglob(checkpoints.ARRAYS)
+    arrays.write_bytes(arrays.read_bytes()[:-1])
+    assert not runner.has_come_to(folder, settings, 2)
+    runner.run(settings, *runner.prepare(settings), folder, Display(), until=2)
+    assert runner.has_come_to(folder, settings, 2)
 
 
 def test_a_search_is_of_one_program(tmp_path, capfd):

@@ -3,6 +3,8 @@
 import csv
 import logging
 import multiprocessing
+import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -14,7 +16,8 @@ import pytest
 import tomli_w
 from commands import SMALL, assert_same_run, start
 
-from purerl import batch, config, expansion, results, runner, sweep, train
+from purerl import batch, config, expansion, hosts, report, results, runner, sweep, train
+from purerl.progress import Display
 
 ROOT = Path(__file__).parent.parent
 TABLE = SMALL | {"algo": "td3", "num_seeds": "4", "total_steps": "440", "num_evals": "3"}
@@ -408,6 +411,78 @@ def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(gri
         assert status == 0 and f"shares/{number}-of-2" in shown and "resumedafter" in shown, shown
     assert_same_run(out / "td3-fast", grid[1], rtol=1e-3)
     assert not (out / "td3-fast" / "shares").exists() and (out / "table.csv").exists()
+
+
+@pytest.mark.parametrize("num_runs, count", [(1, 2), (2, 3), (3, 5)])
+def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
+    settings = config.resolve(SMALL | {"num_seeds": str(num_runs)})
+    env, build = runner.prepare(settings)
+    trained = [host for host in (hosts.Host(index, count) for index in range(count)) if host.share(settings.runs)]
+    for host in trained:
+        runner.run(settings, env, build, host.folder(tmp_path), Display(), host.share(settings.runs))
+    lost = trained[-1].folder(tmp_path)
+    lost.rename(tmp_path / "lost")
+    with pytest.raises(OSError):
+        hosts.merge(tmp_path, settings, env, count)
+    (tmp_path / "lost").rename(lost)
+    hosts.merge(tmp_path, settings, env, count)
+    assert runner.is_complete(tmp_path, settings) and not (tmp_path / "shares").exists()
+
+
+class Others:
+    """What the other processes say, whatever is asked."""
+
+    index, count = 0, 2
+
+    def __init__(self, word):
+        self.word, self.heard = word, []
+
+    def agree(self, name, word):
+        self.heard.append(word)
+        return [word, self.word]
+
+
+def test_processes_hear_of_what_fails_in_one():
+    others = Others("complete")
+    with pytest.raises(KeyError):
+        hosts._together(others, "merged", lambda: {}["there"])
+    assert others.heard == ["failed"]
+    with pytest.raises(RuntimeError, match="process 1 of 2 failed"):
+        hosts._together(Others("failed"), "merged", lambda: None)
+    assert hosts._together(Others("SIGTERM"), "merged", lambda: None) == "SIGTERM"
+    assert hosts._together(others, "merged", lambda: None) is None
+
+
+def test_a_signal_that_comes_too_late_for_a_program_ends_the_sweep(tmp_path, monkeypatch):
+    draw = report.draw
+
+    def late(*arguments):
+        draw(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+
+    file, out = write(tmp_path / "two.toml", TABLE | {"n_step": [1, 2]}), tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(report, "draw", late)
+        assert sweep.main([str(file), "--out", str(out)]) == sweep.INTERRUPTED
+    complete = sorted(path.parent.parent.name for path in out.glob("*/policy/actor.npz"))
+    assert complete == ["n_step=1"]
+    assert sweep.main([str(file), "--out", str(out)]) == 0
+
+
+def test_a_full_disk_is_one_line_and_what_it_leaves_is_no_sweep(tmp_path, monkeypatch, capsys):
+    file, out = write(tmp_path / "grid.toml", TABLE), tmp_path / "out"
+
+    def full(scratch, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(results.os, "replace", full)
+        assert sweep.main([str(file), "--out", str(out)]) == sweep.FAILED
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: cannot write") and "No space left" in shown and shown.count("\n") == 1
+    assert [path.suffix for path in out.iterdir()] == [".partial"]
+    assert sweep.main([str(file), "--out", str(out)]) == 0
 
 
 def test_what_one_of_two_processes_refuses_ends_both(tmp_path):
