@@ -45,7 +45,7 @@ class Job(Settings):
 
     algo: choice("algorithm", *HYPERS) = "td3"
     env: text(
-        "a file of envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML file, or module:Class"
+        "a file of envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML file, or module:NAME"
     ) = "inverted_pendulum"
     backend: optional_text("Brax's physics: generalized, spring, positional or mjx; none: the environment's own") = None
     episode_length: optional_count("time limit of an episode [steps]; none: the environment's own, or 1000") = None

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from purerl.errors import attempt
+
 
 class Outcome(NamedTuple):
     """What one step brings about: `reward`, float32, `terminated` and `truncated`, bool, all `[]`.
@@ -70,6 +72,25 @@ def physics(function):
             return function(*args)
 
     return jax.jit(precise)
+
+
+def checked(env):
+    """`env`, an `Environment` of anybody's, its physics at full precision.
+
+    Raises ValueError where it breaks its contract: shapes, dtypes, or the structure of its state.
+    """
+    env = env._replace(reset=physics(env.reset), step=physics(env.step))
+    state = attempt(f"{env.name}: reset(key)", lambda: jax.eval_shape(env.reset, jax.random.key(0)))
+    action, what = jax.ShapeDtypeStruct((env.action_size,), jnp.float32), f"step(state, action [{env.action_size}])"
+    after, outcome = attempt(f"{env.name}: {what}", lambda: jax.eval_shape(env.step, state, action))
+    same_structure(state, after, env.name)
+    observation = attempt(f"{env.name}: observe(state)", lambda: jax.eval_shape(env.observe, state))
+    expected = {"observe(state)": (observation, "float32", (env.obs_size,)), "reward": (outcome.reward, "float32", ())}
+    expected |= {name: (getattr(outcome, name), "bool", ()) for name in ("terminated", "truncated")}
+    for name, (found, dtype, shape) in expected.items():
+        if (found.dtype, found.shape) != (dtype, shape):
+            raise ValueError(f"{env.name}: {name} is {found.dtype}{list(found.shape)}; it must be {dtype}{list(shape)}")
+    return env
 
 
 def scaled(action, action_range):
