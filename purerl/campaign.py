@@ -152,14 +152,18 @@ def compare(path, tasks, display):
     display.say(f"all of them: {path / 'table.csv'}, {path / 'figure.png'}")
 
 
-def show_plan(tasks, display):
-    """Say what would be run, and in which groups. Compiles only where "auto" leaves the groups to the memory."""
+def show_plan(tasks, display, programs):
+    """Say what would be run, and in which groups; the names `programs` are all that there are, in order.
+
+    Compiles only where "auto" leaves the groups to the memory.
+    """
     rows = []
     for task in tasks:
         free = memory.available(fitting.num_devices(task.settings, task.settings.num_runs))
         settings, needs = fitting.expected(task.settings, task.env, task.build, free)
         rows.append(
             (
+                str(programs.index(task.name)),
                 task.name,
                 str(settings.num_settings),
                 str(settings.job.num_seeds),
@@ -169,7 +173,7 @@ def show_plan(tasks, display):
                 "complete" if task.complete else "begun" if results.has_begun(task.path) else "new",
             )
         )
-    names = ("program", "settings", "seeds", "runs", "groups", "memory [MiB]", "")
+    names = ("", "program", "settings", "seeds", "runs", "groups", "memory [MiB]", "")
     runs = sum(task.settings.num_runs for task in tasks)
     free = memory.available(1) / 2**20
     display.columns(f"{len(tasks)} programs, {runs} runs; {free:,.0f} MiB available", names, rows)

@@ -39,7 +39,8 @@ def parse(arguments):
     parser = Parser(
         prog="python -m purerl.sweep",
         description="Train every program of a sweep: what flows through a program, as learning rates do, is swept "
-        "inside it; all else makes a program per value. What was stopped goes on. Flags beat the file.",
+        "inside it; all else makes a program per value. What was stopped goes on. Flags beat the file, in which alone "
+        "hyperparameters are said, under [hyper].",
         allow_abbrev=False,
     )
     parser.add_argument("file", metavar="FILE", help="a TOML file, or the name of one of sweeps/")
@@ -63,11 +64,12 @@ def parse(arguments):
     group.add_argument("--process-id", metavar="K", type=int, help="which this is, from 0")
     add_cache(parser)
     settings = set()
-    for title, cls in (("settings of every run", config.Job), ("its plan", Plan), ("keeping it", config.Keep)):
+    runs = "settings of every run (where neither flag nor file says one, the environment's file does, or the preset)"
+    for title, cls in ((runs, config.Job), ("its plan", Plan), ("keeping it", config.Keep)):
         group = parser.add_argument_group(title)
         for name, (default, description, _) in fields(cls).items():
             if name != "time_limit":
-                add_setting(group, name, default, description, cls)
+                add_setting(group, name, default, description, cls, show=False)
                 settings.add(name)
     options, unknown = parser.parse_known_args(arguments)
     refuse_unknown(parser, unknown)
@@ -94,7 +96,7 @@ def sweep(path, programs, options):
 
     tasks, wanted = host.in_turn("prepared", prepare) if host else prepare()
     if options.dry_run:
-        campaign.show_plan(wanted, display)
+        campaign.show_plan(wanted, display, [task.name for task in tasks])
         return 0
     if options.launcher:
         failed, interrupted = launched(path, wanted, options, display), None
@@ -166,7 +168,8 @@ def search(path, table, programs, options):
     tasks = campaign.prepare(path, programs, table)
     if options.dry_run:
         display.say(f"{plan.search.trials} trials, {plan.search.batch} at once, each generation as")
-        campaign.show_plan([searching.example(plan, task) for task in tasks], display)
+        examples = [searching.example(plan, task) for task in tasks]
+        campaign.show_plan(examples, display, [task.name for task in examples])
         return 0
     campaign.create(path, programs, table)
     interrupted = searching.run(path, plan, display, options.time_limit)

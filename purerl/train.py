@@ -85,10 +85,12 @@ def build_parser(algo, defaults):
     return parser
 
 
-def add_setting(group, name, default, description, cls):
+def add_setting(group, name, default, description, cls, show=True):
+    """Add the flag of a setting, whose help may `show` its default."""
     shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
     flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
-    description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
+    if show:
+        description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
     group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
 
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # One job per program of a sweep: sbatch --array=0-11 sweeps/slurm_array.sh gpu_minutes
-# (`python -m purerl.sweep FILE --dry-run` lists the programs, counted from 0.) A job that is stopped or requeued goes on.
+# (`python -m purerl.sweep FILE --dry-run` numbers the programs; with --seeds-per-batch none it compiles none of them.) What ran
+# into its time limit goes on when the same sbatch is given again; what SLURM requeues goes on by itself.
 #SBATCH --job-name=purerl
 #SBATCH --gpus=1
 #SBATCH --time=4:00:00

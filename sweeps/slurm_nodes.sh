@@ -8,4 +8,5 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --time=4:00:00
 #SBATCH --signal=TERM@120
+export JAX_LOCAL_DEVICE_IDS=$(seq -s, 0 $((SLURM_GPUS_ON_NODE - 1)))  # JAX would take one GPU for a task
 srun python -m purerl.sweep "$1" --coordinator auto --time-limit 3:50:00 --checkpoint-every 5 "${@:2}"
