@@ -75,7 +75,9 @@ def read(path):
         raise ValueError(f"{str(path)!r} is no folder of a run: it has no run.toml; train one with --out {path}")
     settings = config.resolve({}, path / "run.toml")
     if not (path / results.POLICY).is_file():
-        raise ValueError(f"the run in {str(path)!r} has kept no policy yet; go on with --resume {path}")
+        begun = any((path / "checkpoints").glob("[0-9]*"))
+        remedy = f"go on with --resume {path}" if begun else "nor a checkpoint; train it again in another folder"
+        raise ValueError(f"the run in {str(path)!r} has kept no policy yet; {remedy}")
     try:
         kept = results.read_policy(path)
         actor, env_step = kept["actor"], kept["env_step"]

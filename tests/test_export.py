@@ -126,6 +126,8 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
     assert is_one_line(capsys, [run, "--format", "onnx"], "the package onnx; pip install 'purerl[export]'")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.toml").write_bytes((run / "run.toml").read_bytes())
+    assert is_one_line(capsys, [tmp_path / "run"], "has kept no policy yet; nor a checkpoint; train it again")
+    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
     assert is_one_line(capsys, [tmp_path / "run"], "has kept no policy yet", "--resume")
     (tmp_path / "run" / "policy").mkdir()
     (tmp_path / "run" / results.POLICY).write_bytes((run / results.POLICY).read_bytes()[:-40])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from purerl import config, results
+from purerl import config
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,16 +43,13 @@ def test_training_does_not_wait_for_what_only_its_end_needs():
     assert ran.stdout.split() == []
 
 
-def test_the_python_of_the_readme_runs(tmp_path):
-    block, policy = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_python_of_the_readme_runs(pendulums):
+    policy, block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     small = 'resolve({"env": "fast", "total_steps": 1664, "num_evals": 2, '
     block = block.replace("resolve({", small).replace(', "env": "inverted_pendulum"', "")
     block = block.replace('make("inverted_pendulum")', 'make("fast", episode_length=20)').replace(", 64)", ", 3)")
-    scope = {}
+    scope = {"observation": np.zeros((5, 3), np.float32)}
     exec(block, scope)
     assert scope["curves"]["return_mean"].shape == (3, 2)
-    (tmp_path / "run").mkdir()
-    results.write_policy(tmp_path / "run", {"actor": scope["algorithm"].policy(scope["carry"].agent)})
-    scope["observation"] = np.zeros((5, 2), np.float32)
-    exec(policy.replace("runs/NAME", str(tmp_path / "run")), scope)
+    exec(policy.replace("runs/NAME", str(pendulums["td3"])), scope)
     assert scope["action"].shape == (5, 1)
