@@ -300,8 +300,8 @@ class SAC(Learning):
     """Hyperparameters of SAC. The defaults are the authors' (arXiv:1812.05905)."""
 
     alpha: optional("fixed temperature; none: learned", gt=0) = None
-    initial_alpha: number("temperature that learning begins with", gt=0) = 1.0
-    alpha_lr: number("learning rate of the temperature (Adam)", gt=0) = 3e-4
+    initial_alpha: number("temperature that learning begins with; idle where alpha is fixed", gt=0) = 1.0
+    alpha_lr: number("learning rate of the temperature (Adam); idle where alpha is fixed", gt=0) = 3e-4
     target_entropy: optional("entropy [nats] that a learned temperature aims at; none: minus the action size") = None
 
 
