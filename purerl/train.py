@@ -35,6 +35,8 @@ def understood(arguments):
         return prepare(settings, options)
     except ValueError as error:
         fail(error)
+    except OSError as error:
+        fail(f"cannot read {error.filename or 'the run'}: {error.strerror or error}; the same command goes on")
 
 
 def parse(arguments):

@@ -178,6 +178,16 @@ def test_a_checkpoint_without_the_ring_resumes_and_says_that_this_is_not_exact(t
     assert without < 200_000 - 3 * 200 * 4 * 4  # the ring alone has 3 seeds x 200 transitions x more than 4 numbers
 
 
+def test_a_label_that_cannot_be_read_now_is_one_line(whole, tmp_path, monkeypatch, capfd):
+    path = cut_after(whole["td3"], 2, tmp_path / "run")
+
+    def fail(*words):
+        raise OSError(5, "Input/output error", "label.json")
+
+    monkeypatch.setattr(checkpoints, "label", fail)
+    assert "cannot read label.json: Input/output error" in refusal(capfd, "--resume", path)
+
+
 def test_a_finished_run_is_not_run_again(whole, capfd):
     for words in (["--resume", whole["td3"]], [*arguments(**options("td3")), "--out", whole["td3"]]):
         assert "complete already" in refusal(capfd, *words)
