@@ -21,7 +21,6 @@ COMMAND = ["--algo", "td3", "--num-seeds", "64"]
 
 def programs(arguments):
     """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
-    import jax
 
     from purerl import batch, config, fitting, runner, train
     from purerl.command import use_cores
@@ -36,7 +35,7 @@ def programs(arguments):
         begun = time.perf_counter()
         lowered = getattr(made, name).lower(*given)
         traced = time.perf_counter()
-        lowered.compile(batch.COMPILER_OPTIONS.get(jax.default_backend()))
+        lowered.compile(made.options)
         yield name, traced - begun, time.perf_counter() - traced
 
 

@@ -6,6 +6,7 @@ and hears of no other.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +23,11 @@ RUNS = "runs"  # the axis of the mesh of devices
 
 # At level 3, the default, `begin` of the default job takes 10 s to compile and not 6.6; nothing runs faster for it.
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
+
+# Where several devices of a CPU compute side by side, YNNPACK's products keep 2.4 kB each until the program ends, 55 kB
+# an update, if they are as large as this (jaxlib 0.10.2): gigabytes in an epoch. Smaller ones are faster by it.
+LARGE_PRODUCT = 2**22
+YNNPACK = "xla_cpu_experimental_ynn_fusion_type"  # what it computes; "" is nothing
 
 # Bytes of the agents, two at least, that train side by side on a device, where its cache is so large. An update goes
 # through all parameters and moments; where those of all runs do not fit, a run costs more beside others.
@@ -40,6 +46,7 @@ class Programs(NamedTuple):
         evaluate_from: `(numbers, carry, index, states) -> metrics [R]`.
         refill: `(numbers, carry without a ring, index) -> carry`; `index` is a Python int.
         mesh: the devices over which runs are laid out, or None. R is then a multiple of their number.
+        options: XLA's, by which they are compiled.
         carry: the abstract carry, where they are compiled for a number of runs.
     """
 
@@ -49,6 +56,7 @@ class Programs(NamedTuple):
     evaluate_from: Callable
     refill: Callable
     mesh: Any = None
+    options: Any = None
     carry: Any = None
 
     def begin(self, numbers, keys):
@@ -82,10 +90,10 @@ def _abstract(mesh, tree):
 
 def compiled(programs, numbers, num_runs):
     """`Programs` for `num_runs` runs, one compiled while the next is traced."""
-    carry, options = abstract(programs, numbers, num_runs), COMPILER_OPTIONS.get(jax.default_backend())
+    carry = abstract(programs, numbers, num_runs)
     with ThreadPoolExecutor() as workers:
         compiling = {
-            name: workers.submit(getattr(programs, name).lower(*given).compile, options)
+            name: workers.submit(getattr(programs, name).lower(*given).compile, programs.options)
             for name, given in arguments(programs, numbers, carry).items()
         }
         return programs._replace(carry=carry, **{name: program.result() for name, program in compiling.items()})
@@ -137,7 +145,8 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
     Those whose names are in `swept` have an axis over runs. `mesh` lays the runs out over devices. They are compiled
     for `platform`, for JAX's own where that is None.
     """
-    cache = CACHE.get(platform or jax.default_backend())
+    platform = platform or jax.default_backend()
+    cache, options = CACHE.get(platform), compiler_options(plan, platform, mesh)
     axes = {name: 0 if name in swept else None for name in flowing(hyper)}
 
     def setup(numbers):
@@ -180,9 +189,29 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
         jax.jit(spread(mesh, jax.vmap(begin, (axes, 0, 0)), axes, 0, 0), donate_argnums=2),
         jax.jit(spread(mesh, epoch, axes, 0, None), donate_argnums=1),
         jax.jit(spread(mesh, jax.vmap(evaluate, (axes, 0, None, 0)), axes, 0, None, 0)),
-        jax.jit(refill, static_argnums=2),
+        jax.jit(refill, static_argnums=2, compiler_options=options),
         mesh,
+        options,
     )
+
+
+def compiler_options(plan, platform, mesh):
+    """XLA's options for the programs of `plan` on the devices of `mesh`; None where there are none."""
+    options = COMPILER_OPTIONS.get(platform)
+    product = plan.batch_size * max(plan.widths, default=0) ** 2
+    if platform == "cpu" and mesh is not None and product >= LARGE_PRODUCT and _knows(YNNPACK):
+        options = options | {YNNPACK: ""}
+    return options
+
+
+@functools.cache
+def _knows(option):
+    """Whether this XLA has the compiler option of that name, whose value may be ""."""
+    try:
+        jax.jit(jnp.negative, compiler_options={option: ""}).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def spread(mesh, function, *axes):

@@ -1,13 +1,16 @@
 """A CPU's cores as devices that share the seeds."""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
 from commands import arguments, assert_same_run, start
 
-from purerl import config, fitting, train
+from purerl import batch, config, fitting, train
+from purerl.settings import Plan
 
+ROOT = Path(__file__).parent.parent
 WORDS = arguments(algo="td3")  # three seeds
 
 
@@ -76,3 +79,44 @@ def test_groups_and_rings_that_are_filled_anew_do_on_two_devices_as_on_one(tmp_p
     assert status == 0 and "not exact" in shown, shown
     assert ran(there)["num_devices"] == 2
     assert_same_run(there, here, rtol=1e-3)
+
+
+KEEPS = """
+import ctypes, threading, time
+from benchmarks import training
+
+class Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "abcdefghij"]
+
+libc, most = ctypes.CDLL("libc.so.6"), 0
+libc.mallinfo2.restype = Mallinfo
+plan = training.plan_of({steps}, widths=(256, 256), batch_size=256)
+run = training.Training("td3", plan, 2)
+before, training_thread = libc.mallinfo2().h, threading.Thread(target=run)
+training_thread.start()
+while training_thread.is_alive():
+    most = max(most, libc.mallinfo2().h - before)
+    time.sleep(0.01)
+print(most)
+"""
+
+
+def test_a_long_epoch_keeps_no_more_memory_than_a_short_one(monkeypatch):
+    """YNNPACK would keep 55 kB an update: 26 MB more in the longer of these."""
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
+    monkeypatch.chdir(ROOT)
+    short, long = (
+        int(start(code=KEEPS.replace("{steps}", steps)).communicate(timeout=300)[0].split()[-1])
+        for steps in ("16", "256")
+    )
+    assert long < short + 10e6
+
+
+def test_only_large_products_on_several_devices_of_a_cpu_do_without_ynnpack():
+    large, small = (Plan(widths=(width, width), batch_size=256) for width in (256, 64))
+    without = {batch.YNNPACK: ""} if batch._knows(batch.YNNPACK) else {}
+    assert batch.compiler_options(large, "cpu", "a mesh") == batch.COMPILER_OPTIONS["cpu"] | without
+    assert batch.compiler_options(large, "cpu", None) == batch.COMPILER_OPTIONS["cpu"]
+    assert batch.compiler_options(small, "cpu", "a mesh") == batch.COMPILER_OPTIONS["cpu"]
+    assert batch.compiler_options(large, "cuda", "a mesh") is None
+    assert not batch._knows("xla_cpu_there_is_no_such_option")
