@@ -143,5 +143,5 @@ def test_what_cannot_be_learned_is_one_line(monkeypatch):
     ):
         monkeypatch.setitem(sys.modules, "gymnax", None)
         environments.make("gymnax:Pendulum-v1")
-    with pytest.raises(ValueError, match=r"no brax.envs.Env 'Nwe', nor one in gymnax's style; did you mean New"):
+    with pytest.raises(ValueError, match=r"no 'Nwe' that is an Environment.*; did you mean New"):
         environments.make(f"{__name__}:Nwe")
