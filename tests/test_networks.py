@@ -163,15 +163,31 @@ def products(precision):
     """The precision and the dtypes of every product in the critics' gradient."""
     critics = networks.Critics(2, networks.MLP((8, 8), "relu", False, precision))
     params = critics.init(jax.random.key(0), OBSERVATION, ACTION)
-    text = str(jax.make_jaxpr(jax.grad(lambda x: critics.apply(x, OBSERVATION, ACTION).sum()))(params))
-    assert text.count("dot_general[") == 8  # three forward, three for weights, two for inputs
+    gradient = jax.grad(lambda params, observation: critics.apply(params, observation, ACTION).sum(), (0, 1))
+    text = str(jax.make_jaxpr(gradient)(params, OBSERVATION))
+    assert text.count("dot_general[") == 9  # three forward, three for weights, three for inputs
     return text
 
 
 def test_precision_reaches_every_product_of_a_network_and_its_gradient():
     for precision, name in (("float32", "HIGHEST"), ("tf32", "HIGH")):
-        assert products(precision).count(f"Precision.{name}, Precision.{name}") == 8
-    assert len(re.findall(r":bf16\[[\d,]+\] = dot_general", products("bf16"))) == 8
+        assert products(precision).count(f"Precision.{name}, Precision.{name}") == 9
+    assert len(re.findall(r":bf16\[[\d,]+\] = dot_general", products("bf16"))) == 9
+
+
+@pytest.mark.parametrize("shape", [(4,), (5, 4), (2, 5, 4)])
+def test_gradients_of_a_product_are_jax_own_and_a_kernels_is_not_turned_around(shape):
+    x, kernel = jax.random.normal(jax.random.key(0), shape), jax.random.normal(jax.random.key(1), (4, 3))
+    weights = jax.random.normal(jax.random.key(2), (*shape[:-1], 3))
+    how = (((len(shape) - 1,), (0,)), ((), ())), jax.lax.Precision.HIGHEST
+
+    def gradients(multiply):
+        return jax.grad(lambda x, kernel: (weights * multiply(x, kernel, *how)).sum(), (0, 1))
+
+    ours, plain = gradients(networks.product), gradients(jax.lax.dot_general)
+    jax.tree.map(assert_close, ours(x, kernel), plain(x, kernel))
+    assert "transpose" in str(jax.make_jaxpr(plain)(x, kernel))
+    assert "transpose" not in str(jax.make_jaxpr(ours)(x, kernel))
 
 
 def test_bf16_rounds_and_tf32_does_not_on_a_cpu():
