@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from purerl import results
-from purerl.figures import PALETTE, blank
+from purerl.figures import PALETTE, blank, counted
 from purerl.statistics import iqm
 
 SHOWN = len(PALETTE)  # lines that are told apart; the others are grey
@@ -23,7 +23,8 @@ class Line:
         setting: `{name: value}` of what differs within the program.
         env: the task.
         steps: environment steps `[evaluations]`.
-        returns: `[evaluations, seeds]`, NaN from where a seed diverged.
+        returns: `[evaluations, seeds]`, NaN from where a seed diverged, and where it has not come to.
+        diverged: `[seeds]`, the environment step at which; NaN where it did not.
     """
 
     program: str
@@ -31,6 +32,7 @@ class Line:
     env: str
     steps: Any
     returns: Any
+    diverged: Any
 
     @property
     def label(self):
@@ -38,7 +40,7 @@ class Line:
 
     @property
     def final(self):
-        """The last return of every seed that has not diverged."""
+        """The last return of every seed that has come to it and has not diverged."""
         last = self.returns[-1]
         return last[~np.isnan(last)]
 
@@ -55,7 +57,11 @@ def lines(path, env, program=""):
     """A `Line` per setting of the program in the run folder `path` that has come to an evaluation."""
     curves, settings = results.read_curves(path), results.read_settings(path)
     there = np.unique(curves["setting"]).astype(int)
-    return [Line(program, settings[i], env, *sound(results.of_setting(curves, i))) for i in there]
+    return [_line(program, settings[i], env, results.of_setting(curves, i)) for i in there]
+
+
+def _line(program, setting, env, curves):
+    return Line(program, setting, env, *sound(curves), np.fmax.reduce(results.per_seed(curves, "diverged")[1], axis=0))
 
 
 def sound(curves):
@@ -77,13 +83,13 @@ def table(lines):
     """The rows of table.csv, the first being their names: a row per setting, in the order of `lines`."""
     names = list(dict.fromkeys(name for line in lines for name in line.setting))
     columns = ["program", "env", *names, "num_seeds", "diverged", "env_step", "final_min", "final_iqm", "final_max"]
-    rows = [[*columns, "area_under_curve"]]
+    rows = [[*columns, "area_of_iqm"]]
     for line in lines:
         final = line.final if len(line.final) else np.array([np.nan])
         numbers = (line.steps[-1], final.min(), iqm(final), final.max(), line.area)
         values = [f"{line.setting[name]:.7g}" if name in line.setting else "" for name in names]
-        seeds = line.returns.shape[1]
-        rows.append([line.program, line.env, *values, seeds, seeds - len(line.final), *(f"{x:.7g}" for x in numbers)])
+        seeds = (len(line.diverged), int(np.sum(~np.isnan(line.diverged))))
+        rows.append([line.program, line.env, *values, *seeds, *(f"{x:.7g}" for x in numbers)])
     return rows
 
 
@@ -117,10 +123,10 @@ def _panel(axes, env, lines):
         if line not in best:
             axes.plot(line.steps / 1e3, iqm(line.returns), color="0.8", linewidth=0.6)
     for line, color in zip(best, PALETTE, strict=False):
-        axes.plot(line.steps / 1e3, iqm(line.returns), color=color, linewidth=1.6, label=line.label or "IQM")
-    seeds = lines[0].returns.shape[1]
+        label = counted(line.label or "IQM", line.diverged)
+        axes.plot(line.steps / 1e3, iqm(line.returns), color=color, linewidth=1.6, label=label)
     others = f"; grey: {len(lines) - SHOWN} others" if len(lines) > SHOWN else ""
-    axes.set(title=f"{env}, IQM of {seeds} seeds{others}", xlabel="environment steps [thousands]")
+    axes.set(title=f"{env}, IQM over seeds{others}", xlabel="environment steps [thousands]")
     axes.set_ylabel("return of an episode")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)

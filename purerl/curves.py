@@ -16,6 +16,7 @@ from purerl.settings import fields
 
 AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
 KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(Keep))  # settings that do not change what a seed learns
+TOLD = ("run", "setting", "seed")  # columns of every frame that tell its rows apart
 LAST = 10  # evaluations that a final return is the mean of
 
 
@@ -46,7 +47,11 @@ def folders(*paths):
 
 def settings(folder):
     """`[{name: value}]` of each setting of a run folder, hyperparameters among them: one, or those of its sweep."""
-    table = tomllib.loads((Path(folder) / "run.toml").read_text())
+    file = Path(folder) / "run.toml"
+    try:
+        table = tomllib.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"cannot read {file}: {error}; it is damaged") from None
     common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
     return [common | swept for swept in results.read_settings(folder)]
 
@@ -55,16 +60,18 @@ def load(*paths, by=()):
     """A row per run, setting, seed and evaluation of all runs at and below `paths`: a pandas DataFrame.
 
     Its columns are `run`, each setting named in `by`, `algo`, `env`, and those of curves.csv. Raises ValueError for a
-    path without runs, and for a setting that a run does not know.
+    path without runs, for runs without an evaluation, and for a setting that a run does not know.
     """
     import pandas
 
     frames, paths = [], folders(*paths)
+    if not any(len(results.read_curves(folder)["seed"]) for folder in paths):
+        raise ValueError(f"no evaluation has been made yet in {', '.join(map(str, paths))}; wait for the first")
     for folder, name in zip(paths, _names(paths), strict=True):
         said, frame = settings(folder), pandas.DataFrame(results.read_curves(folder))
         frame = frame.astype({"seed": int, "setting": int, "env_step": int, "update": int})
         for column in dict.fromkeys(("env", "algo", *by)):
-            if column in ("run", *frame):
+            if column in TOLD:
                 continue
             if column not in said[0]:
                 raise ValueError(f"{name} knows no setting {column!r}{closest(column, tuple(said[0]))}")
@@ -106,6 +113,14 @@ def _names(paths):
         if len(set(names)) == len(names):
             break
     return names
+
+
+def one_after_another(frame):
+    """The name of a run whose seeds trained in groups, so that its wall-clock means nothing to a seed; or None."""
+    for run, part in frame.groupby("run"):
+        if (part.groupby("env_step")["wall_s"].nunique() > 1).any():
+            return run
+    return None
 
 
 def gather(frame, x="env_step", column="return_mean"):
@@ -177,18 +192,25 @@ def summary(frame, by=("env", "algo"), **how):
     """A row per group of seeds: how many, how many diverged, and what they came to. A DataFrame.
 
     `final` is the IQM of the last evaluation, `last_10` the mean of the mean of the last ten; `_low` and `_high` are
-    their 95% bootstrap intervals over seeds. Diverged seeds are counted, and have no return.
+    their 95% bootstrap intervals over seeds. Diverged seeds are counted, and have no return. Raises ValueError where
+    a group pools runs that were evaluated at other steps: the last ten of one were not those of another.
     """
     import pandas
 
-    rows = {key: _summarised(gather(part), **how) for key, part in frame.groupby(list(by))}
+    parts = dict(list(frame.groupby(list(by))))
+    for key, part in parts.items():
+        steps = {tuple(sorted(set(one["env_step"]))) for _, one in part.groupby(["run", "setting"])}
+        if len(steps) > 1:
+            runs, what = ", ".join(sorted(set(part["run"]))), ", ".join(map(str, key))
+            raise ValueError(f"{what}: {runs} were evaluated at other steps; tell them apart, by='run' among others")
+    rows = {key: _summarised(gather(part), **how) for key, part in parts.items()}
     table = pandas.DataFrame.from_dict(rows, orient="index")
     table.index = pandas.MultiIndex.from_tuples(rows, names=list(by))
     return table
 
 
 def _summarised(runs, **how):
-    x, returns, sound = runs.x, runs.values, runs.sound
+    x, sound = runs.x, runs.sound
     ends, lasts, areas = map(statistics.present, (final(sound), mean_of_last(x, sound), area_under_curve(x, sound)))
     return (
         {
@@ -199,8 +221,8 @@ def _summarised(runs, **how):
         | _estimate("final", statistics.interquartile_mean, ends, **how)
         | _estimate("last_10", statistics.mean, lasts, **how)
         | {
-            "max_of_average_return": max_of_average_return(x, returns),
-            "average_of_max_return": average_of_max_return(x, returns),
+            "max_of_average_return": max_of_average_return(x, sound),
+            "average_of_max_return": average_of_max_return(x, sound),
             "area_under_curve": np.mean(areas) if areas.size else np.nan,
         }
     )

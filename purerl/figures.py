@@ -23,7 +23,7 @@ class Style(NamedTuple):
     """One paper's way to draw the curves of many seeds.
 
     `draw` takes `[n, R]` and returns `(centre, low, high)`, each `[n]`; every curve is first smoothed by the mean of
-    `window` evaluations around each, of a twentieth of the curve at most, as in the papers: more would hide its rise.
+    `window` evaluations, an odd number, around each, of a twentieth of the curve at most: more would hide its rise.
     """
 
     draw: Callable
@@ -54,8 +54,8 @@ def _nan(function, values):
 
 
 STYLES = {
-    # "Smoothed uniformly" says Fujimoto et al. 2018 (figure 5), and not over how many evaluations: 10 here.
-    "td3": Style(partial(_within_std, 0.5), 10, "mean ± half a std"),
+    # "Smoothed uniformly" says Fujimoto et al. 2018 (figure 5), and not over how many evaluations: 11 here.
+    "td3": Style(partial(_within_std, 0.5), 11, "mean ± half a std"),
     "sac": Style(_within_extremes, 1, "mean, min to max"),  # Haarnoja et al. 2018, figure 1
     "spinningup": Style(partial(_within_std, 1.0), 11, "mean ± one std"),  # Spinning Up, "Benchmarks"
     # Agarwal et al. 2021, figure 3.
@@ -100,16 +100,16 @@ def _panel(axes, title, lines, x, style, colours, published):
     longest = max(runs.x[-1] for runs in lines.values())
     scale, unit = _unit(x, longest)
     for label, runs in lines.items():
-        window = max(1, min(style.window, len(runs.x) // 20))
+        window = max(1, min(style.window, (len(runs.x) // 20 - 1) // 2 * 2 + 1))
         centre, low, high = style.draw(smooth(runs.values, window))
-        axes.plot(runs.x / scale, centre, color=colours[label], linewidth=1.2, label=counted(label, runs))
+        axes.plot(runs.x / scale, centre, color=colours[label], linewidth=1.2, label=counted(label, runs.diverged))
         axes.fill_between(runs.x / scale, low, high, color=colours[label], alpha=0.2, linewidth=0)
         _diverged(axes, runs, scale, colours[label])
         for curve, dashes in zip(published.get(label, ()), DASHES, strict=False):
             shown = curve.env_step <= longest
             axes.plot(
                 curve.env_step[shown] / scale, curve.mean[shown], color=colours[label], linestyle=dashes, linewidth=0.9,
-                label=f"{label} by {curve.label}, {curve.num_seeds} seeds",
+                label=f"{curve.algo.upper()} by {curve.label}, mean of {curve.num_seeds} seeds",
             )  # fmt: skip
     smoothed = f", smoothed over {window}" if window > 1 else ""
     axes.set_title(f"{title}\n{style.says}{smoothed}", fontsize=7)
@@ -120,9 +120,9 @@ def _panel(axes, title, lines, x, style, colours, published):
     axes.legend(frameon=False, fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.26), borderaxespad=0)
 
 
-def counted(label, runs):
-    """A label with its number of seeds, and of those that diverged."""
-    seeds, lost = len(runs.seeds), int(np.sum(~np.isnan(runs.diverged)))
+def counted(label, diverged):
+    """A label with its number of seeds, and of those that diverged: `diverged` `[R]` is not NaN."""
+    seeds, lost = len(diverged), int(np.sum(~np.isnan(diverged)))
     return f"{label}, {seeds} seed{'s' * (seeds > 1)}" + (f", {lost} diverged" if lost else "")
 
 

@@ -93,7 +93,7 @@ def _panel(frame, metric, **ranges):
         panel.title.text = f"{env}: the first {SHOWN} of {len(lines)} seeds; thick lines are of all"
     for label, part in groups.items():
         runs = curves.gather(part, column=metric)
-        says = f"IQM of {figures.counted(label, runs)}"
+        says = f"IQM of {figures.counted(label, runs.diverged)}"
         panel.line(runs.x, statistics.iqm(runs.values), line_width=3, color=colours[label], legend_label=says)
         ends = [(line["x"][-1], line["y"][-1]) for line in lines if line["of"] == label and line["diverged"]]
         if ends:
@@ -126,7 +126,7 @@ def _lines(frame, metric, label, colour):
 def _comparison(frame):
     """The table beside published returns, of the tasks that have some."""
     known = frame[[published.task(env) in published.tasks() for env in frame["env"]]]
-    return published.compare(known) if len(known) else None
+    return published.compare(known, by=("run", "setting", "env", "algo")) if len(known) else None
 
 
 def _numbers(table):

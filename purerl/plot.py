@@ -58,7 +58,11 @@ def draw(options):
     from purerl import curves, figures  # Here, so that errors need not wait for them.
 
     by = [name for name in options.by.split(",") if name]
+    if not by:
+        raise ValueError("by names no setting; say algo, or run for a line per run")
     frame = curves.load(*options.runs, by=by)
+    if options.x == "wall_s" and (run := curves.one_after_another(frame)):
+        raise ValueError(f"the seeds of {run} trained in groups, one after another; draw it over --x env_step")
     panels = {}
     for (env, *key), part in frame.groupby(["env", *by], sort=False):
         panels.setdefault(env, {})[label(by, key)] = part
@@ -69,13 +73,18 @@ def draw(options):
     figure = figures.compare(shown, options.x, options.style, others)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=300)
-    said = [f"{env}: {figures.counted(name, runs)}" for env, lines in shown.items() for name, runs in lines.items()]
+    said = [
+        f"{env}: {figures.counted(name, runs.diverged)}" for env, lines in shown.items() for name, runs in lines.items()
+    ]
     notes = [
         f"note: {name} on {env} pools runs that differ in {', '.join(differs)}; tell them apart with --by"
         for env, lines in panels.items()
         for name, part in lines.items()
         if (differs := curves.differing(part, *options.runs))
     ]
+    names = {name for lines in shown.values() for name in lines}
+    if len(names) > len(figures.PALETTE):
+        notes.append(f"note: {len(names)} lines share {len(figures.PALETTE)} colours; draw fewer runs")
     return [*said, *notes]
 
 
@@ -86,13 +95,14 @@ def label(by, key):
 
 
 def find(frame, by):
-    """`{env: {label: [published.Curve]}}`, with an algorithm's first line. Raises ValueError where there is none."""
+    """`{env: {label: [published.Curve]}}`, with each algorithm's first line. Raises ValueError where there is none."""
     from purerl import published
 
     found = {}
     for (env, algo), part in frame.groupby(["env", "algo"], sort=False):
         first = part.iloc[0]
-        found.setdefault(env, {})[label(by, [first[name] for name in by])] = published.find(env, algo)
+        line = label(by, [first[name] for name in by])
+        found.setdefault(env, {}).setdefault(line, []).extend(published.find(env, algo))
     if not any(curves for lines in found.values() for curves in lines.values()):
         raise ValueError(f"nothing is published for {', '.join(found)}; known: {', '.join(published.tasks())}")
     return found

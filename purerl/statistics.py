@@ -126,9 +126,9 @@ def _wins(ours, theirs):
 def compare(ours, theirs, **how):
     """Two sets of runs `[R]` and `[R']` of one task: the difference of their means and what tests say of it.
 
-    `{name: value}`: `difference` with its bootstrap interval `low`, `high`; p-values of Welch's t-test (recommended for
-    few seeds by Colas et al. 2019, arXiv:1904.06979), of Mann and Whitney's and of Kolmogorov and Smirnov's. Raises
-    ValueError where a set has fewer than two runs.
+    `{name: value}`: how many runs are there of each, `runs` and `other_runs`; `difference` with its bootstrap interval
+    `low`, `high`; p-values of Welch's t-test (recommended for few seeds by Colas et al. 2019, arXiv:1904.06979), of
+    Mann and Whitney's and of Kolmogorov and Smirnov's. Raises ValueError where a set has fewer than two runs.
     """
     from scipy import stats
 
@@ -137,6 +137,8 @@ def compare(ours, theirs, **how):
         raise ValueError(f"{len(ours)} and {len(theirs)} runs cannot be compared; give two or more of each")
     low, high = interval(lambda x, y: np.mean(x, axis=-1) - np.mean(y, axis=-1), ours, theirs, **how)
     return {
+        "runs": len(ours),
+        "other_runs": len(theirs),
         "difference": float(np.mean(ours) - np.mean(theirs)),
         "low": low,
         "high": high,

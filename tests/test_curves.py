@@ -47,6 +47,15 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
         curves.load(tmp_path, by=["taus"])
 
 
+def test_runs_that_have_only_begun_or_are_damaged_are_one_line(tmp_path):
+    run = write_run(tmp_path / "run", [], np.ones((0, 2)))
+    with pytest.raises(ValueError, match="no evaluation has been made yet in"):
+        curves.load(tmp_path)
+    (run / "run.toml").write_text("algo = 'td")
+    with pytest.raises(ValueError, match="it is damaged"):
+        curves.settings(run)
+
+
 def test_seeds_are_columns_and_diverged_ones_end(tmp_path):
     runs = curves.gather(curves.load(write_run(tmp_path / "run", STEPS, RETURNS, diverged={1: 150})))
     expected = RETURNS.copy()
@@ -101,6 +110,7 @@ def test_the_summary_counts_diverged_seeds(tmp_path):
     assert (row["seeds"], row["diverged"], row["env_step"]) == (3, 1, 300)
     assert row["last_10"] == row["final"] == (4.0 + 3.0) / 2
     assert row["last_10_low"] == 3.0 and row["last_10_high"] == 4.0
+    assert row["average_of_max_return"] == 4.5  # 6 and 3; not the 4 of the one that diverged
     assert row["max_of_average_return"] == 4.5  # (6 + 3) / 2, of the two that are still there
 
 
@@ -135,6 +145,38 @@ def test_a_verdict_is_held_against_the_published_range(tmp_path, env, returns, v
     row = published.compare(curves.load(tmp_path)).loc[(env, "td3")]
     assert row["verdict"] == verdict and row["last_10"] == pytest.approx(returns)
     assert np.isnan(row["low"]) or (row["low"], row["high"]) == (1960, 3400) or env == "Walker2d-v5"
+
+
+def test_settings_and_programs_are_judged_apart(tmp_path):
+    returns = np.array([[[0.0] * 3] * 2, [[100.0] * 3, [3300.0] * 3]])
+    run = write_run(tmp_path / "run", [0, 1_000_000], returns, env="Hopper-v5", swept={"actor_lr": [1e-4, 3e-4]})
+    frame = curves.spoken(curves.load(run), run)
+    table = published.compare(frame, by=("run", "setting", "env", "algo"))
+    assert table["verdict"].to_dict() == {
+        ("run", "actor_lr 0.0001", "Hopper-v5", "td3"): "below",
+        ("run", "actor_lr 0.0003", "Hopper-v5", "td3"): "inside",
+    }
+
+
+def test_runs_that_were_evaluated_at_other_steps_are_no_one_set_of_seeds(tmp_path):
+    write_run(tmp_path / "long", [0, 1_000_000], [[0.0] * 2, [3300.0] * 2], env="Hopper-v5")
+    write_run(tmp_path / "short", [0, 100_000], [[0.0] * 2, [100.0] * 2], env="Hopper-v5")
+    frame = curves.load(tmp_path)
+    with pytest.raises(ValueError, match="Hopper-v5, td3: long, short were evaluated at other steps; tell them apart"):
+        published.compare(frame)
+    assert len(published.compare(frame, by=("run", "env", "algo"))) == 2
+
+
+def test_returns_after_a_million_steps_are_held_against_none(tmp_path):
+    write_run(tmp_path / "run", [0, 3_000_000], [[0.0] * 2, [9000.0] * 2], env="Hopper-v5")
+    row = published.compare(curves.load(tmp_path)).loc[("Hopper-v5", "td3")]
+    assert row["verdict"] == "no reference" and row["of"] == "none published after 1M steps"
+
+
+def test_seeds_that_have_not_come_to_the_last_step_are_not_judged():
+    values = np.array([[0.0, 0.0, 0.0], [3300.0, 3300.0, 50.0], [3300.0, 3300.0, np.nan]])
+    runs = curves.Runs(np.array([0, 500_000, 1_000_000]), values, np.arange(3), np.full(3, np.nan))
+    assert published.judge("Hopper-v5", "td3", runs).verdict == "inside"
 
 
 def test_a_shorter_run_is_held_against_the_curves_at_its_steps(tmp_path):

@@ -23,7 +23,7 @@ PARAMETERS = {
     "paper_plots": "runs = '../results'",  # what is published is for tasks that take minutes to compile
 }
 FIGURES = {
-    "quickstart": 1, "custom_environment": 1, "sample_efficiency": 2, "seeds_and_statistics": 1, "paper_plots": 1,
+    "quickstart": 1, "custom_environment": 1, "sample_efficiency": 2, "seeds_and_statistics": 1, "paper_plots": 3,
 }  # fmt: skip
 
 

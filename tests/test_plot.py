@@ -41,7 +41,10 @@ def test_the_figure_says_seeds_units_bands_and_sources(runs, tmp_path, capsys):
     assert plot.main([str(runs), "--published", "--out", str(out)]) == 0
     words = text_of(out)
     assert {"TD3, 10 seeds, 1 diverged", "SAC, 10 seeds", "environment steps [millions]"} <= set(words)
-    assert {"TD3 by Fujimoto et al. 2018, Hopper-v1, 10 seeds", "SAC by JAXRL, Hopper-v2, 10 seeds"} <= set(words)
+    assert {
+        "TD3 by Fujimoto et al. 2018, Hopper-v1, mean of 10 seeds",
+        "SAC by JAXRL, Hopper-v2, mean of 10 seeds",
+    } <= set(words)
     assert "IQM, 95% bootstrap interval" in words and "return of an episode" in words
     assert "Hopper-v5: TD3, 10 seeds, 1 diverged" in capsys.readouterr().out
 
@@ -73,6 +76,8 @@ def test_pooled_runs_of_other_settings_are_told(tmp_path, capsys):
     [
         (["--out", "figure.jpg"], "out 'figure.jpg' is no picture; end it with .png, .svg, .pdf"),
         (["--by", "taus", "--out", "figure.png"], "knows no setting 'taus'; did you mean tau"),
+        (["--by", "diverged", "--out", "figure.png"], "knows no setting 'diverged'"),
+        (["--by", "", "--out", "figure.png"], "by names no setting; say algo"),
         (["--x", "update", "--published", "--out", "f.png"], "published curves are over env_step"),
         (["--style", "ggplot", "--out", "figure.png"], "invalid choice: 'ggplot'"),
         (["nowhere", "--out", "figure.png"], "there is no run in 'nowhere'"),
@@ -85,6 +90,35 @@ def test_bad_input_is_one_line_and_status_2(runs, tmp_path, monkeypatch, capsys,
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1 and message in error
     assert not list(tmp_path.iterdir())
+
+
+def test_published_curves_stand_by_their_algorithm_whatever_tells_lines_apart(runs, tmp_path):
+    out = tmp_path / "figure.svg"
+    assert plot.main([str(runs), "--by", "tau", "--published", "--out", str(out)]) == 0
+    words = text_of(out)
+    assert "tau 0.005, 20 seeds, 1 diverged" in words
+    for algo, source in (("TD3", "Fujimoto et al. 2018, Hopper-v1"), ("SAC", "JAXRL, Hopper-v2")):
+        assert f"{algo} by {source}, mean of 10 seeds" in words
+
+
+def test_a_wall_clock_of_seeds_that_trained_in_groups_is_refused(tmp_path, capsys):
+    run = write_run(tmp_path / "run", [0, 100], np.ones((2, 2)))
+    first, *rows = (run / "curves.csv").read_text().splitlines()
+    place = first.split(",").index("wall_s")
+    later = [row.split(",") for row in rows]
+    for row in later[1::2]:  # the second seed
+        row[place] = str(float(row[place]) + 1000)
+    (run / "curves.csv").write_text("\n".join([first, *map(",".join, later), ""]))
+    with pytest.raises(SystemExit):
+        plot.main([str(run), "--x", "wall_s", "--out", str(tmp_path / "figure.png")])
+    assert "the seeds of run trained in groups, one after another; draw it over --x env_step" in capsys.readouterr().err
+
+
+def test_more_lines_than_colours_are_told(tmp_path, capsys):
+    for i in range(9):
+        write_run(tmp_path / f"run{i}", [0, 100], np.ones((2, 2)))
+    assert plot.main([str(tmp_path), "--by", "run", "--out", str(tmp_path / "figure.png")]) == 0
+    assert "note: 9 lines share 8 colours" in capsys.readouterr().out
 
 
 def test_nothing_published_is_an_error(runs, tmp_path, capsys):
@@ -104,6 +138,16 @@ def test_the_papers_bands():
 def test_smoothing_is_a_mean_around_each_evaluation_and_knows_no_diverged_one():
     values = np.array([[0.0], [3.0], [6.0], [np.nan]])
     np.testing.assert_allclose(figures.smooth(values, 3)[:, 0], [1.5, 3.0, 4.5, np.nan])
+
+
+@pytest.mark.parametrize(("evaluations", "window"), [(196, 9), (250, 11), (21, 1), (59, 1), (60, 3)])
+def test_a_curve_is_smoothed_over_an_odd_number_of_evaluations_a_twentieth_at_most(evaluations, window):
+    impulse = np.zeros((evaluations, 2))
+    impulse[evaluations // 2] = 1.0
+    runs = curves.Runs(np.arange(evaluations), impulse, np.arange(2), np.full(2, np.nan))
+    (axes,) = figures.compare({"task": {"TD3": runs}}, style="td3").axes
+    there = np.flatnonzero(axes.lines[0].get_ydata())
+    assert len(there) == window and there.mean() == evaluations // 2
 
 
 def test_a_curve_of_few_evaluations_is_not_smoothed(runs):

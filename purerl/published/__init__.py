@@ -90,11 +90,12 @@ def judge(env, algo, runs):
     """The `Verdict` on `curves.Runs` over environment steps, by the mean of their last 10 evaluations.
 
     At 1M steps the published range is that of returns.csv; before, that of the published curves over the same steps,
-    each with the 95% interval of its mean (Student's t). Ours is outside where its own interval and the range
-    do not overlap.
+    each with the 95% interval of its mean (Student's t); after, there is none. Ours is outside where its own interval
+    and the range do not overlap. Seeds that have not come to the last step are left out.
     """
     low, high, of = _range(env, algo, runs.x)
-    ours = statistics.present(curves.mean_of_last(runs.x, runs.sound))
+    there = runs.sound[:, ~np.isnan(runs.sound[-1])]
+    ours = statistics.present(curves.mean_of_last(runs.x, there))
     if env in INCOMPARABLE:
         return Verdict("no reference", low, high, f"{of}; {INCOMPARABLE[env]}")
     if np.isnan(low) or not ours.size:
@@ -103,25 +104,29 @@ def judge(env, algo, runs):
     return Verdict("below" if most < low else "above" if least > high else "inside", low, high, of)
 
 
-def compare(frame):
-    """A row per task and algorithm of a frame of runs: the mean of the last 10 evaluations and its verdict."""
+def compare(frame, by=("env", "algo")):
+    """A row per group of seeds of a frame of runs: the mean of the last 10 evaluations and its verdict.
+
+    `by` are columns of the frame, `env` and `algo` among them. Raises ValueError as `curves.summary` does.
+    """
     import pandas
 
-    rows = []
-    for (env, algo), part in frame.groupby(["env", "algo"]):
-        runs = curves.gather(part)
-        judged = judge(env, algo, runs)
-        row = curves.summary(part).iloc[0]
-        names = ("seeds", "diverged", "env_step", "last_10", "last_10_low", "last_10_high")
-        rows.append({"env": env, "algo": algo} | {name: row[name] for name in names} | judged._asdict())
-    table = pandas.DataFrame(rows).set_index(["env", "algo"])
-    return table.astype({"seeds": int, "diverged": int, "env_step": int})
+    table = curves.summary(frame, by)
+    table = table[["seeds", "diverged", "env_step", "last_10", "last_10_low", "last_10_high"]]
+    verdicts = []
+    for key, part in frame.groupby(list(by)):
+        known = dict(zip(by, key, strict=True))
+        verdicts.append(judge(known["env"], known["algo"], curves.gather(part))._asdict())
+    table = table.astype({"seeds": int, "diverged": int, "env_step": int})
+    return table.join(pandas.DataFrame(verdicts, index=table.index))
 
 
 def _range(env, algo, x):
     """`(low, high, of what)` of the published mean over the last 10 of the environment steps `x`."""
     steps = np.asarray(x)[np.asarray(x) > 0][-curves.LAST :]
     published = find_returns(env, algo)
+    if len(steps) and steps[-1] > 1.05 * HORIZON:
+        return np.nan, np.nan, "none published after 1M steps"
     if published and len(steps) and steps[-1] >= HORIZON:
         return published[0], published[2], "published returns at 1M steps"
     means = [_mean_over(curve, steps) for curve in find(env, algo)] if len(steps) else []
