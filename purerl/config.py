@@ -104,6 +104,10 @@ class Config:
     pbt: Population | None = None
 
     def __post_init__(self):
+        if self.pbt and "initial_alpha" in self.swept:
+            raise ValueError(
+                "[pbt] cannot change initial_alpha of a run that has begun; list alpha or alpha_lr instead"
+            )
         if self.pbt and (not self.swept or self.job.seeds_per_batch not in (None, self.num_runs)):
             raise ValueError("[pbt] needs lists of numbers under [hyper], all in one program, and no seeds_per_batch")
         at_once, runs = self.job.seeds_per_batch, self.num_runs

@@ -82,11 +82,17 @@ def explore(model, state, observation, noise, key):
     return pi(model, state.actor.params, observation).sample(seed=key)
 
 
+def temperature(model, state):
+    """α `[]`: the learned one, or the fixed one, whatever it was when the run began."""
+    learned = jnp.exp(state.log_alpha.params)
+    return learned if model.hyper.alpha is None else jnp.asarray(model.hyper.alpha, learned.dtype)
+
+
 def next_value(model, state, batch, key):
     """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[..., B]`."""
     action, log_prob = pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(seed=key)
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
-    return soft_value(q, log_prob, jnp.exp(state.log_alpha.params))
+    return soft_value(q, log_prob, temperature(model, state))
 
 
 def actor_step(model, state, batch, key):
@@ -95,7 +101,7 @@ def actor_step(model, state, batch, key):
     def loss_fn(params):
         action, log_prob = pi(model, params, batch.observation).sample_and_log_prob(seed=key)
         q = model.critic.apply(state.critic.params, batch.observation, action)
-        return entropy_policy_loss(q, log_prob, jnp.exp(state.log_alpha.params)), log_prob
+        return entropy_policy_loss(q, log_prob, temperature(model, state)), log_prob
 
     actor, loss, log_prob = descend(model.actor_optimizer, state.actor, loss_fn)
     return state._replace(actor=actor), loss, log_prob
@@ -103,6 +109,8 @@ def actor_step(model, state, batch, key):
 
 def temperature_step(model, state, log_prob):
     """Raise α while the policy's entropy is under the target, lower it while over. A fixed α stays."""
+    if model.hyper.alpha is not None:
+        return state
 
     def loss_fn(log_alpha):
         return temperature_loss(log_alpha, log_prob, model.target_entropy), None
@@ -119,7 +127,7 @@ def target_step(model, state):
 def update_actor(model, state, batch, key):
     state, loss, log_prob = actor_step(model, state, batch, key)
     state = temperature_step(model, state, log_prob)
-    metrics = {"actor_loss": loss, "alpha": jnp.exp(state.log_alpha.params), "entropy": -log_prob.mean()}
+    metrics = {"actor_loss": loss, "alpha": temperature(model, state), "entropy": -log_prob.mean()}
     return target_step(model, state), metrics
 
 

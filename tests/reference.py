@@ -155,10 +155,14 @@ def td3_value(state, batch, xi, hyper):
     return values(state.target_critic, batch.next_observation, action).min(axis=0)
 
 
-def sac_value(state, batch, xi):
+def temperature(log_alpha, hyper):
+    return np.exp(log_alpha.params) if hyper.alpha is None else hyper.alpha
+
+
+def sac_value(state, batch, xi, hyper):
     action, log_prob, _, _ = tanh_gaussian(state.actor.params, batch.next_observation, xi)
     q = values(state.target_critic, batch.next_observation, action)
-    return q.min(axis=0) - np.exp(state.log_alpha.params) * log_prob
+    return q.min(axis=0) - temperature(state.log_alpha, hyper) * log_prob
 
 
 def critic_update(state, batch, value, hyper):
@@ -195,7 +199,7 @@ def soft_actor_update(state, batch, xi, hyper):
     network = state.actor.params["params"]
     _, inputs = forward(network, batch.observation)
     action, log_prob, std, within = tanh_gaussian(state.actor.params, batch.observation, xi)
-    alpha, size = np.exp(state.log_alpha.params), len(action)
+    alpha, size = temperature(state.log_alpha, hyper), len(action)
     q = values(state.critic.params, batch.observation, action)
     lower = q.argmin(axis=0)
     d_action = -action_gradient(state.critic.params, batch.observation, action)[lower, np.arange(size)] / size
@@ -212,6 +216,6 @@ def soft_actor_update(state, batch, xi, hyper):
         target_critic=follow(state.critic.params, state.target_critic, hyper.tau),
     ), {
         "actor_loss": np.mean(alpha * log_prob - q.min(axis=0)),
-        "alpha": np.exp(log_alpha.params),
+        "alpha": temperature(log_alpha, hyper),
         "entropy": -log_prob.mean(),
     }

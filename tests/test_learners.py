@@ -96,7 +96,8 @@ def standard_normal(name, key, dtype=None):
 def reference_value(name, hyper, state, batch, xi):
     if name == "ddpg":
         return reference.ddpg_value(state, batch)
-    return reference.td3_value(state, batch, xi, hyper) if name == "td3" else reference.sac_value(state, batch, xi)
+    value = reference.td3_value if name == "td3" else reference.sac_value
+    return value(state, batch, xi, hyper)
 
 
 def reference_actor_update(name, hyper, state, batch, xi):
@@ -275,7 +276,7 @@ def test_sac_target_uses_the_current_policy():
     state = begun(algorithm)
     moved, _ = algorithm.update_actor(state, batch, key)
     for each in (state, state._replace(actor=moved.actor)):
-        value = reference.sac_value(in_numpy(each), batch, standard_normal("sac", key))
+        value = reference.sac_value(in_numpy(each), batch, standard_normal("sac", key), hyper)
         assert_close(sac.next_value(model, each, batch, key), value, rtol=1e-4, atol=1e-5)
 
 
@@ -297,6 +298,16 @@ def test_fixed_alpha_stays():
     for seed in range(3):
         state, metrics = jax.jit(algorithm.update_actor)(state, a_batch(algorithm, seed), jax.random.key(seed))
         np.testing.assert_allclose(metrics["alpha"], 0.25, rtol=1e-6)
+
+
+def test_a_fixed_alpha_counts_from_now_on_for_an_agent_that_began_with_another():
+    """As for one that takes over from another setting of its population."""
+    (_, one), (_, other) = learner("sac", alpha=0.25), learner("sac", alpha=0.5)
+    key, batch = jax.random.key(0), a_batch(one)
+    state = one.init(key)
+    np.testing.assert_array_equal(other.next_value(state, batch, key), other.next_value(other.init(key), batch, key))
+    assert (other.next_value(state, batch, key) != one.next_value(state, batch, key)).any()
+    assert other.update_actor(state, batch, key)[1]["alpha"] == 0.5
 
 
 def test_learned_alpha_begins_as_told():
