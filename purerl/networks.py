@@ -2,7 +2,7 @@
 
 Hidden layers begin uniform in ±1/√fan_in, output layers uniform in ±3e-3 with zero bias, so that the first actions and
 values are near zero and no tanh is saturated (DDPG arXiv:1509.02971, §7; PyTorch's default, which the authors of TD3
-use, has the same hidden layers).
+use, has the same hidden kernels). Biases begin at zero, where both draw them.
 """
 
 from functools import partial

@@ -249,12 +249,14 @@ class Learning(Settings):
 
     actor_lr: number("learning rate of the actor (Adam)", gt=0) = 3e-4
     critic_lr: number("learning rate of the critics (Adam)", gt=0) = 3e-4
-    lr_schedule: choice("learning rates over the run; two fall to 0", "constant", "linear", "cosine") = "constant"
+    lr_schedule: choice(
+        "learning rates of actor and critics over the run; two fall to 0", "constant", "linear", "cosine"
+    ) = "constant"
     gamma: number("discount per step", ge=0, le=1) = 0.99
     tau: number("weight of the new parameters in the target networks, per update", gt=0, le=1) = 0.005
     reward_scale: number("factor on rewards in the targets; returns are reported unscaled", gt=0) = 1.0
     weight_decay: optional("decoupled weight decay of actor and critics (AdamW); none: off", ge=0) = None
-    max_grad_norm: optional("largest global norm of a gradient; none: no clipping", gt=0) = None
+    max_grad_norm: optional("largest global norm of a gradient of actor or critics; none: no clipping", gt=0) = None
 
 
 @dataclass(frozen=True, kw_only=True)
