@@ -3,19 +3,17 @@
 n is the evaluations, R the seeds. What a seed returned after it diverged is NaN, and `Runs.diverged` says which did.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl import results, statistics
-from purerl.config import Keep
+from purerl import config, results, statistics
 from purerl.errors import closest
 from purerl.settings import fields
 
 AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
-KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(Keep))  # settings that do not change what a seed learns
+KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(config.Keep))  # settings that do not change what a seed learns
 TOLD = ("run", "setting", "seed")  # columns of every frame that tell its rows apart
 LAST = 10  # evaluations that a final return is the mean of
 
@@ -47,11 +45,7 @@ def folders(*paths):
 
 def settings(folder):
     """`[{name: value}]` of each setting of a run folder, hyperparameters among them: one, or those of its sweep."""
-    file = Path(folder) / "run.toml"
-    try:
-        table = tomllib.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"cannot read {file}: {error}; it is damaged") from None
+    table = config.read(Path(folder) / "run.toml")
     common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
     return [common | swept for swept in results.read_settings(folder)]
 
@@ -65,8 +59,6 @@ def load(*paths, by=()):
     import pandas
 
     frames, paths = [], folders(*paths)
-    if not any(len(results.read_curves(folder)["seed"]) for folder in paths):
-        raise ValueError(f"no evaluation has been made yet in {', '.join(map(str, paths))}; wait for the first")
     for folder, name in zip(paths, _names(paths), strict=True):
         said, frame = settings(folder), pandas.DataFrame(results.read_curves(folder))
         frame = frame.astype({"seed": int, "setting": int, "env_step": int, "update": int})
@@ -79,6 +71,8 @@ def load(*paths, by=()):
             frame.insert(0, column, [values[setting] for setting in frame["setting"]])
         frame.insert(0, "run", name)
         frames.append(frame)
+    if all(frame.empty for frame in frames):
+        raise ValueError(f"no evaluation has been made yet in {', '.join(map(str, paths))}; wait for the first")
     return pandas.concat(frames, ignore_index=True)
 
 

@@ -33,8 +33,8 @@ def output_init(key, shape, dtype=jnp.float32):
 def product(x, kernel, dimension_numbers, precision):
     """`x @ kernel` as Flax asks for it, `[..., n]` and `[n, m]` -> `[..., m]`.
 
-    JAX makes the gradient for the kernel as `[m, n]` and transposes it; here it comes out as `[n, m]`. On a CPU XLA
-    leaves the transposition to those who read it, which are all of Adam's passes: a seventh of the time of one TD3.
+    JAX makes the gradient for the kernel as `[m, n]` and transposes it; here it comes out as `[n, m]`. Of one seed on a
+    CPU XLA leaves the transposition to those who read it, which are all of Adam's passes: a seventh of TD3's time.
     """
     return jax.lax.dot_general(x, kernel, dimension_numbers, precision)
 

@@ -5,13 +5,12 @@ links to what lies beside it. `python -m purerl.report FOLDER` makes it again, w
 """
 
 import json
-import tomllib
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from purerl import curves, figures, published, results, statistics
+from purerl import config, curves, figures, published, results, statistics
 
 FILE = "report.html"
 METRICS = ("return_mean", "episode_length", "critic_loss", "q", "actor_loss", "alpha", "entropy")
@@ -153,7 +152,7 @@ def _diverged(frame):
 
 def _run(folder, path):
     """What is shown of one run: settings, what it ran on, memory and speed."""
-    table = tomllib.loads((folder / "run.toml").read_text())
+    table = config.read(folder / "run.toml")
     ran_on = table.pop("record", {})
     return {
         "name": folder.relative_to(path).as_posix() if folder != path else folder.absolute().name,

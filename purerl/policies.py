@@ -3,7 +3,6 @@
 A run folder keeps R policies: one per seed, or, of a sweep, per setting and seed.
 """
 
-import tomllib
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,7 +90,7 @@ def read(path):
 
 def _action_range(path, settings):
     """As the run recorded it, or, an older one, as its environment says."""
-    said = tomllib.loads((path / "run.toml").read_text()).get(config.RECORD, {})
+    said = config.read(path / "run.toml").get(config.RECORD, {})
     if "action_low" not in said:
         return environment(settings).action_range
     return tuple(np.asarray(said[name], np.float32) for name in ("action_low", "action_high"))

@@ -84,8 +84,9 @@ def explore(model, state, observation, noise, key):
 
 def temperature(model, state):
     """α `[]`: the learned one, or the fixed one, whatever it was when the run began."""
-    learned = jnp.exp(state.log_alpha.params)
-    return learned if model.hyper.alpha is None else jnp.asarray(model.hyper.alpha, learned.dtype)
+    if model.hyper.alpha is None:
+        return jnp.exp(state.log_alpha.params)
+    return jnp.asarray(model.hyper.alpha, state.log_alpha.params.dtype)
 
 
 def next_value(model, state, batch, key):
