@@ -102,14 +102,14 @@ print(most)
 
 
 def test_a_long_epoch_keeps_no_more_memory_than_a_short_one(monkeypatch):
-    """YNNPACK would keep 55 kB an update: 26 MB more in the longer of these."""
+    """YNNPACK would keep 55 kB an update and device: 40 MB more in the longer. Fewer updates end between two looks."""
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
     monkeypatch.chdir(ROOT)
     short, long = (
         int(start(code=KEEPS.replace("{steps}", steps)).communicate(timeout=300)[0].split()[-1])
-        for steps in ("16", "256")
+        for steps in ("128", "512")
     )
-    assert long < short + 10e6
+    assert long < short + 19e6
 
 
 def test_only_large_products_on_several_devices_of_a_cpu_do_without_ynnpack():
