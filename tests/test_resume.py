@@ -129,14 +129,14 @@ def test_a_signal_ends_a_run_at_the_next_evaluation(number, tmp_path):
 
 def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stays_good(tmp_path):
     path = tmp_path / "run"
-    long = arguments(algo="ddpg", total_steps=str(40 + 4 * 20_000 * 4), num_evals="5", updates_per_step="16")
+    long = arguments(algo="ddpg", total_steps=str(40 + 4 * 5_000 * 4), num_evals="5", updates_per_step="16")
     process = start(*long, "--out", path, "--checkpoint-every", "1")
     while not checkpoints.numbers(path):
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    while process.poll() is None:  # Two that come before Python looks are one.
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
     shown = process.stdout.read()
     assert process.wait(timeout=60) == train.INTERRUPTED and "interrupted twice" in shown and "ended early" not in shown
     again = start("--resume", path, "--time-limit", "0.1")
@@ -507,10 +507,25 @@ def test_all_seeds_at_once_may_be_said_in_two_ways(whole, tmp_path):
     assert_same_run(path, whole["td3"])
 
 
+HEARS = """
+import signal, sys, threading, time
+
+def tell():
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        time.sleep(0.01)
+    print("hears", flush=True)
+
+threading.Thread(target=tell, daemon=True).start()
+from purerl import train
+sys.exit(train.main())
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_training_ends_at_once(number, tmp_path):
-    process = start(*arguments(), "--out", tmp_path / "run")
-    time.sleep(1.0)
+    process = start(*arguments(), "--out", tmp_path / "run", code=HEARS)
+    assert process.stdout.readline() == "hears\n"
+    time.sleep(0.3)  # imports, mostly
     process.send_signal(number)
     assert process.wait(timeout=60) == train.INTERRUPTED and "interrupted" in process.stdout.read()
     assert not (tmp_path / "run").exists()
