@@ -1,5 +1,6 @@
 """The command line on a run that takes a second, and what to compare of what it leaves."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -46,6 +47,13 @@ def start(*arguments, code="import sys; from purerl import train; sys.exit(train
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"},
     )
+
+
+def forked(main, *words):
+    """A process that is to call `main(words)`, forked from one that has imported everything and begun nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["purerl.campaign", "purerl.environments.brax", "purerl.sweep", "purerl.train"])
+    return context.Process(target=main, args=([*map(str, words)],))
 
 
 def assert_same_run(first, second, rtol=0.0):

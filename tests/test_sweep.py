@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 import tomli_w
-from commands import SMALL, assert_same_run, start
+from commands import SMALL, assert_same_run, forked, start
 
 from purerl import batch, config, expansion, hosts, report, results, runner, sweep, train
 from purerl.progress import Display
@@ -327,15 +326,12 @@ def run_until(process, folder, rows, seconds):
 
 
 def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
-    """Processes are forked from one that has imported everything and begun nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["purerl.campaign", "purerl.environments.brax", "purerl.sweep"])
     longer = {"num_evals": "61", "total_steps": str(40 + 4 * 60 * 100), "num_seeds": "2", "checkpoint_every": 1}
     file = write(tmp_path / "sweep.toml", TABLE | longer | {"batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
     def begin(folder):
-        return context.Process(target=sweep.main, args=([str(file), "--out", str(folder)],))
+        return forked(sweep.main, file, "--out", folder)
 
     undisturbed = begin(whole)
     undisturbed.start()
