@@ -56,6 +56,15 @@ def forked(main, *words):
     return context.Process(target=main, args=([*map(str, words)],))
 
 
+def killed(process, seconds):
+    """Whether a process that was forked lived `seconds` more, until SIGKILL."""
+    process.join(seconds)
+    lives = process.is_alive()
+    process.kill()
+    process.join()
+    return lives
+
+
 def assert_same_run(first, second, rtol=0.0):
     """Two run folders hold the same curves, but for the clock, and the same policies: bit for bit, or to `rtol`."""
     ours, theirs = (results.read_curves(path) for path in (first, second))

@@ -11,7 +11,7 @@ from random import Random
 import jax
 import numpy as np
 import pytest
-from commands import arguments, assert_same_run, forked, prepared, start
+from commands import arguments, assert_same_run, forked, killed, prepared, start
 
 from purerl import batch, checkpoints, config, results, runner, train
 from purerl.clock import Clock, Interrupt
@@ -323,11 +323,7 @@ def test_twenty_kills_change_nothing(tmp_path):
     whole, path, random, kills = tmp_path / "whole", tmp_path / "killed", Random(1), 0
     begun(whole).join()
     while kills < 20:
-        process = begun(path)
-        process.join(random.uniform(0, 4))  # it reads checkpoints, compiles, trains
-        if process.is_alive():
-            process.kill()
-            process.join()
+        if killed(begun(path), random.uniform(0, 4)):  # while it reads checkpoints, compiles, trains
             kills += 1
         else:  # a fast machine
             assert_same_run(path, whole)
