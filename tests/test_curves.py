@@ -129,6 +129,17 @@ def test_step_0_would_be_the_best_of_an_ant_that_never_learned():
     assert best < curve.mean[0] and curve.mean[0] == pytest.approx(987, abs=1)
 
 
+def test_no_published_curve_has_learned_before_its_warm_up_is_over():
+    """JAXRL's clock counts the 10,000 random steps; Tianshou's begins after its 10,000 or 25,000, which are added."""
+    there = {(curve.source, curve.algo): curve for curve in published.find("HalfCheetah-v5")}
+    for algo, warmup in {"sac": 10_000, "td3": 25_000, "ddpg": 25_000}.items():
+        curve = there["tianshou", algo]
+        assert curve.env_step[-1] == 1_000_000 + warmup and curve.mean[curve.env_step > warmup + 10_000].min() > 1000
+        assert (curve.mean[curve.env_step <= warmup] < 0).all() and curve.env_step[0] >= warmup
+    jaxrl = there["jaxrl", "sac"]
+    assert jaxrl.env_step[0] == 10_000 and jaxrl.mean[0] < 0 and jaxrl.env_step[-1] == 1_000_000
+
+
 @pytest.mark.parametrize(
     ("env", "returns", "verdict"),
     [
@@ -181,7 +192,7 @@ def test_seeds_that_have_not_come_to_the_last_step_are_not_judged():
 
 def test_a_shorter_run_is_held_against_the_curves_at_its_steps(tmp_path):
     curves_there = {curve.source: curve for curve in published.find("Hopper-v5", "td3")}
-    at = {name: curve.mean[curve.env_step == 100_000][0] for name, curve in curves_there.items()}
+    at = {name: np.interp(100_000, curve.env_step, curve.mean) for name, curve in curves_there.items()}
     write_run(tmp_path / "run", [0, 100_000], [[0.0] * 3, [at["td3_paper"] + x for x in (-1, 0, 1)]], env="Hopper-v5")
     row = published.compare(curves.load(tmp_path)).loc[("Hopper-v5", "td3")]
     assert row["verdict"] == "inside" and row["low"] < min(at.values()) and row["high"] > max(at.values())

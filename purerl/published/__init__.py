@@ -1,7 +1,8 @@
 """What others have published: returns and curves of DDPG, TD3 and SAC, with their sources. No JAX here.
 
 curves.csv   mean and population std over seeds of the evaluation return, every 10k steps to 100k, every 30k after, the
-             last, and the best of each curve: a few dozen points of the roughly 100 that each source has
+             last, and the best of each curve: a few dozen points of the roughly 100 that each source has; steps are
+             the source's own
 returns.csv  the mean of the last 10 deterministic evaluations at 1M steps: lowest, median and highest of the sources
 """
 
@@ -22,10 +23,13 @@ SOURCES = {
     "tianshou": (
         "Tianshou",
         "Weng et al. 2022, JMLR 23(267); examples/mujoco/benchmark of github.com/thu-ml/tianshou, MIT licence; "
-        "Gym v3, v2 where there is no v3, 10 seeds",
+        "Gym v3, v2 where there is no v3, 10 seeds; the warm-up, which it does not count, is added to its steps",
     ),
     "jaxrl": ("JAXRL", "Kostrikov 2021, github.com/ikostrikov/jaxrl, the author's logs, MIT licence; Gym v2, 10 seeds"),
 }
+# Random steps before the first that a source counts. Tianshou's examples/mujoco/mujoco_*.py fill the buffer before the
+# trainer, and its clock, begin: by 10,000 steps for SAC, by 25,000 for the others (its README.md, footnote 8).
+UNCOUNTED = {("tianshou", "ddpg"): 25_000, ("tianshou", "td3"): 25_000, ("tianshou", "sac"): 10_000}
 INCOMPARABLE = {
     "Walker2d-v5": "v5 raises the foot's friction from 0.9 to 1.9",
     "Humanoid-v5": "v5 restores the contact cost",
@@ -39,7 +43,7 @@ class Curve(NamedTuple):
     source: str
     algo: str
     env: str  # with its version
-    env_step: Any  # [n]
+    env_step: Any  # [n], the warm-up among them; where the source does not count it, the curve begins after it
     mean: Any  # [n], over seeds
     std: Any  # [n], population
     num_seeds: int
@@ -156,7 +160,7 @@ def _curves():
 def _curve(source, algo, env, rows):
     names = ("env_step", "return_mean", "return_std")
     step, mean, std = (np.array([float(row[name]) for row in rows]) for name in names)
-    return Curve(source, algo, env, step, mean, std, int(rows[0]["num_seeds"]))
+    return Curve(source, algo, env, step + UNCOUNTED.get((source, algo), 0), mean, std, int(rows[0]["num_seeds"]))
 
 
 @cache
