@@ -99,18 +99,18 @@ def palette(labels):
 def _panel(axes, title, lines, x, style, colours, published):
     longest = max(runs.x[-1] for runs in lines.values())
     scale, unit = _unit(x, longest)
-    for label, runs in lines.items():
+    for name, runs in lines.items():
+        colour = colours[name]
         window = max(1, min(style.window, (len(runs.x) // 20 - 1) // 2 * 2 + 1))
         centre, low, high = style.draw(smooth(runs.values, window))
-        axes.plot(runs.x / scale, centre, color=colours[label], linewidth=1.2, label=counted(label, runs.diverged))
-        axes.fill_between(runs.x / scale, low, high, color=colours[label], alpha=0.2, linewidth=0)
-        _diverged(axes, runs, scale, colours[label])
-        for curve, dashes in zip(published.get(label, ()), DASHES, strict=False):
-            shown = curve.env_step <= longest
-            axes.plot(
-                curve.env_step[shown] / scale, curve.mean[shown], color=colours[label], linestyle=dashes, linewidth=0.9,
-                label=f"{curve.algo.upper()} by {curve.label}, mean of {curve.num_seeds} seeds",
-            )  # fmt: skip
+        axes.plot(runs.x / scale, centre, color=colour, linewidth=1.2, label=counted(name, runs.diverged))
+        axes.fill_between(runs.x / scale, low, high, color=colour, alpha=0.2, linewidth=0)
+        _diverged(axes, runs, scale, colour)
+        for curve, dashes in zip(published.get(name, ()), DASHES, strict=False):
+            steps = np.unique(np.minimum(curve.env_step, longest))
+            mean = np.interp(steps, curve.env_step, curve.mean)
+            label = f"{curve.algo.upper()} by {curve.label}, mean of {curve.num_seeds} seeds"
+            axes.plot(steps / scale, mean, color=colour, linestyle=dashes, linewidth=0.9, label=label)
     smoothed = f", smoothed over {window}" if window > 1 else ""
     axes.set_title(f"{title}\n{style.says}{smoothed}", fontsize=7)
     axes.set_xlabel(f"{AXES[x]}{unit}", fontsize=8)

@@ -165,6 +165,18 @@ def test_beside_published_curves_no_panel_is_narrower_than_a_column_of_a_paper(r
     assert figure.get_size_inches()[0] >= 2 * figures.COLUMN
 
 
+def test_published_curves_go_as_far_as_ours(runs):
+    shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))._replace(x=np.linspace(0, 62_500, 21))
+    theirs = published.find("Hopper-v5", "td3")
+    (axes,) = figures.compare({"Hopper-v5": {"TD3": shown}}, published={"Hopper-v5": {"TD3": theirs}}).axes
+    drawn = [line for line in axes.lines if " by " in line.get_label()]
+    for line, curve in zip(drawn, theirs, strict=True):
+        x, y = line.get_data()
+        assert x[-1] == 62.5 and y[-1] == np.interp(62_500, curve.env_step, curve.mean)
+        there = curve.env_step < 62_500
+        np.testing.assert_array_equal((x[:-1] * 1e3, y[:-1]), (curve.env_step[there], curve.mean[there]))
+
+
 def test_a_diverged_seed_is_drawn_up_to_a_cross(runs):
     shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))
     (axes,) = figures.compare({"Hopper-v5": {"TD3": shown}}).axes
