@@ -50,19 +50,33 @@ def start(*arguments, code="import sys; from purerl import train; sys.exit(train
 
 
 def forked(main, *words):
-    """A process that is to call `main(words)`, forked from one that has imported everything and begun nothing."""
+    """A process that exits with `main(words)`, forked from one that has imported everything and begun nothing."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["purerl.campaign", "purerl.environments.brax", "purerl.sweep", "purerl.train"])
-    return context.Process(target=main, args=([*map(str, words)],))
+    process = context.Process(target=_exit_with, args=(main, [*map(str, words)]))
+    process.start()
+    return process
+
+
+def _exit_with(main, words):
+    sys.exit(main(words))
+
+
+def ended(process):
+    """What a process that was forked exits with."""
+    process.join(300)
+    return process.exitcode
 
 
 def killed(process, seconds):
-    """Whether a process that was forked lived `seconds` more, until SIGKILL."""
+    """Whether a process that was forked lived `seconds` more, until SIGKILL; otherwise it has ended well."""
     process.join(seconds)
-    lives = process.is_alive()
+    if process.exitcode is not None:
+        assert process.exitcode == 0
+        return False
     process.kill()
     process.join()
-    return lives
+    return True
 
 
 def assert_same_run(first, second, rtol=0.0):

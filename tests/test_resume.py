@@ -6,12 +6,13 @@ import shutil
 import signal
 import time
 import tracemalloc
+from functools import partial
 from random import Random
 
 import jax
 import numpy as np
 import pytest
-from commands import arguments, assert_same_run, forked, killed, prepared, start
+from commands import arguments, assert_same_run, ended, forked, killed, prepared, start
 
 from purerl import batch, checkpoints, config, results, runner, train
 from purerl.clock import Clock, Interrupt
@@ -134,9 +135,9 @@ def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stays_good(tmp_pat
     while not checkpoints.numbers(path):
         assert process.poll() is None
         time.sleep(0.05)
-    while process.poll() is None:  # Two that come before Python looks are one.
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)  # Two that come before Python looks are one.
+    process.send_signal(signal.SIGTERM)
     shown = process.stdout.read()
     assert process.wait(timeout=60) == train.INTERRUPTED and "interrupted twice" in shown and "ended early" not in shown
     again = start("--resume", path, "--time-limit", "0.1")
@@ -314,21 +315,16 @@ def test_a_run_with_a_damaged_checkpoint_falls_back_to_the_one_before(whole, see
 def test_twenty_kills_change_nothing(tmp_path):
     """SIGKILL at random moments, a resume after each; then the run ends as the one that was never killed."""
     long = arguments(**options("td3"), total_steps=str(40 + 4 * 6000 * 50), num_evals="51", num_seeds="2")
-
-    def begun(folder):
-        process = forked(train.main, *long, "--checkpoint-every", "1", "--out", folder)
-        process.start()
-        return process
-
+    begun = partial(forked, train.main, *long, "--checkpoint-every", "1", "--out")
     whole, path, random, kills = tmp_path / "whole", tmp_path / "killed", Random(1), 0
-    begun(whole).join()
+    assert ended(begun(whole)) == 0
     while kills < 20:
         if killed(begun(path), random.uniform(0, 4)):  # while it reads checkpoints, compiles, trains
             kills += 1
         else:  # a fast machine
             assert_same_run(path, whole)
             shutil.rmtree(path)
-    begun(path).join()
+    assert ended(begun(path)) == 0
     assert_same_run(path, whole)
 
 

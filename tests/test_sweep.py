@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 import tomli_w
-from commands import SMALL, assert_same_run, forked, killed, start
+from commands import SMALL, assert_same_run, ended, forked, killed, start
 
 from purerl import batch, config, expansion, hosts, report, results, runner, sweep, train
 from purerl.progress import Display
@@ -316,12 +317,8 @@ def rows_of(folder):
 def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
     longer = {"num_evals": "61", "total_steps": str(40 + 4 * 60 * 100), "num_seeds": "2", "checkpoint_every": 1}
     file = write(tmp_path / "sweep.toml", TABLE | longer | {"batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}})
+    begun = partial(forked, sweep.main, file, "--out")
     whole, path, random, kills = tmp_path / "whole", tmp_path / "killed", Random(2), 0
-
-    def begun(folder):
-        process = forked(sweep.main, file, "--out", folder)
-        process.start()
-        return process
 
     def assert_whole():
         for program in ("batch_size=8", "batch_size=16"):
@@ -330,7 +327,7 @@ def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
             rows = list(zip(curves["setting"], curves["seed"], curves["env_step"], strict=True))
             assert len(rows) == len(set(rows)) == 2 * 2 * 61
 
-    begun(whole).join()
+    assert ended(begun(whole)) == 0
     while kills < 10:
         process, rows = begun(path), rows_of(path) + 4 * 2 * random.randint(0, 5)
         while process.is_alive() and rows_of(path) < rows:
@@ -340,7 +337,7 @@ def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
         else:  # a fast machine
             assert_whole()
             shutil.rmtree(path)
-    begun(path).join()
+    assert ended(begun(path)) == 0
     assert_whole()
 
 
