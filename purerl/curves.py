@@ -31,6 +31,11 @@ class Runs(NamedTuple):
         """The curves `[n, R']` of the seeds that have not diverged."""
         return self.values[:, np.isnan(self.diverged)]
 
+    @property
+    def finished(self):
+        """The curves `[n, R']` of the sound seeds that have come to the last evaluation."""
+        return self.sound[:, ~np.isnan(self.sound[-1])]
+
 
 def folders(*paths):
     """The run folders at and below `paths`. Raises ValueError where there is none."""
@@ -53,18 +58,21 @@ def settings(folder):
 def load(*paths, by=()):
     """A row per run, setting, seed and evaluation of all runs at and below `paths`: a pandas DataFrame.
 
-    Its columns are `run`, each setting named in `by`, `algo`, `env`, and those of curves.csv. Raises ValueError for a
-    path without runs, for runs without an evaluation, and for a setting that a run does not know.
+    Its columns are `run`, each setting named in `by`, `algo`, `env`, `limit` (the most steps of an episode, NaN where
+    that is the environment's own), and those of curves.csv, called `measured_alpha` and the like where `by` names a
+    setting so. Raises ValueError for a path without runs, for runs without an evaluation, and for a setting that a run
+    does not know.
     """
     import pandas
 
-    frames, paths = [], folders(*paths)
+    frames, paths, by = [], folders(*paths), [column for column in by if column not in TOLD]
     for folder, name in zip(paths, _names(paths), strict=True):
         said, frame = settings(folder), pandas.DataFrame(results.read_curves(folder))
         frame = frame.astype({"seed": int, "setting": int, "env_step": int, "update": int})
+        frame = frame.rename(columns={column: f"measured_{column}" for column in by})
+        limit = said[0].get("episode_length")
+        frame.insert(0, "limit", float(limit) if isinstance(limit, int) else np.nan)
         for column in dict.fromkeys(("env", "algo", *by)):
-            if column in TOLD:
-                continue
             if column not in said[0]:
                 raise ValueError(f"{name} knows no setting {column!r}{closest(column, tuple(said[0]))}")
             values = [str(one[column]) if isinstance(one[column], list) else one[column] for one in said]
@@ -136,13 +144,6 @@ def _on(grid, x, values):
     return np.interp(grid, x[there], values[there], left=np.nan, right=np.nan)
 
 
-def final(returns):
-    """The last return `[R]` of `[n, R]`, of each seed where its own curve ends; NaN of one that diverged at once."""
-    there = ~np.isnan(returns)
-    last = len(returns) - 1 - np.argmax(there[::-1], axis=0)
-    return np.where(there.any(axis=0), returns[last, np.arange(returns.shape[1])], np.nan)
-
-
 def mean_of_last(x, returns, count=LAST):
     """The mean `[R]` of the last `count` evaluations of each seed of `returns` `[n, R]`, step 0 excluded."""
     trained = [statistics.present(seed)[-count:] for seed in returns[np.asarray(x) > 0].T]
@@ -167,7 +168,7 @@ def average_of_max_return(x, returns):
 
 
 def steps_to_threshold(x, returns, threshold):
-    """The first `x` `[R]` at which a seed's return is at least `threshold`; infinite where it never is."""
+    """The first `x` `[R]` at which a seed's return is at least `threshold`; infinite where its curve has none."""
     reached = returns >= threshold
     return np.where(reached.any(axis=0), np.asarray(x, float)[np.argmax(reached, axis=0)], np.inf)
 
@@ -183,11 +184,12 @@ def area_under_curve(x, returns):
 
 
 def summary(frame, by=("env", "algo"), **how):
-    """A row per group of seeds: how many, how many diverged, and what they came to. A DataFrame.
+    """A row per group of seeds: how many, how many diverged or are unfinished, and what they came to. A DataFrame.
 
     `final` is the IQM of the last evaluation, `last_10` the mean of the mean of the last ten; `_low` and `_high` are
-    their 95% bootstrap intervals over seeds. Diverged seeds are counted, and have no return. Raises ValueError where
-    a group pools runs that were evaluated at other steps: the last ten of one were not those of another.
+    their 95% bootstrap intervals over seeds. Diverged seeds, and those that have not come to the last evaluation of the
+    others, are counted, and have no return. Raises ValueError where a group pools runs that were evaluated at other
+    steps: the last ten of one were not those of another.
     """
     import pandas
 
@@ -196,7 +198,7 @@ def summary(frame, by=("env", "algo"), **how):
         steps = {tuple(sorted(set(one["env_step"]))) for _, one in part.groupby(["run", "setting"])}
         if len(steps) > 1:
             runs, what = ", ".join(sorted(set(part["run"]))), ", ".join(map(str, key))
-            raise ValueError(f"{what}: {runs} were evaluated at other steps; tell them apart, by='run' among others")
+            raise ValueError(f"{what}: {runs} were evaluated at other steps; tell them apart, by={('run', *by)}")
     rows = {key: _summarised(gather(part), **how) for key, part in parts.items()}
     table = pandas.DataFrame.from_dict(rows, orient="index")
     table.index = pandas.MultiIndex.from_tuples(rows, names=list(by))
@@ -204,20 +206,20 @@ def summary(frame, by=("env", "algo"), **how):
 
 
 def _summarised(runs, **how):
-    x, sound = runs.x, runs.sound
-    ends, lasts, areas = map(statistics.present, (final(sound), mean_of_last(x, sound), area_under_curve(x, sound)))
+    x, finished = runs.x, runs.finished
     return (
         {
             "seeds": len(runs.seeds),
             "diverged": int(np.sum(~np.isnan(runs.diverged))),
+            "unfinished": runs.sound.shape[1] - finished.shape[1],
             "env_step": int(x[-1]),
         }
-        | _estimate("final", statistics.interquartile_mean, ends, **how)
-        | _estimate("last_10", statistics.mean, lasts, **how)
+        | _estimate("final", statistics.interquartile_mean, finished[-1], **how)
+        | _estimate("last_10", statistics.mean, statistics.present(mean_of_last(x, finished)), **how)
         | {
-            "max_of_average_return": max_of_average_return(x, sound),
-            "average_of_max_return": average_of_max_return(x, sound),
-            "area_under_curve": np.mean(areas) if areas.size else np.nan,
+            "max_of_average_return": max_of_average_return(x, finished),
+            "average_of_max_return": average_of_max_return(x, finished),
+            "area_under_curve": np.mean(area_under_curve(x, finished)) if finished.size else np.nan,
         }
     )
 

@@ -3,7 +3,8 @@
 curves.csv   mean and population std over seeds of the evaluation return, every 10k steps to 100k, every 30k after, the
              last, and the best of each curve: a few dozen points of the roughly 100 that each source has; steps are
              the source's own
-returns.csv  the mean of the last 10 deterministic evaluations at 1M steps: lowest, median and highest of the sources
+returns.csv  the mean of the last 10 deterministic evaluations at 1M steps: lowest, median and highest of num_sources
+             published implementations, each the mean of its seeds, whose spread is not among them
 """
 
 import csv
@@ -34,7 +35,10 @@ INCOMPARABLE = {
     "Walker2d-v5": "v5 raises the foot's friction from 0.9 to 1.9",
     "Humanoid-v5": "v5 restores the contact cost",
 }
+REMARKS = {"Reacher-v5": "v5 pays about 0.2 more: for where the arm is after a step, not before"}
+LIMITS = {"Reacher": 50}  # the most steps of an episode, of which the others have 1000
 HORIZON = 1_000_000  # environment steps after which the returns in returns.csv were taken
+WINDOW = HORIZON // 10  # and the most over which they are a mean
 
 
 class Curve(NamedTuple):
@@ -82,6 +86,11 @@ def find(env, algo=None):
     return [curve for curve in _curves() if task(curve.env) == task(env) and algo in (None, curve.algo)]
 
 
+def is_limit(env, limit):
+    """Whether published episodes of the task of `env` end after `limit` steps at the latest; NaN is its own limit."""
+    return np.isnan(limit) or limit == LIMITS.get(task(env), 1000)
+
+
 def find_returns(env, algo):
     """`(low, median, high)` over published sources at 1M steps, or None."""
     for row in _rows("returns.csv"):
@@ -90,22 +99,33 @@ def find_returns(env, algo):
     return None
 
 
-def judge(env, algo, runs):
+def judge(env, algo, runs, limit=np.nan):
     """The `Verdict` on `curves.Runs` over environment steps, by the mean of their last 10 evaluations.
 
-    At 1M steps the published range is that of returns.csv; before, that of the published curves over the same steps,
-    each with the 95% interval of its mean (Student's t); after, there is none. Ours is outside where its own interval
-    and the range do not overlap. Seeds that have not come to the last step are left out.
+    The published range is that of the published curves over the same steps, each with the 95% interval of its mean
+    (Student's t); of a mean over the last 100k of 1M steps that of returns.csv as well; after 1M steps there is none.
+    Ours is outside where its own interval and the range do not overlap. There is no verdict on a single seed, which
+    has no interval, nor where episodes of at most `limit` steps are not as long as the published ones. Seeds that have
+    not come to the last step are left out.
     """
     low, high, of = _range(env, algo, runs.x)
-    there = runs.sound[:, ~np.isnan(runs.sound[-1])]
-    ours = statistics.present(curves.mean_of_last(runs.x, there))
-    if env in INCOMPARABLE:
-        return Verdict("no reference", low, high, f"{of}; {INCOMPARABLE[env]}")
-    if np.isnan(low) or not ours.size:
+    ours = statistics.present(curves.mean_of_last(runs.x, runs.finished))
+    if why := _reason(env, limit, len(ours)):
+        return Verdict("no reference", low, high, f"{of}; {why}")
+    if np.isnan(low):
         return Verdict("no reference", low, high, of)
-    least, most = statistics.interval(statistics.mean, ours) if len(ours) > 1 else (ours[0], ours[0])
+    least, most = statistics.interval(statistics.mean, ours)
+    of = f"{of}; {REMARKS[env]}" if env in REMARKS else of
     return Verdict("below" if most < low else "above" if least > high else "inside", low, high, of)
+
+
+def _reason(env, limit, num_seeds):
+    """Why `num_seeds` runs cannot be held against what is published, or None."""
+    if env in INCOMPARABLE:
+        return INCOMPARABLE[env]
+    if not is_limit(env, limit):
+        return f"its episodes end after {LIMITS.get(task(env), 1000)} steps, these after {limit:.0f}"
+    return "a single seed has no interval" if num_seeds < 2 else None
 
 
 def compare(frame, by=("env", "algo")):
@@ -116,28 +136,33 @@ def compare(frame, by=("env", "algo")):
     import pandas
 
     table = curves.summary(frame, by)
-    table = table[["seeds", "diverged", "env_step", "last_10", "last_10_low", "last_10_high"]]
+    table = table[["seeds", "diverged", "unfinished", "env_step", "last_10", "last_10_low", "last_10_high"]]
     verdicts = []
     for key, part in frame.groupby(list(by)):
         known = dict(zip(by, key, strict=True))
-        verdicts.append(judge(known["env"], known["algo"], curves.gather(part))._asdict())
-    table = table.astype({"seeds": int, "diverged": int, "env_step": int})
+        (env, algo), limits = (known["env"], known["algo"]), part["limit"].unique()
+        other = [limit for limit in limits if not is_limit(env, limit)]
+        verdicts.append(judge(env, algo, curves.gather(part), other[0] if other else np.nan)._asdict())
+    table = table.astype({"seeds": int, "diverged": int, "unfinished": int, "env_step": int})
     return table.join(pandas.DataFrame(verdicts, index=table.index))
 
 
 def _range(env, algo, x):
     """`(low, high, of what)` of the published mean over the last 10 of the environment steps `x`."""
     steps = np.asarray(x)[np.asarray(x) > 0][-curves.LAST :]
-    published = find_returns(env, algo)
-    if len(steps) and steps[-1] > 1.05 * HORIZON:
-        return np.nan, np.nan, "none published after 1M steps"
-    if published and len(steps) and steps[-1] >= HORIZON:
-        return published[0], published[2], "published returns at 1M steps"
-    means = [_mean_over(curve, steps) for curve in find(env, algo)] if len(steps) else []
-    if not means:
+    if not len(steps):
         return np.nan, np.nan, "none published"
-    names = ", ".join(SOURCES[curve.source][0] for curve in find(env, algo))
-    return min(low for low, _ in means), max(high for _, high in means), f"{names}, at the same steps"
+    if steps[-1] > 1.05 * HORIZON:
+        return np.nan, np.nan, "none published after 1M steps"
+    there = find(env, algo)
+    ranges, of = [_mean_over(curve, steps) for curve in there], [SOURCES[curve.source][0] for curve in there]
+    of = [f"{', '.join(of)}, at the same steps"] if of else []
+    returns = find_returns(env, algo)
+    if returns and steps[-1] >= HORIZON and steps[-1] - steps[0] <= WINDOW:
+        ranges, of = [*ranges, (returns[0], returns[2])], ["published returns at 1M steps", *of]
+    if not ranges:
+        return np.nan, np.nan, "none published"
+    return min(low for low, _ in ranges), max(high for _, high in ranges), "; ".join(of)
 
 
 def _mean_over(curve, steps):
