@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from purerl import results
-from purerl.figures import PALETTE, blank, counted
+from purerl.figures import PALETTE, blank, counted, literal
 from purerl.statistics import iqm
 
 SHOWN = len(PALETTE)  # lines that are told apart; the others are grey
@@ -123,7 +123,7 @@ def _panel(axes, env, lines):
         if line not in best:
             axes.plot(line.steps / 1e3, iqm(line.returns), color="0.8", linewidth=0.6)
     for line, color in zip(best, PALETTE, strict=False):
-        label = counted(line.label or "IQM", line.diverged)
+        label = literal(counted(line.label or "IQM", line.diverged))
         axes.plot(line.steps / 1e3, iqm(line.returns), color=color, linewidth=1.6, label=label)
     others = f"; grey: {len(lines) - SHOWN} others" if len(lines) > SHOWN else ""
     axes.set(title=f"{env}, IQM over seeds{others}", xlabel="environment steps [thousands]")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
@@ -99,19 +100,22 @@ def palette(labels):
 def _panel(axes, title, lines, x, style, colours, published):
     longest = max(runs.x[-1] for runs in lines.values())
     scale, unit = _unit(x, longest)
+    windows = set()
     for name, runs in lines.items():
         colour = colours[name]
         window = max(1, min(style.window, (len(runs.x) // 20 - 1) // 2 * 2 + 1))
+        windows.add(window)
         centre, low, high = style.draw(smooth(runs.values, window))
-        axes.plot(runs.x / scale, centre, color=colour, linewidth=1.2, label=counted(name, runs.diverged))
+        axes.plot(runs.x / scale, centre, color=colour, linewidth=1.2, label=literal(counted(name, runs.diverged)))
         axes.fill_between(runs.x / scale, low, high, color=colour, alpha=0.2, linewidth=0)
         _diverged(axes, runs, scale, colour)
-        for curve, dashes in zip(published.get(name, ()), DASHES, strict=False):
+        for curve, dashes in zip(published.get(name, ()), cycle(DASHES), strict=False):
             steps = np.unique(np.minimum(curve.env_step, longest))
             mean = np.interp(steps, curve.env_step, curve.mean)
             label = f"{curve.algo.upper()} by {curve.label}, mean of {curve.num_seeds} seeds"
             axes.plot(steps / scale, mean, color=colour, linestyle=dashes, linewidth=0.9, label=label)
-    smoothed = f", smoothed over {window}" if window > 1 else ""
+    most = "at most " if len(windows) > 1 else ""
+    smoothed = f", smoothed over {most}{max(windows)}" if max(windows) > 1 else ""
     axes.set_title(f"{title}\n{style.says}{smoothed}", fontsize=7)
     axes.set_xlabel(f"{AXES[x]}{unit}", fontsize=8)
     axes.tick_params(labelsize=7)
@@ -124,6 +128,12 @@ def counted(label, diverged):
     """A label with its number of seeds, and of those that diverged: `diverged` `[R]` is not NaN."""
     seeds, lost = len(diverged), int(np.sum(~np.isnan(diverged)))
     return f"{label}, {seeds} seed{'s' * (seeds > 1)}" + (f", {lost} diverged" if lost else "")
+
+
+def literal(label):
+    """A label of which matplotlib shows every sign: `$` begins a formula, and what begins with `_` has no entry."""
+    label = label.replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label
 
 
 def _diverged(axes, runs, scale, colour):
@@ -164,7 +174,7 @@ def profiles(scores, thresholds, xlabel="normalised return τ", **how):
     axes, colours = figure.subplots(), palette(scores)
     for label, tasks in scores.items():
         fraction, low, high = statistics.profile_band(*tasks, thresholds=thresholds, **how)
-        axes.plot(thresholds, fraction, color=colours[label], linewidth=1.2, label=label)
+        axes.plot(thresholds, fraction, color=colours[label], linewidth=1.2, label=literal(label))
         axes.fill_between(thresholds, low, high, color=colours[label], alpha=0.2, linewidth=0)
     axes.set_xlabel(xlabel, fontsize=8)
     axes.set_ylabel("fraction of runs above τ", fontsize=8)

@@ -16,7 +16,8 @@ FILE = "report.html"
 METRICS = ("return_mean", "episode_length", "critic_loss", "q", "actor_loss", "alpha", "entropy")
 NAMES = {"return_mean": "return of an episode", "episode_length": "length of an episode [steps]"}
 SHOWN = 256  # lines in a panel: what is left out is said
-LINKED = ("*/report.html", "policy/*.npz", "checkpoints/*", "*.png", "table.csv", "curves.csv", "log.jsonl", "run.toml")
+LINKED = ("*/report.html", "policy/*.npz", "checkpoints/*", "*.png", "table.csv", "curves.csv", "pbt.csv", "log.jsonl")
+LINKED += ("run.toml",)
 EPISODES = ("*.html", "*.mp4", "*.gif", "*/*.html", "*/*.mp4", "*/*.gif")
 
 
@@ -117,7 +118,7 @@ def _lines(frame, metric, label, colour):
         shown = part[part["diverged"].isna() & part[metric].notna()]
         if len(shown):
             yield {
-                "x": shown["env_step"].to_numpy(np.int32), "y": shown[metric].to_numpy(np.float32), "seed": int(seed),
+                "x": shown["env_step"].to_numpy(float), "y": shown[metric].to_numpy(np.float32), "seed": int(seed),
                 "of": label, "colour": colour, "diverged": part["diverged"].notna().any(),
             }  # fmt: skip
 

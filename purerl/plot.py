@@ -95,16 +95,23 @@ def label(by, key):
 
 
 def find(frame, by):
-    """`{env: {label: [published.Curve]}}`, with each algorithm's first line. Raises ValueError where there is none."""
+    """`{env: {label: [published.Curve]}}`, with each algorithm's first line, of episodes as long as the published ones.
+
+    Raises ValueError where there is none.
+    """
     from purerl import published
 
     found = {}
-    for (env, algo), part in frame.groupby(["env", "algo"], sort=False):
+    there = frame[[published.is_limit(env, limit) for env, limit in zip(frame["env"], frame["limit"], strict=True)]]
+    for (env, algo), part in there.groupby(["env", "algo"], sort=False):
         first = part.iloc[0]
         line = label(by, [first[name] for name in by])
         found.setdefault(env, {}).setdefault(line, []).extend(published.find(env, algo))
     if not any(curves for lines in found.values() for curves in lines.values()):
-        raise ValueError(f"nothing is published for {', '.join(found)}; known: {', '.join(published.tasks())}")
+        envs = ", ".join(frame["env"].unique())
+        raise ValueError(
+            f"nothing is published for {envs}; known: {', '.join(published.tasks())}, in episodes of their own length"
+        )
     return found
 
 

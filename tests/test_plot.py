@@ -121,6 +121,36 @@ def test_more_lines_than_colours_are_told(tmp_path, capsys):
     assert "note: 9 lines share 8 colours" in capsys.readouterr().out
 
 
+def test_published_curves_do_not_stand_beside_episodes_of_another_length(tmp_path, capsys):
+    for name, length in (("short", 100), ("whole", 1000)):
+        write_run(tmp_path / name, [0, 1000], np.ones((2, 2)), env="Hopper-v5", episode_length=length)
+    out = tmp_path / "figure.svg"
+    assert plot.main([str(tmp_path), "--by", "run", "--published", "--out", str(out)]) == 0
+    assert "TD3 by Tianshou, Hopper-v3, mean of 10 seeds" in text_of(out)
+    with pytest.raises(SystemExit):
+        plot.main([str(tmp_path / "short"), "--published", "--out", str(out)])
+    assert "nothing is published for Hopper-v5" in capsys.readouterr().err
+
+
+def test_every_name_is_in_the_legend_as_it_is(tmp_path):
+    for name in ("_old", "a$_b^$", "ü"):
+        write_run(tmp_path / name, [0, 100], np.ones((2, 2)))
+    assert plot.main([str(tmp_path), "--by", "run", "--out", str(tmp_path / "figure.svg")]) == 0
+    words = {text.strip() for text in text_of(tmp_path / "figure.svg")}
+    assert {"_old, 2 seeds", "a$_b^$, 2 seeds", "ü, 2 seeds"} <= words
+
+
+def test_all_published_curves_are_drawn_and_the_title_tells_of_all_lines(runs):
+    ours = {
+        name: curves.Runs(np.arange(n), np.zeros((n, 2)), np.arange(2), np.full(2, np.nan))
+        for name, n in (("A", 201), ("B", 21))
+    }
+    theirs = {"A": published.find("Ant-v5")}
+    (axes,) = figures.compare({"Ant-v5": ours}, style="td3", published={"Ant-v5": theirs}).axes
+    assert len(axes.lines) == 2 + len(theirs["A"]) > 5
+    assert axes.get_title() == "Ant-v5\nmean ± half a std, smoothed over at most 9"
+
+
 def test_nothing_published_is_an_error(runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         plot.main([str(runs / "td3-hopper"), "--published", "--out", str(tmp_path / "figure.png")])
