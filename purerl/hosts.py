@@ -1,8 +1,9 @@
 """Several processes, on one host or many, train one program: each has its share of the runs.
 
 Nothing is said between them while they train: each lays its share out over its own devices and writes a run folder of
-its own, shares/K-of-N, on a disk that all of them see. The first merges the folders when all are complete. What was
-stopped goes on where the same number of processes is started again.
+its own, shares/K-of-N, on a disk that all of them see. The first merges the folders when all are complete; what
+`--log` asks for has a share of the runs until then. What was stopped goes on where the same number of processes is
+started again.
 """
 
 import shutil
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import jax
 
-from purerl import page, report, results, runner
+from purerl import page, report, results, runner, sinks
 
 PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
 READY = "ready"
@@ -141,6 +142,8 @@ def merge(path, settings, env, count):
     runner.create(path, settings, env)
     for share in shares:
         results.append(path, "curves.csv", (share / "curves.csv").read_text().partition("\n")[2])
+    with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
+        feed()
     report.draw(path, results.read_curves(path), f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
     results.write_policy(path, results.joined([results.read_policy(share) for share in shares]))
     shutil.rmtree(path / "shares")

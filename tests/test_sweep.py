@@ -1,6 +1,7 @@
 """A sweep is many runs, and each of them is the run it would have been alone."""
 
 import csv
+import json
 import logging
 import os
 import shutil
@@ -402,7 +403,7 @@ def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(gri
 
 @pytest.mark.parametrize("num_runs, count", [(1, 2), (2, 3), (3, 5)])
 def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
-    settings = config.resolve(SMALL | {"num_seeds": str(num_runs)})
+    settings = config.resolve(SMALL | {"num_seeds": str(num_runs), "log": "jsonl"})
     env, build = runner.prepare(settings)
     trained = [host for host in (hosts.Host(index, count) for index in range(count)) if host.share(settings.runs)]
     for host in trained:
@@ -414,6 +415,9 @@ def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
     (tmp_path / "lost").rename(lost)
     hosts.merge(tmp_path, settings, env, count)
     assert runner.is_complete(tmp_path, settings) and not (tmp_path / "shares").exists()
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    seeds = {name for line in logged for name in line if name.startswith("return_mean/seed_")}
+    assert len(seeds) == num_runs and "return_mean/iqm" in logged[-1]
 
 
 class Others:
