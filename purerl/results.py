@@ -145,8 +145,12 @@ def _curves(path):
 
 
 def read_settings(path):
-    """What differs from setting to setting, `[{name: value}]`; of a run without a sweep, `[{}]`."""
-    swept = tomllib.loads((Path(path) / "run.toml").read_text()).get("sweep", {})
+    """What differs from setting to setting, `[{name: value}]`; of a run without a sweep, `[{}]`.
+
+    A population's numbers are those that it began with, and called so: `first_actor_lr`.
+    """
+    table = tomllib.loads((Path(path) / "run.toml").read_text())
+    swept = {f"first_{name}" if "pbt" in table else name: values for name, values in table.get("sweep", {}).items()}
     return [dict(zip(swept, values, strict=True)) for values in zip(*swept.values(), strict=True)] or [{}]
 
 
