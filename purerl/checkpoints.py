@@ -4,7 +4,8 @@ A checkpoint is a folder that Orbax writes whole or not at all, and then its lab
 what run it is of, and the digest of every file, so that a damaged one is told before it is read. The structure of the
 carry comes from the program; nothing in a checkpoint is ever executed.
 
-The arrays are one file, one after another as `numpy.save` writes them, without a copy of any. Orbax's own handlers
+The arrays are one file, one after another as `numpy.save` writes them, each device's part by itself, and are read where
+they lie: neither takes memory for a copy of a replay buffer. Orbax's own handlers
 write by TensorStore, of whose JSON about 0.1 MiB stays in the process at every save (tensorstore 0.1.86); and of copies
 some stays in the heap of every thread that Orbax saves by, so that a run grows by an eighth until all threads had one.
 """
@@ -39,7 +40,7 @@ class ArraysHandler(ocp.CheckpointHandler):
         with open(directory / ARRAYS, "wb") as file:
             np.save(file, np.array(list(args.arrays)))
             for array in args.arrays.values():
-                np.save(file, jax.device_get(array)[: args.runs], allow_pickle=False)
+                _append(file, array, len(array) if args.runs is None else args.runs)
 
     def restore(self, directory, args):
         return _read(directory / ARRAYS)
@@ -137,8 +138,8 @@ def verify(path, number, computation):
 
 
 def restore(checkpoints, number, like, label):
-    """The carry of checkpoint `number`, in NumPy but for its keys; `like` is an abstract one, with a ring where
-    `label` says so.
+    """The carry of checkpoint `number`, in NumPy but for its keys, and on the disk until it is asked for; `like` is an
+    abstract one, with a ring where `label` says so.
 
     Raises Damaged where it is not as it was written, or not of this version, and OSError where it cannot be read.
     """
@@ -158,11 +159,35 @@ def restore(checkpoints, number, like, label):
     return jax.tree.unflatten(structure, [_leaf(arrays, path, leaf) for path, leaf in leaves])
 
 
+def _append(file, array, runs):
+    """Write the first `runs` rows of an array as `numpy.save` does, part by part where it lies on several devices."""
+    header = {"descr": array.dtype.str, "fortran_order": False, "shape": (runs, *array.shape[1:])}
+    np.lib.format.write_array_header_1_0(file, header)
+    parts = [array]
+    if isinstance(array, jax.Array):
+        shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        parts = (shard.data for shard in shards)
+    for part in parts:
+        rows = np.ascontiguousarray(np.asarray(part)[:runs])
+        runs -= len(rows)
+        file.write(rows)
+
+
 def _read(file):
-    """`{name: array}` of a file that `ArraysHandler` wrote."""
+    """`{name: array}` of a file that `ArraysHandler` wrote, as maps of the file."""
     with open(file, "rb") as opened:
         names = np.load(opened, allow_pickle=False)
-        return {str(name): np.load(opened, allow_pickle=False) for name in names}
+        return {str(name): _map(opened) for name in names}
+
+
+def _map(file):
+    """The next array in an open file; afterwards it is at the one after."""
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    offset = file.tell()
+    array = np.memmap(file, dtype, "r", offset, shape)
+    file.seek(offset + array.nbytes)
+    return array
 
 
 def _check(folder, label):
