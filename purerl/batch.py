@@ -41,7 +41,7 @@ class Programs(NamedTuple):
 
     Attributes:
         starts: `(keys [R], purpose, index) -> states [R, P, ...]`.
-        begin_from: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated.
+        begin_from: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated, where all are of use.
         epoch_from: `(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated.
         evaluate_from: `(numbers, carry, index, states) -> metrics [R]`.
         refill: `(numbers, carry without a ring, index) -> carry`; `index` is a Python int.
@@ -148,6 +148,7 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
     platform = platform or jax.default_backend()
     cache, options = CACHE.get(platform), compiler_options(plan, platform, mesh)
     axes = {name: 0 if name in swept else None for name in flowing(hyper)}
+    all_begin = plan.eval_episodes <= episodes.pool_size(plan.num_envs)  # Otherwise some states begin no episode.
 
     def setup(numbers):
         return loop.setup(plan, build(dataclasses.replace(hyper, **numbers), plan, env), env)
@@ -186,7 +187,7 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
 
     return Programs(
         jax.jit(spread(mesh, jax.vmap(starts, (0, None, None)), 0, None, None)),
-        jax.jit(spread(mesh, jax.vmap(begin, (axes, 0, 0)), axes, 0, 0), donate_argnums=2),
+        jax.jit(spread(mesh, jax.vmap(begin, (axes, 0, 0)), axes, 0, 0), donate_argnums=2 if all_begin else ()),
         jax.jit(spread(mesh, epoch, axes, 0, None), donate_argnums=1),
         jax.jit(spread(mesh, jax.vmap(evaluate, (axes, 0, None, 0)), axes, 0, None, 0)),
         jax.jit(refill, static_argnums=2, compiler_options=options),

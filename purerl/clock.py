@@ -83,6 +83,7 @@ class Interrupt:
     def __init__(self, time_limit=None):
         self.time_limit = time_limit
         self.reason = None
+        self.signalled = False
         self.longest = 0.0
 
     def __enter__(self):
@@ -94,10 +95,10 @@ class Interrupt:
         return self.signals.__exit__(*error)
 
     def ask(self, number, frame):
-        if self.reason:
+        if self.signalled:
             print("\ninterrupted twice; checkpoints stay as they were", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)
-        self.reason = signal.Signals(number).name
+        self.signalled, self.reason = True, self.reason or signal.Signals(number).name
 
     @contextmanager
     def stretch(self, clock):

@@ -113,7 +113,7 @@ class Config:
         at_once, runs = self.job.seeds_per_batch, self.num_runs
         if isinstance(at_once, int) and runs % at_once:
             what = f"num_seeds {runs}" if self.num_settings == 1 else f"the {runs} runs (settings x seeds)"
-            divisor = max(n for n in range(1, min(at_once, runs) + 1) if runs % n == 0)
+            divisor = min((n for n in range(1, runs + 1) if runs % n == 0), key=lambda n: abs(n - at_once))
             raise ValueError(f"seeds_per_batch {at_once} does not divide {what}; the nearest that does is {divisor}")
 
     @property

@@ -68,7 +68,7 @@ def _rows(settings, programs, size):
 
 def check(settings, needs, free):
     """Raises DoesNotFit, with the settings that would fit, where `needs` are more than `free` bytes."""
-    memory.check(needs, settings.plan, settings.num_runs, free, settings.num_settings)
+    memory.check(needs, settings.plan, settings.num_runs, free, settings.num_settings, not settings.pbt)
 
 
 def plan(settings, env, build, display):

@@ -88,21 +88,25 @@ def _fitting(needs, free):
     return int(free / needs.per_run * needs.num_devices) // needs.num_devices * needs.num_devices
 
 
-def check(needs, plan, num_runs, free, num_settings=1):
-    """Raises DoesNotFit, saying how many seeds of `num_settings` settings, and which buffer_size, would fit."""
+def check(needs, plan, num_runs, free, num_settings=1, in_groups=True):
+    """Raises DoesNotFit, saying how many seeds of `num_settings` settings, and which buffer_size, would fit.
+
+    `in_groups` tells whether the runs may train one group after another.
+    """
     if needs.total <= free:
         return
     seeds = _fitting(needs, free) // num_settings
     rest = needs.total - needs.ring
     buffer = int(plan.buffer_size * (free - rest) / needs.ring) // plan.num_envs * plan.num_envs
-    ways = [f"--num-seeds {seeds}"] if seeds else []
+    group = largest_group(needs, num_runs, free)
+    grouped = needs.num_runs < num_runs
+    ways = [f"--num-seeds {seeds}"] if seeds and not grouped else []
     ways += [f"--buffer-size {buffer}"] if buffer >= max(plan.batch_size, plan.n_step * plan.num_envs) else []
-    if group := largest_group(needs, num_runs, free):
-        ways.append(f"--seeds-per-batch auto, which trains {group} at once")
+    if group and in_groups:
+        ways.append(f"--seeds-per-batch {group if grouped else f'auto, which trains {group} at once'}")
     kind = "seed" if num_settings == 1 else "run"
-    remedy = (
-        f"what fits: {'; '.join(ways)}" if ways else f"not even one {kind} fits; lower num_envs, batch_size or widths"
-    )
+    fits = "what fits" if needs.training else "at most, less what the programs work with"
+    remedy = f"{fits}: {'; '.join(ways)}" if ways else f"not even one {kind} fits; lower num_envs, batch_size or widths"
     raise DoesNotFit(
         f"{needs.num_runs} {kind}s at once need {needs.total / GIB:.2f} GiB{where(needs)}, "
         f"{needs.per_run / GIB:.3f} each, and there are {free / GIB:.2f}; {remedy}"

@@ -170,10 +170,16 @@ def _split(data, *ends):
 
 
 def _words(shape, observation):
-    """`[E, O]` as float32 words `[E, W]`: themselves, or two numbers of 16 bits in each. No arithmetic touches them."""
+    """`[E, O]` as float32 words `[E, W]`: themselves, or two numbers of 16 bits in each.
+
+    No arithmetic touches the words.
+    """
     if shape.dtype == "float32":
         return observation
     padded = jnp.pad(observation, ((0, 0), (0, 2 * shape.words - shape.obs_size)))
+    most = float(jnp.finfo(shape.dtype).max)  # What is beyond is no infinity, of which a seed would diverge.
+    beyond = (jnp.abs(padded) > most) & jnp.isfinite(padded)
+    padded = jnp.where(beyond, jnp.clip(padded, -most, most), padded)
     pairs = padded.astype(shape.dtype).reshape(len(observation), shape.words, 2)
     return jax.lax.bitcast_convert_type(pairs, jnp.float32)
 

@@ -65,6 +65,18 @@ def test_what_fits_is_said_when_the_whole_does_not():
         assert (smaller.total <= 416 * MIB) == fits
 
 
+def test_what_is_said_to_fit_may_be_said():
+    """Of 256 seeds 64 train at once: a group is smaller, whatever the seeds; a population has no groups."""
+    for num_runs, more, said in ((256, {}, "--seeds-per-batch 32"), (64, {"in_groups": False}, "--num-seeds 32")):
+        with pytest.raises(memory.DoesNotFit) as refused:
+            memory.check(NEEDS, PLAN, num_runs, 416 * MIB, **more)
+        ways = str(refused.value).partition("what fits: ")[2]
+        assert ways.split("; ")[0 if more else -1] == said and len(ways.split("; ")) == 2
+    before = replace(NEEDS, training=0)  # what is known before anything is compiled
+    with pytest.raises(memory.DoesNotFit, match="at most, less what the programs work with: --num-seeds 34"):
+        memory.check(before, PLAN, 64, 416 * MIB)
+
+
 def test_where_nothing_fits_that_is_said():
     with pytest.raises(memory.DoesNotFit, match="not even one seed fits"):
         memory.check(NEEDS, PLAN, 64, MIB)

@@ -205,6 +205,12 @@ def test_words_of_two_numbers_keep_every_bit():
         np.testing.assert_array_equal(read, numbers)
 
 
+def test_what_16_bits_cannot_hold_is_their_greatest_number():
+    size = shape(1, obs_size=4, dtype="float16")
+    words = replay._words(size, jnp.array([[7e4, -1e9, 65504.0, jnp.inf]]))
+    np.testing.assert_array_equal(replay._observation(size, words), [[65504.0, -65504.0, 65504.0, jnp.inf]])
+
+
 @pytest.mark.parametrize("obs_size, action_size, least", [(17, 6, 0.39), (27, 8, 0.41), (244, 17, 0.48)])
 @pytest.mark.parametrize("num_envs", [1, 128])
 def test_the_compact_ring_is_smaller(obs_size, action_size, least, num_envs):

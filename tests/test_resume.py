@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 import signal
 import time
@@ -151,6 +152,17 @@ def test_the_time_limit_ends_a_run_early_with_a_checkpoint(whole, tmp_path, caps
     assert checkpoints.numbers(path) == [1]
     assert train.main(["--resume", str(path), "--time-limit", "1:00:00"]) == 0
     assert_same_run(path, whole["sac"])
+
+
+def test_one_signal_after_the_time_limit_is_not_the_second(monkeypatch):
+    monkeypatch.setattr(os, "_exit", lambda status: pytest.fail("ended at once"))
+    interrupt = Interrupt(time_limit=0.0)
+    with interrupt.stretch(Clock()):
+        pass
+    with interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+    assert interrupt.reason == "time limit" and interrupt.signalled
 
 
 def test_the_end_is_asked_for_before_the_time_limit_and_not_after():
@@ -377,12 +389,12 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
     carry, manager = programs.begin(numbers, batch.keys(0, 3)), checkpoints.manager(tmp_path)
     computation, written = config.computation(settings), []
 
-    def fill(file, array, **how):
+    def fill(file, array, runs):
         written.append(array)
         if len(written) == 5:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.np, "save", fill)
+    monkeypatch.setattr(checkpoints, "_append", fill)
     with pytest.raises(OSError, match="No space left"):
         checkpoints.save(manager, 1, carry, 3, computation, keep=2)
     assert list((tmp_path / "checkpoints").iterdir()) == [] and len(written) == 5
