@@ -42,6 +42,7 @@ def html(path):
         library=Resources(mode="inline", components=["bokeh"]).render_js(),
         script=script,
         panels=panels,
+        tasks=frame["env"].nunique(),
         table=_numbers(curves.summary(frame, by=("run", "setting"))),
         comparison=_numbers(_comparison(frame)),
         sources=published.SOURCES,
