@@ -122,6 +122,12 @@ def test_the_plan_is_shown_and_nothing_is_made(tmp_path, monkeypatch, capfd):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("error:Some donated buffers")
+def test_more_evaluations_than_episodes_begin_from_give_no_warning():
+    settings, programs, _ = prepared(eval_episodes="70")
+    fitting.compiled_for(settings, programs, 3)
+
+
 def test_the_prediction_is_that_of_the_compiled_programs():
     settings, programs, numbers = prepared()
     compiled, needs = fitting.compiled_for(settings, programs, 3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from folders import write_run
 
-from purerl import page, report
+from purerl import curves, page, report
 
 STEPS = list(range(0, 100_001, 10_000))
 TIPS = """[...document.querySelectorAll('*')].map(function text(e) {
@@ -67,6 +67,17 @@ def test_settings_that_look_alike_stay_apart(tmp_path):
     text = page.html(run)
     for setting in (0, 1):
         assert f"grid, actor_lr 0.0001 (setting {setting}), 3 seeds" in text
+
+
+def test_steps_of_more_than_32_bits_are_drawn_where_they_are(tmp_path):
+    run = write_run(tmp_path / "run", [0, 3_000_000_000], np.ones((2, 1)))
+    (line,) = page._lines(curves.load(run), "return_mean", "TD3", "blue")
+    assert line["x"].tolist() == [0, 3e9]
+
+
+def test_a_population_is_called_by_what_it_began_with(tmp_path):
+    run = write_run(tmp_path / "run", [0, 100], np.ones((2, 2, 2)), swept={"actor_lr": [1e-4, 3e-4]}, pbt={"every": 1})
+    assert set(curves.spoken(curves.load(run), run)["setting"]) == {"first_actor_lr 0.0001", "first_actor_lr 0.0003"}
 
 
 def test_the_page_asks_for_nothing_from_outside(folder):
