@@ -102,7 +102,7 @@ def find(frame, by):
     from purerl import published
 
     found = {}
-    there = frame[[published.is_limit(env, limit) for env, limit in zip(frame["env"], frame["limit"], strict=True)]]
+    there = frame[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
     for (env, algo), part in there.groupby(["env", "algo"], sort=False):
         first = part.iloc[0]
         line = label(by, [first[name] for name in by])

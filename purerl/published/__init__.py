@@ -86,31 +86,36 @@ def find(env, algo=None):
     return [curve for curve in _curves() if task(curve.env) == task(env) and algo in (None, curve.algo)]
 
 
-def is_limit(env, limit):
-    """Whether published episodes of the task of `env` end after `limit` steps at the latest; NaN is its own limit."""
-    return np.isnan(limit) or limit == LIMITS.get(task(env), 1000)
+def limit(env):
+    """The most steps of a published episode of the task of `env`."""
+    return LIMITS.get(task(env), 1000)
+
+
+def is_limit(env, steps):
+    """Whether episodes of at most so many steps are as long as the published ones; NaN is the task's own limit."""
+    return np.isnan(steps) or steps == limit(env)
 
 
 def find_returns(env, algo):
-    """`(low, median, high)` over published sources at 1M steps, or None."""
+    """`(low, median, high)` over published sources at 1M steps, and how many those are, or None."""
     for row in _rows("returns.csv"):
         if (row["task"], row["algo"]) == (task(env), algo):
-            return tuple(float(row[name]) for name in ("low", "median", "high"))
+            return *(float(row[name]) for name in ("low", "median", "high")), int(row["num_sources"])
     return None
 
 
-def judge(env, algo, runs, limit=np.nan):
+def judge(env, algo, runs, limits=()):
     """The `Verdict` on `curves.Runs` over environment steps, by the mean of their last 10 evaluations.
 
-    The published range is that of the published curves over the same steps, each with the 95% interval of its mean
-    (Student's t); of a mean over the last 100k of 1M steps that of returns.csv as well; after 1M steps there is none.
-    Ours is outside where its own interval and the range do not overlap. There is no verdict on a single seed, which
-    has no interval, nor where episodes of at most `limit` steps are not as long as the published ones. Seeds that have
-    not come to the last step are left out.
+    For a mean over the last 100k of 1M steps, the published range is that of returns.csv; otherwise that of the
+    published curves over the same steps, each with the 95% interval of its mean (Student's t); after 1M steps there is
+    none. Ours is outside where its own interval and the range do not overlap. There is no verdict on a single seed,
+    which has no interval, nor where `limits`, the most steps of our episodes, are not those of the published ones.
+    Seeds that have not come to the last step are left out.
     """
     low, high, of = _range(env, algo, runs.x)
     ours = statistics.present(curves.mean_of_last(runs.x, runs.finished))
-    if why := _reason(env, limit, len(ours)):
+    if why := _reason(env, limits, len(ours)):
         return Verdict("no reference", low, high, f"{of}; {why}")
     if np.isnan(low):
         return Verdict("no reference", low, high, of)
@@ -119,12 +124,12 @@ def judge(env, algo, runs, limit=np.nan):
     return Verdict("below" if most < low else "above" if least > high else "inside", low, high, of)
 
 
-def _reason(env, limit, num_seeds):
+def _reason(env, limits, num_seeds):
     """Why `num_seeds` runs cannot be held against what is published, or None."""
     if env in INCOMPARABLE:
         return INCOMPARABLE[env]
-    if not is_limit(env, limit):
-        return f"its episodes end after {LIMITS.get(task(env), 1000)} steps, these after {limit:.0f}"
+    if other := [steps for steps in limits if not is_limit(env, steps)]:
+        return f"its episodes end after {limit(env)} steps, these after {other[0]:.0f}"
     return "a single seed has no interval" if num_seeds < 2 else None
 
 
@@ -140,9 +145,7 @@ def compare(frame, by=("env", "algo")):
     verdicts = []
     for key, part in frame.groupby(list(by)):
         known = dict(zip(by, key, strict=True))
-        (env, algo), limits = (known["env"], known["algo"]), part["limit"].unique()
-        other = [limit for limit in limits if not is_limit(env, limit)]
-        verdicts.append(judge(env, algo, curves.gather(part), other[0] if other else np.nan)._asdict())
+        verdicts.append(judge(known["env"], known["algo"], curves.gather(part), part["limit"].unique())._asdict())
     table = table.astype({"seeds": int, "diverged": int, "unfinished": int, "env_step": int})
     return table.join(pandas.DataFrame(verdicts, index=table.index))
 
@@ -154,15 +157,15 @@ def _range(env, algo, x):
         return np.nan, np.nan, "none published"
     if steps[-1] > 1.05 * HORIZON:
         return np.nan, np.nan, "none published after 1M steps"
-    there = find(env, algo)
-    ranges, of = [_mean_over(curve, steps) for curve in there], [SOURCES[curve.source][0] for curve in there]
-    of = [f"{', '.join(of)}, at the same steps"] if of else []
-    returns = find_returns(env, algo)
+    returns, there = find_returns(env, algo), find(env, algo)
     if returns and steps[-1] >= HORIZON and steps[-1] - steps[0] <= WINDOW:
-        ranges, of = [*ranges, (returns[0], returns[2])], ["published returns at 1M steps", *of]
-    if not ranges:
+        low, _, high, count = returns
+        return low, high, f"published returns at 1M steps, of {count} source{'s' * (count > 1)}"
+    if not there:
         return np.nan, np.nan, "none published"
-    return min(low for low, _ in ranges), max(high for _, high in ranges), "; ".join(of)
+    means = [_mean_over(curve, steps) for curve in there]
+    names = ", ".join(SOURCES[curve.source][0] for curve in there)
+    return min(low for low, _ in means), max(high for _, high in means), f"{names}, at the same steps"
 
 
 def _mean_over(curve, steps):
