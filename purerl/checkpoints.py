@@ -5,9 +5,9 @@ what run it is of, and the digest of every file, so that a damaged one is told b
 carry comes from the program; nothing in a checkpoint is ever executed.
 
 The arrays are one file, one after another as `numpy.save` writes them, each device's part by itself, and are read where
-they lie: neither takes memory for a copy of a replay buffer. Orbax's own handlers
-write by TensorStore, of whose JSON about 0.1 MiB stays in the process at every save (tensorstore 0.1.86); and of copies
-some stays in the heap of every thread that Orbax saves by, so that a run grows by an eighth until all threads had one.
+they lie: neither takes memory for a copy of a replay buffer. Orbax's own handlers write by TensorStore, of whose JSON
+about 0.1 MiB stays in the process at every save (tensorstore 0.1.86); and of copies some stays in the heap of every
+thread that Orbax saves by, so that a run grows by an eighth until all threads had one.
 """
 
 import hashlib

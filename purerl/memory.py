@@ -91,7 +91,8 @@ def _fitting(needs, free):
 def check(needs, plan, num_runs, free, num_settings=1, in_groups=True):
     """Raises DoesNotFit, saying how many seeds of `num_settings` settings, and which buffer_size, would fit.
 
-    `in_groups` tells whether the runs may train one group after another.
+    `in_groups` tells whether the runs may train one group after another. `needs` from before anything is compiled have
+    no working memory, and what they leave room for is said to be "at most".
     """
     if needs.total <= free:
         return

@@ -179,7 +179,7 @@ def _words(shape, observation):
     padded = jnp.pad(observation, ((0, 0), (0, 2 * shape.words - shape.obs_size)))
     most = float(jnp.finfo(shape.dtype).max)  # What is beyond is no infinity, of which a seed would diverge.
     beyond = (jnp.abs(padded) > most) & jnp.isfinite(padded)
-    padded = jnp.where(beyond, jnp.clip(padded, -most, most), padded)
+    padded = jnp.where(beyond, jnp.copysign(most, padded), padded)
     pairs = padded.astype(shape.dtype).reshape(len(observation), shape.words, 2)
     return jax.lax.bitcast_convert_type(pairs, jnp.float32)
 

@@ -336,8 +336,8 @@ def cycle(plan, delay):
     """
     updates = plan.updates_per_step
     if updates % delay and delay % updates:
-        low = max(n for n in range(1, updates) if n % delay == 0 or delay % n == 0)
-        high = min(n for n in range(updates, updates + delay) if n % delay == 0 or delay % n == 0)
+        fitting = [n for n in range(1, updates + delay) if n % delay == 0 or delay % n == 0]
+        low, high = max(n for n in fitting if n < updates), min(n for n in fitting if n > updates)
         raise ValueError(
             f"updates_per_step {updates} and policy_delay {delay} do not fit: one must divide the other; the nearest "
             f"updates_per_step is {low} or {high}"
