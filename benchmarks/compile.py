@@ -23,9 +23,9 @@ def programs(arguments):
     """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
 
     from purerl import batch, config, fitting, runner, train
-    from purerl.command import use_cores
+    from purerl.command import tune_cpu
 
-    use_cores()
+    tune_cpu()
     flags, options = train.parse(arguments)
     settings = config.resolve(flags, options.config)
     env, build = runner.prepare(settings)

@@ -12,9 +12,9 @@ import jax
 
 from benchmarks import table
 from purerl import batch, config, fitting, runner
-from purerl.command import use_cores
+from purerl.command import tune_cpu
 
-use_cores()  # as the command line does
+tune_cpu()  # as the command line does
 
 SWEPT = {"actor_lr": [1e-4, 3e-4, 1e-3]}
 SEEDS = 4

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from benchmarks import bare
 from purerl import batch, memory
-from purerl.command import use_cores
+from purerl.command import tune_cpu
 from purerl.environments.base import Environment, Outcome
 from purerl.runner import ALGORITHMS
 from purerl.settings import HYPERS, Plan, policy_delay
 
-use_cores()  # as the command lines do
+tune_cpu()  # as the command lines do
 
 
 def mesh_for(num_seeds):

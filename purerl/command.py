@@ -45,6 +45,14 @@ def add_cache(parser):
     )
 
 
+def tune_cpu():
+    """Have a CPU, where there is but one, compute as fast as it can. A GPU is as fast as it can be without."""
+    from purerl import threefry
+
+    use_cores()
+    threefry.unroll()
+
+
 def use_cores():
     """Make every core that this process may use a device of JAX, where there is but a CPU and nobody said otherwise.
 

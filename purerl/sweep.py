@@ -5,7 +5,7 @@ from pathlib import Path
 
 from purerl import config, expansion
 from purerl.clock import INTERRUPTED, leaving
-from purerl.command import Parser, add_cache, fail, refuse_unknown, unwritable, use_compilation_cache, use_cores
+from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import closest
 from purerl.settings import Plan, checked, fields
 from purerl.train import add_setting
@@ -23,7 +23,7 @@ def main(arguments=None):
             searched = table.pop("search", None)
             programs = expansion.expand(table, flags)
             use_compilation_cache(options.compilation_cache)
-            use_cores()
+            tune_cpu()
             path = Path(options.out or Path("runs") / file.stem).expanduser()
             if searched is not None:
                 return search(path, searched, programs, options)

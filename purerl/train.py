@@ -9,7 +9,7 @@ from pathlib import Path
 from purerl import config
 from purerl.clock import INTERRUPTED, leaving
 from purerl.collector import paused
-from purerl.command import Parser, add_cache, fail, refuse_unknown, unwritable, use_compilation_cache, use_cores
+from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import Refused
 from purerl.settings import HYPERS, Plan, fields
 
@@ -116,7 +116,7 @@ def prepare(settings, options):
     from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
 
     use_compilation_cache(options.compilation_cache)
-    use_cores()
+    tune_cpu()
     path = folder(settings.job, options)
     if options.resume is None:
         results.check_writable(path)

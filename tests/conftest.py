@@ -1,6 +1,7 @@
 """Compiled programs are kept between runs of the tests; a test that needs a clean cache makes its own.
 
-There is one device, whatever the cores, so that the bits of a run are those of another; tests start processes of more.
+There is one device, whatever the cores, and the command lines' random generator, so that the bits of a run are those
+of another; tests start processes of more devices.
 """
 
 import os
@@ -11,6 +12,10 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 import jax
 import pytest
 from commands import arguments
+
+from purerl import threefry
+
+threefry.unroll()
 
 jax.config.update(
     "jax_compilation_cache_dir",
