@@ -6,10 +6,13 @@ use, has the same hidden kernels). Biases begin at zero, where both draw them.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from purerl.types import Array
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -114,16 +117,28 @@ class GaussianActor(nn.Module):
         return mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))
 
 
-def squashed_gaussian(mean, std):
-    """The distribution of tanh(m + σ ξ), ξ ~ N(0, I), over actions `[..., action_size]`.
+class SquashedGaussian(NamedTuple):
+    """The distribution of tanh(u), u = m + σ ξ, ξ ~ N(0, I), over actions `[..., action_size]`.
 
-    Take log-densities from `sample_and_log_prob`, which knows the action before tanh: `log_prob` of a saturated action
-    would have to invert it. SAC arXiv:1812.05905, appendix C.
+    SAC arXiv:1812.05905, appendix C. Its arrays are flat meanwhile: a CPU makes no vectors of a last axis as short as
+    an action, which cost a seventh of SAC's time. Each of the two densities is summed up by itself: their sum would be
+    two more kernels on a GPU.
     """
-    import distrax  # Here, because it brings tensorflow-probability, which takes a second and which only SAC needs.
 
-    gaussian = distrax.MultivariateNormalDiag(mean, std)
-    return distrax.Transformed(gaussian, distrax.Block(distrax.Tanh(), ndims=1))
+    mean: Array
+    std: Array
+
+    def sample(self, seed):
+        return self.sample_and_log_prob(seed)[0]
+
+    def sample_and_log_prob(self, seed):
+        """tanh(u) and its log-density `[...]`, log N(u; m, σ) − Σ log(1 − tanh² u): exact where tanh is saturated."""
+        import distrax  # Here, because it brings tensorflow-probability, which takes a second and which only SAC needs.
+
+        u, log_prob = distrax.Normal(self.mean.ravel(), self.std.ravel()).sample_and_log_prob(seed=seed)
+        action, log_det = distrax.Tanh().forward_and_log_det(u)
+        action, log_prob, log_det = (x.reshape(self.mean.shape) for x in (action, log_prob, log_det))
+        return action, log_prob.sum(axis=-1) - log_det.sum(axis=-1)
 
 
 class Critic(nn.Module):

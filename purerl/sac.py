@@ -10,7 +10,7 @@ import optax
 from purerl import noise
 from purerl.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
 from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
-from purerl.networks import Critics, GaussianActor, squashed_gaussian, torso
+from purerl.networks import Critics, GaussianActor, SquashedGaussian, torso
 from purerl.settings import SAC as Hyper
 from purerl.types import Algorithm, Params
 
@@ -65,7 +65,7 @@ def init(model, key):
 
 def pi(model, params, observation):
     """π(·|s), a distribution over actions in (-1, 1)."""
-    return squashed_gaussian(*model.actor.apply(params, observation))
+    return SquashedGaussian(*model.actor.apply(params, observation))
 
 
 def policy(state):
@@ -79,7 +79,7 @@ def act(model, policy, observation):
 
 def explore(model, state, observation, noise, key):
     del noise  # The policy is stochastic by itself.
-    return pi(model, state.actor.params, observation).sample(seed=key)
+    return pi(model, state.actor.params, observation).sample(key)
 
 
 def temperature(model, state):
@@ -91,7 +91,7 @@ def temperature(model, state):
 
 def next_value(model, state, batch, key):
     """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[..., B]`."""
-    action, log_prob = pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(seed=key)
+    action, log_prob = pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(key)
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
     return soft_value(q, log_prob, temperature(model, state))
 
@@ -100,7 +100,7 @@ def actor_step(model, state, batch, key):
     """Move the actor up minᵢ Qᵢ(s, a) − α log π(a|s), the critics held constant. Also returns log π(a|s), `[B]`."""
 
     def loss_fn(params):
-        action, log_prob = pi(model, params, batch.observation).sample_and_log_prob(seed=key)
+        action, log_prob = pi(model, params, batch.observation).sample_and_log_prob(key)
         q = model.critic.apply(state.critic.params, batch.observation, action)
         return entropy_policy_loss(q, log_prob, temperature(model, state)), log_prob
 
