@@ -11,7 +11,8 @@ import optax
 import pytest
 import reference
 
-from purerl import ddpg, learning, sac, td3
+from benchmarks.training import walk
+from purerl import ddpg, learning, loop, sac, td3
 from purerl.learning import Trained
 from purerl.settings import DDPG, SAC, TD3, Plan
 from purerl.types import Batch, Transition
@@ -31,9 +32,9 @@ def learner(name, **settings):
     return hyper, build(hyper, PLAN, ENV)
 
 
-def begun(algorithm, dtype=jnp.float32):
+def begun(algorithm, dtype=jnp.float32, seed=13):
     """A state with parameters far from their small beginnings, and targets far from what they follow."""
-    rng = np.random.default_rng(13)
+    rng = np.random.default_rng(seed)
     state = algorithm.init(jax.random.key(0))
 
     def spread(params):
@@ -85,9 +86,8 @@ def assert_close(actual, expected, **tolerance):
     jax.tree_util.tree_map_with_path(check, actual, expected)
 
 
-def standard_normal(name, key, dtype=None):
+def standard_normal(name, key, dtype=None, shape=(BATCH_SIZE, ENV.action_size)):
     """The draw `[B, A]` behind an update: of the policy as distrax makes it for SAC, of the smoothing noise for TD3."""
-    shape = (BATCH_SIZE, ENV.action_size)
     if name == "sac":
         return np.asarray(distrax.MultivariateNormalDiag(jnp.zeros(shape, dtype)).sample(seed=key), np.float64)
     return np.asarray(jax.random.normal(key, shape), np.float64)
@@ -167,6 +167,38 @@ def test_two_hundred_updates_equal_numpy(name):
     _, algorithm = learner(name)
     with jax.enable_x64(True):
         check_updates(name, {}, 1, jnp.float64, rounds=200 // algorithm.policy_delay, rtol=1e-6, atol=1e-9)
+
+
+@every_learner
+def test_two_hundred_updates_of_the_loop_equal_numpy(name):
+    """As they are made in training: two runs at once, their batches from packed rings, a round's targets together."""
+    sizes = {"warmup_steps": 128, "total_steps": 128 + 4, "num_evals": 2, "buffer_size": 128}
+    plan = Plan(num_envs=4, updates_per_step=200, widths=(8, 8), batch_size=BATCH_SIZE, **sizes)
+    hyper_class, build = LEARNERS[name]
+    hyper, env = hyper_class(**RATES), walk(ENV.obs_size, ENV.action_size)
+    run = loop.setup(plan, build(hyper, plan, env), env)
+    carry = jax.jit(jax.vmap(partial(loop.begin, run)))(jax.vmap(jax.random.key)(jnp.arange(2)))
+    row, delay = jnp.int32(plan.warmup_rows), run.cycle.critic_updates
+    with jax.enable_x64(True):
+        begins = [begun(run.algorithm, jnp.float64, seed) for seed in (13, 14)]
+        agents = jax.tree.map(lambda *x: jnp.stack(x), *begins)
+        after, _ = jax.jit(jax.vmap(lambda carry: loop.learn(run, carry, row)))(carry._replace(agent=agents))
+        sample = jax.jit(lambda ring, key: run.replay.sample(ring, row, key, (delay, BATCH_SIZE)))
+        for i, begin in enumerate(begins):
+            key, ring, learned = jax.tree.map(lambda x, i=i: x[i], (carry.key, carry.ring, after.agent))
+            expected = in_numpy(begin)
+            keys = jax.random.split(loop.key_for(key, loop.LEARN, row), (200 // delay, 3))
+            for sample_key, value_key, actor_key in keys:
+                window = jax.tree.map(np.asarray, sample(ring, sample_key))
+                xi = standard_normal(name, value_key, jnp.float64, (delay, BATCH_SIZE, ENV.action_size))
+                for j in range(delay):
+                    batch = reference.prepare(jax.tree.map(lambda x, j=j: x[:, j], window), hyper)
+                    value = reference_value(name, hyper, expected, batch, xi[j])
+                    expected, _ = reference.critic_update(expected, batch, value, hyper)
+                xi = standard_normal(name, actor_key, jnp.float64)
+                expected, _ = reference_actor_update(name, hyper, expected, batch, xi)
+            assert_close(in_numpy(learned), expected, rtol=1e-6, atol=1e-9)
+    assert (after.diverged == -1).all()
 
 
 @every_learner
