@@ -1,6 +1,5 @@
 """Short trainings to be timed: the real programs, and the algorithm's updates without them, in a cheap environment."""
 
-import time
 from functools import partial
 
 import jax
@@ -11,7 +10,7 @@ from purerl import batch, memory
 from purerl.command import tune_cpu
 from purerl.environments.base import Environment, Outcome
 from purerl.runner import ALGORITHMS
-from purerl.settings import HYPERS, Plan, policy_delay
+from purerl.settings import HYPERS, Plan, cycle, policy_delay
 
 tune_cpu()  # as the command lines do
 
@@ -35,7 +34,8 @@ def walk(obs_size=17, action_size=6):
 
 
 def plan_of(steps, num_envs=1, warmup_steps=1024, buffer_size=1_000_000, **more):
-    """A `Plan` of one update per transition, whose only epoch has `steps` steps."""
+    """A `Plan` of one update per transition, whose only epoch has `steps` steps. Raises ValueError."""
+    warmup_steps = -(-warmup_steps // num_envs) * num_envs
     return Plan(
         num_envs=num_envs,
         updates_per_step=num_envs,
@@ -51,12 +51,11 @@ class Training:
     """Calling it trains the epoch of `plan` in all seeds, from where the last call ended."""
 
     def __init__(self, algo, plan, num_seeds, env=None):
-        hyper, begun = HYPERS[algo](), time.perf_counter()
+        hyper = HYPERS[algo]()
         mesh = mesh_for(num_seeds)
         programs = batch.programs(plan, ALGORITHMS[algo], env or walk(), hyper, mesh=mesh)
         self.plan, self.num_seeds, self.numbers = plan, num_seeds, batch.laid_out(mesh, batch.flowing(hyper))
         self.compiled = batch.compiled(programs, self.numbers, num_seeds)
-        self.compile_seconds = time.perf_counter() - begun
         self.carry = self.compiled.begin(self.numbers, batch.laid_out(mesh, batch.keys(0, num_seeds)))
         self()
 
@@ -75,17 +74,39 @@ class Training:
 
 
 class Updates:
-    """Calling it makes as many updates as a `Training` of `plan`, and nothing else."""
+    """Calling it makes as many updates as a `Training` of `plan`, and nothing else.
+
+    Runs are laid out over devices, grouped and compiled as `batch.programs` does it.
+    """
 
     def __init__(self, algo, plan, num_seeds, env=None):
         env, hyper, mesh = env or walk(), HYPERS[algo](), mesh_for(num_seeds)
         keys, delay = batch.laid_out(mesh, batch.keys(0, num_seeds)), policy_delay(hyper)
+        cycle(plan, delay)  # refuses what does not come out even
         self.updates, self.numbers = plan.num_updates * num_seeds, batch.laid_out(mesh, batch.flowing(hyper))
-        self.agents = jax.jit(partial(bare.agents, plan, ALGORITHMS[algo], env, hyper))(keys)
-        self.batches, self.keys = jax.jit(partial(bare.batches, plan, env, delay))(keys), keys
-        function = bare.updates(plan, ALGORITHMS[algo], env, hyper, plan.num_updates // delay)
-        self.function = jax.jit(batch.spread(mesh, function, None, 0, 0, 0), donate_argnums=1)
+        agents = jax.jit(partial(bare.agents, plan, ALGORITHMS[algo], env, hyper))(keys)
+        self.state = agents, jax.jit(partial(bare.batches, plan, env, delay))(keys), keys
+        updates = bare.updates(plan, ALGORITHMS[algo], env, hyper, plan.num_updates // delay)
+        platform = jax.default_backend()
+
+        def update(numbers, state):
+            agents, metrics = updates(numbers, *state)
+            return (agents, *state[1:]), metrics
+
+        def update_all(numbers, state):
+            size = batch.side_by_side(state[0], batch.CACHE.get(platform))
+            return batch.in_groups(update, dict.fromkeys(numbers), size, numbers, state)
+
+        self.function = jax.jit(
+            batch.spread(mesh, update_all, None, 0),
+            donate_argnums=1,
+            compiler_options=batch.compiler_options(plan, platform, mesh),
+        )
         self()
 
+    @property
+    def agents(self):
+        return self.state[0]
+
     def __call__(self):
-        self.agents, _ = jax.block_until_ready(self.function(self.numbers, self.agents, self.batches, self.keys))
+        self.state, _ = jax.block_until_ready(self.function(self.numbers, self.state))

@@ -160,23 +160,8 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
         return loop.begin_from(setup(numbers), key, states)
 
     def epoch(numbers, carry, index):
-        """Over runs, some at a time, one group after another, where they do not fit the cache together."""
-        train = jax.vmap(lambda *run: loop.epoch_from(setup(run[0]), *run[1:]), (axes, 0, None))
-        num_runs, size = len(carry.diverged), side_by_side(carry.agent, cache)
-        if size == num_runs:
-            return train(numbers, carry, index)
-
-        def group(carry, start):
-            def own(x):
-                return jax.lax.dynamic_slice_in_dim(x, start, size)
-
-            numbers_here = {name: x if axes[name] is None else own(x) for name, x in numbers.items()}
-            trained, metrics = train(numbers_here, jax.tree.map(own, carry), index)
-            put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-            return jax.tree.map(put, carry, trained), metrics
-
-        carry, metrics = jax.lax.scan(group, carry, jnp.arange(0, num_runs, size))
-        return carry, jax.tree.map(lambda x: x.reshape(num_runs, *x.shape[2:]), metrics)
+        train = jax.vmap(lambda numbers, carry: loop.epoch_from(setup(numbers), carry, index), (axes, 0))
+        return in_groups(train, axes, side_by_side(carry.agent, cache), numbers, carry)
 
     def evaluate(numbers, carry, index, states):
         return loop.evaluate_from(setup(numbers), carry, index, states)
@@ -221,6 +206,28 @@ def spread(mesh, function, *axes):
         return function
     specs = jax.tree.map(lambda axis: _spec(axis is not None), axes, is_leaf=lambda axis: axis is None)
     return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False)
+
+
+def in_groups(train, axes, size, numbers, carry):
+    """`train(numbers, carry [R, ...]) -> (carry, metrics [R])` of `size` runs at a time, one group after another.
+
+    Those of `numbers` whose axis in `axes` is 0 have an axis over runs.
+    """
+    num_runs = len(jax.tree.leaves(carry)[0])
+    if size == num_runs:
+        return train(numbers, carry)
+
+    def group(carry, start):
+        def own(x):
+            return jax.lax.dynamic_slice_in_dim(x, start, size)
+
+        numbers_here = {name: x if axes[name] is None else own(x) for name, x in numbers.items()}
+        trained, metrics = train(numbers_here, jax.tree.map(own, carry))
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+        return jax.tree.map(put, carry, trained), metrics
+
+    carry, metrics = jax.lax.scan(group, carry, jnp.arange(0, num_runs, size))
+    return carry, jax.tree.map(lambda x: x.reshape(num_runs, *x.shape[2:]), metrics)
 
 
 def side_by_side(agents, cache):
