@@ -9,8 +9,8 @@ Settings are the papers' with many environments; flags of `purerl.train`'s plan 
 Every job is a process of its own, and so is every set of XLA flags. `--at-once` of them start and compile together, for
 a machine that is lent by the minute; whoever is timed holds `--lock`, and has the device to itself. A job whose epochs
 do not all fit into its minutes is extrapolated from the median of those that did, and says so: `epochs` are those that
-ran. Figures are added to results/headline.csv and, of what a large product and a large copy reach on the very device,
-to results/limits.csv; `--small` keeps nothing.
+ran; the first, which loads the program, is left out where there is another. Figures are added to results/headline.csv
+and, of what a large product and a large copy reach on the very device, to results/limits.csv; `--small` keeps nothing.
 """
 
 import argparse
@@ -29,8 +29,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import table, timing
+from benchmarks.command import WHOLE_TRACEBACKS, last_line
 from purerl import train
 from purerl.errors import closest
+from purerl.networks import PRECISIONS
 from purerl.settings import HYPERS, Plan, fields
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +105,7 @@ def measured(settings, seconds, folder, lock):
                 carry, _ = jax.block_until_ready(compiled.epoch(numbers, carry, len(epochs) - 1))
         for _ in range(2):  # The first loads the program, too.
             (carry, _), updating = clocked(learning, carry, plan.warmup_rows)
-    epoch, evaluation = median(epochs), median(evaluations)
+    epoch, evaluation = (median(times[1:] or times) for times in (epochs, evaluations))
     took |= {
         "warmup": warmup,
         "acting": (epoch - updating) * plan.num_epochs,
@@ -125,7 +127,10 @@ def measured(settings, seconds, folder, lock):
 
 
 def trained(compiled, numbers, keys, num_epochs, seconds):
-    """`(carry, last metrics, seconds of the warm-up, of each epoch, of each evaluation)`, cut short after `seconds`."""
+    """`(carry, last metrics, seconds of the warm-up, of each epoch, of each evaluation)`, cut short after `seconds`.
+
+    Two epochs at least, where there are two: the first loads the program, too.
+    """
     carry, warmup = clocked(compiled.begin, numbers, keys)
     values, _ = clocked(compiled.evaluate, numbers, carry, 0)
     epochs, evaluations, deadline = [], [], time.perf_counter() + seconds
@@ -134,7 +139,7 @@ def trained(compiled, numbers, keys, num_epochs, seconds):
         values, evaluation = clocked(compiled.evaluate, numbers, carry, index + 1)
         epochs.append(epoch)
         evaluations.append(evaluation)
-        if time.perf_counter() > deadline:
+        if index and time.perf_counter() > deadline:
             break
     return carry, values, warmup, epochs, evaluations
 
@@ -221,12 +226,12 @@ def top_kernels(folder, count=15):
 def in_a_process_of_its_own(job, flags):
     """What `measured(**job)` returns under XLA `flags`, or `{"remark": why not}`."""
     command = [sys.executable, "-m", "benchmarks.headline", "--one", json.dumps(job)]
-    both = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
-    made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"XLA_FLAGS": both})
+    both = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
+    environ = os.environ | WHOLE_TRACEBACKS | both
+    made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environ)
     if made.returncode:
         print(made.stderr, file=sys.stderr)
-        lines = [line for line in made.stderr.splitlines() if line.strip()]
-        return {"remark": f"failed: {lines[-1] if lines else f'status {made.returncode}'}"}
+        return {"remark": f"failed: {last_line(made.stderr)}"}
     return json.loads(made.stdout.splitlines()[-1])
 
 
@@ -245,7 +250,7 @@ def parsed(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--algo", choices=("td3", "sac", "ddpg"), nargs="+", default=["td3", "sac", "ddpg"])
     parser.add_argument("--env", nargs="+", default=["halfcheetah", "hopper", "ant"], help="environments")
-    parser.add_argument("--precision", nargs="+", default=["tf32"], help="precisions to compare")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["tf32"], help="precisions to compare")
     parser.add_argument("--flags", nargs="+", choices=[*FLAGS, "all"], default=["none"], help="XLA flags to compare")
     parser.add_argument("--minutes", type=float, default=15.0, help="of training a job, compiling not counted")
     parser.add_argument("--at-once", type=int, default=1, help="jobs that compile at the same time")

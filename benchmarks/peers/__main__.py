@@ -1,4 +1,4 @@
-"""purerl beside what one would take instead: rejax (TD3, SAC), Brax's own SAC, SBX (TD3, SAC, DDPG).
+"""purerl beside what one would take instead: rejax (TD3, SAC; two versions), Brax's own SAC, SBX (TD3, SAC, DDPG).
 
 `python -m benchmarks.peers [--venvs FOLDER]` installs each from the package index into a virtual environment of its
 own, trains all of them in turns on this machine, prints a table and adds to results/peers.csv. Everyone trains in one
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import table, timing
+from benchmarks.command import WHOLE_TRACEBACKS, last_line
 
 ROOT = Path(__file__).parents[2]
 WARMUP = 256
@@ -25,17 +26,20 @@ COLUMNS += ("purerl_is_faster", "by_cpu_time", "start_seconds", "versions", "rem
 
 
 class Peer(NamedTuple):
-    """What pip installs, which algorithms there are, and whether it trains several seeds at once."""
+    """What pip installs, which of `with_*.py` trains it, what it has, and whether it trains several seeds at once."""
 
     requirements: tuple[str, ...]
+    program: str
     algos: tuple[str, ...]
     many_seeds: bool = False
 
 
+# rejax 0.1.3 samples without replacement, by a number for every place of the replay buffer; 0.1.2 draws indices.
 PEERS = {
-    "rejax": Peer(("rejax", "gymnax<1"), ("td3", "sac"), many_seeds=True),  # rejax 0.1.3 fails on gymnax 1.0
-    "brax": Peer(("brax",), ("sac",)),
-    "sbx": Peer(("sbx-rl", "torch==2.13.0"), ("td3", "sac", "ddpg")),
+    "rejax": Peer(("rejax", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True),  # 0.1.3 fails on gymnax 1.0
+    "rejax-0.1.2": Peer(("rejax==0.1.2", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True),
+    "brax": Peer(("brax",), "brax", ("sac",)),
+    "sbx": Peer(("sbx-rl", "torch==2.13.0"), "sbx", ("td3", "sac", "ddpg")),
 }
 
 
@@ -74,14 +78,10 @@ def installed(name, folder):
     return python
 
 
-def last_line(text):
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it says nothing"
-
-
 def command(name, python, job):
-    """What starts the program of a peer."""
-    return [python, "-m", f"benchmarks.peers.with_{name}", json.dumps(job)]
+    """What starts the program of a peer, or purerl's."""
+    program = PEERS[name].program if name in PEERS else name
+    return [python, "-m", f"benchmarks.peers.with_{program}", json.dumps(job)]
 
 
 class Worker:
@@ -96,7 +96,7 @@ class Worker:
             stderr=self.errors,
             text=True,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | WHOLE_TRACEBACKS | {"PYTHONPATH": str(ROOT)},
         )
         said = self.answer()
         self.versions, self.start_seconds = said["versions"], said["start_seconds"]
@@ -109,12 +109,15 @@ class Worker:
         self.errors.seek(0)
         raise Failed(f"does not run: {last_line(self.errors.read())}")
 
-    def train(self):
-        """The `timing.Taken` of a stretch."""
+    def train(self, updates):
+        """The `timing.Taken` of a stretch, in which each seed must have made so many `updates`."""
         with suppress(BrokenPipeError):  # The answer says why.
             self.process.stdin.write("\n")
             self.process.stdin.flush()
-        return timing.Taken(**self.answer())
+        said = self.answer()
+        if (made := said.pop("updates", updates)) != updates:
+            raise Failed(f"made {made} updates of {updates}")
+        return timing.Taken(**said)
 
     def end(self):
         self.process.stdin.close()
@@ -124,27 +127,37 @@ class Worker:
 
 def compared(case, names, folder, steps, rounds):
     """A row of results/peers.csv per name, purerl's first."""
-    workers, rows = {}, []
+    workers, rows, times = {}, [], {}
     fixed = (case.algo, case.num_seeds, f"{case.width}x{case.width}", case.batch_size, case.buffer_size)
+
+    def attempted(name, function, *args):
+        """`function(*args)`; None where it failed, and then there is a row that says why."""
+        try:
+            return function(*args)
+        except Failed as error:
+            if name == "purerl":
+                raise
+            rows.append((name, *fixed, "", "", "", "", "", "", str(error)))
+            times.pop(name, None)
+            return None
+
+    def started(name):
+        job = case._asdict() | {"warmup_steps": WARMUP, "steps": steps}
+        workers[name], times[name] = Worker(name, installed(name, folder), job), []
+
     try:
         for name in ("purerl", *names):
-            try:
-                job = case._asdict() | {"warmup_steps": WARMUP, "steps": steps}
-                workers[name] = Worker(name, installed(name, folder), job)
-            except Failed as error:
-                if name == "purerl":
-                    raise
-                rows.append((name, *fixed, "", "", "", "", "", "", str(error)))
-        times = {name: [] for name in workers}
+            attempted(name, started, name)
         for _ in range(rounds):
-            for name, worker in workers.items():
-                times[name].append(worker.train())
+            for name in list(times):
+                if taken := attempted(name, workers[name].train, steps):
+                    times[name].append(taken)
     finally:
         for worker in workers.values():
             worker.end()
     done = case.num_seeds * steps
-    for name, worker in workers.items():
-        per_second = done / timing.medians(times[name]).wall
+    for name in times:
+        worker, per_second = workers[name], done / timing.medians(times[name]).wall
         faster = timing.ratio(times[name], times["purerl"])
         versions = " ".join(f"{package} {version}" for package, version in worker.versions.items())
         figures = (f"{per_second:.1f}", f"{per_second:.1f}", f"{faster.wall:.3f}", f"{faster.cpu:.3f}")
@@ -154,7 +167,7 @@ def compared(case, names, folder, steps, rounds):
 
 def show(row):
     cells = dict(zip(COLUMNS, row, strict=True))
-    print("{peer:>7} {algo:>5} {num_seeds:>3} seeds {widths:>8} batch {batch_size:>4}".format(**cells), end=" ")
+    print("{peer:>11} {algo:>5} {num_seeds:>3} seeds {widths:>8} batch {batch_size:>4}".format(**cells), end=" ")
     print("ring {buffer_size:>9,}:".format(**cells), end=" ")
     if cells["remark"]:
         print(cells["remark"], flush=True)
@@ -166,6 +179,17 @@ def show(row):
     print("({by_cpu_time} by cpu time); started in {start_seconds} s; {versions}".format(**cells), flush=True)
 
 
+def takes(name, num_seeds):
+    """Whether a peer trains as many seeds at once."""
+    return num_seeds == 1 or PEERS[name].many_seeds
+
+
+def described(name):
+    """What a peer trains, in words."""
+    peer = PEERS[name]
+    return f"{name} has {', '.join(peer.algos)}" + ("" if peer.many_seeds else ", one seed at a time")
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venvs", metavar="FOLDER", type=Path, default=Path("~/.cache/purerl/peers").expanduser())
@@ -175,13 +199,17 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, default=200, help="steps and updates of each seed in a stretch")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
-    for case in CASES:
-        names = [
-            name
-            for name in options.peer
-            if case.algo in PEERS[name].algos and (case.num_seeds == 1 or PEERS[name].many_seeds)
-        ]
-        if names and case.algo in options.algo and case.num_seeds in options.seeds:
+    if options.steps % 2:
+        parser.error(f"--steps {options.steps} is odd; an actor update is made for every second critic update")
+    cases = {
+        case: [name for name in options.peer if case.algo in PEERS[name].algos and takes(name, case.num_seeds)]
+        for case in CASES
+        if case.algo in options.algo and case.num_seeds in options.seeds
+    }
+    if not any(cases.values()):
+        parser.error("none of the peers trains any of that: " + "; ".join(map(described, options.peer)))
+    for case, names in cases.items():
+        if names:
             rows = compared(case, names, options.venvs, options.steps, options.rounds)
             for row in rows:
                 show(row)

@@ -32,9 +32,13 @@ def asked():
     return bool(sys.stdin.readline())
 
 
-def serve(packages, begun, train):
-    """Train a stretch by `train()` as often as asked, and say what it took."""
+def serve(packages, begun, train, updates):
+    """Train a stretch by `train()` as often as asked, and say what it took.
+
+    `updates()` is how many critic updates each seed has made since it began, by its own count.
+    """
     train()
     ready(packages, begun, taken(train))
     while asked():
-        say(**taken(train)._asdict())
+        before = updates()
+        say(**taken(train)._asdict(), updates=updates() - before)

@@ -2,6 +2,8 @@
 
 import time
 
+import optax
+
 from benchmarks.peers import serve
 from benchmarks.training import Training, plan_of
 
@@ -14,4 +16,11 @@ plan = plan_of(
     batch_size=job["batch_size"],
     widths=(job["width"], job["width"]),
 )
-serve.serve(("purerl", "jax", "jaxlib", "flax", "optax"), begun, Training(job["algo"], plan, job["num_seeds"]))
+training = Training(job["algo"], plan, job["num_seeds"])
+
+
+def updates():
+    return int(optax.tree.get(training.carry.agent.critic.opt_state, "count")[0])
+
+
+serve.serve(("purerl", "jax", "jaxlib", "flax", "optax"), begun, training, updates)

@@ -1,4 +1,7 @@
-"""rejax: `algo.train`, jitted and mapped over seeds as its README says, its state given back and donated."""
+"""rejax: `algo.train`, jitted and mapped over seeds as its README says, its state given back and donated.
+
+Several seeds go to all cores as purerl's do, by `jax.pmap`, which its README names beside `jax.vmap`.
+"""
 
 import time
 
@@ -9,6 +12,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from benchmarks.peers import serve
+from purerl.command import use_cores
 
 
 @struct.dataclass
@@ -73,11 +77,21 @@ def create(job):
 
 begun = time.perf_counter()
 job = serve.job()
-algo = create(job)
-mapped = jax.vmap if job["num_seeds"] > 1 else lambda function: function
-keys = jax.random.split(jax.random.PRNGKey(0), job["num_seeds"])
-state = jax.jit(mapped(algo.init_state))(keys if job["num_seeds"] > 1 else keys[0])
-step = jax.jit(mapped(lambda state: algo.train(train_state=state)[0]), donate_argnums=0)
+use_cores()
+algo, num_seeds = create(job), job["num_seeds"]
+many = num_seeds > 1 and num_seeds % jax.local_device_count() == 0
+
+
+def mapped(function, **how):
+    if many:
+        return jax.pmap(jax.vmap(function), **how)
+    return jax.jit(jax.vmap(function) if num_seeds > 1 else function, **how)
+
+
+keys = jax.random.split(jax.random.PRNGKey(0), num_seeds)
+keys = keys.reshape(jax.local_device_count(), -1, *keys.shape[1:]) if many else keys if num_seeds > 1 else keys[0]
+state = mapped(algo.init_state)(keys)
+step = mapped(lambda state: algo.train(train_state=state)[0], donate_argnums=0)
 while int(jnp.ravel(state.global_step)[0]) <= job["warmup_steps"]:
     state = step(state)
 
@@ -87,4 +101,6 @@ def train():
     state = jax.block_until_ready(step(state))
 
 
-serve.serve(("rejax", "gymnax", "jax", "jaxlib", "flax", "optax"), begun, train)
+serve.serve(
+    ("rejax", "gymnax", "jax", "jaxlib", "flax", "optax"), begun, train, lambda: int(jnp.ravel(state.critic_ts.step)[0])
+)

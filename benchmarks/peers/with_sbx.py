@@ -49,4 +49,6 @@ def train():
     model.learn(job["steps"], reset_num_timesteps=False)
 
 
-serve.serve(("sbx-rl", "stable-baselines3", "torch", "jax", "jaxlib", "flax", "optax"), begun, train)
+serve.serve(
+    ("sbx-rl", "stable-baselines3", "torch", "jax", "jaxlib", "flax", "optax"), begun, train, lambda: model._n_updates
+)
