@@ -7,6 +7,7 @@ results/end_to_end.csv. What is missing to 1 is what acting, the ring, sampling 
 import argparse
 
 from benchmarks import table, timing
+from benchmarks.command import refusing
 from benchmarks.training import Training, Updates, plan_of
 from purerl.settings import HYPERS
 
@@ -14,6 +15,7 @@ COLUMNS = ("algo", "num_seeds", "num_envs", "widths", "batch_size", "us_per_upda
 COLUMNS += ("cpu_share",)
 
 
+@refusing
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--algo", choices=HYPERS, nargs="+", default=["td3"])

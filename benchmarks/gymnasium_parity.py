@@ -83,7 +83,7 @@ def returns_there(name, policy, episodes, seed=0):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     tasks = [name for name in gymnasium.TASKS if name.endswith("-v5")]
-    parser.add_argument("--tasks", nargs="+", default=tasks)
+    parser.add_argument("--tasks", nargs="+", choices=tasks, default=tasks, metavar="NAME")
     parser.add_argument("--episodes", type=int, default=100)
     options = parser.parse_args()
     for name in options.tasks:

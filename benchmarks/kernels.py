@@ -199,6 +199,11 @@ def parsed(arguments):
     parser.add_argument("--keep", action="store_true", help="add the rows to results/kernels.csv")
     parser.add_argument("--table", action="store_true", help="measure and keep every row of that file")
     options = parser.parse_args(arguments)
+    rows_of_a_table = ("algo", "env", "backend", "num_seeds", "num_envs")
+    if options.table and any(getattr(options, name) != parser.get_default(name) for name in rows_of_a_table):
+        parser.error("--table measures every row; leave out what chooses some, or take --keep in its place")
+    if options.backend and not set(options.env) <= set(brax.names()):
+        parser.error(f"--backend is for Brax's environments: {', '.join(brax.names())}")
     if options.update_only and (options.keep or options.table):
         parser.error("--update-only leaves most columns of results/kernels.csv empty; leave it out to keep rows there")
     return options

@@ -1,9 +1,11 @@
 """Predicted and measured peak of memory, at several sizes, each in a process of its own.
 
 `python -m benchmarks.memory` prints a table and adds to results/memory.csv. On a GPU the peak is the allocator's own;
-on a CPU it is by how much the process grew while it trained, so only sizes far above a few MiB tell.
+on a CPU, each core a device, it is by how much the process grew while it trained, so only sizes far above a few MiB
+tell.
 """
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import jax
 
 from benchmarks import table
-from benchmarks.training import walk
+from benchmarks.training import mesh_for, walk
 from purerl import batch, memory, td3
 from purerl.settings import Plan
 
@@ -35,10 +37,13 @@ def measured(num_seeds, buffer_size, num_envs):
         buffer_size=buffer_size,
     )
     hyper = td3.Hyper()
-    programs, numbers = batch.programs(plan, td3.td3, walk(), hyper), batch.flowing(hyper)
-    keys = jax.block_until_ready(batch.keys(0, num_seeds))
+    mesh = mesh_for(num_seeds)
+    num_devices = mesh.size if mesh else 1
+    programs = batch.programs(plan, td3.td3, walk(), hyper, mesh=mesh)
+    numbers = batch.laid_out(mesh, batch.flowing(hyper))
+    keys = jax.block_until_ready(batch.laid_out(mesh, batch.keys(0, num_seeds)))
     compiled = batch.compiled(programs, numbers, num_seeds)
-    needs = memory.needs(compiled.carry, num_seeds, compiled)
+    needs = memory.needs(compiled.carry, num_seeds, compiled, num_devices)
     device, stats = jax.devices()[0], jax.devices()[0].memory_stats()
     if not stats:
         Path("/proc/self/clear_refs").write_text("5")  # forgets the highest mark
@@ -46,10 +51,13 @@ def measured(num_seeds, buffer_size, num_envs):
     carry = compiled.begin(numbers, keys)
     jax.block_until_ready(compiled.evaluate(numbers, carry, 0))
     jax.block_until_ready(compiled.epoch(numbers, carry, 0))
-    return needs.total, device.memory_stats()["peak_bytes_in_use"] if stats else status("VmHWM") - before
+    if stats:
+        return needs.total, device.memory_stats()["peak_bytes_in_use"]
+    return needs.total * num_devices, status("VmHWM") - before
 
 
-def main():
+def main(arguments=None):
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
     rows = []
     for size in SIZES:
         code = f"from benchmarks.memory import measured; print(*measured{size})"

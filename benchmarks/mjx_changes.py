@@ -84,7 +84,8 @@ def started(variant, name, size, steps):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env", nargs="+", default=["HalfCheetah-v5", "Hopper-v5", "Ant-v5"], metavar="NAME")
+    walkers = ["HalfCheetah-v5", "Hopper-v5", "Ant-v5"]
+    parser.add_argument("--env", nargs="+", choices=list(gymnasium.TASKS), default=walkers, metavar="NAME")
     parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=100, help="of every copy, in a round")

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from benchmarks import table, timing
+from benchmarks.command import refusing
 from purerl import batch, config, curves, loop, runner, statistics
 from purerl.networks import PRECISIONS
 from purerl.settings import HYPERS
@@ -32,6 +33,7 @@ def trained(algo, env, precision, num_seeds, more):
     return steps, np.asarray(found["return_mean"]).T, taken
 
 
+@refusing
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--algo", choices=HYPERS, default="td3")

@@ -6,12 +6,14 @@
 import argparse
 
 from benchmarks import table, timing
+from benchmarks.command import refusing
 from benchmarks.training import Updates, plan_of
 from purerl.settings import HYPERS
 
 COLUMNS = ("algo", "num_seeds", "widths", "batch_size", "us_per_update", "cpu_us_per_update", "updates_per_s")
 
 
+@refusing
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--algo", choices=HYPERS, nargs="+", default=list(HYPERS))

@@ -3,6 +3,7 @@
 import csv
 import re
 import sys
+from functools import partial
 from importlib import import_module
 
 import jax
@@ -15,6 +16,7 @@ from benchmarks import (
     end_to_end,
     environments,
     headline,
+    kernels,
     mjx_changes,
     precision,
     seeds,
@@ -23,6 +25,7 @@ from benchmarks import (
     updates,
 )
 from benchmarks.training import Training, Updates, plan_of
+from purerl import batch
 
 peers = import_module("benchmarks.peers.__main__")
 
@@ -83,6 +86,47 @@ def test_the_speed_of_an_environment_is_beside_gymnasiums(kept, capsys):
     assert (theirs["backend"], theirs["of_the_first"], few["batch"], many["batch"]) == ("gymnasium", "1.000", "4", "8")
 
 
+def test_the_bare_loop_trains_as_many_agents_at_a_time_as_the_real_program(monkeypatch):
+    """And puts out what they put out all at once."""
+    plan = plan_of(8, widths=(8,), batch_size=16, buffer_size=1024, warmup_steps=64)
+    agents = {}
+    for name, cache in (("at once", {}), ("in twos", {jax.default_backend(): 1})):
+        monkeypatch.setattr(batch, "CACHE", cache)
+        bare = Updates("ddpg", plan, 4)
+        agents[name] = bare.agents
+        inner = str(bare.function.trace(bare.numbers, bare.state).jaxpr)
+        assert ("length=2" in inner) == (name == "in twos")
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), *agents.values())
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "says"),
+    [
+        (updates.main, ["--algo", "td3", "--steps", "201"], "the nearest total_steps is"),
+        (end_to_end.main, ["--steps", "25"], "the nearest total_steps is"),
+        (precision.main, ["--env", "nope"], "nope"),
+        (headline.main, ["--precision", "fp32"], "invalid choice: 'fp32'"),
+        (mjx_changes.main, ["--env", "Pendulum-v1"], "invalid choice: 'Pendulum-v1'"),
+        (kernels.main, ["--table", "--algo", "sac"], "--table measures every row"),
+        (kernels.main, ["--backend", "spring"], "--backend is for Brax's environments"),
+        (peers.main, ["--peer", "brax", "--algo", "td3"], "brax has sac, one seed at a time"),
+        (peers.main, ["--steps", "25"], "--steps 25 is odd"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(main, arguments, says, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and says in error and "Traceback" not in error
+
+
+def test_what_never_ends_is_left_out(kept, monkeypatch, capsys):
+    monkeypatch.setattr(environments, "never_ends", lambda name, backend, size: size == 8)
+    environments.main(["--env", "Pendulum-v1", "--batch", "4", "8", "--steps", "8", "--rounds", "2"])
+    assert "Pendulum-v1         jax     8: left out" in capsys.readouterr().out
+    assert [row["batch"] for row in kept("environments")] == ["1", "4"]
+
+
 def test_a_backend_that_an_environment_does_not_have_is_refused(capsys):
     with pytest.raises(SystemExit):
         environments.main(["--env", "swimmer", "--backend", "spring"])
@@ -112,9 +156,11 @@ def test_no_change_to_mjx_changes_the_numbers():
 
 def test_precisions_are_compared_by_the_curves_of_the_same_seeds(kept):
     precision.main(["--env", "Pendulum-v1", "--seeds", "2", "--total-steps", "2800"])
-    full, tf32, _ = kept("precision")
-    assert [full["precision"], tf32["precision"]] == ["float32", "tf32"]
-    assert (full["difference"], full["of_float32"]) == ("0", "1.000") and float(full["area"]) < 0
+    full, tf32, bf16 = kept("precision")
+    assert [row["precision"] for row in (full, tf32, bf16)] == ["float32", "tf32", "bf16"]
+    assert tf32["area"] == full["area"] and float(full["area"]) < 0, "on a CPU tf32 is float32"
+    difference = float(bf16["area"]) - float(full["area"])
+    assert difference != 0 and float(bf16["difference"]) == pytest.approx(difference, rel=1e-2)
 
 
 def test_figures_of_other_columns_are_not_mixed(kept):
@@ -129,13 +175,18 @@ import sys
 print("noise")
 print('{"versions": {"other": "1.0"}, "start_seconds": 2.0}', flush=True)
 for _ in sys.stdin:
-    print('{"wall": 3.0, "cpu": 6.0}', flush=True)
+    print('{"wall": 3.0, "cpu": 6.0, "updates": 30}', flush=True)
 """
+LAZY = ANSWERS.replace(": 30", ": 15")
+DIES = ANSWERS.replace("for _ in sys.stdin:", "sys.stdin.readline()\nraise MemoryError('too much')\nif True:")
 
 
 def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, tmp_path, capsys):
     """Stand-ins for the peers, so that nothing is installed: each is a program that answers as `serve` does."""
     programs = {"purerl": ANSWERS.replace("3.0", "1.5"), "rejax": ANSWERS, "sbx": "raise ValueError('no such thing')"}
+    programs |= {"lazy": LAZY, "dies": DIES}
+    for name in ("lazy", "dies"):
+        monkeypatch.setitem(peers.PEERS, name, peers.PEERS["rejax"])
 
     def cannot_install(name, folder):
         if name == "brax":
@@ -144,10 +195,13 @@ def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, t
 
     monkeypatch.setattr(peers, "command", lambda name, python, job: [python, "-c", programs[name]])
     monkeypatch.setattr(peers, "installed", cannot_install)
+    monkeypatch.setattr(peers, "PEERS", {name: peers.PEERS[name] for name in (*programs, "brax") if name != "purerl"})
     peers.main(["--algo", "sac", "--seeds", "1", "--rounds", "3", "--steps", "30"])
     rows = {row["peer"]: row for row in kept("peers")}
     assert rows["rejax"]["purerl_is_faster"] == "2.000" and rows["rejax"]["env_steps_per_s"] == "10.0"
     assert rows["sbx"]["remark"] == "does not run: ValueError: no such thing"
+    assert rows["lazy"]["remark"] == "made 15 updates of 30" and not rows["lazy"]["updates_per_s"]
+    assert rows["dies"]["remark"] == "does not run: MemoryError: too much"
     assert rows["brax"]["remark"].startswith("not installed") and not rows["brax"]["updates_per_s"]
     assert "no such thing" in capsys.readouterr().out
 
