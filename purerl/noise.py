@@ -3,10 +3,17 @@
 E is the number of environments, A the size of an action. A scale is a standard deviation, for actions in [-1, 1].
 """
 
+from math import prod
+
 import jax
 import jax.numpy as jnp
 
 from purerl.types import Noise
+
+
+def standard_normal(key, shape):
+    """ξ ~ N(0, I), as `jax.random.normal` draws it, but flat: a CPU makes no vectors of a short last axis."""
+    return jax.random.normal(key, (prod(shape),)).reshape(shape)
 
 
 def constant(scale, final):
@@ -32,7 +39,7 @@ def gaussian(schedule, shape):
     """ε ~ N(0, σ²), independent from step to step (TD3 arXiv:1802.09477, §6.1)."""
 
     def draw(state, progress, key):
-        return state, schedule(progress) * jax.random.normal(key, shape)
+        return state, schedule(progress) * standard_normal(key, shape)
 
     return Noise(lambda: (), draw, lambda state, over: state)
 
@@ -44,7 +51,7 @@ def ornstein_uhlenbeck(schedule, theta, shape):
         return jnp.zeros(shape)
 
     def draw(state, progress, key):
-        state = (1.0 - theta) * state + schedule(progress) * jax.random.normal(key, shape)
+        state = (1.0 - theta) * state + schedule(progress) * standard_normal(key, shape)
         return state, state
 
     def restart(state, over):

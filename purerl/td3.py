@@ -2,17 +2,16 @@
 
 from functools import partial
 
-import jax
-
 from purerl import ddpg
 from purerl.equations import clipped_double_q, smoothed
+from purerl.noise import standard_normal
 from purerl.settings import TD3 as Hyper
 
 
 def next_value(model, state, batch, key):
     """minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[..., B]`. All critics see the one ε."""
     action = model.actor.apply(state.target_actor, batch.next_observation)
-    epsilon = model.hyper.target_noise * jax.random.normal(key, action.shape)
+    epsilon = model.hyper.target_noise * standard_normal(key, action.shape)
     action = smoothed(action, epsilon, model.hyper.noise_clip)  # trick 3: target policy smoothing
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
     return clipped_double_q(q)  # trick 1: clipped double-Q learning
