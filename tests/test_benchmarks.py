@@ -19,6 +19,7 @@ from benchmarks import (
     kernels,
     mjx_changes,
     precision,
+    ring,
     seeds,
     table,
     timing,
@@ -204,6 +205,23 @@ def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, t
     assert rows["dies"]["remark"] == "does not run: MemoryError: too much"
     assert rows["brax"]["remark"].startswith("not installed") and not rows["brax"]["updates_per_s"]
     assert "no such thing" in capsys.readouterr().out
+
+
+def test_purerl_answers_as_a_peer_does():
+    job = {"algo": "td3", "num_seeds": 2, "width": 8, "batch_size": 16, "buffer_size": 512}
+    worker = peers.Worker("purerl", sys.executable, job | {"warmup_steps": 64, "steps": 6})
+    assert worker.train(6).wall > 0 and worker.versions["jax"] == jax.__version__
+    with pytest.raises(peers.Failed, match="made 6 updates of 7"):
+        worker.train(7)
+    worker.end()
+
+
+def test_full_rings_are_timed(kept, monkeypatch):
+    monkeypatch.setattr(ring, "VARIANTS", [("plain", "float32", 512), ("compact", "bfloat16", 1024)])
+    monkeypatch.setattr(ring, "STEPS", 2)
+    assert ring.trained_by("plain", "float32", 512, 1).plan.warmup_steps == 512
+    ring.main(["--rounds", "2"])
+    assert [(row["capacity"], float(row["ms_per_step"]) > 0) for row in kept("ring")] == [("512", True), ("1024", True)]
 
 
 def test_the_start_is_timed_cold_and_cached(kept):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 from toys import BUILD, learner, steered
 
+from benchmarks import hlo
 from purerl import batch, loop, replay
 from purerl.batch import keys
 from purerl.settings import HYPERS, Plan
@@ -18,42 +19,27 @@ from purerl.types import Transition
 
 ROWS = 1013  # No other array has such an axis.
 SEEDS = 4
-HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
-OPERATION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*?\]?(?:\{[^}]*\})?\)?) ([\w\-]+)\(")
 CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 A_MATRIX = r"tensor<\d+x\d+[\dx]*xi32>"  # the indices of a scatter to many places
 SCATTER = re.compile(rf"\(tensor<[\dx]*{ROWS}x[^>]*>, {A_MATRIX}, .*-> tensor<[\dx]*{ROWS}x")
-BODY = re.compile(r"body=%?([\w.\-]+)")
 
 
-def computations(hlo):
-    """`{name: lines}` of an HLO module."""
-    found, name = {}, None
-    for line in hlo.splitlines():
-        if header := HEADER.match(line):
-            name = header[2]
-            found[name] = []
-        elif name:
-            found[name].append(line)
-    return found
-
-
-def looped(found):
+def looped(computations):
     """The names of all computations that run inside a while loop, fused ones included."""
-    ahead = [body for lines in found.values() for line in lines for body in BODY.findall(line)]
+    texts = {name: [instruction.text for instruction in made] for name, made in computations.items()}
+    ahead = [body for lines in texts.values() for line in lines for body in hlo.BODY.findall(line)]
     reached = set()
     while ahead:
         name = ahead.pop()
         if name not in reached:
             reached.add(name)
-            ahead += [called for line in found[name] for called in CALLED.findall(line)]
+            ahead += [called for line in texts[name] for called in CALLED.findall(line)]
     return reached
 
 
-def operations(lines):
-    """`(opcode, whether the result is as long as the ring)` of every operation."""
-    matches = filter(None, map(OPERATION.match, lines))
-    return [(match[2], bool(re.search(rf"[\[,]{ROWS}[,\]]", match[1]))) for match in matches]
+def operations(instructions):
+    """`(opcode, whether the result is as long as the ring)` of every instruction."""
+    return [(made.opcode, bool(re.search(rf"[\[,]{ROWS}[,\]]", made.result))) for made in instructions]
 
 
 def flaws(function, *args):
@@ -63,16 +49,16 @@ def flaws(function, *args):
     every seed has its own, XLA for the CPU makes it a loop, so that only the traced program tells.
     """
     lowered = jax.jit(function, donate_argnums=0).lower(*args)
-    hlo = lowered.compile().as_text()
-    found = computations(hlo)
-    everything = [op for lines in found.values() for op in operations(lines)]
+    text = lowered.compile().as_text()
+    found, _ = hlo.parse(text)
+    everything = [op for instructions in found.values() for op in operations(instructions)]
     inside = [op for name in looped(found) for op in operations(found[name])]
     signs = {
         "conditional": any(name == "conditional" for name, _ in everything),
         "scatter": bool(SCATTER.search(lowered.as_text())) or ("scatter", True) in everything,
         "copy": ("copy", True) in inside,
         "not written in place": ("dynamic-update-slice", True) not in inside,
-        "not aliased": "input_output_alias={" not in hlo,
+        "not aliased": "input_output_alias={" not in text,
     }
     return [sign for sign, present in signs.items() if present]
 
