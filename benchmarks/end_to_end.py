@@ -31,9 +31,8 @@ def main(arguments=None):
     for algo in options.algo:
         for seeds in options.seeds:
             for envs in options.envs:
-                kept = options.buffer_size // envs * envs
-                sizes = {"widths": tuple(options.widths), "batch_size": options.batch_size, "buffer_size": kept}
-                plan = plan_of(options.steps, envs, **sizes)
+                sizes = {"widths": tuple(options.widths), "batch_size": options.batch_size}
+                plan = plan_of(options.steps, envs, buffer_size=options.buffer_size, **sizes)
                 loops = {"real": Training(algo, plan, seeds), "bare": Updates(algo, plan, seeds)}
                 times = timing.interleaved(loops, options.rounds)
                 share = timing.ratio(times["bare"], times["real"])

@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import bare, hlo, table
-from benchmarks.training import walk
+from benchmarks.training import plan_of, walk
 from purerl import batch, environments, loop
 from purerl.environments import brax, gymnasium
 from purerl.runner import ALGORITHMS
-from purerl.settings import HYPERS, Plan, policy_delay
+from purerl.settings import HYPERS, policy_delay
 
 TARGET = "PURERL_GPU_TARGET"  # names the file where --target does not
 ROUNDS = 1000  # of a program's main loop
@@ -69,21 +69,6 @@ def compiled(function, sharding, *args, **jit):
     return jax.jit(function, **jit).lower(*args).compile(compiler_options=OPTIONS)
 
 
-def plan_of(num_envs, delay, widths, batch_size):
-    """One update per transition, a ring of about a million of them, and an epoch of `ROUNDS` cycles."""
-    warmup = -(-max(batch_size, 1024) // num_envs) * num_envs
-    return Plan(
-        num_envs=num_envs,
-        updates_per_step=num_envs,
-        batch_size=batch_size,
-        warmup_steps=warmup,
-        total_steps=warmup + ROUNDS * num_envs * max(1, delay // num_envs),
-        num_evals=2,
-        buffer_size=1_000_000 // num_envs * num_envs,
-        widths=widths,
-    )
-
-
 class Programs:
     """The training programs of one algorithm in one environment, and their parts, compiled for a GPU when asked for."""
 
@@ -91,7 +76,13 @@ class Programs:
         self.sharding, self.env, self.num_seeds = sharding, env, num_seeds
         self.hyper, self.build = HYPERS[algo](), ALGORITHMS[algo]
         self.delay = policy_delay(self.hyper)
-        self.plan = plan_of(num_envs, self.delay, widths, batch_size)
+        self.plan = plan_of(
+            ROUNDS * num_envs * max(1, self.delay // num_envs),  # an epoch of as many cycles
+            num_envs,
+            warmup_steps=max(batch_size, 1024),
+            widths=widths,
+            batch_size=batch_size,
+        )
         self.programs = batch.programs(self.plan, self.build, env, self.hyper, platform="cuda")
         self.numbers = batch.flowing(self.hyper)
         self.run = loop.setup(self.plan, self.build(self.hyper, self.plan, env), env)

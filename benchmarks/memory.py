@@ -13,9 +13,8 @@ from pathlib import Path
 import jax
 
 from benchmarks import table
-from benchmarks.training import mesh_for, walk
+from benchmarks.training import mesh_for, plan_of, walk
 from purerl import batch, memory, td3
-from purerl.settings import Plan
 
 SIZES = ((8, 500_000, 16), (8, 1_000_000, 16), (16, 1_000_000, 1))  # seeds, buffer_size, num_envs
 
@@ -28,14 +27,7 @@ def status(name):
 
 def measured(num_seeds, buffer_size, num_envs):
     """`(predicted, measured)` bytes of a short training."""
-    plan = Plan(
-        num_envs=num_envs,
-        updates_per_step=num_envs,
-        warmup_steps=512,
-        total_steps=512 + 16 * num_envs,
-        num_evals=2,
-        buffer_size=buffer_size,
-    )
+    plan = plan_of(16 * num_envs, num_envs, warmup_steps=512, buffer_size=buffer_size)
     hyper = td3.Hyper()
     mesh = mesh_for(num_seeds)
     num_devices = mesh.size if mesh else 1

@@ -34,7 +34,10 @@ def walk(obs_size=17, action_size=6):
 
 
 def plan_of(steps, num_envs=1, warmup_steps=1024, buffer_size=1_000_000, **more):
-    """A `Plan` of one update per transition, whose only epoch has `steps` steps. Raises ValueError."""
+    """A `Plan` of one update per transition, whose only epoch has `steps` steps. Raises ValueError.
+
+    The warm-up is rounded up, and the replay buffer down, to whole rows.
+    """
     warmup_steps = -(-warmup_steps // num_envs) * num_envs
     return Plan(
         num_envs=num_envs,
@@ -42,7 +45,7 @@ def plan_of(steps, num_envs=1, warmup_steps=1024, buffer_size=1_000_000, **more)
         warmup_steps=warmup_steps,
         total_steps=warmup_steps + steps,
         num_evals=2,
-        buffer_size=buffer_size,
+        buffer_size=buffer_size // num_envs * num_envs,
         **more,
     )
 
@@ -82,11 +85,11 @@ class Updates:
     def __init__(self, algo, plan, num_seeds, env=None):
         env, hyper, mesh = env or walk(), HYPERS[algo](), mesh_for(num_seeds)
         keys, delay = batch.laid_out(mesh, batch.keys(0, num_seeds)), policy_delay(hyper)
-        cycle(plan, delay)  # refuses what does not come out even
+        cycles = cycle(plan, delay)
         self.updates, self.numbers = plan.num_updates * num_seeds, batch.laid_out(mesh, batch.flowing(hyper))
         agents = jax.jit(partial(bare.agents, plan, ALGORITHMS[algo], env, hyper))(keys)
         self.state = agents, jax.jit(partial(bare.batches, plan, env, delay))(keys), keys
-        updates = bare.updates(plan, ALGORITHMS[algo], env, hyper, plan.num_updates // delay)
+        updates = bare.updates(plan, ALGORITHMS[algo], env, hyper, cycles.per_epoch * cycles.actor_updates)
         platform = jax.default_backend()
 
         def update(numbers, state):
