@@ -21,7 +21,7 @@ def refusing(main):
     return refused
 
 
-def last_line(text):
+def last_line(text, otherwise="it says nothing"):
     """Of what a program said before it ended: why it did."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it says nothing"
+    return lines[-1] if lines else otherwise

@@ -12,7 +12,6 @@ import gymnasium
 import jax
 
 from benchmarks import table, timing
-from benchmarks.command import refusing
 from purerl import environments
 from purerl.environments import brax, episodes
 from purerl.environments import gymnasium as tasks
@@ -90,11 +89,10 @@ def compared(batches, rounds):
     """The `Speed` of each of `batches`, `{key: Batch}`, which take turns."""
     times = timing.interleaved(batches, rounds)
     costs = {key: timing.per(batches[key].done, taken) for key, taken in times.items()}
-    first = next(iter(costs.values()))
+    first = next(iter(costs.values()), None)
     return {key: Speed(1.0 / timing.medians(cost).wall, timing.ratio(first, cost)) for key, cost in costs.items()}
 
 
-@refusing
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = [*brax.names(), *(name for name in tasks.TASKS if name.endswith("-v5")), "Pendulum-v1"]

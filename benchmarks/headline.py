@@ -231,7 +231,7 @@ def in_a_process_of_its_own(job, flags):
     made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environ)
     if made.returncode:
         print(made.stderr, file=sys.stderr)
-        return {"remark": f"failed: {last_line(made.stderr)}"}
+        return {"remark": f"failed: {last_line(made.stderr, f'status {made.returncode}')}"}
     return json.loads(made.stdout.splitlines()[-1])
 
 

@@ -128,6 +128,12 @@ def test_what_never_ends_is_left_out(kept, monkeypatch, capsys):
     assert [row["batch"] for row in kept("environments")] == ["1", "4"]
 
 
+def test_nothing_is_kept_where_all_is_left_out(kept, monkeypatch, capsys):
+    monkeypatch.setattr(environments, "never_ends", lambda *job: True)
+    environments.main(["--env", "inverted_pendulum", "--backend", "spring", "--batch", "4"])
+    assert capsys.readouterr().out.count("left out") == 1 and kept("environments") == []
+
+
 def test_a_backend_that_an_environment_does_not_have_is_refused(capsys):
     with pytest.raises(SystemExit):
         environments.main(["--env", "swimmer", "--backend", "spring"])
@@ -159,6 +165,7 @@ def test_precisions_are_compared_by_the_curves_of_the_same_seeds(kept):
     precision.main(["--env", "Pendulum-v1", "--seeds", "2", "--total-steps", "2800"])
     full, tf32, bf16 = kept("precision")
     assert [row["precision"] for row in (full, tf32, bf16)] == ["float32", "tf32", "bf16"]
+    assert (full["difference"], full["of_float32"]) == ("0", "1.000")
     assert tf32["area"] == full["area"] and float(full["area"]) < 0, "on a CPU tf32 is float32"
     difference = float(bf16["area"]) - float(full["area"])
     assert difference != 0 and float(bf16["difference"]) == pytest.approx(difference, rel=1e-2)

@@ -4,6 +4,7 @@ Several seeds go to all cores as purerl's do, by `jax.pmap`, which its README na
 """
 
 import time
+from math import gcd
 
 import jax
 import jax.numpy as jnp
@@ -79,18 +80,15 @@ begun = time.perf_counter()
 job = serve.job()
 use_cores()
 algo, num_seeds = create(job), job["num_seeds"]
-many = num_seeds > 1 and num_seeds % jax.local_device_count() == 0
+keys = jax.random.split(jax.random.PRNGKey(0), num_seeds)
 
 
 def mapped(function, **how):
-    if many:
-        return jax.pmap(jax.vmap(function), **how)
-    return jax.jit(jax.vmap(function) if num_seeds > 1 else function, **how)
+    return jax.pmap(jax.vmap(function), **how) if num_seeds > 1 else jax.jit(function, **how)
 
 
-keys = jax.random.split(jax.random.PRNGKey(0), num_seeds)
-keys = keys.reshape(jax.local_device_count(), -1, *keys.shape[1:]) if many else keys if num_seeds > 1 else keys[0]
-state = mapped(algo.init_state)(keys)
+num_devices = gcd(num_seeds, jax.local_device_count())
+state = mapped(algo.init_state)(keys.reshape(num_devices, -1, 2) if num_seeds > 1 else keys[0])
 step = mapped(lambda state: algo.train(train_state=state)[0], donate_argnums=0)
 while int(jnp.ravel(state.global_step)[0]) <= job["warmup_steps"]:
     state = step(state)
