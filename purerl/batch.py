@@ -18,6 +18,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from purerl import loop, memory
 from purerl.environments import episodes
+from purerl.settings import Cycle, Plan, cycle, policy_delay
 
 RUNS = "runs"  # the axis of the mesh of devices
 
@@ -37,14 +38,19 @@ CACHE = {"cpu": 2 * 2**20}
 class Programs(NamedTuple):
     """The parts of `loop.train`, jitted over runs. `numbers` are the hyperparameters that flow (`flowing`).
 
-    What begins episodes is a program of its own, so that resetting is traced and compiled once, not three times.
+    Whatever takes long is done a part at a time: `count` says how much, so that the host can stop in between. How it is
+    cut changes no number.
 
     Attributes:
         starts: `(keys [R], purpose, index) -> states [R, P, ...]`.
         begin_from: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated, where all are of use.
-        epoch_from: `(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated.
-        evaluate_from: `(numbers, carry, index, states) -> metrics [R]`.
-        refill: `(numbers, carry without a ring, index) -> carry`; `index` is a Python int.
+        warm_up: `(numbers, carry, row, count) -> carry`, `count` rows of the warm-up; the carry is donated.
+        cycles: `(numbers, carry, cycle, count) -> carry`, `count` cycles of training; the carry is donated.
+        begin_play: `(states) -> play [R, ...]`, an evaluation at its start.
+        play_on: `(numbers, carry, play, count) -> play`, `count` strides of it at most; the play is donated.
+        judged: `(numbers, carry, play, row) -> metrics [R]` of an evaluation, and of the epoch before it.
+        refill: `(numbers, carry without a ring, row) -> carry`; `row` is a Python int.
+        plan, cycle: how many rows and cycles there are.
         mesh: the devices over which runs are laid out, or None. R is then a multiple of their number.
         options: XLA's, by which they are compiled.
         carry: the abstract carry, where they are compiled for a number of runs.
@@ -52,32 +58,44 @@ class Programs(NamedTuple):
 
     starts: Callable
     begin_from: Callable
-    epoch_from: Callable
-    evaluate_from: Callable
+    warm_up: Callable
+    cycles: Callable
+    begin_play: Callable
+    play_on: Callable
+    judged: Callable
     refill: Callable
+    plan: Plan
+    cycle: Cycle
     mesh: Any = None
     options: Any = None
     carry: Any = None
 
     def begin(self, numbers, keys):
+        """`(numbers, keys [R]) -> carry [R, ...]` after the warm-up."""
+        return self.warm_up(numbers, self.before_warm_up(numbers, keys), 0, self.plan.warmup_rows)
+
+    def before_warm_up(self, numbers, keys):
         """`(numbers, keys [R]) -> carry [R, ...]`."""
         return self.begin_from(numbers, keys, self.starts(keys, loop.START, 0))
 
     def epoch(self, numbers, carry, index):
         """`(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated."""
-        states, size = self.starts(carry.key, loop.POOL, index), episodes.pool_size_of(carry.episodes, axis=1)
-        renewed = loop.with_pool(carry, episodes.first(states, size, axis=1))
-        jax.tree.map(lambda x: x.delete(), carry.episodes.pool)
-        return self.epoch_from(numbers, renewed, index)
+        carry = self.cycles(numbers, carry, index * self.cycle.per_epoch, self.cycle.per_epoch)
+        return carry, loop.means(self.cycle, carry)
+
+    def evaluation(self, carry, index):
+        """Evaluation number `index` at its start: a play."""
+        return self.begin_play(self.starts(carry.key, loop.EVALUATION, index))
 
     def evaluate(self, numbers, carry, index):
         """`(numbers, carry, index) -> metrics [R]`."""
-        return self.evaluate_from(numbers, carry, index, self.starts(carry.key, loop.EVALUATION, index))
+        play = self.play_on(numbers, carry, self.evaluation(carry, index), 2**30)
+        return self.judged(numbers, carry, play, loop.row_of(self.plan, self.cycle, index))
 
 
 def abstract(programs, numbers, num_runs):
     """The carry of `num_runs` runs as `jax.ShapeDtypeStruct`s."""
-    return _abstract(programs.mesh, jax.eval_shape(programs.begin, numbers, keys(0, num_runs)))
+    return _abstract(programs.mesh, jax.eval_shape(programs.before_warm_up, numbers, keys(0, num_runs)))
 
 
 def _abstract(mesh, tree):
@@ -103,11 +121,15 @@ def arguments(programs, numbers, carry):
     """`{name: arguments}` of the programs that are compiled for an abstract `carry`."""
     numbers, own = laid_out(programs.mesh, numbers), laid_out(programs.mesh, keys(0, len(carry.diverged)))
     states = _abstract(programs.mesh, jax.eval_shape(programs.starts, own, loop.START, 0))
+    play = _abstract(programs.mesh, jax.eval_shape(programs.begin_play, states))
     return {
         "starts": (own, loop.START, 0),
         "begin_from": (numbers, own, states),
-        "epoch_from": (numbers, carry, 0),
-        "evaluate_from": (numbers, carry, 0, states),
+        "warm_up": (numbers, carry, 0, 0),
+        "cycles": (numbers, carry, 0, 0),
+        "begin_play": (states,),
+        "play_on": (numbers, carry, play, 0),
+        "judged": (numbers, carry, play, 0),
     }
 
 
@@ -159,25 +181,40 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
     def begin(numbers, key, states):
         return loop.begin_from(setup(numbers), key, states)
 
-    def epoch(numbers, carry, index):
-        train = jax.vmap(lambda numbers, carry: loop.epoch_from(setup(numbers), carry, index), (axes, 0))
-        return in_groups(train, axes, side_by_side(carry.agent, cache), numbers, carry)
+    def warm_up(numbers, carry, row, count):
+        return loop.warm_up(setup(numbers), carry, row, count)
 
-    def evaluate(numbers, carry, index, states):
-        return loop.evaluate_from(setup(numbers), carry, index, states)
+    def cycles(numbers, carry, first, count):
+        train = jax.vmap(lambda numbers, carry: (loop.cycles(setup(numbers), carry, first, count), {}), (axes, 0))
+        return in_groups(train, axes, side_by_side(carry.agent, cache), numbers, carry)[0]
 
-    def refill(numbers, carry, index):
-        refilled = jax.vmap(lambda numbers, carry: loop.refill(setup(numbers), carry, index), (axes, 0))
+    def play_on(numbers, carry, play, count):
+        return loop.evaluate_on(setup(numbers), carry, play, count)
+
+    def judged(numbers, carry, play, row):
+        run = setup(numbers)
+        return loop.judged(run, carry, play, row) | loop.means(run.cycle, carry)
+
+    def refill(numbers, carry, row):
+        refilled = jax.vmap(lambda numbers, carry: loop.refill(setup(numbers), carry, row), (axes, 0))
         return spread(mesh, refilled, axes, 0)(numbers, carry)
 
+    def mapped(function, *over, **jit):
+        return jax.jit(spread(mesh, jax.vmap(function, over), *over), **jit)
+
     return Programs(
-        jax.jit(spread(mesh, jax.vmap(starts, (0, None, None)), 0, None, None)),
-        jax.jit(spread(mesh, jax.vmap(begin, (axes, 0, 0)), axes, 0, 0), donate_argnums=2 if all_begin else ()),
-        jax.jit(spread(mesh, epoch, axes, 0, None), donate_argnums=1),
-        jax.jit(spread(mesh, jax.vmap(evaluate, (axes, 0, None, 0)), axes, 0, None, 0)),
-        jax.jit(refill, static_argnums=2, compiler_options=options),
-        mesh,
-        options,
+        starts=mapped(starts, 0, None, None),
+        begin_from=mapped(begin, axes, 0, 0, donate_argnums=2 if all_begin else ()),
+        warm_up=mapped(warm_up, axes, 0, None, None, donate_argnums=1),
+        cycles=jax.jit(spread(mesh, cycles, axes, 0, None, None), donate_argnums=1),
+        begin_play=mapped(lambda states: loop.begin_evaluation(setup({}), states), 0),
+        play_on=mapped(play_on, axes, 0, 0, None, donate_argnums=2),
+        judged=mapped(judged, axes, 0, 0, None),
+        refill=jax.jit(refill, static_argnums=2, compiler_options=options),
+        plan=plan,
+        cycle=cycle(plan, policy_delay(hyper)),
+        mesh=mesh,
+        options=options,
     )
 
 

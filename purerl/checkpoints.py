@@ -27,6 +27,7 @@ from purerl.results import write
 
 LABEL = "label.json"
 ARRAYS = "arrays.npy"
+REPLACED = ".replaced"  # ends the name of a checkpoint while another one of its number is written
 
 
 class Damaged(Exception):
@@ -66,21 +67,29 @@ def manager(path):
         multiprocessing_options=alone if several else ocp.options.MultiprocessingOptions(),
     )
     _folder(path).mkdir(parents=True, exist_ok=True)
+    for before in _folder(path).glob(f"*{REPLACED}"):
+        _put_back(before)
     return ocp.CheckpointManager(_folder(path), options=options)
 
 
-def save(checkpoints, number, carry, runs, computation, keep):
+def size(carry, runs):
+    """The bytes that a checkpoint of the first `runs` rows of `carry` takes."""
+    return sum(x.nbytes // len(x) * runs for x in _arrays(carry).values())
+
+
+def save(checkpoints, number, carry, runs, computation, keep, progress=None):
     """Write the first `runs` rows of `carry` as checkpoint `number` of what `computation` (of config) describes.
 
-    The ring of `carry` may be None. Afterwards it stays, with `keep - 1` others. Returns the number of bytes.
+    The ring of `carry` may be None. `progress`, `{name: number}`, says where in the run it was made. Afterwards it
+    stays, with `keep - 1` others. Of one with the same number that was there before nothing is lost until this one is
+    whole.
     """
     arrays = Arrays(_arrays(carry), runs)
     made = origin(len(carry.diverged.devices()))
-    folder = _write(checkpoints, number, arrays, computation, made, carry.ring is not None)
+    folder = _write(checkpoints, number, arrays, computation, made, carry.ring is not None, progress)
     others = [other for other in numbers(folder.parent.parent) if other != number]
     for old in others[keep - 1 :]:
         delete(checkpoints, old)
-    return sum(x.nbytes // len(x) * runs for x in arrays.arrays.values())
 
 
 def fork(source, target, number, rows, computations):
@@ -91,24 +100,38 @@ def fork(source, target, number, rows, computations):
     found = verify(source, number, computations[0])
     whole = _read(next((_folder(source) / str(number)).rglob(ARRAYS)))
     arrays = Arrays({name: array[rows] for name, array in whole.items()})
-    _write(manager(target), number, arrays, computations[1], found["versions"], found["ring"])
+    _write(manager(target), number, arrays, computations[1], found["versions"], found["ring"], found.get("progress"))
 
 
-def _write(checkpoints, number, arrays, computation, versions, ring):
-    """Returns the folder of the checkpoint."""
+def _write(checkpoints, number, arrays, computation, versions, ring, progress):
+    """Returns the folder of the checkpoint. One of that number stays until the new one is whole."""
     folder = Path(checkpoints.directory) / str(number)
-    if folder.exists():  # left of a time line that was given up
-        delete(checkpoints, number)
+    before = folder.with_name(f"{number}{REPLACED}")
+    if folder.exists():
+        shutil.rmtree(before, ignore_errors=True)
+        folder.rename(before)
+        checkpoints.reload()
     try:
         checkpoints.save(number, args=arrays, force=True)
+        files = {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()}
+        label = {"computation": computation, "versions": versions, "ring": ring, "progress": progress, "files": files}
+        write(folder, LABEL, json.dumps(label | {"label": _digest_of_label(label)}))
     except OSError:  # What was written would fill the disk.
-        for part in folder.parent.glob(f"{number}.orbax-checkpoint-tmp*"):
+        for part in (folder, *folder.parent.glob(f"{number}.orbax-checkpoint-tmp*")):
             shutil.rmtree(part, ignore_errors=True)
+        _put_back(before)
         raise
-    files = {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()}
-    label = {"computation": computation, "versions": versions, "ring": ring, "files": files}
-    write(folder, LABEL, json.dumps(label | {"label": _digest_of_label(label)}))
+    shutil.rmtree(before, ignore_errors=True)
     return folder
+
+
+def _put_back(before):
+    """Have a checkpoint again that a new one was to replace, where that one never became whole."""
+    folder = before.with_name(before.name.removesuffix(REPLACED))
+    if before.exists() and not (folder / LABEL).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        before.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def numbers(path):

@@ -1,4 +1,4 @@
-"""When a run must stop, and where its time went."""
+"""When a run must stop, where its time went, and how much of it is done at a time."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 INTERRUPTED = 130  # the exit status of a run that a signal or its time limit ended early
+STRETCH = 2.0  # seconds that the device works between two moments at which a run may end
 
 
 @dataclass
@@ -49,6 +50,18 @@ class Clock:
         return number / self.train if self.train else 0.0
 
 
+@dataclass
+class Pace:
+    """How many turns of a loop on the device make one stretch of work; found by measuring."""
+
+    turns: int = 1
+
+    def took(self, turns, seconds):
+        """So many turns took so long: aim at `STRETCH`, growing fourfold at most."""
+        fitting = turns * STRETCH / max(seconds, 1e-6)
+        self.turns = max(1, int(min(fitting, 4 * max(turns, self.turns))))
+
+
 @contextmanager
 def leaving():
     """A signal ends the process at once, and there is nothing to lose yet. Some imports would swallow an exception."""
@@ -73,7 +86,7 @@ def _handled(handler):
 
 
 class Interrupt:
-    """Why a run should end at the next evaluation: SIGINT, SIGTERM or the time limit.
+    """Why a run should end after the present stretch of work: SIGINT, SIGTERM or the time limit.
 
     With `time_limit` seconds, the end is asked for as soon as another stretch as long as the longest would pass it. A
     second signal ends the process at once, whatever it is doing: Python runs the handler only where the main thread

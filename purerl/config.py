@@ -69,8 +69,10 @@ class Job(Settings):
 class Keep(Settings):
     """How a run is kept, and when it ends early. Nothing here changes what is computed, it may change on resuming."""
 
-    checkpoint_every: count("evaluations between checkpoints; 0: only where the run ends early", least=0) = 0
-    checkpoint_keep: count("newest checkpoints that are kept") = 3
+    checkpoint_every: count_or_auto(
+        "evaluations between checkpoints; auto: every 15 minutes; 0: only where the run ends early", least=0
+    ) = "auto"
+    checkpoint_keep: count("newest checkpoints that are kept") = 1
     checkpoint_ring: flag("keep the replay buffer in checkpoints; without it, resuming is not exact") = True
     time_limit: duration("end early, as Ctrl-C does, before this has passed [seconds or h:mm:ss]; none: no limit") = (
         None

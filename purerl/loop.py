@@ -22,7 +22,9 @@ from purerl.replay import Replay, replay
 from purerl.settings import Cycle, Plan, cycle
 from purerl.types import Algorithm, Array, Key
 
-AGENT, START, WARMUP, POOL, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT = range(9)  # what a key is for
+AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT = range(8)  # what a key is for
+
+LONGEST_EVALUATION = 1_000_000  # steps of an episode that is evaluated, where nothing else limits it
 
 
 class Run(NamedTuple):
@@ -39,7 +41,17 @@ class Run(NamedTuple):
 class Carry(NamedTuple):
     """What training changes, and the key of the run, which it does not.
 
-    `diverged` `[]` int32 is the number of rows there were when a number of this run was first not finite; -1: never.
+    Attributes:
+        agent: the algorithm's state.
+        noise: the state of the exploration noise.
+        episodes: the environments.
+        ring: the replay buffer, or None.
+        statistics: of observations.
+        sums: `{metric: []}`, what the cycles since the last evaluation reported, summed up.
+        diverged: `[]` int32, how many rows there were when a number of this run was first not finite; -1: never.
+        environment_nan: `[]` int32, the same where that number came from the environment; -1 where it did not.
+        dropped: `[]` int32, transitions that were not stored, because their reward was not finite.
+        key: the run's.
     """
 
     agent: Any
@@ -47,7 +59,10 @@ class Carry(NamedTuple):
     episodes: Episodes
     ring: Any
     statistics: Any
+    sums: dict[str, Array]
     diverged: Array
+    environment_nan: Array
+    dropped: Array
     key: Key
 
 
@@ -66,7 +81,7 @@ def train(plan, algorithm, env, key):
 
     def evaluated(carry, index):
         values = evaluate(run, carry, index)
-        return carry._replace(diverged=values["diverged"]), values
+        return carry._replace(**{name: values[name] for name in JUDGED}), values
 
     def epoch_and_evaluation(carry, index):
         carry, metrics = epoch(run, carry, index)
@@ -82,20 +97,25 @@ def train(plan, algorithm, env, key):
 
 def begin(run, key):
     """The carry after the warm-up: uniformly random actions, nothing learned."""
-    return begin_from(run, key, starts(run, key, START, 0))
+    return warm_up(run, begin_from(run, key, starts(run, key, START, 0)), 0, run.plan.warmup_rows)
 
 
 def starts(run, key, purpose, index):
-    """States at the start of random episodes, `[P, ...]`, for a purpose, START, POOL or EVALUATION.
+    """States at the start of random episodes, `[P, ...]`, for a purpose, START or EVALUATION.
 
-    As many for each of them, so that one program draws them all.
+    As many for each of them, so that one program draws them all. Those of START are the first of `_start_key`.
     """
     count = max(episodes.pool_size(run.plan.num_envs), run.plan.eval_episodes)
     return episodes.starts(run.env, count, key_for(key, purpose, index))
 
 
+def _start_key(carry):
+    """The key of all episodes that training begins."""
+    return key_for(carry.key, START)
+
+
 def begin_from(run, key, pool):
-    """`begin` from states of the pool."""
+    """The carry before the warm-up, from the first starts."""
     plan, env = run.plan, run.env
     carry = Carry(
         agent=run.algorithm.init(key_for(key, AGENT)),
@@ -103,57 +123,70 @@ def begin_from(run, key, pool):
         episodes=episodes.begin_from(episodes.first(pool, episodes.pool_size(plan.num_envs)), plan.num_envs),
         ring=None,
         statistics=run.normalizer.init(env.obs_size),
+        sums={name: jnp.zeros(()) for name in run.algorithm.metrics},
         diverged=jnp.int32(-1),
+        environment_nan=jnp.int32(-1),
+        dropped=jnp.int32(0),
         key=key,
     )
-    carry = _with_empty_ring(run, carry, 0)
-
-    def warmup(carry, row):
-        act_key, reset_key = jax.random.split(key_for(carry.key, WARMUP, row))
-        action = jax.random.uniform(act_key, (plan.num_envs, env.action_size), minval=-1.0, maxval=1.0)
-        return remember(run, carry, action, row, reset_key), None
-
-    return jax.lax.scan(warmup, carry, jnp.arange(plan.warmup_rows))[0]
+    return _with_empty_ring(run, carry, 0)
 
 
-def refill(run, carry, index):
-    """A carry of evaluation `index` (a Python int) whose ring was not kept, with one that its policy fills anew.
+def warm_up(run, carry, row, count):
+    """`count` rows of the warm-up, from row number `row` on. Both may be traced."""
+    plan, env = run.plan, run.env
+
+    def one_row(i, carry):
+        action = jax.random.uniform(
+            key_for(carry.key, WARMUP, row + i), (plan.num_envs, env.action_size), minval=-1.0, maxval=1.0
+        )
+        return remember(run, carry, action, row + i)
+
+    return jax.lax.fori_loop(0, count, one_row, carry)
+
+
+def refill(run, carry, row):
+    """A carry of `row` rows (a Python int) whose ring was not kept, with one that its policy fills anew.
 
     Nothing is learned meanwhile, and the statistics of observations stay. What follows is not what would have followed.
     """
-    row = _row(run, index)
     rows = row - min(row, run.plan.rows) + jnp.arange(min(row, run.plan.rows))
-    acting = _with_empty_ring(run, carry, rows[0])._replace(key=key_for(carry.key, REFILL, index))
+    acting = _with_empty_ring(run, carry, max(0, row - run.plan.rows))._replace(key=key_for(carry.key, REFILL, row))
     acted = jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), acting, rows)[0]
     return carry._replace(ring=acted.ring, episodes=acted.episodes, noise=acted.noise)
 
 
 def epoch(run, carry, index):
     """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means."""
-    states = starts(run, carry.key, POOL, index)
-    return epoch_from(run, with_pool(carry, episodes.first(states, episodes.pool_size_of(carry.episodes))), index)
+    length = run.cycle.per_epoch
+    carry = cycles(run, carry, index * length, length)
+    return carry, means(run.cycle, carry)
 
 
-def with_pool(carry, pool):
-    """`carry` whose episodes begin anew from states of another pool; those that are under way go on."""
-    return carry._replace(episodes=carry.episodes._replace(pool=pool))
+def means(cycle, carry):
+    """`{metric: mean}` over the epoch that `carry` has come to the end of."""
+    return {name: total / cycle.per_epoch for name, total in carry.sums.items()}
 
 
-def epoch_from(run, carry, index):
-    """`epoch` from the pool that is in `carry`.
+def cycles(run, carry, first, count):
+    """`count` cycles, from cycle number `first` of training on. Both may be traced.
 
     A cycle first learns, then acts. The row that is written depends on what was read, through the actor and its action,
     so that XLA cannot move the write before the read, and never has to copy the ring to keep the two apart.
     """
-    collects, cycles = run.cycle.collects, run.cycle.per_epoch
+    collects = run.cycle.collects
 
-    def one_cycle(carry, rows):
-        carry, metrics = learn(run, carry, rows[0])
-        return jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), carry, rows)[0], metrics
+    def one_cycle(i, carry):
+        number = first + i
+        row = run.plan.warmup_rows + number * collects
+        carry, metrics = learn(run, carry, row)
+        begun = number % run.cycle.per_epoch == 0
+        sums = {name: jnp.where(begun, 0.0, total) + metrics[name] for name, total in carry.sums.items()}
+        return jax.lax.fori_loop(
+            0, collects, lambda j, carry: collect(run, carry, row + j), carry._replace(sums=sums)
+        )
 
-    rows = _row(run, index) + jnp.arange(cycles * collects)
-    carry, metrics = scan_mean(one_cycle, carry, rows.reshape(cycles, collects))
-    return _watched(carry, _finite(carry.agent), rows[-1] + 1), metrics
+    return jax.lax.fori_loop(0, count, one_cycle, carry)
 
 
 def learn(run, carry, row):
@@ -196,48 +229,96 @@ def learn(run, carry, row):
 
 def collect(run, carry, row):
     """Act with the exploring policy in every environment, and remember."""
-    noise_key, act_key, reset_key = jax.random.split(key_for(carry.key, COLLECT, row), 3)
+    noise_key, act_key = jax.random.split(key_for(carry.key, COLLECT, row))
     progress = row * (run.plan.num_envs / run.plan.total_steps)
     noise_state, noise = run.algorithm.noise.draw(carry.noise, progress, noise_key)
     observation = run.normalizer.apply(carry.statistics, episodes.observe(run.env, carry.episodes))
     action = run.algorithm.explore(carry.agent, observation, noise, act_key)
-    return remember(run, carry._replace(noise=noise_state), action, row, reset_key)
+    return remember(run, carry._replace(noise=noise_state), action, row)
 
 
-def remember(run, carry, action, row, key):
+def remember(run, carry, action, row):
     """Take `action` `[E, A]` and write what came of it as row number `row`."""
-    now, transition = episodes.step(run.env, carry.episodes, action, key)
-    carry = _watched(carry, _finite((transition.reward, transition.next_observation)), row + 1)
+    now, transition = episodes.step(run.env, carry.episodes, action, _start_key(carry))
+    transition, stored = sound(transition)
+    carry = _watched(
+        carry, _finite((transition.reward, transition.next_observation)), row + 1, by_environment=_finite(action)
+    )
     statistics = run.normalizer.update(carry.statistics, transition.observation)
     return carry._replace(
         noise=run.algorithm.noise.restart(carry.noise, transition.terminated | transition.truncated),
         episodes=now,
-        ring=run.replay.add(carry.ring, row, transition, episodes.observe(run.env, now)),
+        ring=run.replay.add(carry.ring, row, transition, episodes.observe(run.env, now), stored),
         statistics=where(carry.diverged < 0, statistics, carry.statistics),
+        dropped=carry.dropped + (~stored).sum(dtype=jnp.int32),
     )
 
 
-def evaluate(run, carry, index):
-    """Whole episodes without exploration noise, in environments of their own: `{name: []}`.
+def sound(transition):
+    """`(transition, stored)`, where an environment that broke has ended its episode by itself, `[E, ...]`.
 
-    `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, the mean
-    `episode_length`, and what `diverged` of the carry is to be: a return that is not finite tells, too. Changes
-    nothing, training's random stream included.
+    Many tasks terminate on a state that is not finite. Nothing is learned from that state: the target of its transition
+    is r, and s stands in its place. Where r is not finite as well, the transition is not to be stored.
     """
-    return evaluate_from(run, carry, index, starts(run, carry.key, EVALUATION, index))
+    terminated = transition.terminated
+    stored = ~(terminated & ~jnp.isfinite(transition.reward))
+    broken = terminated & ~jnp.isfinite(transition.next_observation).all(axis=-1)
+    return transition._replace(
+        reward=jnp.where(stored, transition.reward, 0.0),
+        next_observation=jnp.where(broken[:, None], transition.observation, transition.next_observation),
+    ), stored
 
 
-def evaluate_from(run, carry, index, states):
-    """`evaluate` from the first of `states`."""
+def evaluate(run, carry, index):
+    """Whole episodes without exploration noise, in environments of their own: `{name: []}`, as `judged` has it.
+
+    Changes nothing, training's random stream included.
+    """
+    play = begin_evaluation(run, starts(run, carry.key, EVALUATION, index))
+    play = evaluate_on(run, carry, play, -(-longest(run) // episodes.STRIDE))
+    return judged(run, carry, play, row_of(run.plan, run.cycle, index))
+
+
+def begin_evaluation(run, states):
+    """The episodes of an evaluation at their start, the first of `states`."""
+    return episodes.begin_play(episodes.first(states, run.plan.eval_episodes))
+
+
+def evaluate_on(run, carry, play, count):
+    """`count` more strides of an evaluation, fewer where all its episodes have ended. `count` may be traced."""
     policy = run.algorithm.policy(carry.agent)
 
     def act(observation):
         return run.algorithm.act(policy, run.normalizer.apply(carry.statistics, observation))
 
-    total, length = episodes.play(run.env, act, episodes.first(states, run.plan.eval_episodes))
-    judged = _watched(carry, _finite(total), _row(run, index))
-    returns = {"return_mean": total.mean(), "return_std": total.std()}
-    return returns | {"episode_length": length.mean(), "diverged": judged.diverged}
+    return episodes.play_on(run.env, act, play, count, longest(run))
+
+
+def longest(run):
+    """The steps after which an episode that is evaluated ends, whatever it does."""
+    return min(run.env.episode_length, run.plan.eval_length or LONGEST_EVALUATION)
+
+
+JUDGED = ("diverged", "environment_nan")  # what an evaluation tells the carry
+
+
+def judged(run, carry, play, row):
+    """What an evaluation that was played to its end says of a carry with `row` rows: `{name: []}`.
+
+    `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, the mean
+    `episode_length`, how many transitions were `dropped`, and what `JUDGED` of the carry are to be: parameters or a
+    return that are not finite tell, too.
+    """
+    sound_agent = _finite(carry.agent)
+    carry = _watched(carry, sound_agent & _finite(play.returns), row, by_environment=sound_agent)
+    returns = {"return_mean": play.returns.mean(), "return_std": play.returns.std()}
+    returns |= {"episode_length": play.length.mean(), "dropped": carry.dropped}
+    return returns | {name: getattr(carry, name) for name in JUDGED}
+
+
+def row_of(plan, cycle, index):
+    """The number of the row that is written next at evaluation `index`."""
+    return plan.warmup_rows + index * cycle.per_epoch * cycle.collects
 
 
 def env_steps(plan, index):
@@ -250,18 +331,20 @@ def updates(plan, index):
     return (env_steps(plan, index) - plan.warmup_steps) // plan.num_envs * plan.updates_per_step if index else 0
 
 
-def _row(run, index):
-    """The number of the row that is written next at evaluation `index`."""
-    return run.plan.warmup_rows + index * run.cycle.per_epoch * run.cycle.collects
-
-
 def _with_empty_ring(run, carry, row):
     return carry._replace(ring=run.replay.empty(row, episodes.observe(run.env, carry.episodes)))
 
 
-def _watched(carry, sound, rows):
-    """`carry`, which has diverged if it had or if it is not `sound` any more, `rows` having been written."""
-    return carry._replace(diverged=jnp.where((carry.diverged < 0) & ~sound, rows, carry.diverged))
+def _watched(carry, sound, rows, by_environment=False):
+    """`carry`, which has diverged if it had or if it is not `sound` any more, `rows` having been written.
+
+    Where it is `by_environment`, the number that is not finite came from there.
+    """
+    now = (carry.diverged < 0) & ~sound
+    return carry._replace(
+        diverged=jnp.where(now, rows, carry.diverged),
+        environment_nan=jnp.where(now & by_environment, rows, carry.environment_nan),
+    )
 
 
 def _finite(tree):

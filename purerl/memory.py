@@ -55,11 +55,14 @@ def needs(carry, num_runs, compiled=None, num_devices=1):
     if compiled is None:
         return Needs(num_runs, **parts, num_devices=num_devices)
     drawing = _working(compiled.starts)
-    states = compiled.starts.memory_analysis().output_size_in_bytes
+    states, playing = (
+        getattr(compiled, name).memory_analysis().output_size_in_bytes for name in ("starts", "begin_play")
+    )
+    begun = states + _working(compiled.begin_from) - sum(parts.values())  # It makes the carry.
     working = {
-        "starting": states + _working(compiled.begin_from) - sum(parts.values()),  # It makes the carry.
-        "training": max(drawing, _working(compiled.epoch_from)),  # The states drawn before are in the carry.
-        "evaluating": max(drawing, states + _working(compiled.evaluate_from)),
+        "starting": max(begun, _working(compiled.warm_up)),
+        "training": _working(compiled.cycles),
+        "evaluating": max(drawing, states + playing, playing + _working(compiled.play_on)),
     }
     return Needs(num_runs, **parts, **working, num_devices=num_devices)
 

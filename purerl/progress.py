@@ -45,6 +45,10 @@ class Display:
         """Show what is going on."""
         self.bar.update(self.task, description=name)
 
+    def moved(self, env_step):
+        """Advance the bar."""
+        self.bar.update(self.task, total=self.total, completed=env_step)
+
     def evaluation(self, env_step, return_iqm, updates_per_s, diverged):
         """Advance the bar; off a terminal, print a line."""
         speed = f"  {updates_per_s:,.0f} updates/s" if updates_per_s else ""

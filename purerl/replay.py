@@ -25,12 +25,14 @@ class Replay(NamedTuple):
 
     Attributes:
         empty: `(added, observation [E, O]) -> ring`: `observation` is what row number `added`, the first, is made from.
-        add: `(ring, added, transition [E, ...], observation [E, O]) -> ring`: write one row over the oldest, `added`
-            rows having been written before it; `observation` is what the row after it is made from.
+        add: `(ring, added, transition [E, ...], observation [E, O], stored [E] = True) -> ring`: write one row
+            over the oldest, `added` rows having been written before it; `observation` is what the row after it is made from.
+            Where `stored` is false, the transition is never sampled; it must be finite all the same.
         sample: `(ring, added, key, shape) -> Transition [n_step, *shape, ...]`: windows of consecutive steps of one
             environment, uniformly and with replacement. Their first steps are drawn from all rows that have been
             written and not overwritten, less the newest `n_step - 1`, whose windows are not complete yet. There must
-            be `n_step` rows. The key is consumed.
+            be `n_step` rows. In place of a transition that is not stored stands another of the same sample, and a
+            window before it ends as if truncated there. The key is consumed.
     """
 
     empty: Callable
@@ -96,9 +98,10 @@ def _plain_empty(shape, added, observation):
     return jnp.zeros((shape.rows, len(observation), 2 * shape.words + shape.action_size + 2))
 
 
-def _plain_add(shape, data, added, transition, observation):
+def _plain_add(shape, data, added, transition, observation, stored=True):
     del observation
-    row = [_words(shape, transition.observation), *_done(transition), _words(shape, transition.next_observation)]
+    done = _done(transition, stored)
+    row = [_words(shape, transition.observation), *done, _words(shape, transition.next_observation)]
     return jax.lax.dynamic_update_index_in_dim(data, jnp.concatenate(row, axis=1), added % shape.rows, axis=0)
 
 
@@ -117,8 +120,8 @@ def _compact_empty(shape, added, observation):
     return Compact(data.at[added % (shape.rows + 1), :, : shape.words].set(_words(shape, observation)), last)
 
 
-def _compact_add(shape, ring, added, transition, observation):
-    row = jnp.concatenate([_words(shape, observation), *_done(transition)], axis=1)
+def _compact_add(shape, ring, added, transition, observation, stored=True):
+    row = jnp.concatenate([_words(shape, observation), *_done(transition, stored)], axis=1)
     data = jax.lax.dynamic_update_index_in_dim(ring.data, row, (added + 1) % (shape.rows + 1), axis=0)
     place = added // shape.episode_length % len(ring.last)
     before = jax.lax.dynamic_index_in_dim(ring.last, place, keepdims=False)
@@ -144,18 +147,19 @@ def _draw(shape, num_envs, added, key, size):
     return added - 1 - age + jnp.arange(shape.n_step).reshape(-1, *[1] * len(size)), env
 
 
-TERMINATED, TRUNCATED = 1.0, 2.0
+TERMINATED, TRUNCATED, MISSING = 1.0, 2.0, 3.0
 
 
-def _done(transition):
+def _done(transition, stored):
     """Action, reward, and how the episode ended, side by side: `[E, A]`, `[E, 1]`, `[E, 1]`."""
     end = TERMINATED * transition.terminated + TRUNCATED * transition.truncated
+    end = jnp.where(stored, end, MISSING)
     return transition.action, transition.reward[:, None], end[:, None]
 
 
 def _transition(shape, observation, done, next_observation):
     action, reward, end = _split(done, shape.action_size, shape.action_size + 1)
-    return Transition(
+    window = Transition(
         _observation(shape, observation),
         action,
         reward[..., 0],
@@ -163,6 +167,21 @@ def _transition(shape, observation, done, next_observation):
         end[..., 0] == TRUNCATED,
         _observation(shape, next_observation),
     )
+    return _without(window, end[..., 0] == MISSING)
+
+
+def _without(window, missing):
+    """`window` `[n, *size, ...]` where nothing comes of the transitions that are `missing` `[n, *size]`."""
+    cut = jnp.concatenate([missing[1:], jnp.zeros_like(missing[:1])]) & ~window.terminated
+    window = window._replace(truncated=window.truncated | cut)
+    place = jnp.argmin(missing[0])  # the first window of the sample whose first transition is stored
+
+    def replaced(x):
+        other = x.reshape(len(x), missing[0].size, *x.shape[missing.ndim :])[:, place]
+        other = other.reshape(len(x), *[1] * (missing.ndim - 1), *x.shape[missing.ndim :])
+        return jnp.where(missing[0].reshape(missing[0].shape + (1,) * (x.ndim - missing.ndim)), other, x)
+
+    return jax.tree.map(replaced, window)
 
 
 def _split(data, *ends):

@@ -31,6 +31,7 @@ import numpy as np
 from purerl.errors import Refused
 
 COLUMNS = ("seed", "setting", "env_step", "update", "wall_s", "return_mean", "return_std", "episode_length", "diverged")
+COLUMNS += ("environment_nan", "dropped")
 METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")
 POLICY = "policy/actor.npz"
 LEFT = re.compile(r"(run|sweep)\.toml\.\w+\.partial")  # by `write`, of a process that died
@@ -228,13 +229,16 @@ def read_policy(path, group=None):
     return nested
 
 
-def is_trained(path, num_runs, total_steps, group=None):
-    """Whether the policy of a group, or of all, is there whole and trained to its end."""
+def trained_steps(path, group=None):
+    """To which environment step the policy of each run of a group, or of all, was trained, `[R]`.
+
+    None where there is no such policy, or none that is whole.
+    """
     try:
         with np.load(Path(path) / _policy(group), allow_pickle=False) as file:
-            return len(file["env_step"]) == num_runs and bool((file["env_step"] >= total_steps).all())
+            return file["env_step"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return False
+        return None
 
 
 def joined(parts):

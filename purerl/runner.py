@@ -1,16 +1,17 @@
 """The host's side of a run: compile, train chunk by chunk, and leave everything on disk as it comes.
 
 A run folder holds one program: one run per seed, or, of a sweep, per setting and seed. They are trained in groups
-(`seeds_per_batch`), one after another; mostly there is one. Checkpoint number g · num_evals + i follows evaluation i of
-group g. Where the devices or the groups do not divide the runs, the last run is repeated; nobody sees its copies.
+(`seeds_per_batch`), one after another; mostly there is one. Checkpoint number g · num_evals + i is of group g, after its
+evaluation i and before the next. Where the devices or the groups do not divide the runs, the last run is repeated; nobody
+sees its copies.
 """
 
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,17 +37,34 @@ from purerl import (
     sinks,
     td3,
 )
-from purerl.clock import Clock, Interrupt
+from purerl.clock import Clock, Interrupt, Pace
 from purerl.errors import Refused
 from purerl.record import origin, record
+from purerl.settings import cycle, policy_delay
 from purerl.statistics import iqm
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
 
 
+AUTO = 15 * 60.0  # seconds between checkpoints where `checkpoint_every` is "auto"
+SPARE = 2**26  # bytes of the disk that a checkpoint leaves free
+
+
+class Position(NamedTuple):
+    """How far the runs of a group have come: rows written, and evaluations that stand in curves.csv."""
+
+    row: int = 0
+    evaluations: int = 0
+
+    @property
+    def index(self):
+        """The number of the last evaluation; 0 also before the first."""
+        return max(0, self.evaluations - 1)
+
+
 @dataclass(frozen=True)
 class Session:
-    """What stays the same while a process trains."""
+    """What stays the same while a process trains, but for `paces`, which are measured as it goes."""
 
     settings: config.Config
     path: Any
@@ -59,6 +77,7 @@ class Session:
     feed: Any
     share: Any
     until: Any
+    paces: Any = field(default_factory=lambda: {name: Pace() for name in ("warm_up", "cycles", "play_on")})
 
     @property
     def plan(self):
@@ -87,6 +106,22 @@ class Session:
             now = pbt.numbers_at(self.path, self.settings, index)
             numbers |= {name: jnp.asarray(self.repeated(group, values)) for name, values in now.items()}
         return batch.laid_out(self.programs.mesh, numbers)
+
+    def due(self, evaluations):
+        """The row at which evaluation number `evaluations` is made."""
+        return loop.row_of(self.plan, self.programs.cycle, evaluations)
+
+    def env_steps(self, at):
+        """To which environment step the agents of a `Position` were trained."""
+        return at.row * self.plan.num_envs if at.row > self.plan.warmup_rows else 0
+
+    @contextmanager
+    def stretch(self, what, turns):
+        """What the device does at a time: `turns` of the program `what`."""
+        begun = time.perf_counter()
+        with self.interrupt.stretch(self.clock):
+            yield
+        self.paces[what].took(turns, time.perf_counter() - begun)
 
     def without_copies(self, group, tree):
         """`tree` with an axis over the runs of a group, and no more."""
@@ -165,21 +200,34 @@ def is_complete(path, settings, share=None):
 
 def has_come_to(path, settings, index):
     """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for `fork`."""
-    steps = _steps(settings.plan, index)
-    if not results.has_begun(path) or not results.has_rows(results.read_curves(path), settings.runs, steps):
+    plan = settings.plan
+    if not results.has_begun(path) or not results.has_rows(results.read_curves(path), settings.runs, _steps(plan, index)):
         return False
     try:
-        checkpoints.verify(path, index, config.computation(settings))
+        label = checkpoints.verify(path, index, config.computation(settings))
     except checkpoints.Damaged:
         return False
-    return True
+    return _position(label, settings, index).row == _due(settings, index)
 
 
 def _are_finished(path, plan, runs, group=None):
-    """Whether `runs`, those of `group` or all, went to their end, and their policies and curves are there."""
-    if not results.is_trained(path, len(runs), plan.total_steps, group):
+    """Whether `runs`, those of `group` or all, went to their end, and their policies and curves are there.
+
+    The end is the last step, or the evaluation at which all runs of a group had diverged.
+    """
+    trained = results.trained_steps(path, group)
+    if trained is None or len(trained) != len(runs):
         return False
-    return results.has_rows(results.read_curves(path), runs, _steps(plan, plan.num_epochs))
+    curves = results.read_curves(path)
+    for step in np.unique(trained):
+        those = [run for run, last in zip(runs, trained, strict=True) if last == step]
+        steps = [each for each in _steps(plan, plan.num_epochs) if each <= step]
+        if not results.has_rows(curves, those, steps):
+            return False
+        last = results.are_of(curves, those) & (curves["env_step"] == steps[-1])
+        if step < plan.total_steps and np.isnan(curves["diverged"][last]).any():
+            return False
+    return True
 
 
 def run(settings, env, build, path, display, share=None, until=None):
@@ -188,7 +236,8 @@ def run(settings, env, build, path, display, share=None, until=None):
     Returns the `report.Outcome`, also of a run that ended early. `share` are the `settings.runs` to train, all by
     default; `until` is the evaluation after which they are left, with a checkpoint, for `fork`.
 
-    Every `checkpoint_every` evaluations (0: never), and where the run ends early, the whole carry is kept. Raises
+    Every `checkpoint_every` evaluations (auto: every 15 minutes; 0: never), and where the run ends early, the whole
+    carry is kept. A run of which every seed has diverged ends at that evaluation. Raises
     Refused, before anything is trained, where memory does not hold the runs or another process runs in `path`, and
     OSError where nothing more can be written.
     """
@@ -224,14 +273,17 @@ def _run(settings, env, build, path, display, interrupt, share, until):
             display.total = settings.plan.total_steps * session.groups
             parts, complete = train(session)
         curves = results.read_curves(path)
-        report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
+        evaluated = len(curves["env_step"]) > 0
+        if evaluated:
+            report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
         ended = None if complete else interrupt.reason
         outcome = report.Outcome(results.final(curves), ended, interrupt.reason, clock)
         results.log(path, "end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
         results.write_policy(path, results.joined(parts))  # the last: it says that the run is complete
         if complete:
             results.drop_parts(path)
-        page.write(path)
+        if evaluated:
+            page.write(path)
     return outcome
 
 
@@ -255,12 +307,12 @@ def train(session):
         if _are_finished(session.path, plan, runs, group):
             parts.append(results.read_policy(session.path, group))
             continue
-        index, carry = _restored(session, group)
+        at, carry = _restored(session, group)
         if carry is None:
             carry = _begun(session, group)
-        index, carry = _advanced(session, group, index, carry)
-        parts.append(_policy(session, group, carry, index))
-        if index < plan.num_epochs:
+        at, carry = _advanced(session, group, at, carry)
+        parts.append(_policy(session, group, carry, at))
+        if at.evaluations < plan.num_evals and not _all_diverged(session, group, carry):
             return parts, False
         results.write_policy(session.path, parts[-1], group)
         if session.interrupt.reason and group < session.groups - 1:
@@ -270,6 +322,8 @@ def train(session):
 
 def fork(source, target, there, here, env, index, kept):
     """Begin the program `here`, in the folder `target`, from evaluation `index` of the program `there` in `source`.
+
+    `has_come_to` tells whether that is possible.
 
     It has the settings `kept` of that. Both train all their runs at once. Raises checkpoints.Damaged.
     """
@@ -288,30 +342,42 @@ def _steps(plan, index):
     return [loop.env_steps(plan, i) for i in range(index + 1)]
 
 
+def _due(settings, index):
+    """The row at which evaluation `index` is made."""
+    return loop.row_of(settings.plan, cycle(settings.plan, policy_delay(settings.hyper)), index)
+
+
+def _position(label, settings, index):
+    """The `Position` of a checkpoint that follows evaluation `index`; older ones were all made right after it."""
+    progress = label.get("progress") or {"row": _due(settings, index), "evaluations": index + 1}
+    return Position(progress["row"], progress["evaluations"])
+
+
 def _restored(session, group):
-    """`(index, carry)` of the newest whole checkpoint of a group; `(0, None)` where there is none."""
+    """`(at, carry)` of the newest whole checkpoint of a group; of none where there is none, the carry being None."""
     path, plan, runs = session.path, session.plan, session.runs(group)
     first, curves = group * plan.num_evals, results.read_curves(session.path)
     for number in checkpoints.numbers(path):
         if not first <= number < first + plan.num_evals:
             continue
-        if not results.has_rows(curves, runs, _steps(plan, number - first)):
-            session.display.say(f"curves.csv lacks rows from before checkpoint {number}, which is left out")
-            continue
         try:
             label = checkpoints.label(path, number, config.computation(session.settings))
+            at = _position(label, session.settings, number - first)
+            if at.evaluations and not results.has_rows(curves, runs, _steps(plan, at.index)):
+                session.display.say(f"curves.csv lacks rows from before checkpoint {number}, which is left out")
+                continue
             carry = checkpoints.restore(session.kept, number, _like(session, group, label["ring"]), label)
         except checkpoints.Damaged as error:
             session.log("damaged", checkpoint=number, error=str(error))
             session.display.say(f"checkpoint {number} is damaged and left out: {error}")
             continue
         carry = session.with_copies(group, carry)
-        return number - first, _continued(session, group, number - first, label, carry)
+        return at, _continued(session, group, at, label, carry)
     if results.are_of(curves, runs).any():
         session.display.say("no whole checkpoint to go on from; starting again from step 0")
     session.clock.resume(results.truncate(path, runs, -1))
     pbt.truncate(path, -1)
-    return 0, None
+    return Position(), None
 
 
 def _like(session, group, ring):
@@ -322,79 +388,127 @@ def _like(session, group, ring):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape[1:]), x.dtype), carry)
 
 
-def _continued(session, group, index, label, carry):
+def _continued(session, group, at, label, carry):
     """Let the files end where the carry does; fill its ring where it has none."""
-    steps = loop.env_steps(session.plan, index)
-    session.clock.resume(results.truncate(session.path, session.runs(group), steps))
-    pbt.truncate(session.path, index)
-    session.log("resume", group=group, index=index, ring=label["ring"])
-    session.display.say(f"resumed after {steps:,} steps")
+    last = loop.env_steps(session.plan, at.index) if at.evaluations else -1
+    session.clock.resume(results.truncate(session.path, session.runs(group), last))
+    pbt.truncate(session.path, at.index)
+    session.log("resume", group=group, index=at.index, row=at.row, ring=label["ring"])
+    session.display.say(f"resumed after {at.row * session.plan.num_envs:,} steps")
     then, now = label["versions"], origin(len(carry.diverged.devices()))
     if changed := [f"{name} was {then.get(name)} and is {now[name]}" for name in now if now[name] != then.get(name)]:
         session.display.say(f"not bit for bit as without the stop: {', '.join(changed)}")
     if carry.ring is None:
         session.display.say("the checkpoint has no replay buffer: its policy fills a new one, and this is not exact")
         with session.clock.on("train"):
-            carry = session.programs.refill(session.numbers(group, index), carry, index)
+            carry = session.programs.refill(session.numbers(group, at.index), carry, at.row)
     return carry
 
 
 def _begun(session, group):
-    """The carry of a group after its warm-up, evaluated."""
-    runs = session.runs(group)
+    """The carry of a group before its warm-up."""
     keys = batch.laid_out(session.programs.mesh, batch.keys_of([seed for _, seed in session.rows(group)]))
-    session.display.stage("warming up")
-    with session.clock.on("train"):
-        carry = jax.block_until_ready(session.programs.begin(session.numbers(group), keys))
-    session.clock.env_steps += session.plan.warmup_steps * len(runs)
-    return _evaluated(session, group, 0, carry, {})
+    return session.programs.before_warm_up(session.numbers(group), keys)
 
 
-def _advanced(session, group, index, carry):
-    """`(index, carry)` at the end, or where the run is to end early, with a checkpoint there."""
-    until = session.plan.num_epochs if session.until is None else session.until
-    plan, keep, clock, size = session.plan, session.settings.keep, session.clock, len(session.runs(group))
-    numbers, saved = session.numbers(group, index), None
-    while index < until and not session.interrupt.reason:
-        with session.interrupt.stretch(clock):
-            session.display.stage("training")
-            with clock.on("train"):
-                carry, metrics = session.programs.epoch(numbers, carry, index)
-                metrics = session.without_copies(group, jax.device_get(metrics))
-            index += 1
-            clock.updates += (loop.updates(plan, index) - loop.updates(plan, index - 1)) * size
-            clock.env_steps += (plan.total_steps - plan.warmup_steps) // plan.num_epochs * size
-            carry = _evaluated(session, group, index, carry, metrics)
-            if session.settings.pbt and index % session.settings.pbt.every == 0 and index < plan.num_epochs:
-                carry = _exploited(session, index, numbers, carry)
-                numbers = session.numbers(group, index)
-            if keep.checkpoint_every and index % keep.checkpoint_every == 0:
-                _checkpoint(session, group, index, carry)
-                saved = index
-    if index < plan.num_epochs and saved != index:
-        _checkpoint(session, group, index, carry)
-    return index, carry
+def _advanced(session, group, at, carry):
+    """`(at, carry)` at the end, or where the run is to end early, with a checkpoint there."""
+    wanted = session.plan.num_evals if session.until is None else session.until + 1
+    saved, since, numbers = None, time.monotonic(), session.numbers(group, at.index)
+    while at.evaluations < wanted and not session.interrupt.reason and not _all_diverged(session, group, carry):
+        evaluations = at.evaluations
+        if at.row < session.due(evaluations):
+            at, carry = _trained(session, group, at, numbers, carry)
+        else:
+            at, carry = _evaluated(session, group, at, numbers, carry)
+        is_new = at.evaluations > evaluations
+        if is_new and _exploits(session, at.index):
+            carry = _exploited(session, at.index, numbers, carry)
+            numbers = session.numbers(group, at.index)
+        if at.evaluations < session.plan.num_evals and _checkpoint_is_due(session, at, is_new, since):
+            _checkpoint(session, group, at, carry)
+            saved, since = at, time.monotonic()
+    if at.evaluations < session.plan.num_evals and saved != at and not _all_diverged(session, group, carry):
+        _checkpoint(session, group, at, carry)
+    return at, carry
 
 
-def _evaluated(session, group, index, carry, metrics):
-    """Write one evaluation of a group, and show it. Returns the carry, which knows of what diverged in it."""
-    plan, clock = session.plan, session.clock
+def _all_diverged(session, group, carry):
+    """Whether nothing is left to be trained."""
+    return bool((session.without_copies(group, jax.device_get(carry.diverged)) >= 0).all())
+
+
+def _exploits(session, index):
+    """Whether the settings are a population that exploits after evaluation `index`."""
+    population = session.settings.pbt
+    return bool(population and index and index % population.every == 0 and index < session.plan.num_epochs)
+
+
+def _checkpoint_is_due(session, at, is_new, since):
+    """Whether to keep the carry now, the last one having been kept at the time `since`, and an evaluation `is_new`."""
+    every = session.settings.keep.checkpoint_every
+    if every == "auto":
+        return time.monotonic() - since >= AUTO
+    return bool(every and is_new and at.index and at.index % every == 0)
+
+
+def _trained(session, group, at, numbers, carry):
+    """`(at, carry)` after a stretch of the warm-up or of training."""
+    clock, size = session.clock, len(session.runs(group))
+    warming_up = at.row < session.plan.warmup_rows
+    what, rows = ("warm_up", 1) if warming_up else ("cycles", session.programs.cycle.collects)
+    end = session.plan.warmup_rows if warming_up else session.due(at.evaluations)
+    first = at.row if warming_up else (at.row - session.plan.warmup_rows) // rows
+    turns = min(session.paces[what].turns, (end - at.row) // rows)
+    session.display.stage("warming up" if warming_up else "training")
+    with session.stretch(what, turns), clock.on("train"):
+        carry = jax.block_until_ready(getattr(session.programs, what)(numbers, carry, first, turns))
+    clock.env_steps += turns * rows * session.plan.num_envs * size
+    if not warming_up:
+        clock.updates += turns * rows * session.plan.updates_per_step * size
+    at = at._replace(row=at.row + turns * rows)
+    session.display.moved(group * session.plan.total_steps + at.row * session.plan.num_envs)
+    return at, carry
+
+
+def _played(session, at, numbers, carry):
+    """The episodes of an evaluation, or None where the run is to end before they have."""
     session.display.stage("evaluating")
-    with clock.on("evaluate"):
-        values = session.programs.evaluate(session.numbers(group), carry, index)
-        carry = carry._replace(diverged=values["diverged"])
-        values = session.without_copies(group, jax.device_get(values))
+    with session.clock.on("evaluate"):
+        play, pace = session.programs.evaluation(carry, at.evaluations), session.paces["play_on"]
+        while not session.interrupt.reason:
+            turns = pace.turns
+            with session.stretch("play_on", turns):
+                play = session.programs.play_on(numbers, carry, play, turns)
+                going_on = bool(jax.device_get(play.alive).any())
+            if not going_on:
+                return play
+    return None
+
+
+def _evaluated(session, group, at, numbers, carry):
+    """`(at, carry)` after an evaluation that is written and shown; as they were where the run is to end before."""
+    plan, clock, index = session.plan, session.clock, at.evaluations
+    play = _played(session, at, numbers, carry)
+    if play is None:
+        return at, carry
+    values = session.programs.judged(numbers, carry, play, at.row)
+    carry = carry._replace(**{name: values[name] for name in loop.JUDGED})
+    values = session.without_copies(group, jax.device_get(values))
+    if index == 0:  # Nothing has been learned yet.
+        values = {name: x for name, x in values.items() if name not in carry.sums}
     steps = loop.env_steps(plan, index)
-    values["diverged"] = np.where(values["diverged"] < 0, np.nan, values["diverged"] * float(plan.num_envs))
+    for name in loop.JUDGED:
+        values[name] = np.where(values[name] < 0, np.nan, values[name] * float(plan.num_envs))
     returns = np.where(np.isnan(values["diverged"]), values["return_mean"], np.nan)
     common = {"env_step": steps, "update": loop.updates(plan, index), "wall_s": round(clock.wall, 3)}
-    results.append_evaluation(session.path, session.runs(group), common, values | metrics)
+    results.append_evaluation(session.path, session.runs(group), common, values)
     session.feed()
     session.log("evaluation", index=index, return_iqm=_number(iqm(returns)), **common)
     session.display.evaluation(
         group * plan.total_steps + steps, iqm(returns), clock.per_second(clock.updates), int(np.isnan(returns).sum())
     )
-    return carry
+    return at._replace(evaluations=index + 1), carry
 
 
 def _exploited(session, index, numbers, carry):
@@ -405,14 +519,23 @@ def _exploited(session, index, numbers, carry):
     return batch.laid_out(session.programs.mesh, pbt.taken_over(carry, session.repeated(0, rows)))
 
 
-def _checkpoint(session, group, index, carry):
+def _checkpoint(session, group, at, carry):
     begun = time.perf_counter()
     keep = session.settings.keep
     carry = carry if keep.checkpoint_ring else carry._replace(ring=None)
-    number, runs = group * session.plan.num_evals + index, len(session.runs(group))
+    number, runs = group * session.plan.num_evals + at.index, len(session.runs(group))
+    progress = at._asdict() | {"env_step": session.env_steps(at)}
     computation = config.computation(session.settings)
+    size = checkpoints.size(carry, runs)
+    free = shutil.disk_usage(session.path).free
+    if size + SPARE > free:
+        session.display.say(
+            f"checkpoint {number} is left out: it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free; "
+            "make room, or set --checkpoint-ring false"
+        )
+        return
     try:
-        size = checkpoints.save(session.kept, number, carry, runs, computation, keep.checkpoint_keep)
+        checkpoints.save(session.kept, number, carry, runs, computation, keep.checkpoint_keep, progress)
     except OSError as error:
         reason = (str(error).splitlines() or [""])[0]
         session.display.say(f"checkpoint {number} could not be written, the ones before it stay: {reason}")
@@ -420,12 +543,12 @@ def _checkpoint(session, group, index, carry):
     session.log("checkpoint", number=number, bytes=size, seconds=round(time.perf_counter() - begun, 3))
 
 
-def _policy(session, group, carry, index):
+def _policy(session, group, carry, at):
     """What acts, of every run of a group, whose it is, and to which environment step it was trained."""
     statistics = carry.statistics._asdict() if carry.statistics else {}
     kept = jax.device_get({"actor": session.policy(carry.agent), "observation": statistics})
     settings, seeds = np.array(session.runs(group)).T
-    steps = np.full(len(seeds), loop.env_steps(session.plan, index))
+    steps = np.full(len(seeds), session.env_steps(at))
     return session.without_copies(group, kept) | {"setting": settings, "seed": seeds, "env_step": steps}
 
 

@@ -91,8 +91,8 @@ def optional_count(description):
     return Annotated[count(description) | None, BeforeValidator(_none), Field(description=description)]
 
 
-def count_or_auto(description):
-    kinds = count(description) | Literal["auto"] | None
+def count_or_auto(description, least=1):
+    kinds = count(description, least) | Literal["auto"] | None
     return Annotated[kinds, BeforeValidator(_none), Field(description=description)]
 
 
@@ -173,6 +173,7 @@ class Plan(Settings):
     warmup_steps: count("environment steps with uniformly random actions, before learning starts") = 10_000
     num_evals: count("evaluations, the one before training included", least=2) = 26
     eval_episodes: count("whole episodes per evaluation, without exploration noise", most=2**20) = 10
+    eval_length: optional_count("steps of an evaluated episode at most; none: its time limit, at most 1,000,000") = None
     ring: choice("what the replay buffer keeps; auto: compact where that is exact", "auto", "compact", "plain") = "auto"
     ring_dtype: choice("of the observations that the replay buffer keeps", "float32", "bfloat16", "float16") = "float32"
     n_step: count("steps of reward before bootstrapping; never across the end of an episode", most=1000) = 1

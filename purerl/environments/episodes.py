@@ -1,7 +1,8 @@
-"""Many copies of an environment, the time limit, and fresh random starts where an episode ended.
+"""Many copies of an environment, the time limit, and a fresh random start for every episode.
 
-Starting states come from a pool, drawn anew every epoch: resetting at every step would cost a reset per step.
-Letters: E environments, P states in the pool.
+Start number n of a run is `reset(fold_in(key, n))`: no episode shares its start with another one. The starts are drawn
+ahead, P at a time, into a pool. The pool is drawn anew when its starts are used up, so that a step costs no reset.
+Letters: E environments, P starts in the pool, N episodes of an evaluation.
 """
 
 from typing import Any, NamedTuple
@@ -9,51 +10,75 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purerl.types import Array, Transition
+from purerl.types import Array, Key, Transition
 
 STRIDE = 50  # steps between looks at whether any episode still goes on: on a GPU, the host waits for each look
 
 
 class Episodes(NamedTuple):
-    """Attributes:
-    state: the environments', `[E, ...]`.
-    elapsed: steps since each episode began, `[E]` int32.
-    pool: states at the start of random episodes, `[P, ...]`.
+    """Episodes under way.
+
+    Attributes:
+        state: the environments', `[E, ...]`.
+        elapsed: steps since each episode began, `[E]` int32.
+        begun: episodes begun so far, `[]` uint32: the number of the next start. It wraps after 2^32 episodes.
+        drawn: the starts before this number are in the pool or used, `[]` uint32.
+        pool: starts, `[P, ...]`; start number n lies at n modulo P.
     """
 
     state: Any
     elapsed: Array
+    begun: Array
+    drawn: Array
     pool: Any
 
 
+class Play(NamedTuple):
+    """Whole episodes that are played once, and what each has come to.
+
+    Attributes:
+        state: the environments', `[N, ...]`.
+        alive: whether the episode still goes on, `[N]` bool.
+        total, lost: the undiscounted return is their sum, `[N]`; `lost` holds the digits that `total` cannot.
+        length: steps so far, `[N]` int32.
+    """
+
+    state: Any
+    alive: Array
+    total: Array
+    lost: Array
+    length: Array
+
+    @property
+    def returns(self):
+        """The undiscounted return of each episode, `[N]`."""
+        return self.total + self.lost
+
+
 def pool_size(num_envs):
-    """P ≥ E, so that episodes that end together go on from different states."""
-    return max(64, num_envs)
-
-
-def pool_size_of(episodes, axis=0):
-    """P of the `episodes`, the axis of whose pool it is."""
-    return _length(episodes.pool, axis)
+    """P, a power of two: at least E, so that the starts of one step are always in the pool together."""
+    return max(64, 1 << (num_envs - 1).bit_length())
 
 
 def starts(env, count, key):
-    """`count` states at the start of random episodes. The first of them do not depend on how many there are."""
-    return jax.vmap(env.reset)(jax.random.split(key, count))
+    """The starts 0 to `count` - 1, `[count, ...]`."""
+    return _numbered(env, jnp.arange(count, dtype=jnp.uint32), key)
+
+
+def _numbered(env, numbers, key):
+    """The starts of these numbers, `[P]` -> `[P, ...]`."""
+    return jax.vmap(lambda number: env.reset(jax.random.fold_in(key, number)))(numbers)
 
 
 def begin(env, num_envs, key):
-    """`num_envs` episodes at their start, each from its own random state."""
+    """`num_envs` episodes at their start. `step` takes the same key."""
     return begin_from(starts(env, pool_size(num_envs), key), num_envs)
 
 
 def begin_from(pool, num_envs):
-    """`num_envs` episodes at their start, each from its own state of the pool."""
-    return Episodes(first(pool, num_envs), jnp.zeros(num_envs, jnp.int32), pool)
-
-
-def refresh(env, episodes, key):
-    """A new pool; the episodes go on."""
-    return episodes._replace(pool=starts(env, pool_size_of(episodes), key))
+    """`num_envs` episodes at the first of the starts in `pool`, which are numbers 0 to P - 1."""
+    begun, drawn = jnp.uint32(num_envs), jnp.uint32(_length(pool))
+    return Episodes(first(pool, num_envs), jnp.zeros(num_envs, jnp.int32), begun, drawn, pool)
 
 
 def first(states, count, axis=0):
@@ -72,10 +97,11 @@ def observe(env, episodes):
     return jax.vmap(env.observe)(episodes.state)
 
 
-def step(env, episodes, action, key):
+def step(env, episodes, action, key: Key):
     """One step of every environment: `(episodes, Transition [E, ...])`.
 
     `episodes` has begun a new episode wherever one ended; `next_observation` has not. Running out of time truncates.
+    `key` is that of all starts of this run, always the same one.
     """
     state, outcome = jax.vmap(env.step)(episodes.state, action)
     elapsed = episodes.elapsed + 1
@@ -89,37 +115,97 @@ def step(env, episodes, action, key):
         jax.vmap(env.observe)(state),
     )
     over = outcome.terminated | truncated
-    state = _where(over, _draw(episodes.pool, len(over), key), state)
-    return Episodes(state, jnp.where(over, 0, elapsed), episodes.pool), transition
+    ends = jnp.cumsum(over.astype(jnp.uint32))
+    begun = episodes.begun + ends[-1]
+    drawn, pool = _drawn_up_to(env, begun, episodes, key)
+    place = (episodes.begun + ends - 1) % _length(pool)  # of the next start, where an episode ended
+    state = _where(over, jax.tree.map(lambda x: x[place], pool), state)
+    return Episodes(state, jnp.where(over, 0, elapsed), begun, drawn, pool), transition
 
 
-def play(env, act, state):
-    """Whole episodes of `act`, `(observation [N, obs_size]) -> action [N, action_size]`, one from each `state`.
+def _drawn_up_to(env, begun, episodes, key):
+    """`(drawn, pool)` that hold all starts before number `begun`; the pool is drawn anew where they were used up.
 
-    Returns the undiscounted return and the length of each, `[N]`. Ends soon after the longest.
+    This is a loop that turns at most once, and not a condition, whose branches would both be computed under `vmap`.
+    Runs that are mapped over draw together. That changes no number: a start depends on nothing but its own number.
     """
+    size = _length(episodes.pool)
 
-    def one_step(x, _):
-        state, alive, total, length = x
-        state, outcome = jax.vmap(env.step)(state, act(jax.vmap(env.observe)(state)))
-        total, length = total + jnp.where(alive, outcome.reward, 0.0), length + alive
-        over = outcome.terminated | outcome.truncated | (length >= env.episode_length)
-        return (state, alive & ~over, total, length), None
+    def used_up(drawn_and_pool):
+        return anywhere((begun - drawn_and_pool[0]).astype(jnp.int32) > 0)
 
-    def stride(x):
-        return jax.lax.scan(one_step, x, None, min(STRIDE, env.episode_length))[0]
+    def draw(_):
+        slots = jnp.arange(size, dtype=jnp.uint32)
+        numbers = episodes.begun + (slots - episodes.begun) % size
+        return episodes.begun + jnp.uint32(size), _numbered(env, numbers, key)
 
-    nothing = jnp.zeros(_length(state))
-    start = (state, nothing == 0.0, nothing, nothing)
-    _, _, total, length = jax.lax.while_loop(lambda x: x[1].any(), stride, start)
-    return total, length
+    return jax.lax.while_loop(used_up, draw, (episodes.drawn, episodes.pool))
 
 
-def _draw(pool, count, key):
-    """`count` different states of the pool: neighbours, from a random place on."""
-    size = _length(pool)
-    index = (jax.random.randint(key, (), 0, size) + jnp.arange(count)) % size
-    return jax.tree.map(lambda x: x[index], pool)
+@jax.custom_batching.custom_vmap
+def anywhere(flag):
+    """Whether `flag` `[]` holds in any of the runs that `vmap` maps over: one answer for all of them."""
+    return flag
+
+
+@anywhere.def_vmap
+def _anywhere_of_many(axis_size, in_batched, flag):
+    del axis_size
+    return anywhere(flag.any(axis=0) if in_batched[0] else flag), False
+
+
+def begin_play(states):
+    """The `Play` of an episode from each of `states`, `[N, ...]`."""
+    count = _length(states)
+    zeros = jnp.zeros(count)
+    return Play(states, jnp.ones(count, bool), zeros, zeros, jnp.zeros(count, jnp.int32))
+
+
+def play(env, act, states, limit=None):
+    """Whole episodes of `act`, `(observation [N, obs_size]) -> action [N, action_size]`, one from each of `states`.
+
+    Returns the undiscounted return and the length of each, `[N]`. Ends soon after the longest, or after `limit` steps.
+    """
+    limit = env.episode_length if limit is None else limit
+    played = play_on(env, act, begin_play(states), -(-limit // STRIDE), limit)
+    return played.returns, played.length
+
+
+def play_on(env, act, play, count, limit):
+    """`play` after at most `count` strides of `STRIDE` steps more; fewer where all its episodes have ended.
+
+    No episode lasts longer than the environment's time limit, nor than `limit` steps.
+    """
+    limit = min(limit, env.episode_length)
+
+    def one_step(play, _):
+        state, outcome = jax.vmap(env.step)(play.state, act(jax.vmap(env.observe)(play.state)))
+        counts = play.alive & ~(outcome.terminated & ~jnp.isfinite(outcome.reward))
+        total, lost = add(play.total, play.lost, jnp.where(counts, outcome.reward, 0.0))
+        length = play.length + play.alive
+        over = outcome.terminated | outcome.truncated | (length >= limit)
+        return Play(state, play.alive & ~over, total, lost, length), None
+
+    def stride(turn_and_play):
+        turn, play = turn_and_play
+        return turn + 1, jax.lax.scan(one_step, play, None, min(STRIDE, limit))[0]
+
+    def goes_on(turn_and_play):
+        turn, play = turn_and_play
+        return (turn < count) & anywhere(play.alive.any())
+
+    return jax.lax.while_loop(goes_on, stride, (jnp.int32(0), play))[1]
+
+
+def add(total, lost, x):
+    """`total + lost + x` as two numbers, `lost` being what rounding takes from `total`.
+
+    Compensated summation (Kahan 1965), with the exact error of a sum (Knuth 1969, §4.2.2, theorem B).
+    """
+    x = x + lost
+    rounded = total + x
+    added = rounded - total
+    return rounded, (total - (rounded - added)) + (x - added)
 
 
 def _where(over, a, b):

@@ -31,7 +31,6 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
         self._begin = jax.jit(partial(episodes.begin, env, num_envs))
-        self._refresh = jax.jit(partial(episodes.refresh, env))
         self._observe = jax.jit(partial(episodes.observe, env))
         self._step = jax.jit(self._advance)
         self._episodes = None
@@ -40,19 +39,17 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if options:
             raise ValueError(f"{self.env.name} knows no options, but was reset with {options}")
         super().reset(seed=seed)
-        self._episodes, self._begun = self._begin(self._key()), 0
+        self._starts = jax.random.key(self.np_random.integers(2**32))  # the key of all starts until the next reset
+        self._episodes = self._begin(self._starts)
         return np.array(self._observe(self._episodes)), {}
 
     def step(self, actions):
         if self._episodes is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        if self._begun >= episodes.pool_size(self.num_envs):  # As many have begun as there are starts.
-            self._episodes, self._begun = self._refresh(self._episodes, self._key()), 0
-        self._episodes, observation, transition = self._step(self._episodes, np.asarray(actions), self._key())
+        self._episodes, observation, transition = self._step(self._episodes, np.asarray(actions), self._starts)
         terminated, truncated = np.array(transition.terminated), np.array(transition.truncated)
         over, infos = terminated | truncated, {}
         if over.any():
-            self._begun += int(over.sum())
             last = np.full(self.num_envs, None, object)
             for i in np.flatnonzero(over):
                 last[i] = np.array(transition.next_observation[i])
@@ -64,6 +61,3 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         unit = 2.0 * (actions - low) / (high - low) - 1.0
         state, transition = episodes.step(self.env, state, unit.astype(np.float32), key)
         return state, episodes.observe(self.env, state), transition
-
-    def _key(self):
-        return jax.random.key(self.np_random.integers(2**32))
