@@ -38,14 +38,15 @@ CACHE = {"cpu": 2 * 2**20}
 class Programs(NamedTuple):
     """The parts of `loop.train`, jitted over runs. `numbers` are the hyperparameters that flow (`flowing`).
 
-    Whatever takes long is done a part at a time: `count` says how much, so that the host can stop in between. How it is
-    cut changes no number.
+    Whatever takes long is done a part at a time, so that the host can stop in between. How it is cut changes no number.
+    What begins episodes is in programs of its own, so that resetting is compiled with no other.
 
     Attributes:
-        starts: `(keys [R], purpose, index) -> states [R, P, ...]`.
-        begin_from: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated, where all are of use.
-        warm_up: `(numbers, carry, row, count) -> carry`, `count` rows of the warm-up; the carry is donated.
-        cycles: `(numbers, carry, cycle, count) -> carry`, `count` cycles of training; the carry is donated.
+        starts: `(keys [R], purpose, index, begun [R]) -> states [R, P, ...]`.
+        begin_from: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated.
+        warm_up: `(numbers, carry, rows [R], end) -> (rows, carry)`, the warm-up up to row `end`, or to where a pool runs
+            low; the carry is donated.
+        cycles: the same, of cycles of training.
         begin_play: `(states) -> play [R, ...]`, an evaluation at its start.
         play_on: `(numbers, carry, play, count) -> play`, `count` strides of it at most; the play is donated.
         judged: `(numbers, carry, play, row) -> metrics [R]` of an evaluation, and of the epoch before it.
@@ -72,20 +73,38 @@ class Programs(NamedTuple):
 
     def begin(self, numbers, keys):
         """`(numbers, keys [R]) -> carry [R, ...]` after the warm-up."""
-        return self.warm_up(numbers, self.before_warm_up(numbers, keys), 0, self.plan.warmup_rows)
+        carry = self.before_warm_up(numbers, keys)
+        return self.advance("warm_up", numbers, carry, 0, self.plan.warmup_rows)
 
     def before_warm_up(self, numbers, keys):
         """`(numbers, keys [R]) -> carry [R, ...]`."""
-        return self.begin_from(numbers, keys, self.starts(keys, loop.START, 0))
+        return self.begin_from(numbers, keys, self.starts(keys, loop.START, 0, none_begun(self.mesh, len(keys))))
+
+    def advance(self, what, numbers, carry, first, end):
+        """The carry after the turns `first` to `end` of `what`, "warm_up" or "cycles"; `carry` is donated."""
+        turns = laid_out(self.mesh, jnp.full(len(carry.diverged), first, jnp.int32))
+        while True:
+            turns, carry = getattr(self, what)(numbers, carry, turns, end)
+            if (jax.device_get(turns) == end).all():
+                return carry
+            carry = self.with_pools(carry)
+
+    def with_pools(self, carry):
+        """`carry` with the next starts in the pools; `carry` is donated."""
+        jax.tree.map(lambda x: x.delete(), carry.episodes.pool)
+        pool = self.starts(carry.key, loop.START, 0, carry.episodes.begun)
+        return carry._replace(episodes=episodes.with_pool(carry.episodes, pool))
 
     def epoch(self, numbers, carry, index):
         """`(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated."""
-        carry = self.cycles(numbers, carry, index * self.cycle.per_epoch, self.cycle.per_epoch)
+        length = self.cycle.per_epoch
+        carry = self.advance("cycles", numbers, carry, index * length, (index + 1) * length)
         return carry, loop.means(self.cycle, carry)
 
     def evaluation(self, carry, index):
         """Evaluation number `index` at its start: a play."""
-        return self.begin_play(self.starts(carry.key, loop.EVALUATION, index))
+        begun = none_begun(self.mesh, len(carry.diverged))
+        return self.begin_play(self.starts(carry.key, loop.EVALUATION, index, begun))
 
     def evaluate(self, numbers, carry, index):
         """`(numbers, carry, index) -> metrics [R]`."""
@@ -120,17 +139,24 @@ def compiled(programs, numbers, num_runs):
 def arguments(programs, numbers, carry):
     """`{name: arguments}` of the programs that are compiled for an abstract `carry`."""
     numbers, own = laid_out(programs.mesh, numbers), laid_out(programs.mesh, keys(0, len(carry.diverged)))
-    states = _abstract(programs.mesh, jax.eval_shape(programs.starts, own, loop.START, 0))
+    turns = jax.ShapeDtypeStruct(carry.diverged.shape, jnp.int32, sharding=carry.diverged.sharding)
+    begun = none_begun(programs.mesh, len(carry.diverged))
+    states = _abstract(programs.mesh, jax.eval_shape(programs.starts, own, loop.START, 0, begun))
     play = _abstract(programs.mesh, jax.eval_shape(programs.begin_play, states))
     return {
-        "starts": (own, loop.START, 0),
+        "starts": (own, loop.START, 0, begun),
         "begin_from": (numbers, own, states),
-        "warm_up": (numbers, carry, 0, 0),
-        "cycles": (numbers, carry, 0, 0),
+        "warm_up": (numbers, carry, turns, 0),
+        "cycles": (numbers, carry, turns, 0),
         "begin_play": (states,),
         "play_on": (numbers, carry, play, 0),
         "judged": (numbers, carry, play, 0),
     }
+
+
+def none_begun(mesh, num_runs):
+    """How many episodes have begun before the first, `[R]`."""
+    return laid_out(mesh, jnp.zeros(num_runs, jnp.uint32))
 
 
 def mesh(num_devices):
@@ -170,23 +196,31 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
     platform = platform or jax.default_backend()
     cache, options = CACHE.get(platform), compiler_options(plan, platform, mesh)
     axes = {name: 0 if name in swept else None for name in flowing(hyper)}
-    all_begin = plan.eval_episodes <= episodes.pool_size(plan.num_envs)  # Otherwise some states begin no episode.
 
     def setup(numbers):
         return loop.setup(plan, build(dataclasses.replace(hyper, **numbers), plan, env), env)
 
-    def starts(key, purpose, index):
-        return loop.starts(setup({}), key, purpose, index)  # Where episodes begin does not depend on what flows.
+    def starts(key, purpose, index, begun):
+        return loop.starts(setup({}), key, purpose, index, begun)  # Where episodes begin does not depend on what flows.
 
     def begin(numbers, key, states):
         return loop.begin_from(setup(numbers), key, states)
 
-    def warm_up(numbers, carry, row, count):
-        return loop.warm_up(setup(numbers), carry, row, count)
+    def turning(work, size, numbers, carry, turns, end):
+        """`(turns, carry)` after `work` in groups of `size` runs; a group is at one turn, and has no axis over it."""
 
-    def cycles(numbers, carry, first, count):
-        train = jax.vmap(lambda numbers, carry: (loop.cycles(setup(numbers), carry, first, count), {}), (axes, 0))
-        return in_groups(train, axes, side_by_side(carry.agent, cache), numbers, carry)[0]
+        def one_group(numbers, carry, turns):
+            each = jax.vmap(lambda numbers, carry: work(setup(numbers), carry, turns[0], end), (axes, 0), (None, 0))
+            turn, carry = each(numbers, carry)
+            return carry, jnp.full_like(turns, turn)
+
+        return in_groups(one_group, axes, size, numbers, carry, turns)[::-1]
+
+    def warm_up(numbers, carry, turns, end):
+        return turning(loop.warm_up, len(turns), numbers, carry, turns, end)
+
+    def cycles(numbers, carry, turns, end):
+        return turning(loop.cycles, side_by_side(carry.agent, cache), numbers, carry, turns, end)
 
     def play_on(numbers, carry, play, count):
         return loop.evaluate_on(setup(numbers), carry, play, count)
@@ -203,10 +237,10 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
         return jax.jit(spread(mesh, jax.vmap(function, over), *over), **jit)
 
     return Programs(
-        starts=mapped(starts, 0, None, None),
-        begin_from=mapped(begin, axes, 0, 0, donate_argnums=2 if all_begin else ()),
-        warm_up=mapped(warm_up, axes, 0, None, None, donate_argnums=1),
-        cycles=jax.jit(spread(mesh, cycles, axes, 0, None, None), donate_argnums=1),
+        starts=mapped(starts, 0, None, None, 0),
+        begin_from=mapped(begin, axes, 0, 0, donate_argnums=2),
+        warm_up=jax.jit(spread(mesh, warm_up, axes, 0, 0, None), donate_argnums=1),
+        cycles=jax.jit(spread(mesh, cycles, axes, 0, 0, None), donate_argnums=1),
         begin_play=mapped(lambda states: loop.begin_evaluation(setup({}), states), 0),
         play_on=mapped(play_on, axes, 0, 0, None, donate_argnums=2),
         judged=mapped(judged, axes, 0, 0, None),
@@ -245,21 +279,21 @@ def spread(mesh, function, *axes):
     return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False)
 
 
-def in_groups(train, axes, size, numbers, carry):
-    """`train(numbers, carry [R, ...]) -> (carry, metrics [R])` of `size` runs at a time, one group after another.
+def in_groups(train, axes, size, numbers, carry, *more):
+    """`train(numbers, carry [R, ...], *more [R]) -> (carry, metrics [R])` of `size` runs at a time, one group after another.
 
     Those of `numbers` whose axis in `axes` is 0 have an axis over runs.
     """
     num_runs = len(jax.tree.leaves(carry)[0])
     if size == num_runs:
-        return train(numbers, carry)
+        return train(numbers, carry, *more)
 
     def group(carry, start):
         def own(x):
             return jax.lax.dynamic_slice_in_dim(x, start, size)
 
         numbers_here = {name: x if axes[name] is None else own(x) for name, x in numbers.items()}
-        trained, metrics = train(numbers_here, jax.tree.map(own, carry))
+        trained, metrics = train(numbers_here, *jax.tree.map(own, (carry, *more)))
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
         return jax.tree.map(put, carry, trained), metrics
 

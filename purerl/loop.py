@@ -97,21 +97,50 @@ def train(plan, algorithm, env, key):
 
 def begin(run, key):
     """The carry after the warm-up: uniformly random actions, nothing learned."""
-    return warm_up(run, begin_from(run, key, starts(run, key, START, 0)), 0, run.plan.warmup_rows)
+    return _with_pools(run, begin_from(run, key, starts(run, key, START)), warm_up, 0, run.plan.warmup_rows)
 
 
-def starts(run, key, purpose, index):
-    """States at the start of random episodes, `[P, ...]`, for a purpose, START or EVALUATION.
+def starts(run, key, purpose, index=0, begun=0):
+    """Random starts of episodes, `[P, ...]`, from number `begun` on, for a purpose, START or EVALUATION `index`.
 
-    As many for each of them, so that one program draws them all. Those of START are the first of `_start_key`.
+    As many for each of them, so that one program draws them all.
     """
-    count = max(episodes.pool_size(run.plan.num_envs), run.plan.eval_episodes)
-    return episodes.starts(run.env, count, key_for(key, purpose, index))
+    most = max(run.cycle.collects * run.plan.num_envs, run.plan.eval_episodes // 2)
+    return episodes.starts(run.env, episodes.pool_size(most), key_for(key, purpose, index), begun)
 
 
-def _start_key(carry):
-    """The key of all episodes that training begins."""
-    return key_for(carry.key, START)
+def _with_pools(run, carry, work, first, end):
+    """The carry after `work`, `warm_up` or `cycles`, from turn `first` to `end`, with as many pools as that takes."""
+
+    def one_pool(turn_and_carry):
+        turn, carry = turn_and_carry
+        return work(run, _with_pool(run, carry), turn, end)
+
+    return jax.lax.while_loop(lambda turn_and_carry: turn_and_carry[0] < end, one_pool, (jnp.int32(first), carry))[1]
+
+
+def _with_pool(run, carry):
+    """`carry` with the next starts in its pool."""
+    pool = starts(run, carry.key, START, begun=carry.episodes.begun)
+    return carry._replace(episodes=episodes.with_pool(carry.episodes, pool))
+
+
+def _while_starts_last(run, body, first, end, carry):
+    """`(turn, carry)` after `body(turn, carry)` for each turn from `first` up to `end`, or to where the pool runs low.
+
+    `first` and `end` may be traced. Runs that are mapped over stop together: the turn has no axis over runs.
+    """
+
+    def goes_on(turn_and_carry):
+        turn, carry = turn_and_carry
+        low = ~episodes.holds(carry.episodes, run.cycle.collects * run.plan.num_envs)
+        return (turn < end) & ~episodes.anywhere(low)
+
+    def one_turn(turn_and_carry):
+        turn, carry = turn_and_carry
+        return turn + 1, body(turn, carry)
+
+    return jax.lax.while_loop(goes_on, one_turn, (jnp.asarray(first, jnp.int32), carry))
 
 
 def begin_from(run, key, pool):
@@ -120,7 +149,7 @@ def begin_from(run, key, pool):
     carry = Carry(
         agent=run.algorithm.init(key_for(key, AGENT)),
         noise=run.algorithm.noise.init(),
-        episodes=episodes.begin_from(episodes.first(pool, episodes.pool_size(plan.num_envs)), plan.num_envs),
+        episodes=episodes.begin_from(pool, plan.num_envs),
         ring=None,
         statistics=run.normalizer.init(env.obs_size),
         sums={name: jnp.zeros(()) for name in run.algorithm.metrics},
@@ -132,17 +161,16 @@ def begin_from(run, key, pool):
     return _with_empty_ring(run, carry, 0)
 
 
-def warm_up(run, carry, row, count):
-    """`count` rows of the warm-up, from row number `row` on. Both may be traced."""
+def warm_up(run, carry, first, end):
+    """`(row, carry)`: the warm-up from row `first` up to row `end`, or to where the pool runs low."""
     plan, env = run.plan, run.env
 
-    def one_row(i, carry):
-        action = jax.random.uniform(
-            key_for(carry.key, WARMUP, row + i), (plan.num_envs, env.action_size), minval=-1.0, maxval=1.0
-        )
-        return remember(run, carry, action, row + i)
+    def one_row(row, carry):
+        shape = (plan.num_envs, env.action_size)
+        action = jax.random.uniform(key_for(carry.key, WARMUP, row), shape, minval=-1.0, maxval=1.0)
+        return remember(run, carry, action, row)
 
-    return jax.lax.fori_loop(0, count, one_row, carry)
+    return _while_starts_last(run, one_row, first, end, carry)
 
 
 def refill(run, carry, row):
@@ -150,16 +178,20 @@ def refill(run, carry, row):
 
     Nothing is learned meanwhile, and the statistics of observations stay. What follows is not what would have followed.
     """
-    rows = row - min(row, run.plan.rows) + jnp.arange(min(row, run.plan.rows))
-    acting = _with_empty_ring(run, carry, max(0, row - run.plan.rows))._replace(key=key_for(carry.key, REFILL, row))
-    acted = jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), acting, rows)[0]
-    return carry._replace(ring=acted.ring, episodes=acted.episodes, noise=acted.noise)
+    first = max(0, row - run.plan.rows)
+    acting = _with_empty_ring(run, carry, first)._replace(key=key_for(carry.key, REFILL, row))
+
+    def act(run, carry, first, end):
+        return _while_starts_last(run, lambda row, carry: collect(run, carry, row), first, end, carry)
+
+    acted = _with_pools(run, acting, act, first, row)
+    return _with_pool(run, carry._replace(ring=acted.ring, episodes=acted.episodes, noise=acted.noise))
 
 
 def epoch(run, carry, index):
     """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means."""
     length = run.cycle.per_epoch
-    carry = cycles(run, carry, index * length, length)
+    carry = _with_pools(run, carry, cycles, index * length, (index + 1) * length)
     return carry, means(run.cycle, carry)
 
 
@@ -168,25 +200,23 @@ def means(cycle, carry):
     return {name: total / cycle.per_epoch for name, total in carry.sums.items()}
 
 
-def cycles(run, carry, first, count):
-    """`count` cycles, from cycle number `first` of training on. Both may be traced.
+def cycles(run, carry, first, end):
+    """`(cycle, carry)`: training from cycle `first` up to cycle `end`, or to where the pool runs low."""
+    return _while_starts_last(run, lambda number, carry: one_cycle(run, carry, number), first, end, carry)
 
-    A cycle first learns, then acts. The row that is written depends on what was read, through the actor and its action,
-    so that XLA cannot move the write before the read, and never has to copy the ring to keep the two apart.
+
+def one_cycle(run, carry, number):
+    """Cycle number `number` of training. It first learns, then acts.
+
+    The row that is written depends on what was read, through the actor and its action, so that XLA cannot move the
+    write before the read, and never has to copy the ring to keep the two apart.
     """
-    collects = run.cycle.collects
-
-    def one_cycle(i, carry):
-        number = first + i
-        row = run.plan.warmup_rows + number * collects
-        carry, metrics = learn(run, carry, row)
-        begun = number % run.cycle.per_epoch == 0
-        sums = {name: jnp.where(begun, 0.0, total) + metrics[name] for name, total in carry.sums.items()}
-        return jax.lax.fori_loop(
-            0, collects, lambda j, carry: collect(run, carry, row + j), carry._replace(sums=sums)
-        )
-
-    return jax.lax.fori_loop(0, count, one_cycle, carry)
+    row = run.plan.warmup_rows + number * run.cycle.collects
+    carry, metrics = learn(run, carry, row)
+    begun = number % run.cycle.per_epoch == 0
+    sums = {name: jnp.where(begun, 0.0, total) + metrics[name] for name, total in carry.sums.items()}
+    rows = row + jnp.arange(run.cycle.collects)
+    return jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), carry._replace(sums=sums), rows)[0]
 
 
 def learn(run, carry, row):
@@ -239,7 +269,7 @@ def collect(run, carry, row):
 
 def remember(run, carry, action, row):
     """Take `action` `[E, A]` and write what came of it as row number `row`."""
-    now, transition = episodes.step(run.env, carry.episodes, action, _start_key(carry))
+    now, transition = episodes.step(run.env, carry.episodes, action)
     transition, stored = sound(transition)
     carry = _watched(
         carry, _finite((transition.reward, transition.next_observation)), row + 1, by_environment=_finite(action)

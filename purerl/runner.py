@@ -454,20 +454,20 @@ def _checkpoint_is_due(session, at, is_new, since):
 
 def _trained(session, group, at, numbers, carry):
     """`(at, carry)` after a stretch of the warm-up or of training."""
-    clock, size = session.clock, len(session.runs(group))
-    warming_up = at.row < session.plan.warmup_rows
-    what, rows = ("warm_up", 1) if warming_up else ("cycles", session.programs.cycle.collects)
-    end = session.plan.warmup_rows if warming_up else session.due(at.evaluations)
-    first = at.row if warming_up else (at.row - session.plan.warmup_rows) // rows
+    plan, clock, runs = session.plan, session.clock, session.runs(group)
+    what, rows, done = "warm_up", 1, 0
+    if at.row >= plan.warmup_rows:
+        what, rows, done = "cycles", session.programs.cycle.collects, plan.warmup_rows
+    end = plan.warmup_rows if what == "warm_up" else session.due(at.evaluations)
+    turn = (at.row - done) // rows
     turns = min(session.paces[what].turns, (end - at.row) // rows)
-    session.display.stage("warming up" if warming_up else "training")
+    session.display.stage(what.replace("_", " ") if what == "warm_up" else "training")
     with session.stretch(what, turns), clock.on("train"):
-        carry = jax.block_until_ready(getattr(session.programs, what)(numbers, carry, first, turns))
-    clock.env_steps += turns * rows * session.plan.num_envs * size
-    if not warming_up:
-        clock.updates += turns * rows * session.plan.updates_per_step * size
+        carry = jax.block_until_ready(session.programs.advance(what, numbers, carry, turn, turn + turns))
+    clock.env_steps += turns * rows * plan.num_envs * len(runs)
+    clock.updates += turns * rows * plan.updates_per_step * len(runs) * (what == "cycles")
     at = at._replace(row=at.row + turns * rows)
-    session.display.moved(group * session.plan.total_steps + at.row * session.plan.num_envs)
+    session.display.moved(group * plan.total_steps + at.row * plan.num_envs)
     return at, carry
 
 

@@ -1,7 +1,8 @@
 """Many copies of an environment, the time limit, and a fresh random start for every episode.
 
-Start number n of a run is `reset(fold_in(key, n))`: no episode shares its start with another one. The starts are drawn
-ahead, P at a time, into a pool. The pool is drawn anew when its starts are used up, so that a step costs no reset.
+Start number n of a run is `reset(fold_in(key, n))`: no two episodes share a start. The starts are drawn ahead, P at a
+time, into a pool, so that a step costs no reset. Before each step `holds` tells whether the pool has enough of them;
+where it does not, `draw` draws the next P. When that is done changes no start.
 Letters: E environments, P starts in the pool, N episodes of an evaluation.
 """
 
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purerl.types import Array, Key, Transition
+from purerl.types import Array, Transition
 
 STRIDE = 50  # steps between looks at whether any episode still goes on: on a GPU, the host waits for each look
 
@@ -22,7 +23,7 @@ class Episodes(NamedTuple):
         state: the environments', `[E, ...]`.
         elapsed: steps since each episode began, `[E]` int32.
         begun: episodes begun so far, `[]` uint32: the number of the next start. It wraps after 2^32 episodes.
-        drawn: the starts before this number are in the pool or used, `[]` uint32.
+        drawn: the starts before this number are in the pool, or used, `[]` uint32.
         pool: starts, `[P, ...]`; start number n lies at n modulo P.
     """
 
@@ -55,23 +56,20 @@ class Play(NamedTuple):
         return self.total + self.lost
 
 
-def pool_size(num_envs):
-    """P, a power of two: at least E, so that the starts of one step are always in the pool together."""
-    return max(64, 1 << (num_envs - 1).bit_length())
+def pool_size(most):
+    """P, a power of two, of a pool from which `most` starts may be taken before it is looked at again."""
+    return max(64, 1 << (2 * most - 1).bit_length())
 
 
-def starts(env, count, key):
-    """The starts 0 to `count` - 1, `[count, ...]`."""
-    return _numbered(env, jnp.arange(count, dtype=jnp.uint32), key)
-
-
-def _numbered(env, numbers, key):
-    """The starts of these numbers, `[P]` -> `[P, ...]`."""
+def starts(env, count, key, begun=0):
+    """The `count` starts from number `begun` on, `[count, ...]`; start number n lies at n modulo `count`."""
+    begun, slots = jnp.uint32(begun), jnp.arange(count, dtype=jnp.uint32)
+    numbers = begun + (slots - begun) % jnp.uint32(count)
     return jax.vmap(lambda number: env.reset(jax.random.fold_in(key, number)))(numbers)
 
 
 def begin(env, num_envs, key):
-    """`num_envs` episodes at their start. `step` takes the same key."""
+    """`num_envs` episodes at their start. `draw` takes the same key."""
     return begin_from(starts(env, pool_size(num_envs), key), num_envs)
 
 
@@ -79,6 +77,21 @@ def begin_from(pool, num_envs):
     """`num_envs` episodes at the first of the starts in `pool`, which are numbers 0 to P - 1."""
     begun, drawn = jnp.uint32(num_envs), jnp.uint32(_length(pool))
     return Episodes(first(pool, num_envs), jnp.zeros(num_envs, jnp.int32), begun, drawn, pool)
+
+
+def holds(episodes, count):
+    """Whether the pool holds the next `count` starts, `[]` bool."""
+    return episodes.drawn - episodes.begun >= count
+
+
+def draw(env, episodes, key):
+    """`episodes` whose pool holds the next P starts. `key` is that of all starts of the run, always the same one."""
+    return with_pool(episodes, starts(env, _length(episodes.pool), key, episodes.begun))
+
+
+def with_pool(episodes, pool):
+    """`episodes` with the pool of the next P starts."""
+    return episodes._replace(drawn=episodes.begun + jnp.uint32(_length(pool, episodes.begun.ndim)), pool=pool)
 
 
 def first(states, count, axis=0):
@@ -97,11 +110,10 @@ def observe(env, episodes):
     return jax.vmap(env.observe)(episodes.state)
 
 
-def step(env, episodes, action, key: Key):
-    """One step of every environment: `(episodes, Transition [E, ...])`.
+def step(env, episodes, action):
+    """One step of every environment: `(episodes, Transition [E, ...])`. The pool must hold the next E starts.
 
     `episodes` has begun a new episode wherever one ended; `next_observation` has not. Running out of time truncates.
-    `key` is that of all starts of this run, always the same one.
     """
     state, outcome = jax.vmap(env.step)(episodes.state, action)
     elapsed = episodes.elapsed + 1
@@ -116,30 +128,10 @@ def step(env, episodes, action, key: Key):
     )
     over = outcome.terminated | truncated
     ends = jnp.cumsum(over.astype(jnp.uint32))
-    begun = episodes.begun + ends[-1]
-    drawn, pool = _drawn_up_to(env, begun, episodes, key)
-    place = (episodes.begun + ends - 1) % _length(pool)  # of the next start, where an episode ended
-    state = _where(over, jax.tree.map(lambda x: x[place], pool), state)
-    return Episodes(state, jnp.where(over, 0, elapsed), begun, drawn, pool), transition
-
-
-def _drawn_up_to(env, begun, episodes, key):
-    """`(drawn, pool)` that hold all starts before number `begun`; the pool is drawn anew where they were used up.
-
-    This is a loop that turns at most once, and not a condition, whose branches would both be computed under `vmap`.
-    Runs that are mapped over draw together. That changes no number: a start depends on nothing but its own number.
-    """
-    size = _length(episodes.pool)
-
-    def used_up(drawn_and_pool):
-        return anywhere((begun - drawn_and_pool[0]).astype(jnp.int32) > 0)
-
-    def draw(_):
-        slots = jnp.arange(size, dtype=jnp.uint32)
-        numbers = episodes.begun + (slots - episodes.begun) % size
-        return episodes.begun + jnp.uint32(size), _numbered(env, numbers, key)
-
-    return jax.lax.while_loop(used_up, draw, (episodes.drawn, episodes.pool))
+    place = (episodes.begun + ends - 1) % _length(episodes.pool)  # of the next start, where an episode ended
+    state = _where(over, jax.tree.map(lambda x: x[place], episodes.pool), state)
+    elapsed = jnp.where(over, 0, elapsed)
+    return episodes._replace(state=state, elapsed=elapsed, begun=episodes.begun + ends[-1]), transition
 
 
 @jax.custom_batching.custom_vmap

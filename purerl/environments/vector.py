@@ -32,6 +32,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
         self._begin = jax.jit(partial(episodes.begin, env, num_envs))
         self._observe = jax.jit(partial(episodes.observe, env))
+        self._draw = jax.jit(partial(episodes.draw, env))
         self._step = jax.jit(self._advance)
         self._episodes = None
 
@@ -46,7 +47,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     def step(self, actions):
         if self._episodes is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        self._episodes, observation, transition = self._step(self._episodes, np.asarray(actions), self._starts)
+        if not episodes.holds(self._episodes, self.num_envs):
+            self._episodes = self._draw(self._episodes, self._starts)
+        self._episodes, observation, transition = self._step(self._episodes, np.asarray(actions))
         terminated, truncated = np.array(transition.terminated), np.array(transition.truncated)
         over, infos = terminated | truncated, {}
         if over.any():
@@ -56,8 +59,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             infos = {"final_obs": last, "_final_obs": over}
         return np.array(observation), np.array(transition.reward, np.float64), terminated, truncated, infos
 
-    def _advance(self, state, actions, key):
+    def _advance(self, state, actions):
         low, high = self.env.action_range
         unit = 2.0 * (actions - low) / (high - low) - 1.0
-        state, transition = episodes.step(self.env, state, unit.astype(np.float32), key)
+        state, transition = episodes.step(self.env, state, unit.astype(np.float32))
         return state, episodes.observe(self.env, state), transition
