@@ -96,7 +96,7 @@ def test_a_transition_that_is_not_finite_freezes_a_run_before_it_is_learned_from
     sick = env._replace(step=step, observe=observe)
     setup = loop.setup(PLAN, learner("td3", PLAN, sick), sick)
     carry, _ = jax.jit(partial(loop.epoch, setup))(loop.begin(setup, jax.random.key(0)), 0)
-    assert carry.diverged == bad
+    assert carry.diverged == carry.environment_nan == bad
     assert finite(carry.agent) and finite(carry.statistics) and carry.statistics.count == 4 * (bad - 1)
 
 
@@ -110,9 +110,11 @@ def test_parameters_that_are_not_finite_after_the_last_update_are_told():
         return jax.tree.map(lambda x: x * jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else x, agent)
 
     plan = replace(PLAN, num_evals=2, total_steps=40 + 4, updates_per_step=1)
-    setup = loop.setup(plan, algorithm._replace(update_actor=update_actor), env)
-    carry, _ = loop.epoch(setup, loop.begin(setup, jax.random.key(0)), 0)
-    assert carry.diverged == plan.warmup_rows + 1
+    sick = algorithm._replace(update_actor=update_actor, metrics=("critic_loss", "q"))
+    setup = loop.setup(plan, sick, env)
+    carry, _ = jax.jit(partial(loop.epoch, setup))(loop.begin(setup, jax.random.key(0)), 0)
+    values = loop.evaluate(setup, carry, 1)
+    assert values["diverged"] == plan.warmup_rows + 1 and values["environment_nan"] == -1
 
 
 def test_the_command_line_counts_the_diverged_and_leaves_them_out(tmp_path, capsys, monkeypatch):
@@ -148,7 +150,8 @@ def test_a_return_that_is_not_finite_freezes_a_run_for_good():
     run = setup._replace(env=sick)
     carry = loop.begin(setup, jax.random.key(0))
     values = loop.evaluate(run, carry, 0)
-    assert values["diverged"] == PLAN.warmup_rows and loop.evaluate(setup, carry, 0)["diverged"] == -1
+    assert values["diverged"] == values["environment_nan"] == PLAN.warmup_rows
+    assert loop.evaluate(setup, carry, 0)["diverged"] == -1
     frozen, _ = loop.epoch(setup, carry._replace(diverged=values["diverged"]), 0)
     assert frozen.diverged == PLAN.warmup_rows
     jax.tree.map(np.testing.assert_array_equal, frozen.agent, carry.agent)

@@ -17,13 +17,13 @@ def run(env, num_envs=4, steps=30):
     """Transitions `[steps, E, ...]` of an idle policy, and `elapsed` `[steps, E]` as it was before each step."""
     action = jnp.zeros((num_envs, env.action_size))
 
-    def step(now, key):
-        after, transition = episodes.step(env, now, action, key)
+    key = jax.random.key(0)
+
+    def step(now, _):
+        after, transition = episodes.step(env, episodes.draw(env, now, key), action)
         return after, (transition, now.elapsed)
 
-    begin_key, step_key = jax.random.split(jax.random.key(0))
-    start = episodes.begin(env, num_envs, begin_key)
-    return jax.tree.map(np.asarray, jax.lax.scan(step, start, jax.random.split(step_key, steps))[1])
+    return jax.tree.map(np.asarray, jax.lax.scan(step, episodes.begin(env, num_envs, key), None, steps)[1])
 
 
 def play(env):
@@ -101,39 +101,55 @@ def test_elapsed_counts_every_environment_by_itself(env):
     assert np.array_equal(elapsed, transition.observation[..., STEP])
 
 
-def test_every_episode_begins_from_a_fresh_random_state():
-    transition, _ = run(counting(2), steps=20)
-    starts = transition.observation[::2, :, START]
-    assert all(len(set(column)) >= 8 for column in starts.T.tolist())  # of ten; a pool of 64 repeats now and then
+def test_no_start_is_ever_used_twice_whatever_the_length_of_episodes():
+    for limit in (1, 2, 16):
+        transition, _ = run(counting(limit), num_envs=100, steps=10 * limit)
+        starts = transition.observation[::limit, :, START]
+        assert len(set(starts.ravel().tolist())) == starts.size == 1000
 
 
-@pytest.mark.parametrize("num_envs", [4, 100])
-def test_environments_that_end_together_go_on_from_different_states(num_envs):
-    transition, _ = run(counting(2), num_envs, steps=6)
-    assert all(len(set(row)) == num_envs for row in transition.observation[..., START].tolist())
+def test_start_number_n_is_what_its_own_key_makes_and_begun_counts_them():
+    env, key = counting(1), jax.random.key(3)
+    alone = [float(env.reset(jax.random.fold_in(key, number)).start) for number in range(12)]
+    now = episodes.begin(env, 4, key)
+    for row in range(3):
+        assert now.begun == 4 * (row + 1) and now.state.start.tolist() == alone[4 * row : 4 * row + 4]
+        now, _ = episodes.step(env, now, jnp.zeros((4, 1)))
 
 
-def test_a_refreshed_pool_is_new_and_leaves_running_episodes_alone():
-    env = counting()
-    begun = episodes.begin(env, 4, jax.random.key(0))
-    fresh = episodes.refresh(env, begun, jax.random.key(1))
-    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, begun)
-    assert not set(fresh.pool.start.tolist()) & set(begun.pool.start.tolist())
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, fresh._replace(pool=None), begun._replace(pool=None)))
+def test_when_the_pool_is_drawn_changes_no_start_and_leaves_running_episodes_alone():
+    env, key = counting(terminates=young_or_old), jax.random.key(1)
+    often = seldom = episodes.begin(env, 10, key)
+    for _ in range(40):
+        often = episodes.draw(env, often, key)
+        seldom = seldom if episodes.holds(seldom, 10) else episodes.draw(env, seldom, key)
+        often, seldom = (episodes.step(env, now, jnp.zeros((10, 1)))[0] for now in (often, seldom))
+        assert jax.tree.all(jax.tree.map(jnp.array_equal, *(x._replace(pool=None, drawn=None) for x in (often, seldom))))
+    assert often.begun > 100 and often.drawn > seldom.drawn
 
 
-def test_a_new_episode_begins_from_the_refreshed_pool():
-    env = counting(1)
-    fresh = episodes.refresh(env, episodes.begin(env, 4, jax.random.key(0)), jax.random.key(1))
-    now, _ = episodes.step(env, fresh, jnp.zeros((4, 1)), jax.random.key(2))
-    assert set(now.state.start.tolist()) <= set(fresh.pool.start.tolist())
+def test_the_numbers_of_starts_may_wrap():
+    env, key, last = counting(1), jax.random.key(1), jnp.uint32(2**32 - 2)
+    now = episodes.draw(env, episodes.begin(env, 4, key)._replace(begun=last), key)
+    now, _ = episodes.step(env, now, jnp.zeros((4, 1)))
+    expected = [float(env.reset(jax.random.fold_in(key, number)).start) for number in (2**32 - 2, 2**32 - 1, 0, 1)]
+    assert now.begun == 2 and now.state.start.tolist() == expected and episodes.holds(now, 60)
+    assert not episodes.holds(now, 63)
+
+
+def test_one_answer_holds_for_all_runs_that_are_mapped_over():
+    flags = jnp.array([[False, False], [False, True]])
+    many = jax.vmap(jax.vmap(episodes.anywhere))(flags)
+    assert many.tolist() == [[True, True], [True, True]]
+    turns = jax.vmap(lambda flag: jax.lax.while_loop(lambda n: ~episodes.anywhere(flag) & (n < 3), lambda n: n + 1, 0))
+    assert turns(flags[0]).tolist() == [3, 3] and turns(flags[1]).tolist() == [0, 0]
 
 
 def test_the_transition_holds_action_and_reward_of_its_own_environment():
     env = counting(reward=lambda state, action: state.start + 10.0 * action[0])
     begun = episodes.begin(env, 3, jax.random.key(0))
     action = jnp.asarray([[-1.0], [0.0], [1.0]])
-    _, transition = episodes.step(env, begun, action, jax.random.key(1))
+    _, transition = episodes.step(env, begun, action)
     assert jnp.array_equal(transition.action, action)
     np.testing.assert_allclose(transition.reward, begun.state.start + jnp.asarray([-10.0, 0.0, 10.0]), rtol=1e-6)
 
@@ -152,3 +168,37 @@ def test_episodes_of_different_lengths_are_paid_for_up_to_their_own_ends():
 def test_what_is_worth_nothing_after_the_end_is_not_added():
     total, _ = play(counting(terminates=after(3), reward=lambda state, action: jnp.where(state.step > 3, jnp.nan, 1.0)))
     assert (total == 3).all()
+
+
+def test_a_last_reward_that_is_not_finite_is_left_out_where_the_episode_terminates():
+    env = counting(terminates=after(3), reward=lambda state, action: jnp.where(state.step >= 3, jnp.nan, 1.0))
+    total, length = play(env)
+    assert (total == 2).all() and (length == 3).all()
+
+
+def test_a_return_has_all_its_digits_after_a_million_rewards():
+    env = counting(10**6, reward=lambda state, action: jnp.float32(0.1))
+    total, length = play(env._replace(step=cheap(env.step)))
+    assert length.dtype == jnp.int32 and (length == 10**6).all()
+    np.testing.assert_allclose(total, 1e5, rtol=1e-7)
+
+
+def cheap(step):
+    """`step` without its count, which float32 could not hold."""
+    return lambda state, action: (state, step(state, action)[1])
+
+
+def test_an_evaluation_may_be_cut_anywhere_and_ends_at_its_own_limit():
+    env = counting(1000, terminates=young_or_old)
+
+    def idle(observation):
+        return jnp.zeros((len(observation), 1))
+
+    at_once = episodes.play(env, idle, episodes.starts(env, 32, jax.random.key(0)))
+    parts = episodes.begin_play(episodes.starts(env, 32, jax.random.key(0)))
+    for _ in range(3):
+        parts = episodes.play_on(env, idle, parts, 1, 1000)
+    assert jnp.array_equal(parts.returns, at_once[0]) and jnp.array_equal(parts.length, at_once[1])
+    long = counting(1000)
+    total, length = episodes.play(long, idle, episodes.starts(long, 3, jax.random.key(0)), limit=70)
+    assert total.tolist() == [70.0] * 3 and length.tolist() == [70] * 3

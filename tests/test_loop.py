@@ -15,7 +15,7 @@ from commands import prepared
 from toys import BUILD, after, contents, counting, learner
 
 from purerl import batch, loop, runner, settings
-from purerl.settings import Cycle, Plan
+from purerl.settings import HYPERS, Cycle, Plan
 from purerl.types import Algorithm, Batch, Noise
 
 CALLS = 512  # the most that a recorder remembers
@@ -69,6 +69,7 @@ def recorder(plan, delay=1):
         update_actor=lambda log, batch, key: update(2, log, batch, digits(key)),
         noise=Noise(lambda: (), draw, lambda state, over: state),
         policy_delay=delay,
+        metrics=(),
     )
 
 
@@ -155,9 +156,9 @@ def test_no_key_is_used_twice():
     logged = np.unique(last.agent.key[: last.agent.count], axis=0)  # one of values, one of the actor a round
     written = np.asarray(contents(last.ring, 2).action)
     actions = written[WARMUP : WARMUP + 2 * ROWS, 0].reshape(-1, 4)
-    resets = [jax.vmap(digits)(jax.random.wrap_key_data(carry.episodes.pool.key)) for carry in carries]
-    keys = np.concatenate([np.asarray(last.agent.born)[None], digits(last.key)[None], logged, actions, *resets])
-    assert len(keys) == 2 + 2 * ROWS * (4 + 4) + 2 * ROWS * 2 + 3 * 64
+    resets = jax.vmap(digits)(jax.random.wrap_key_data(last.episodes.pool.key))
+    keys = np.concatenate([np.asarray(last.agent.born)[None], digits(last.key)[None], logged, actions, resets])
+    assert len(keys) == 2 + 2 * ROWS * (4 + 4) + 2 * ROWS * 2 + 128
     assert len(np.unique(keys, axis=0)) == len(keys)
     assert len(np.unique(written[:WARMUP])) == written[:WARMUP].size
 
@@ -243,6 +244,23 @@ def test_evaluation_changes_nothing(evaluations):
     close(carry, trained("td3", 0)[0], rtol=1e-5)
 
 
+def test_how_often_a_run_is_evaluated_changes_nothing_in_training():
+    """Episodes of 2 to 8 steps, so that starts are drawn many times, by the programs of the command line."""
+    carries, numbers, keys = [], batch.flowing(HYPERS["td3"]()), batch.keys(0, 2)
+    for num_evals in (2, 3, 11):
+        plan = small(buffer_size=512, num_evals=num_evals)
+        programs = batch.programs(plan, BUILD["td3"], world(), HYPERS["td3"]())
+        carry = programs.begin(numbers, keys)
+        for index in range(plan.num_epochs):
+            programs.evaluate(numbers, carry, index)
+            carry, _ = programs.epoch(numbers, carry, index)
+        carries.append(carry)
+    assert (carries[0].episodes.begun > 2 * 64).all()  # The pool was drawn several times.
+    for other in carries[1:]:
+        for name in ("agent", "episodes", "ring"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(carries[0], name), getattr(other, name))
+
+
 def test_more_episodes_of_evaluation_than_the_pool_holds_change_nothing():
     """Neither as parts of a run, nor as its programs."""
     few, many = ({"algo": "td3", "eval_episodes": str(number)} for number in (2, 70))
@@ -306,7 +324,7 @@ def score(env, algorithm=None, index=0, episodes=10):
     run = loop.setup(plan, algorithm(plan, env) if algorithm else recorder(plan), env)
     carry = loop.begin(run, jax.random.key(0))
     said = loop.evaluate(run, carry, index)
-    return {name: float(value) for name, value in said.items() if name != "diverged"}
+    return {name: float(said[name]) for name in ("return_mean", "return_std", "episode_length")}
 
 
 def test_the_first_evaluation_is_before_training():

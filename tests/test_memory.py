@@ -134,4 +134,4 @@ def test_the_prediction_is_that_of_the_compiled_programs():
     carry = compiled.begin(numbers, batch.keys(0, 3))
     assert needs.carry == sum(x.nbytes for x in jax.tree.leaves(carry))
     assert needs.starting >= 0 and needs.evaluating > 0
-    assert needs.training >= compiled.epoch_from.memory_analysis().temp_size_in_bytes > 0
+    assert needs.training >= compiled.cycles.memory_analysis().temp_size_in_bytes > 0

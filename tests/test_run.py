@@ -81,7 +81,10 @@ def test_the_kept_policy_is_the_one_that_was_evaluated(finished):
     trained = batch.keys(5, 3)
 
     def evaluate(actor, statistics, key):
-        carry = loop.Carry(None, (), None, None, statistics, jax.numpy.int32(-1), key)
+        carry = loop.Carry(
+            agent=None, noise=(), episodes=None, ring=None, statistics=statistics, sums={}, key=key,
+            diverged=jax.numpy.int32(-1), environment_nan=jax.numpy.int32(-1), dropped=jax.numpy.int32(0),
+        )  # fmt: skip
         silent = run._replace(algorithm=algorithm._replace(policy=lambda agent: actor))
         return loop.evaluate(silent, carry, settings.plan.num_epochs)["return_mean"]
 
