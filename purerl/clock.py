@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 INTERRUPTED = 130  # the exit status of a run that a signal or its time limit ended early
+DIVERGED = 3  # of a run of which no seed is left
 STRETCH = 2.0  # seconds that the device works between two moments at which a run may end
 
 

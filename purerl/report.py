@@ -34,6 +34,11 @@ class Outcome:
         """The last return of each run that has not diverged."""
         return self.final["return_mean"][np.isnan(self.final["diverged"])]
 
+    @property
+    def all_diverged(self):
+        """Whether there are runs, and none is left."""
+        return len(self.final["diverged"]) > 0 and not len(self.returns)
+
 
 def draw(path, curves, title, env, swept):
     """Write the picture of the run, without what its seeds returned after they diverged."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from purerl import config
-from purerl.clock import INTERRUPTED, leaving
+from purerl.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.collector import paused
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import Refused
@@ -175,7 +175,7 @@ def train(settings, env, build, path):
         fail(error)
     except OSError as error:
         return unwritable(error, f"all that was written before stays in {path}; go on with --resume {path}")
-    return INTERRUPTED if outcome.interrupted else 0
+    return INTERRUPTED if outcome.interrupted else DIVERGED if outcome.all_diverged else 0
 
 
 def default_folder(job):

@@ -165,6 +165,9 @@ def test_a_run_of_which_every_seed_diverged_ends_with_its_table(tmp_path, capsys
     )
     monkeypatch.syspath_prepend(tmp_path)
     out = tmp_path / "run"
-    assert train.main([*arguments(env="sick:Sick"), "--out", str(out)]) == 0
+    assert train.main([*arguments(env="sick:Sick"), "--out", str(out)]) == train.DIVERGED
     shown = capsys.readouterr().out
     assert "none" in shown and "diverged, left out: 3" in shown and (out / "curve.png").exists()
+    assert set(results.read_curves(out)["env_step"]) == {0.0}  # It ends there, and is complete.
+    with pytest.raises(SystemExit):
+        train.main(["--resume", str(out)])

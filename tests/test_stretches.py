@@ -1,0 +1,162 @@
+"""A run may end wherever it is, also inside an evaluation or an epoch, and goes on from there."""
+
+import json
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from commands import arguments, assert_same_run, start
+
+from purerl import checkpoints, clock, results, runner, train
+from purerl.clock import STRETCH, Interrupt, Pace
+
+LONG_EPISODES = {"algo": "td3", "n_step": "2", "normalize_observations": "true", "episode_length": "120"}
+
+
+def command(path, **more):
+    return [*arguments(**LONG_EPISODES, **more), "--out", str(path)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stretches") / "whole"
+    assert train.main(command(path)) == 0
+    return path
+
+
+@pytest.fixture
+def one_turn_at_a_time(monkeypatch):
+    monkeypatch.setattr(clock, "STRETCH", 0.0)
+
+
+@contextmanager
+def stopped_after(stretches, monkeypatch):
+    """Runs are asked to end during stretch number `stretches`."""
+    done = 0
+
+    @contextmanager
+    def counted(interrupt, clock):
+        nonlocal done
+        done += 1
+        if done == stretches:
+            interrupt.reason = "SIGTERM"
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupt, "stretch", counted)
+        yield
+
+
+WARMUP, EVALUATION, EPOCH = 10, 3, 20  # stretches of one row, of 50 steps, of one cycle
+
+
+@pytest.mark.parametrize(
+    "stretches, row, evaluations",
+    [
+        (3, 3, 0),
+        (WARMUP + 2, 10, 0),
+        (WARMUP + EVALUATION + 7, 17, 1),
+        (WARMUP + 2 * EVALUATION + EPOCH - 1, 30, 1),
+        (WARMUP + 2 * EVALUATION + EPOCH, 30, 2),
+    ],
+    ids=["in the warm-up", "in the first evaluation", "in an epoch", "in an evaluation", "after an evaluation"],
+)
+def test_a_run_that_ends_anywhere_goes_on_bit_for_bit(
+    whole, stretches, row, evaluations, one_turn_at_a_time, tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "run"
+    with stopped_after(stretches, monkeypatch):
+        assert train.main(command(path)) == train.INTERRUPTED
+    (number,) = checkpoints.numbers(path)
+    label = json.loads((path / "checkpoints" / str(number) / checkpoints.LABEL).read_text())
+    env_step = 4 * row if row > 10 else 0
+    assert label["progress"] == {"row": row, "evaluations": evaluations, "env_step": env_step}
+    assert len(results.read_curves(path)["seed"]) == 3 * evaluations
+    assert results.read_policy(path)["env_step"].tolist() == [env_step] * 3
+    assert train.main(["--resume", str(path)]) == 0
+    assert f"resumed after {4 * row} steps" in capsys.readouterr().out
+    assert_same_run(path, whole)
+
+
+def test_many_stops_change_nothing(whole, one_turn_at_a_time, tmp_path, monkeypatch):
+    path, statuses = tmp_path / "run", []
+    while not statuses or statuses[-1]:
+        with stopped_after(31, monkeypatch):
+            statuses.append(train.main(command(path)))
+    assert statuses == [train.INTERRUPTED] * 2 + [0]
+    assert_same_run(path, whole)
+
+
+def test_a_checkpoint_is_kept_every_quarter_of_an_hour_also_within_an_epoch(tmp_path, monkeypatch, one_turn_at_a_time):
+    kept = []
+    monkeypatch.setattr(runner, "AUTO", 0.0)
+    monkeypatch.setattr(runner, "_checkpoint", lambda session, group, at, carry: kept.append(tuple(at)))
+    assert train.main(command(tmp_path / "auto")) == 0
+    rows = [*range(1, 11), 10, *range(11, 31), 30, *range(31, 51), 50, *range(51, 71)]
+    assert [row for row, _ in kept] == rows
+    kept.clear()
+    assert train.main(command(tmp_path / "off", checkpoint_every="0")) == 0 and kept == []
+    assert train.main(command(tmp_path / "second", checkpoint_every="2")) == 0 and kept == [(50, 3)]
+
+
+def test_a_checkpoint_without_room_is_left_out_and_the_one_before_stays(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "run"
+    assert train.main(command(path, checkpoint_every="1", time_limit="0.001")) == train.INTERRUPTED
+    before = checkpoints.numbers(path)
+    monkeypatch.setattr(runner.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**6}))
+    assert train.main(["--resume", str(path), "--time-limit", "none"]) == 0
+    shown = capsys.readouterr().out
+    assert "is left out: it takes" in shown and "the disk has 1 MB free" in shown
+    assert checkpoints.numbers(path) == before
+
+
+def test_a_checkpoint_that_was_being_replaced_is_had_again(tmp_path):
+    path = tmp_path / "run"
+    assert train.main(command(path, time_limit="0.001")) == train.INTERRUPTED
+    (number,) = checkpoints.numbers(path)
+    folder = path / "checkpoints" / str(number)
+    folder.rename(folder.with_name(f"{number}{checkpoints.REPLACED}"))
+    folder.mkdir()  # of a new one that is not whole: it has no label
+    checkpoints.manager(path)
+    assert checkpoints.numbers(path) == [number] and (folder / checkpoints.LABEL).is_file()
+    assert [file.name for file in folder.parent.iterdir()] == [str(number)]
+
+
+def test_an_evaluation_that_never_ends_is_ended_by_the_time_limit(tmp_path, monkeypatch):
+    (tmp_path / "endless.py").write_text(
+        "import jax, jax.numpy as jnp\n"
+        "from purerl.environments.base import Environment, Outcome\n\n"
+        "def step(state, action):\n"
+        "    no = jnp.asarray(False)\n"
+        "    return state + 0.1 * action[0], Outcome(-jnp.square(state), no, no)\n\n"
+        "env = Environment(jax.random.uniform, step, lambda state: state[None], 1, 1, 2**31 - 1, 'endless', False)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    small = arguments(env="endless:env", eval_length=str(2**31 - 1))
+    del small[small.index("--episode-length") : small.index("--episode-length") + 2]
+    begun = time.monotonic()
+    process = start(*small, "--out", tmp_path / "run", "--time-limit", "3")
+    shown = process.communicate(timeout=120)[0]
+    assert process.returncode == train.INTERRUPTED and "ended early: time limit" in shown, shown
+    assert time.monotonic() - begun < 60
+
+
+def test_a_pace_comes_to_the_length_of_a_stretch_and_shrinks_at_once():
+    pace, asked = Pace(), []
+    for _ in range(8):
+        asked.append(pace.turns)
+        pace.took(pace.turns, 0.01 * pace.turns)
+    assert asked[:4] == [1, 4, 16, 64] and asked[-1] == int(STRETCH / 0.01)
+    pace.took(3, 0.03)  # what was left of an epoch
+    assert pace.turns == int(STRETCH / 0.01)
+    pace.took(pace.turns, 1000.0)
+    assert pace.turns == 1
+
+
+def test_an_evaluation_is_as_long_as_asked_and_never_endless(tmp_path):
+    for length, expected in (("30", 30), ("500", 120)):
+        path = tmp_path / length
+        assert train.main(command(path, eval_length=length)) == 0
+        assert (results.read_curves(path)["episode_length"] == expected).all()
+    assert np.isfinite(results.read_curves(path)["return_mean"]).all()
