@@ -171,3 +171,46 @@ def test_a_run_of_which_every_seed_diverged_ends_with_its_table(tmp_path, capsys
     assert set(results.read_curves(out)["env_step"]) == {0.0}  # It ends there, and is complete.
     with pytest.raises(SystemExit):
         train.main(["--resume", str(out)])
+
+
+def breaking(at, what):
+    """Episodes that terminate at step `at`, where the observation, and of `what` "both" the reward, is NaN."""
+    env = counting(1000, lambda state: state.step >= at)
+
+    def step(state, action):
+        state, outcome = env.step(state, action)
+        broken = (state.step >= at) & (what == "both")
+        return state, outcome._replace(reward=jnp.where(broken, jnp.nan, outcome.reward))
+
+    def observe(state):
+        return jnp.where(state.step >= at, jnp.nan, env.observe(state))
+
+    return env._replace(step=step, observe=observe)
+
+
+@pytest.mark.parametrize(
+    "algo, what, truncates, n_step",
+    [("td3", "both", True, 1), ("td3", "both", False, 3), ("td3", "observation", True, 3), ("sac", "both", False, 1)],
+)
+def test_an_environment_that_ends_in_nan_by_itself_freezes_nothing(algo, what, truncates, n_step):
+    sick, plan = breaking(5, what)._replace(truncates=truncates), replace(PLAN, n_step=n_step)
+    setup = loop.setup(plan, learner(algo, plan, sick), sick)
+    carry, metrics = jax.jit(lambda key: loop.epoch(setup, loop.begin(setup, key), 0))(jax.random.key(0))
+    assert carry.diverged == carry.environment_nan == -1 and finite(carry.agent) and finite(metrics)
+    assert finite(carry.statistics) and carry.statistics.count == 4 * 30
+    assert carry.dropped == (4 * 6 if what == "both" else 0)  # Each of four environments ends six times in 30 rows.
+    values = loop.evaluate(setup, carry, 1)
+    assert values["return_mean"] == (4 if what == "both" else 5) and values["episode_length"] == 5
+    window = setup.replay.sample(carry.ring, 30, jax.random.key(1), (500,))
+    assert finite(window._replace(next_observation=jnp.where(window.terminated[..., None], 0, window.next_observation)))
+    assert window.terminated[0].any() == (what == "observation")
+
+
+def test_the_target_of_a_state_that_is_nan_is_the_reward():
+    sick = breaking(1, "observation")
+    algorithm = learner("td3", PLAN, sick)
+    setup = loop.setup(PLAN, algorithm, sick)
+    carry = jax.jit(partial(loop.begin, setup))(jax.random.key(0))
+    batch = algorithm.prepare(setup.replay.sample(carry.ring, 10, jax.random.key(1), (16,)))
+    target = batch.reward + batch.discount * algorithm.next_value(carry.agent, batch, jax.random.key(2))
+    np.testing.assert_array_equal(target, np.ones(16))

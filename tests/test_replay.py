@@ -231,3 +231,38 @@ def test_auto_is_compact_unless_the_environment_truncates_by_itself():
         assert isinstance(jax.eval_shape(buffer.empty, 0, jnp.zeros((16, 2))), replay.Compact) == compact
     with pytest.raises(ValueError, match=r"ring 'compact' cannot hold counting, .* take ring 'plain' or 'auto'"):
         replay.replay(Plan(ring="compact"), own)
+
+
+def with_a_hole(kind, n_step, hole):
+    """Windows drawn from 12 rows of marks, of which one transition, `(time, env)`, was not to be stored."""
+    buffer = kind(shape(8, n_step))
+    ring = buffer.empty(0, marked(0)[0].observation)
+    for time in range(12):
+        transition, following = marked(time)
+        stored = ~((jnp.arange(ENVS) == hole[1]) & (time == hole[0]))
+        over = transition._replace(terminated=~stored, reward=jnp.where(stored, transition.reward, 0.0))
+        ring = buffer.add(ring, time, over, following, stored)
+    return buffer.sample(ring, 12, jax.random.key(0), (40, 50))
+
+
+@KINDS
+def test_what_is_not_to_be_stored_is_never_sampled_and_everything_else_is(kind):
+    hole = (7, 1)
+    window = with_a_hole(kind, 1, hole)
+    seen = marks(window)
+    assert set(seen) == set(product(kept(8, 12), range(ENVS))) - {hole}
+    assert jnp.array_equal(window.reward[0], window.observation[0].sum(axis=-1))  # The fields stay together.
+    assert not window.terminated.any() and not window.truncated.any()
+    first = np.array(seen[:50])
+    assert len(np.unique(first, axis=0)) > 10  # One of them stands in the hole's place, the others are drawn.
+
+
+@KINDS
+def test_a_window_ends_before_what_is_not_stored_as_if_truncated_there(kind):
+    window = with_a_hole(kind, 3, (7, 1))
+    time, env = jnp.moveaxis(window.observation, -1, 0)
+    assert set(marks(window)) == set(product(range(4, 10), range(ENVS))) - {(7, 1)}
+    before = (time == 6) & (env == 1)
+    assert jnp.array_equal(window.truncated[:2], before[:2]) and before[:2].any()
+    assert not window.truncated[2].any() and not window.terminated[:2].any()  # What follows is not in the window.
+    assert jnp.array_equal(window.next_observation[before], jnp.tile(jnp.array([7.0, 1.0]), (int(before.sum()), 1)))
