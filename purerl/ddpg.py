@@ -119,6 +119,7 @@ def algorithm(model):
         update_actor=partial(update_actor, model),
         noise=model.noise,
         policy_delay=1,
+        metrics=("critic_loss", "q", "actor_loss"),
     )
 
 

@@ -146,4 +146,5 @@ def sac(hyper, plan, env):
         update_actor=partial(update_actor, model),
         noise=noise.silent((plan.num_envs, env.action_size)),
         policy_delay=1,
+        metrics=("critic_loss", "q", "actor_loss", "alpha", "entropy"),
     )
