@@ -193,7 +193,8 @@ def _table(path):
     with _readable(path), open(Path(path) / "curves.csv", newline="", encoding="utf-8-sig") as file:
         text = file.read()
         ended, end, _ = text.rpartition("\n")
-        header, *rows = filter(None, csv.reader(io.StringIO(ended if end else text)))
+        found = list(filter(None, csv.reader(io.StringIO(ended if end else text))))
+        header, rows = (found or [[]])[0], found[1:]
         for name in header:
             if header.count(name) > 1:
                 raise ValueError(f"it has two columns {name!r}")

@@ -124,8 +124,10 @@ def create(path, settings, env, num_runs=None):
     num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
     ran = record() | {"num_devices": num_devices, "obs_size": env.obs_size, "action_size": env.action_size}
-    ran |= {"action_low": low, "action_high": high}
-    metrics = ALGORITHMS[settings.job.algo](settings.hyper, settings.plan, env).metrics
+    build = ALGORITHMS[settings.job.algo]
+    made_by = f"{build.__module__}:{getattr(build, '__qualname__', type(build).__name__)}"
+    ran |= {"action_low": low, "action_high": high, "algorithm": made_by}
+    metrics = build(settings.hyper, settings.plan, env).metrics
     results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
     results.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 

@@ -12,7 +12,24 @@ import pytest
 from commands import arguments
 from folders import write_run
 
-from purerl import comparison, config, curves, page, plot, report, results, runner, sac, settings, sinks
+import purerl
+from purerl import (
+    comparison,
+    config,
+    curves,
+    export,
+    formats,
+    layers,
+    page,
+    plot,
+    policies,
+    report,
+    results,
+    runner,
+    sac,
+    settings,
+    sinks,
+)
 from purerl import train as training
 
 KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # two seeds of TD3 on Pendulum-v1, made by commit ba515a4
@@ -74,7 +91,7 @@ def test_the_kept_folder_says_what_it_said(tmp_path, capsys):
     text = page.html(KEPT)
     assert "TD3 on Pendulum-v1" in text and "critic loss" in text and "record.versions" not in text
     assert [len(one.series) for one in sinks.evaluations(KEPT, 2)] == [3 * 6 + 1, *[6 * 6 + 1] * 3]
-    assert comparison.table(comparison.lines(KEPT, "Pendulum-v1"))[1][4] == 280
+    assert comparison.table(comparison.lines(KEPT, "Pendulum-v1"))[1][4] == "280"
 
 
 def test_the_kept_folder_is_of_the_settings_that_it_says():
@@ -203,7 +220,7 @@ def test_a_header_without_rows_is_understood(end, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "0 columns|no column"),
+        ("", "it has no column 'seed'"),
         ("seed,setting,env_step,q,q\n", "two columns 'q'"),
         ("seed,setting,env_step,q\n0,0,1\n", "row 1 has 3 cells under 4 columns"),
         ("seed,setting,env_step,q\n0,0,1,1\n0,0,2,x\n", "q: could not convert"),
@@ -307,16 +324,25 @@ def test_what_an_algorithm_does_not_do_as_it_declares_is_one_line(build, says, m
     assert "\n" not in str(error.value)
 
 
-def test_the_metrics_of_an_algorithm_reach_the_curves_the_page_and_the_loggers(tmp_path, monkeypatch):
-    monkeypatch.setitem(runner.ALGORITHMS, "td3", gaussian(quantile_spread=16777217, nothing=0.0))
-    path = tmp_path / "run"
-    words = arguments(env="Pendulum-v1", algo="td3", num_seeds="2")
-    assert training.main([*words, "--log", "csv,jsonl", "--out", str(path)]) == 0
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of the Gaussian algorithm, which is called td3."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    words = arguments(env="Pendulum-v1", algo="td3", num_seeds="2", normalize_observations="true")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(runner.ALGORITHMS, "td3", gaussian(quantile_spread=2.0**24, zero_everywhere=0.0))
+        words += ["--log", "csv,jsonl", "--checkpoint-every", "1", "--out", str(path)]
+        assert training.main(words) == 0
+    return path
+
+
+def test_the_metrics_of_an_algorithm_reach_the_curves_the_page_and_the_loggers(trained):
+    path = trained
     rows, losses = read(path), ("critic_loss", "q", "actor_loss", "alpha", "entropy")
-    assert tuple(rows[0]) == (*results.COLUMNS, *losses, "quantile_spread", "nothing")
-    assert all(float(rows[-1][name]) for name in losses) and rows[-1]["nothing"] == "0"
+    assert tuple(rows[0]) == (*results.COLUMNS, *losses, "quantile_spread", "zero_everywhere")
+    assert all(float(rows[-1][name]) for name in losses) and rows[-1]["zero_everywhere"] == "0"
     text = page.html(path)
-    assert "quantile spread" in text and '"nothing"' not in text  # that is zero everywhere
+    assert "quantile spread" in text and "zero everywhere" not in text
     last = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["quantile_spread/seed_5"] == 2.0**24 and last["entropy/iqm"]
     assert "quantile_spread/mean" in (path / "metrics.csv").read_text()
@@ -328,3 +354,42 @@ def test_the_metrics_of_an_algorithm_reach_the_curves_the_page_and_the_loggers(t
 def test_every_algorithm_declares_what_it_does(algo):
     made = config.resolve({"algo": algo, "env": "Pendulum-v1"})
     assert runner.ALGORITHMS[algo](made.hyper, made.plan, runner.prepare(made)[0]).metrics[:2] == ("critic_loss", "q")
+
+
+def test_the_size_of_an_action_is_what_the_run_recorded_whatever_the_algorithm_is_called(trained, monkeypatch):
+    """This one has a mean and a deviation for an action of one number."""
+    monkeypatch.setitem(runner.ALGORITHMS, "td3", gaussian(quantile_spread=0.0, zero_everywhere=0.0))
+    states = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    for at in (None, 120):
+        kept = policies.read(trained, at)
+        expected = np.asarray(policies.trained(kept, 1)(states))
+        action = purerl.load_policy(trained, seed=6, at=at)(states)
+        assert action.shape == (16, 1) and np.ptp(action) > 1e-4
+        np.testing.assert_allclose(layers.apply(kept.layers(1), states), expected, atol=1e-5)
+        np.testing.assert_allclose(action, expected, atol=1e-5)
+        for format in formats.WRITERS:
+            assert export.export(kept, 1, format, trained / f"it.{format}") < 1e-5
+
+
+def test_an_actor_that_is_not_made_of_known_layers_acts_in_jax(trained, monkeypatch, tmp_path):
+    """Its parameters are called otherwise, and its action is another function of them."""
+
+    def build(hyper, plan, env):
+        made = gaussian(quantile_spread=0.0, zero_everywhere=0.0)(hyper, plan, env)
+        return made._replace(
+            policy=lambda state: {"mine": made.policy(state)},
+            act=lambda policy, observation: jnp.sin(made.act(policy["mine"], observation)),
+        )
+
+    monkeypatch.setitem(runner.ALGORITHMS, "td3", build)
+    kept, states = policies.read(trained, 200), np.ones((4, 3), np.float32)
+    policy = purerl.load_policy(trained, seed=5, at=200)
+    np.testing.assert_allclose(policy(states), policies.trained(kept, 0)(states), atol=1e-6)
+    assert policy(np.ones((2, 0, 3))).shape == (2, 0, 1)
+    with pytest.raises(ValueError, match="the shape \\(5, 1\\)"):
+        policy(np.ones((5, 1)))
+    assert export.export(kept, 0, "stablehlo", tmp_path / "it.stablehlo") < 1e-6
+    with pytest.raises(ValueError, match="not made of layers that npz has; say stablehlo"):
+        export.export(kept, 0, "npz", tmp_path / "it.npz")
+    with pytest.raises(ValueError, match=r"an older purerl's: \['params'\].* here; take the commit"):
+        purerl.load_policy(trained, seed=5)
