@@ -40,14 +40,26 @@ def evaluate(options):
     kept = policies.read(options.run, options.at)
     chosen = policies.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
-    env = policies.environment_for(kept, options.env)
+    env = here(kept, options.env)
     kept = replace(kept, action_range=env.action_range)
     envs = gymnasium_envs(env, options.episodes) if options.place == "gymnasium" else None
+    policies.check_sizes(kept, env, "it has changed since")
     returns = {"purerl": returns_here(env, kept, chosen, options.episodes)}
     if envs is not None:
         returns["Gymnasium"] = np.stack([returns_there(envs, kept, index) for index in chosen])
     title = f"{kept.settings.job.algo} on {env.name}, mean return of {options.episodes} episodes, 95% intervals"
     show(title, [kept.name(index) for index in chosen], returns)
+
+
+def here(kept, name):
+    """The environment to play in. Raises ValueError where one of another name is not of the policies' sizes."""
+    from purerl import environments
+
+    if name in (None, kept.settings.job.env):
+        return policies.environment(kept.settings)
+    env = environments.make(name)
+    policies.check_sizes(kept, env, f"leave out --env {name}")
+    return env
 
 
 def returns_here(env, kept, chosen, count):

@@ -78,7 +78,7 @@ class Policies:
     def function(self, index):
         """One policy as a function: NumPy `[..., obs_size]` -> `[..., action_size]` in the environment's own units."""
         found = self.layers(index)
-        if found and _record(self.path).get("algorithm", "purerl.").startswith("purerl."):
+        if found and _is_purerls_own(self.path):
             return partial(layers.apply, found)
         import jax  # Of an algorithm of somebody else's nothing tells that layers do all that it does.
 
@@ -161,6 +161,8 @@ def _at_the_end(path, settings):
         actor, env_step = kept["actor"], kept["env_step"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path / results.POLICY} is damaged: {error}; train the run again") from None
+    if _is_purerls_own(path) and "Dense_1" in actor["params"]:  # SAC's mean and deviation had a head each.
+        raise ValueError(f"policies in {str(path)!r} are an older purerl's; take the commit that its run.toml names")
     final = _last_rows(path, *(kept.get(name) for name in ("setting", "seed")), env_step)
     sizes = _sizes(path, settings, actor)
     return Policies(
@@ -237,6 +239,11 @@ def _record(path):
     return config.read(path / "run.toml").get(config.RECORD, {})
 
 
+def _is_purerls_own(path):
+    """Whether the algorithm of the run is not of somebody else's making."""
+    return _record(path).get("algorithm", "purerl.").startswith("purerl.")
+
+
 def _sizes(path, settings, actor=None):
     """As the run recorded them; of an older one, as its actor and its limits of actions say, or its environment."""
     said = _record(path)
@@ -264,20 +271,14 @@ def environment(settings):
     return environments.make(job.env, job.backend, job.episode_length)
 
 
-def environment_for(policies, name=None):
-    """The environment to play in, their own where `name` is None. Raises ValueError where it is not of their sizes."""
-    from purerl import environments
-
-    trained_on = policies.settings.job.env
-    name = trained_on if name is None else name
-    env = environment(policies.settings) if name == trained_on else environments.make(name)
+def check_sizes(policies, env, remedy):
+    """Raises ValueError where the environment is not of the sizes of `policies`."""
     if (env.obs_size, env.action_size) != policies.sizes:
-        remedy = "it has changed since" if name == trained_on else f"leave out --env {name}"
         raise ValueError(
-            f"the policies of {policies.path} are of {trained_on}, with {policies.obs_size} observations and "
-            f"{policies.action_size} actions, but {name} has {env.obs_size} and {env.action_size}; {remedy}"
+            f"the policies of {policies.path} are of {policies.settings.job.env}, with {policies.obs_size} "
+            f"observations and {policies.action_size} actions, but {env.name} has {env.obs_size} and "
+            f"{env.action_size}; {remedy}"
         )
-    return env
 
 
 def several(policies, which, setting=None):

@@ -40,9 +40,10 @@ def render(options):
     kept = policies.read(options.run, options.at)
     index = policies.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
-    env, job = policies.environment_for(kept), kept.settings.job
+    env, job = policies.environment(kept.settings), kept.settings.job
     if env.scene is None:
         raise ValueError(f"{job.env} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")
+    policies.check_sizes(kept, env, "it has changed since")
     poses, rewards = episode(env, kept, index, options.episode)
     print(f"{job.algo} on {job.env}, {kept.name(index)}: return {rewards.sum():.1f} in {len(rewards)} steps")
     out = Path(options.out).expanduser() if options.out else kept.path / "render"
