@@ -87,9 +87,9 @@ def table(lines):
     for line in lines:
         final = line.final if len(line.final) else np.array([np.nan])
         numbers = (line.steps[-1], final.min(), iqm(final), final.max(), line.area)
-        values = [f"{line.setting[name]:.7g}" if name in line.setting else "" for name in names]
+        values = [results.cell(line.setting.get(name, np.nan)) for name in names]
         seeds = (len(line.diverged), int(np.sum(~np.isnan(line.diverged))))
-        rows.append([line.program, line.env, *values, *seeds, *(f"{x:.7g}" for x in numbers)])
+        rows.append([line.program, line.env, *values, *seeds, *map(results.cell, numbers)])
     return rows
 
 

@@ -15,6 +15,7 @@ from purerl.settings import fields
 AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
 KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(config.Keep))  # settings that do not change what a seed learns
 TOLD = ("run", "setting", "seed")  # columns of every frame that tell its rows apart
+GIVEN = ("run", "algo", "env", "limit")  # columns of every frame that curves.csv has not
 LAST = 10  # evaluations that a final return is the mean of
 
 
@@ -60,16 +61,17 @@ def load(*paths, by=()):
 
     Its columns are `run`, each setting named in `by`, `algo`, `env`, `limit` (the most steps of an episode, NaN where
     that is the environment's own), and those of curves.csv, called `measured_alpha` and the like where `by` names a
-    setting so. Raises ValueError for a path without runs, for runs without an evaluation, and for a setting that a run
-    does not know.
+    setting so. What only some runs measured is NaN in the others. Raises ValueError for a path without runs, for runs
+    without an evaluation, and for a setting that a run does not know.
     """
     import pandas
 
     frames, paths, by = [], folders(*paths), [column for column in by if column not in TOLD]
     for folder, name in zip(paths, _names(paths), strict=True):
         said, frame = settings(folder), pandas.DataFrame(results.read_curves(folder))
-        frame = frame.astype({"seed": int, "setting": int, "env_step": int, "update": int})
-        frame = frame.rename(columns={column: f"measured_{column}" for column in by})
+        known = [column for column in ("update",) if frame[column].notna().all()]
+        frame = frame.astype(dict.fromkeys((*results.KEYS, *known), int))
+        frame = frame.rename(columns={column: f"measured_{column}" for column in (*GIVEN, *by)})
         limit = said[0].get("episode_length")
         frame.insert(0, "limit", float(limit) if isinstance(limit, int) else np.nan)
         for column in dict.fromkeys(("env", "algo", *by)):
@@ -82,6 +84,11 @@ def load(*paths, by=()):
     if all(frame.empty for frame in frames):
         raise ValueError(f"no evaluation has been made yet in {', '.join(map(str, paths))}; wait for the first")
     return pandas.concat(frames, ignore_index=True)
+
+
+def metrics(frame):
+    """The names of the columns of a frame that say how its seeds did, in their order."""
+    return [column for column in results.measured(frame) if column not in GIVEN]
 
 
 def spoken(frame, *paths):

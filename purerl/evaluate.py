@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from purerl import layers, policies
+from purerl import policies
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
 from purerl.errors import attempt, closest, needs
 from purerl.statistics import interval, mean
@@ -21,7 +21,6 @@ def main(arguments=None):
         "that name, with MuJoCo's C library on the CPU, and say whether the intervals overlap.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a run")
     parser.add_argument("--env", metavar="NAME", help="another environment of the same sizes (default: the run's own)")
     parser.add_argument("--in", dest="place", choices=("purerl", "gymnasium"), default="purerl", help="where to play")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="per policy (default: %(default)s)")
@@ -38,12 +37,13 @@ def main(arguments=None):
 
 
 def evaluate(options):
-    kept = policies.read(options.run)
+    kept = policies.read(options.run, options.at)
     chosen = policies.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
     env = here(kept, options.env)
     kept = replace(kept, action_range=env.action_range)
     envs = gymnasium_envs(env, options.episodes) if options.place == "gymnasium" else None
+    policies.check_sizes(kept, env, "it has changed since")
     returns = {"purerl": returns_here(env, kept, chosen, options.episodes)}
     if envs is not None:
         returns["Gymnasium"] = np.stack([returns_there(envs, kept, index) for index in chosen])
@@ -52,18 +52,13 @@ def evaluate(options):
 
 
 def here(kept, name):
-    """The environment to play in. Raises ValueError where it is not of the policies' sizes."""
+    """The environment to play in. Raises ValueError where one of another name is not of the policies' sizes."""
     from purerl import environments
 
-    trained_on = kept.settings.job.env
-    if name in (None, trained_on):
+    if name in (None, kept.settings.job.env):
         return policies.environment(kept.settings)
     env = environments.make(name)
-    if (env.obs_size, env.action_size) != (kept.obs_size, kept.action_size):
-        raise ValueError(
-            f"the policies of {kept.path} are of {trained_on}, with {kept.obs_size} observations and "
-            f"{kept.action_size} actions, but {name} has {env.obs_size} and {env.action_size}; leave out --env {name}"
-        )
+    policies.check_sizes(kept, env, f"leave out --env {name}")
     return env
 
 
@@ -98,10 +93,10 @@ def gymnasium_envs(env, count):
 
 def returns_there(envs, kept, index):
     """Returns `[count]` of one policy in the copies `envs`, each from a random start of its own."""
-    policy, total, alive = kept.layers(index), np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
+    policy, total, alive = kept.function(index), np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
     observation, _ = envs.reset(seed=0)
     while alive.any():
-        observation, reward, terminated, truncated, _ = envs.step(layers.apply(policy, observation))
+        observation, reward, terminated, truncated, _ = envs.step(policy(observation))
         total += np.where(alive, reward, 0.0)
         alive &= ~(terminated | truncated)
     return total

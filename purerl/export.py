@@ -8,6 +8,7 @@ import numpy as np
 from purerl import policies, results
 from purerl.command import Parser, fail
 from purerl.formats import READERS, WRITERS, Exported
+from purerl.policies import trained
 
 TOLERANCE = 1e-5  # in units of half the action's range
 
@@ -21,13 +22,12 @@ def main(arguments=None):
         "kept, it is compared with the policy that was trained.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a run")
     parser.add_argument("--format", choices=tuple(WRITERS), default="npz", help="kind of file (default: %(default)s)")
     policies.add_choice(parser)
     parser.add_argument("--out", metavar="FILE", help="the file (default: RUN/policy/seed-K.FORMAT)")
     options = parser.parse_args(arguments)
     try:
-        kept = policies.read(options.run)
+        kept = policies.read(options.run, options.at)
         index = policies.choose(kept, options.seed, options.setting)
         name = f"{kept.name(index).replace(' ', '-')}.{options.format}"
         out = Path(options.out).expanduser() if options.out else (kept.path / results.POLICY).with_name(name)
@@ -57,18 +57,6 @@ def export(kept, index, format, out):
         )
     results.write(out.parent, out.name, content)
     return float(error.max())
-
-
-def trained(kept, index):
-    """The policy as it was trained, in JAX, with actions in the environment's own units: what every file must equal."""
-    from purerl.environments.base import scaled
-
-    act, policy = policies.act(kept), policies.one(kept, index)
-
-    def function(observation):
-        return scaled(act(*policy, observation), kept.action_range)
-
-    return function
 
 
 def observations(kept, index, count=1024):

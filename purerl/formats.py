@@ -1,11 +1,12 @@
 """The files that a policy is taken along in: how each is written, and read back as a function.
 
 Every file takes observations `[b, obs_size]` as the environment gives them, and gives actions `[b, action_size]` in the
-environment's own units.
+environment's own units. The function that is read back takes any leading axes, and refuses another last one.
 """
 
 import io
 import json
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ class Exported(NamedTuple):
     """A policy that is to be written.
 
     Attributes:
-        layers: as `purerl.layers` describes them.
+        layers: as `purerl.layers` describes them, or None.
         function: the trained policy in JAX, `[b, obs_size]` -> `[b, action_size]`.
         obs_size, action_size: Python ints.
         about: `{name: text, number or list}`, what the file says of it, where it can.
@@ -35,6 +36,7 @@ class Exported(NamedTuple):
 
 def to_npz(policy):
     """Arrays are called `i.name`, i being the layer; `layers` is JSON of their kinds, `about` of what the policy is."""
+    _check_layers(policy, "npz")
     arrays = {f"{i}.{name}": x for i, layer in enumerate(policy.layers) for name, x in layer.items() if name != "kind"}
     kinds, content = [layer["kind"] for layer in policy.layers], io.BytesIO()
     np.savez(content, layers=json.dumps(kinds), about=json.dumps(policy.about), **arrays)
@@ -43,11 +45,13 @@ def to_npz(policy):
 
 def from_npz(content):
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        if "layers" not in file:
+            raise ValueError("it holds no exported policy; of a run, name the folder, in which run.toml is")
         found = [{"kind": kind} for kind in json.loads(str(file["layers"]))]
         for entry in set(file.files) - {"layers", "about"}:
             number, name = entry.split(".")
             found[int(number)][name] = file[entry]
-    return lambda observation: layers.apply(found, observation)
+    return partial(layers.apply, found)
 
 
 def to_stablehlo(policy):
@@ -64,11 +68,13 @@ def from_stablehlo(content):
     import jax
     from jax import export
 
-    return _any_batch(jax.jit(export.deserialize(bytearray(content)).call))
+    made = export.deserialize(bytearray(content))
+    return layers.batched(jax.jit(made.call), made.in_avals[0].shape[-1], made.out_avals[0].shape[-1])
 
 
 def to_onnx(policy):
     onnx = needs("onnx", "export", "a file of the format onnx")
+    _check_layers(policy, "onnx")
     graph = Graph(onnx)
     x = "observation"
     for layer in policy.layers:
@@ -92,7 +98,13 @@ def to_onnx(policy):
 def from_onnx(content):
     runtime = needs("onnxruntime", "export", "a file of the format onnx")
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return _any_batch(lambda observation: session.run(["action"], {"observation": observation})[0])
+    sizes = (side[0].shape[-1] for side in (session.get_inputs(), session.get_outputs()))
+    return layers.batched(lambda observation: session.run(["action"], {"observation": observation})[0], *sizes)
+
+
+def _check_layers(policy, format):
+    if policy.layers is None:
+        raise ValueError(f"the actor of {policy.about['algo']} is not made of layers that {format} has; say stablehlo")
 
 
 class Graph:
@@ -126,14 +138,3 @@ NODES = {
 }
 WRITERS = {"npz": to_npz, "onnx": to_onnx, "stablehlo": to_stablehlo}
 READERS = {"npz": from_npz, "onnx": from_onnx, "stablehlo": from_stablehlo}
-
-
-def _any_batch(function):
-    """`function` of `[b, obs_size]`, for NumPy arrays `[..., obs_size]`."""
-
-    def policy(observation):
-        observation = np.asarray(observation, np.float32)
-        action = np.asarray(function(observation.reshape(-1, observation.shape[-1])))
-        return action.reshape(*observation.shape[:-1], action.shape[-1])
-
-    return policy

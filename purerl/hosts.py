@@ -141,7 +141,7 @@ def merge(path, settings, env, count):
     shares = [host.folder(path) for host in hosts if host.share(settings.runs)]
     runner.create(path, settings, env)
     for share in shares:
-        results.append(path, "curves.csv", (share / "curves.csv").read_text().partition("\n")[2])
+        results.copy_rows(share, path)
     with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
         feed()
     report.draw(path, results.read_curves(path), f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)

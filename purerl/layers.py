@@ -9,15 +9,20 @@ relu, tanh, swish, elu, gelu
 scale       low + (high − low) · (x + 1) / 2
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 
-def describe(actor, statistics, activation, action_size, action_range):
+def describe(actor, statistics, activation, obs_size, action_size, action_range):
     """The layers of an actor (`networks.Actor`, or the mean of a `GaussianActor`), from observation to action.
 
-    `statistics` normalise observations, or are empty. The action is in the environment's own units.
+    `statistics` normalise observations, or are empty. The action is in the environment's own units. None of an actor
+    that is not made of these layers, each fitting the one before.
     """
-    torso, layers = actor["params"].get("torso", {}), []
+    if not _is_chain(actor, obs_size, action_size):
+        return None
+    torso, layers = actor["params"]["torso"], []
     if statistics:
         layers.append(
             {
@@ -38,12 +43,67 @@ def describe(actor, statistics, activation, action_size, action_range):
     return [*layers, {"kind": "scale", "low": low, "high": high}]
 
 
+def _is_chain(actor, obs_size, action_size):
+    """Whether `actor` is hidden layers and a head of the action's size, or of twice that: a mean and a deviation."""
+    params = _named(actor).get("params")
+    torso = _named(params).get("torso")
+    dense = [name for name in _named(torso) if name.startswith("Dense_")]
+    dense, norms = ([f"{kind}_{i}" for i in range(len(dense))] for kind in ("Dense", "LayerNorm"))
+    if set(actor) != {"params"} or set(_named(params)) != {"torso", "Dense_0"}:
+        return False
+    if set(torso) not in (set(dense), {*dense, *norms}):
+        return False
+    stack = [*(torso[name] for name in dense), params["Dense_0"]]
+    found = [{name: np.shape(x) for name, x in _named(layer).items()} for layer in stack]
+    widths = [obs_size, *(sum(shapes.get("bias", ())[:1]) for shapes in found)]
+    chained = all(x == {"kernel": (n, m), "bias": (m,)} for x, (n, m) in zip(found, pairwise(widths), strict=True))
+    return chained and widths[-1] in (action_size, 2 * action_size)
+
+
+def _named(tree):
+    return tree if isinstance(tree, dict) else {}
+
+
 def apply(layers, observation):
-    """`[..., obs_size]` -> action `[..., action_size]`, float32."""
-    x = np.asarray(observation, np.float32)
+    """`[..., obs_size]` -> action `[..., action_size]`, float32. Raises ValueError for another shape."""
+    x = observations(observation, sizes(layers)[0])
     for layer in layers:
         x = KINDS[layer["kind"]](x, **{name: value for name, value in layer.items() if name != "kind"})
     return x.astype(np.float32)
+
+
+def sizes(layers):
+    """`(obs_size, action_size)`."""
+    kernels = [layer["kernel"] for layer in layers if layer["kind"] == "dense"]
+    return kernels[0].shape[0], kernels[-1].shape[1]
+
+
+def observations(value, obs_size):
+    """`value` as float32 `[..., obs_size]`. Raises ValueError where it has another shape, or holds no numbers."""
+    takes = f"this policy takes numbers of shape (..., {obs_size}): ({obs_size},) or (b, {obs_size}), for example"
+    try:
+        x = np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"the observation is a {type(value).__name__} of parts that differ in shape; {takes}"
+        ) from None
+    if x.dtype.kind not in "biuf" and (x.dtype.kind != "V" or x.dtype.type is np.void):  # bfloat16 is of kind V.
+        raise ValueError(f"the observation has the type {x.dtype} and the shape {x.shape}; {takes}")
+    if x.shape[-1:] != (obs_size,):
+        raise ValueError(f"the observation has the shape {x.shape}; {takes}")
+    return x.astype(np.float32)
+
+
+def batched(function, obs_size, action_size):
+    """`function` of `[b, obs_size]`, for arrays `[..., obs_size]`, of which there may be none; refuses other shapes."""
+
+    def policy(observation):
+        x = observations(observation, obs_size)
+        flat = x.reshape(-1, obs_size)
+        action = np.asarray(function(flat)) if len(flat) else np.zeros((0, action_size), np.float32)
+        return action.reshape(*x.shape[:-1], action_size)
+
+    return policy
 
 
 def normalize(x, mean, std, limit):

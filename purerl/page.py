@@ -13,7 +13,7 @@ import numpy as np
 from purerl import config, curves, figures, published, results, statistics
 
 FILE = "report.html"
-METRICS = ("return_mean", "episode_length", "critic_loss", "q", "actor_loss", "alpha", "entropy")
+TOLD = ("return_mean", "return_std")  # columns that have no panel of their own beside that of the returns
 NAMES = {"return_mean": "return of an episode", "episode_length": "length of an episode [steps]"}
 SHOWN = 256  # lines in a panel: what is left out is said
 LINKED = ("*/report.html", "policy/*.npz", "checkpoints/*", "*.png", "table.csv", "curves.csv", "pbt.csv", "log.jsonl")
@@ -59,12 +59,15 @@ def _title(path, frame):
 
 
 def _panels(frame):
-    """The figures of bokeh: the returns of each task, then each metric that there is. All of a task zoom together."""
+    """The figures of bokeh: the returns of each task, then each metric that there is. All of a task zoom together.
+
+    A metric that is zero everywhere, as a count of faults is, has none.
+    """
     tasks = [part for _, part in frame.groupby("env", sort=False)]
     panels = [_panel(task, "return_mean") for task in tasks]
     for task, returns in zip(tasks, panels[:], strict=True):
-        for metric in METRICS[1:]:
-            if task[metric].notna().any():
+        for metric in curves.metrics(task):
+            if metric not in TOLD and (task[metric].notna() & (task[metric] != 0)).any():
                 panels.append(_panel(task, metric, x_range=returns.x_range))
     return panels
 
@@ -175,9 +178,9 @@ def _flat(table, prefix=""):
 def _cost(folder):
     """Rows of memory and speed: of log.jsonl, where there is one, and of curves.csv."""
     table = results.read_curves(folder)
-    rows = [("wall time [s]", f"{table['wall_s'].max(initial=0):,.1f}")]
+    rows = [("wall time [s]", f"{np.fmax.reduce(table['wall_s'], initial=0):,.1f}")]
     updates, seconds = (np.ptp(table[name]) if len(table[name]) else 0 for name in ("update", "wall_s"))
-    if seconds:
+    if seconds > 0 and np.isfinite(updates):
         seeds = len(np.unique(table["seed"])) * len(np.unique(table["setting"]))
         rows.append(("critic updates/s, all seeds, evaluations included", f"{updates * seeds / seconds:,.0f}"))
     for event in _events(folder):

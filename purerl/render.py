@@ -16,7 +16,6 @@ def main(arguments=None):
         "viewer; it loads Three.js from the network), and a film. No screen is needed.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a run")
     policies.add_choice(parser)
     parser.add_argument("--episode", metavar="N", type=int, default=0, help="which random start (default: %(default)s)")
     parser.add_argument("--film", choices=(*FILMS, "none"), default="gif", help="kind of film (default: %(default)s)")
@@ -38,12 +37,13 @@ def main(arguments=None):
 def render(options):
     if options.film != "none":
         use_no_screen()
-    kept = policies.read(options.run)
+    kept = policies.read(options.run, options.at)
     index = policies.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
     env, job = policies.environment(kept.settings), kept.settings.job
     if env.scene is None:
         raise ValueError(f"{job.env} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")
+    policies.check_sizes(kept, env, "it has changed since")
     poses, rewards = episode(env, kept, index, options.episode)
     print(f"{job.algo} on {job.env}, {kept.name(index)}: return {rewards.sum():.1f} in {len(rewards)} steps")
     out = Path(options.out).expanduser() if options.out else kept.path / "render"

@@ -1,7 +1,9 @@
 """The folder of a run: written as the run goes, read by whoever draws. No JAX here.
 
 run.toml       the resolved settings, and under [record] versions, device, commit and date
-curves.csv     a row per evaluation and run; `setting` counts the entries of the lists under [sweep] in run.toml
+curves.csv     a row per evaluation and run; `setting` counts the entries of the lists under [sweep] in run.toml.
+               Columns are found by their header, in any order. What this version does not know is kept; a column that
+               an older folder lacks is empty. The metrics of the algorithm follow COLUMNS.
 curve.png      their picture
 report.html    their page
 log.jsonl      what happened, a line each
@@ -21,9 +23,10 @@ import time
 import tomllib
 import zipfile
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -32,15 +35,23 @@ from purerl.errors import Refused
 
 COLUMNS = ("seed", "setting", "env_step", "update", "wall_s", "return_mean", "return_std", "episode_length", "diverged")
 COLUMNS += ("environment_nan", "dropped")
-METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")
+KEYS = ("seed", "setting", "env_step")  # columns without which a row tells nothing
+CLOCK = ("env_step", "update", "wall_s")
 POLICY = "policy/actor.npz"
 LEFT = re.compile(r"(run|sweep)\.toml\.\w+\.partial")  # by `write`, of a process that died
 
 
-def create(path, settings):
-    """Begin a run in its folder, with its run.toml, the text `settings`."""
+class Table(NamedTuple):
+    """curves.csv as text: the names of its columns, and its rows, a cell per column."""
+
+    header: list
+    rows: list
+
+
+def create(path, settings, metrics=()):
+    """Begin a run in its folder, with its run.toml, the text `settings`, and the columns of its `metrics`."""
     write(path, "run.toml", settings)
-    write(path, "curves.csv", lines([COLUMNS + METRICS]))
+    write(path, "curves.csv", lines([[*COLUMNS, *metrics]]))
 
 
 def check_writable(path):
@@ -79,13 +90,45 @@ def has_begun(path):
 
 
 def append_evaluation(path, runs, common, values):
-    """Add a row per run to curves.csv: `common` holds for all, `values` is `{column: [R]}`, NaN being no value."""
+    """Add a row per run to curves.csv: `common` holds for all, `values` is `{column: [R]}`, NaN being no value.
+
+    The file keeps its columns; it gets those that it lacks.
+    """
     rows = []
     for i, (setting, seed) in enumerate(runs):
-        row = {name: f"{x[i]:.7g}" for name, x in values.items() if not np.isnan(x[i])}
-        row |= {"seed": seed, "setting": setting, **common}
-        rows.append([row.get(name, "") for name in COLUMNS + METRICS])
-    append(path, "curves.csv", lines(rows))
+        row = {"seed": seed, "setting": setting} | common | {name: x[i] for name, x in values.items()}
+        cells = {name: cell(value) for name, value in row.items()}
+        rows.append({name: text for name, text in cells.items() if text})
+    _add(path, rows)
+
+
+def cell(value):
+    """A number as the text from which it is read back as it was, whole ones with all their digits; NaN is empty."""
+    number = float(value)
+    if np.isnan(number):
+        return ""
+    if number.is_integer() and abs(number) < 2**53:
+        return str(int(number))
+    return str(value if isinstance(value, int | float) else np.float32(value))
+
+
+def _add(path, rows):
+    """Add `rows`, `{column: text}` each, at the end of curves.csv."""
+    header, whole = _header(path)
+    new = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in header]
+    added = [[row.get(name, "") for name in [*header, *new]] for row in rows]
+    if new or not whole:
+        there = [[*row, *[""] * len(new)] for row in _table(path).rows]
+        write(path, "curves.csv", lines([[*header, *new], *there, *added]))
+    else:
+        append(path, "curves.csv", lines(added))
+
+
+def _header(path):
+    """`(names of the columns, whether their line is whole)`."""
+    with open(path / "curves.csv", newline="", encoding="utf-8-sig") as file:
+        line = file.readline()
+    return next(csv.reader([line]), []), line.endswith("\n")
 
 
 def has_rows(curves, runs, steps):
@@ -108,41 +151,100 @@ def truncate(path, runs, env_step):
 
     Returns the wall-clock [s] of the last that stays.
     """
-    curves, rows = _curves(path)
+    table = _table(path)
+    curves = _numbers(path, table)
     stays = ~are_of(curves, runs) | (curves["env_step"] <= env_step)
-    write(path, "curves.csv", lines([COLUMNS + METRICS, *(row for row, stay in zip(rows, stays, strict=True) if stay)]))
-    return curves["wall_s"][stays].max(initial=0.0)
+    rows = (row for row, kept in zip(table.rows, stays, strict=True) if kept)
+    write(path, "curves.csv", lines([table.header, *rows]))
+    return np.fmax.reduce(curves["wall_s"][stays], initial=0.0)
 
 
-def copy_rows(source, target, settings, env_step):
-    """Add to the curves in the folder `target` those of `settings` in `source`, up to `env_step`, numbered anew."""
-    curves, rows = _curves(source)
-    place = {setting: number for number, setting in enumerate(settings)}
-    column, kept = COLUMNS.index("setting"), curves["env_step"] <= env_step
-    copied = [row for row, stays in zip(rows, kept, strict=True) if stays and int(row[column]) in place]
-    for row in copied:
-        row[column] = place[int(row[column])]
-    append(target, "curves.csv", lines(copied))
+def copy_rows(source, target, settings=None, env_step=np.inf):
+    """Add to the curves in the folder `target` those of `settings` in `source`, up to `env_step`, numbered anew.
+
+    All settings, under the numbers that they have, where `settings` is None.
+    """
+    table = _table(source)
+    curves = _numbers(source, table)
+    there = dict.fromkeys(curves["setting"].astype(int)) if settings is None else settings
+    place = {number: number if settings is None else i for i, number in enumerate(there)}
+    kept = [
+        dict(zip(table.header, row, strict=True)) | {"setting": place[number]}
+        for row, number, step in zip(table.rows, curves["setting"], curves["env_step"], strict=True)
+        if number in place and step <= env_step
+    ]
+    _add(target, kept)
 
 
 def read_curves(path):
-    """curves.csv as `{column: float array}`; empty cells are NaN. Raises ValueError where it cannot be read."""
-    return _curves(path)[0]
+    """curves.csv as `{column: float array}`; empty cells are NaN, and so are the `COLUMNS` that it does not have.
+
+    Columns of text, which are not purerl's own, are left out. Raises ValueError where it cannot be read.
+    """
+    return _numbers(path, _table(path))
 
 
-def _curves(path):
-    """`({column: values}, rows)`. A last line without its end was being written when the run was killed."""
+def measured(curves):
+    """The names of the columns that say how a run did: neither whose a row is, nor when it was, nor `diverged`."""
+    return [name for name in curves if name not in (*KEYS, *CLOCK, "diverged")]
+
+
+def _table(path):
+    """The `Table`, without a last row that was being written when the run was killed, and without empty lines."""
+    with _readable(path), open(Path(path) / "curves.csv", newline="", encoding="utf-8-sig") as file:
+        text = file.read()
+        ended, end, _ = text.rpartition("\n")
+        found = list(filter(None, csv.reader(io.StringIO(ended if end else text))))
+        header, rows = (found or [[]])[0], found[1:]
+        for name in header:
+            if header.count(name) > 1:
+                raise ValueError(f"it has two columns {name!r}")
+        for name in KEYS:
+            if name not in header:
+                raise ValueError(f"it has no column {name!r}")
+        for number, row in enumerate(rows, 1):
+            if len(row) != len(header):
+                raise ValueError(f"row {number} has {len(row)} cells under {len(header)} columns")
+        return Table(header, rows)
+
+
+def _numbers(path, table):
+    """`{column: [rows]}` of a `Table`."""
+    cells = dict(zip(table.header, zip(*table.rows, strict=True), strict=True)) if table.rows else {}
+    empty = np.full(len(table.rows), np.nan)
+    with _readable(path):
+        found = {name: _column(name, cells.get(name, ())) for name in table.header}
+        for name in KEYS:
+            if not all(map(float.is_integer, found[name].tolist())):
+                raise ValueError(f"{name} is not a whole number in every row")
+    return {name: empty for name in COLUMNS} | {name: values for name, values in found.items() if values is not None}
+
+
+def _column(name, cells):
+    """`[rows]` float. None of text, in a column that is not purerl's own."""
     try:
-        with open(Path(path) / "curves.csv", newline="") as file:
-            header, *rows = csv.reader(io.StringIO(file.read().rpartition("\n")[0]))
-        if tuple(header) != COLUMNS + METRICS:
-            raise ValueError(f"its columns are {','.join(header)}")
-        values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(header))
+        return np.array([float(text or "nan") for text in cells], float)
+    except ValueError as error:
+        if name in COLUMNS or any(map(_is_number, cells)):
+            raise ValueError(f"{name}: {error}") from None
+        return None
+
+
+def _is_number(text):
+    with suppress(ValueError):
+        return bool(text) and np.isfinite(float(text))
+    return False
+
+
+@contextmanager
+def _readable(path):
+    """Raises ValueError, in one line, where curves.csv cannot be read or is no table."""
+    try:
+        yield
     except OSError as error:
         raise ValueError(f"cannot read {path}/curves.csv: {error.strerror}; a run cannot go on without it") from None
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}/curves.csv is damaged: {str(error)[:100]}; a run cannot go on without it") from None
-    return dict(zip(header, values.T, strict=True)), rows
 
 
 def read_settings(path):
@@ -163,6 +265,8 @@ def spoken(setting):
 def per_seed(curves, column="return_mean"):
     """`(env_step [evaluations], values [evaluations, R])`; NaN where a run has not come that far."""
     steps, row = np.unique(curves["env_step"], return_inverse=True)
+    if not len(steps):
+        return steps, np.empty((0, 0))
     runs, place = np.unique(np.stack([curves["setting"], curves["seed"]]), axis=1, return_inverse=True)
     values = np.full((len(steps), runs.shape[1]), np.nan)
     values[row, place.ravel()] = curves[column]
@@ -179,7 +283,7 @@ def final(curves):
     """`{column: [R]}`: the last row of each run, in the order of the runs."""
     order = np.lexsort((curves["env_step"], curves["seed"], curves["setting"]))
     runs = np.stack([curves["setting"], curves["seed"]])[:, order]
-    last = order[np.append((np.diff(runs) != 0).any(axis=0), True)]
+    last = order[np.append((np.diff(runs) != 0).any(axis=0), True)[: len(order)]]
     return {name: values[last] for name, values in curves.items()}
 
 

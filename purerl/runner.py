@@ -25,6 +25,7 @@ from purerl import (
     comparison,
     config,
     ddpg,
+    declared,
     environments,
     fitting,
     loop,
@@ -145,7 +146,9 @@ def prepare(settings):
     """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where they cannot be or do not fit."""
     job = settings.job
     env, build = environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
-    loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
+    algorithm = build(settings.hyper, settings.plan, env)
+    loop.setup(settings.plan, algorithm, env)
+    declared.check(job.algo, algorithm, settings.plan, env)
     sinks.check(settings.keep.log)
     fitting.num_devices(settings, settings.num_runs)
     return env, build
@@ -155,8 +158,12 @@ def create(path, settings, env, num_runs=None):
     """Make the folder of a run of which `num_runs`, all by default, are trained here."""
     num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
-    ran = record() | {"num_devices": num_devices, "action_low": low, "action_high": high}
-    results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}))
+    ran = record() | {"num_devices": num_devices, "obs_size": env.obs_size, "action_size": env.action_size}
+    build = ALGORITHMS[settings.job.algo]
+    made_by = f"{build.__module__}:{getattr(build, '__qualname__', type(build).__name__)}"
+    ran |= {"action_low": low, "action_high": high, "algorithm": made_by}
+    metrics = build(settings.hyper, settings.plan, env).metrics
+    results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
     results.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 
 

@@ -236,7 +236,7 @@ def _draw(path, study, plan):
     writer.writerow(["trial", "state", "score", "evaluation", *plan.space])
     for trial in study.trials:
         ((index, score),) = trial.intermediate_values.items()
-        writer.writerow([trial.number, trial.state.name.lower(), f"{score:.7g}", index, *trial.params.values()])
+        writer.writerow([trial.number, trial.state.name.lower(), results.cell(score), index, *trial.params.values()])
     results.write(path, "trials.csv", text.getvalue())
     with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
         pictures = {"history": matplotlib.plot_optimization_history(study)}

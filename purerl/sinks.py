@@ -1,9 +1,9 @@
 """Evaluations for those who look at them elsewhere: `--log csv,jsonl,tensorboard,wandb`. No JAX here.
 
 Every sink gets the same series, under the same names: `return_mean/seed_7`, of a sweep `return_mean/setting_2/seed_7`,
-for each metric of curves.csv; over seeds, as soon as all of a setting have come to the step, `return_mean/iqm`, `mean`,
-`min` and `max`; and how many have `diverged`. A seed's series end where it diverged. All is read from curves.csv: the
-sinks of a resumed run begin anew, and are whole.
+for each metric of curves.csv (`results.measured`); over seeds, as soon as all of a setting have come to the step,
+`return_mean/iqm`, `mean`, `min` and `max`; and how many have `diverged`. A seed's series end where it diverged. All is
+read from curves.csv: the sinks of a resumed run begin anew, and are whole.
 
 metrics.csv    a row per number: env_step, update, wall_s, series, value
 metrics.jsonl  an object per evaluation
@@ -25,16 +25,15 @@ import numpy as np
 from purerl import curves, results
 from purerl.statistics import iqm
 
-METRICS = ("return_mean", "return_std", "episode_length", *results.METRICS)
 STATISTICS = {"iqm": iqm, "mean": np.mean, "min": np.min, "max": np.max}
-CLOCK = ("env_step", "update", "wall_s")
+CLOCK = results.CLOCK
 
 
 class Evaluation(NamedTuple):
     """One evaluation of the seeds that were trained together."""
 
     number: int  # of all in curves.csv
-    clock: dict  # {env_step, update, wall_s}
+    clock: dict  # {env_step, update, wall_s}, but for what is not known
     series: dict  # {name: value}
 
 
@@ -78,7 +77,7 @@ def evaluations(path, num_seeds):
     ends = np.append(np.flatnonzero(np.diff(steps)) + 1, len(steps)) if len(steps) else []
     found, begin = [], 0
     for number, end in enumerate(ends):
-        clock = {name: float(table[name][begin]) for name in CLOCK}
+        clock = {name: float(table[name][begin]) for name in CLOCK if not np.isnan(table[name][begin])}
         found.append(Evaluation(number, clock, _series(table, slice(begin, end), num_seeds, several)))
         begin = end
     return found
@@ -87,12 +86,12 @@ def evaluations(path, num_seeds):
 def _series(table, rows, num_seeds, several):
     """`{name: value}` of the evaluation in `rows`, aggregates over all rows of its step up to them among them."""
     new = {name: values[rows] for name, values in table.items()}
-    series = {}
+    series, metrics = {}, results.measured(table)
     for setting in np.unique(new["setting"]):
         of = f"/setting_{setting:.0f}" if several else ""
         here = new["setting"] == setting
         sound = here & np.isnan(new["diverged"])
-        for metric in METRICS:
+        for metric in metrics:
             for seed, value in zip(new["seed"][sound], new[metric][sound], strict=True):
                 if not np.isnan(value):
                     series[f"{metric}{of}/seed_{seed:.0f}"] = float(value)
@@ -104,7 +103,7 @@ def _series(table, rows, num_seeds, several):
         if len(known["seed"]) == num_seeds:
             lost = ~np.isnan(known["diverged"])
             series[f"diverged{of}"] = float(lost.sum())
-            for metric in METRICS:
+            for metric in metrics:
                 values = known[metric][~lost & ~np.isnan(known[metric])]
                 if values.size:
                     series |= {f"{metric}{of}/{name}": float(f(values)) for name, f in STATISTICS.items()}
@@ -117,7 +116,8 @@ def _csv(path):
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow([*CLOCK, "series", "value"])
         yield lambda evaluation: rows.writerows(
-            [*evaluation.clock.values(), name, value] for name, value in evaluation.series.items()
+            [*(evaluation.clock.get(name, "") for name in CLOCK), series, value]
+            for series, value in evaluation.series.items()
         )
 
 
@@ -135,7 +135,8 @@ def _tensorboard(path):
     writer = Writer(str(path / "tensorboard"))
 
     def write(evaluation):
-        for name, value in (evaluation.series | {"wall_s": evaluation.clock["wall_s"]}).items():
+        clock = {name: value for name, value in evaluation.clock.items() if name == "wall_s"}
+        for name, value in (evaluation.series | clock).items():
             writer.add_scalar(name, value, int(evaluation.clock["env_step"]))
         writer.flush()
 

@@ -81,7 +81,8 @@ class Algorithm(NamedTuple):
         update_actor: `(state, batch, key) -> (state, metrics)`: the policy, the temperature, the target networks.
         noise: the process that feeds `explore`.
         policy_delay: critic updates per actor update, a Python int: 1 for DDPG and SAC, 2 for TD3.
-        metrics: the names of what the updates report, each a `[]` float32.
+        metrics: the names of the metrics, scalars, that `update_critic` and `update_actor` return, in the order in
+            which curves.csv, report.html and the loggers have them.
     """
 
     init: Callable
@@ -94,4 +95,4 @@ class Algorithm(NamedTuple):
     update_actor: Callable
     noise: Noise
     policy_delay: int
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...] = ()

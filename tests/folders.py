@@ -7,8 +7,10 @@ import tomli_w
 
 from purerl import results
 
+METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")  # of purerl 0.1.0, whatever the algorithm
 
-def write_run(path, steps, returns, diverged=None, wall_s=None, swept=None, **settings):
+
+def write_run(path, steps, returns, diverged=None, wall_s=None, swept=None, metrics=METRICS, **settings):
     """A run folder of `returns` `[n, R]`, or `[n, settings, R]` with `swept` `{name: [settings]}`; returns it.
 
     `diverged` is `{seed: step}`. Every other column is empty.
@@ -18,7 +20,7 @@ def write_run(path, steps, returns, diverged=None, wall_s=None, swept=None, **se
     path.mkdir(parents=True)
     table = {"algo": "td3", "env": "fast", "hyper": {"tau": 0.005}} | settings | ({"sweep": swept} if swept else {})
     (path / "run.toml").write_text(tomli_w.dumps(table))
-    header = results.COLUMNS + results.METRICS
+    header = (*results.COLUMNS, *metrics)
     with open(path / "curves.csv", "w", newline="") as file:
         rows = csv.DictWriter(file, header, lineterminator="\n")
         rows.writeheader()

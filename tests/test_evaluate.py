@@ -93,5 +93,6 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
         (tmp_path / name).write_bytes((run / name).read_bytes())
     (tmp_path / "run.toml").write_text((run / "run.toml").read_text().replace("Pendulum-v1", "fast"))
     assert is_one_line(capsys, [tmp_path, "--in", "gymnasium"], "Gymnasium has no 'fast'", "--env", "HalfCheetah-v5")
+    assert is_one_line(capsys, [tmp_path], "of fast, with 3 observations and 1 actions, but fast has 2 and 1; it has")
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     assert is_one_line(capsys, [run, "--in", "gymnasium"], "package gymnasium; pip install 'purerl[gymnasium]'")

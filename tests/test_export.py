@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import PENDULUMS
@@ -119,7 +120,8 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
     assert is_one_line(capsys, [run, "--setting", "3"], "no setting 3")
     assert is_one_line(capsys, [run, "--format", "torch"], "torch", "onnx")
     assert is_one_line(capsys, [run, "--out", "/proc/nothing/it.npz"], "/proc/nothing")
-    for bad in (tmp_path / "nothing", run / "run.toml"):
+    (tmp_path / "it.txt").touch()
+    for bad in (tmp_path / "nothing", tmp_path / "it.txt"):
         with pytest.raises(ValueError, match=r"neither the folder of a run nor a file of one: \.npz, \.onnx"):
             purerl.load_policy(bad)
     monkeypatch.setitem(sys.modules, "onnx", None)
@@ -142,6 +144,39 @@ def test_a_file_that_acts_otherwise_is_not_written(pendulums, tmp_path, capsys, 
     monkeypatch.setitem(export.READERS, "npz", lambda content: lambda observation: np.full((len(observation), 1), 9.0))
     assert is_one_line(capsys, [pendulums["td3"], "--out", tmp_path / "it.npz"], "differ by", "more than 1e-05")
     assert list(tmp_path.iterdir()) == []
+
+
+def refused(policy, observation, *shapes):
+    """Whether `policy` refuses an observation in one line that names both shapes, or the type."""
+    with pytest.raises(ValueError) as error:
+        policy(observation)
+    message = str(error.value)
+    assert "\n" not in message and all(shape in message for shape in shapes), message
+    return True
+
+
+@pytest.mark.parametrize("algo", ["td3", "sac"])
+@pytest.mark.parametrize("format", [None, *formats.WRITERS])
+def test_observations_of_another_shape_are_refused_and_there_may_be_none(pendulums, tmp_path, algo, format):
+    """TD3's run normalises observations, which would broadcast others."""
+    path = pendulums[algo]
+    if format is not None:
+        path = tmp_path / f"it.{format}"
+        assert export.main([str(pendulums[algo]), "--format", format, "--out", str(path)]) == 0
+    policy = purerl.load_policy(path)
+    for shape in ((5, 1), (1,), (3, 5), (4,), (0,), (2, 3, 1), (3, 0)):
+        assert refused(policy, np.ones(shape), f"the shape {shape}", "(..., 3)")
+    assert refused(policy, 1.0, "the shape ()", "(..., 3)")
+    for wrong in (np.array([object()] * 3), ["1", "2", "3"], {"x": 1}, None, np.ones(3) * 1j):
+        assert refused(policy, wrong, "has the type", "(..., 3)")
+    for ragged in ((np.ones(3), {}), [[1.0, 2.0], [1.0]]):
+        assert refused(policy, ragged, "differ in shape", "(..., 3)")
+    for leading in ((), (0,), (1,), (4, 0), (0, 2), (2, 1, 3)):
+        action = policy(np.ones((*leading, 3)))
+        assert action.shape == (*leading, 1) and action.dtype == np.float32
+    one = policy(np.ones(3))
+    for same in ([1, 1, 1], np.ones(3, bool), jnp.ones(3, jnp.bfloat16), np.ones(3, np.float16)):
+        np.testing.assert_allclose(policy(same), one, atol=1e-6)
 
 
 def test_purerl_is_imported_without_jax():

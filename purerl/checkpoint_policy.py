@@ -1,0 +1,128 @@
+"""The policies that a checkpoint holds: what acts, out of the whole state of a run.
+
+Which part of an agent acts is the algorithm's to say, so the agent is put together as the algorithm makes it. Nothing
+else of the state is read: not the replay buffer, not the environments.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from purerl import checkpoints, config, loop, results
+from purerl.normalizer import normalizer
+
+
+class Kept(NamedTuple):
+    """The policies of R runs, in their order.
+
+    Attributes:
+        actor, statistics: nested dicts of arrays `[R, ...]`, `statistics` empty where observations stay as they are.
+        setting, seed, env_step: whose each is, and how far it was trained, `[R]` int.
+    """
+
+    actor: Any
+    statistics: Any
+    setting: Any
+    seed: Any
+    env_step: Any
+
+
+def steps(path, settings):
+    """`{environment step: numbers of the checkpoints}` in the run folder `path`, in order: of groups, one of each."""
+    found = {}
+    for number in reversed(checkpoints.numbers(path)):
+        if label := _label(path, number):
+            groups = found.setdefault(step_of(label, number, settings.plan), {})
+            groups[number // settings.plan.num_evals] = number
+    return {step: [groups[group] for group in sorted(groups)] for step, groups in sorted(found.items())}
+
+
+def step_of(label, number, plan):
+    """The environment step of checkpoint `number`, whose label says so where it is not that of an evaluation."""
+    progress = label.get("progress") or {}
+    return int(progress.get("env_step", loop.env_steps(plan, number % plan.num_evals)))
+
+
+def read(path, settings, numbers, build, sizes):
+    """The `Kept` of the checkpoints `numbers` of the run in the folder `path`; `build` makes its algorithm.
+
+    Raises ValueError where a file is not as it was written, or where its arrays do not fit the algorithm.
+    """
+    parts = [_read(path, settings, number, build, sizes) for number in numbers]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _read(path, settings, number, build, sizes):
+    what = f"checkpoint {number} of {path}"
+    try:
+        label = checkpoints.verify(path, number, config.computation(settings))
+    except checkpoints.Damaged as error:
+        raise ValueError(f"{what} is damaged: {error}; name another, or the run") from None
+    (file,) = (path / "checkpoints" / str(number)).rglob(checkpoints.ARRAYS)
+    arrays, algorithm = checkpoints._read(file), build(settings.hyper, settings.plan, sizes)
+    agent = _restored(what, arrays, ".agent", jax.eval_shape(algorithm.init, jax.random.key(0)))
+    like = jax.eval_shape(lambda: normalizer(settings.plan).init(sizes.obs_size))
+    statistics = _restored(what, arrays, ".statistics", like)
+    actor = jax.tree.map(np.array, jax.device_get(algorithm.policy(agent)))
+    setting, seed = np.array(_runs(path, settings, number, len(jax.tree.leaves(actor)[0]))).T
+    env_step = np.full(len(seed), step_of(label, number, settings.plan))
+    return Kept(actor, statistics._asdict() if statistics else {}, setting, seed, env_step)
+
+
+def _label(path, number):
+    """The label of a checkpoint, None where it cannot be read."""
+    try:
+        label = json.loads((path / "checkpoints" / str(number) / checkpoints.LABEL).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return label if isinstance(label, dict) else None
+
+
+def _restored(what, arrays, name, like):
+    """The part `name` of the state, of abstract arrays `like` without their axis over runs."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    count = next((len(array) for array in arrays.values()), 0)
+    found = [_leaf(what, arrays, name + jax.tree_util.keystr(path), count, leaf) for path, leaf in leaves]
+    return jax.tree.unflatten(structure, found)
+
+
+def _leaf(what, arrays, name, count, like):
+    if not like.size:
+        return np.zeros((count, *like.shape), like.dtype)
+    is_key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
+    expected = jax.eval_shape(jax.random.key_data, like) if is_key else like
+    array = arrays.get(name)
+    if array is not None and expected.dtype.kind == "V" and array.dtype.itemsize == expected.dtype.itemsize:
+        array = array.view(expected.dtype)  # NumPy's files do not name what is no type of its own, as bfloat16.
+    is_there = "absent" if array is None else f"{array.dtype}{list(array.shape)}"
+    if is_there != (needed := f"{expected.dtype}{[count, *expected.shape]}"):
+        raise ValueError(
+            f"{what} does not fit this version of purerl: {name} is {is_there} there and {needed} here; "
+            "take the commit that run.toml names"
+        )
+    array = np.array(array)
+    return jax.random.wrap_key_data(array, impl=_implementation(like)) if is_key else array
+
+
+def _implementation(like):
+    """That of abstract random keys: JAX tells it of keys that are traced."""
+    found = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), like)
+    return found[0]
+
+
+def _runs(path, settings, number, count):
+    """The `count` runs, `(setting, seed)`, that checkpoint `number` is of: all of the run folder, or those of a group.
+
+    Of a process's share of a run, curves.csv says which they are.
+    """
+    curves = results.read_curves(path)
+    there = set(zip(curves["setting"], curves["seed"], strict=True))
+    for runs in ([run for run in settings.runs if run in there], settings.runs):
+        size = min(settings.group_size, len(runs)) or 1
+        group = number // settings.plan.num_evals
+        if len(found := runs[group * size : (group + 1) * size]) == count:
+            return found
+    raise ValueError(f"checkpoint {number} of {path} holds {count} runs, of which curves.csv and run.toml do not tell")
