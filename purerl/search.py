@@ -206,7 +206,7 @@ def example(plan, task):
 def _brought(settings, made, folder, until, display):
     """Train a program to its end, or up to evaluation `until`. Returns why that was to end early, or None."""
     settings, complete = runner.claim(folder, settings)
-    if complete or (until and runner.has_come_to(folder, settings, until)):
+    if complete or (until and runner.has_come_to(folder, settings, *made, until)):
         return None
     return runner.run(settings, *made, folder, Display(display.console), until=until).asked
 
