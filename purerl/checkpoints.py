@@ -67,9 +67,11 @@ class Leaf(NamedTuple):
 
     def holds(self, other):
         """Whether this, found in a checkpoint, can be read as `other`. Bytes without a name are what is asked for."""
-        nameless = self.dtype is None and self.stored.kind == "V"
-        same = self.stored.itemsize == other.stored.itemsize if nameless else self.stored == other.stored
-        return self.shape == other.shape and same and self.dtype in (None, other.dtype)
+        if self.dtype is None:
+            size = self.stored.kind == "V" and self.stored.itemsize == other.stored.itemsize
+            return self.shape == other.shape and (size or self.stored == other.stored)
+        same = self.stored.itemsize == other.stored.itemsize
+        return self.shape == other.shape and self.dtype == other.dtype and same
 
 
 class ArraysHandler(ocp.CheckpointHandler):

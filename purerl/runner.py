@@ -170,11 +170,8 @@ def is_complete(path, settings, share=None):
     return _are_finished(path, settings.plan, share or settings.runs)
 
 
-def has_come_to(path, settings, env, build, index):
-    """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for `fork`.
-
-    Raises checkpoints.Misfit where that is of another program.
-    """
+def has_come_to(path, settings, index):
+    """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for `fork`."""
     steps = _steps(settings.plan, index)
     if not results.has_begun(path) or not results.has_rows(results.read_curves(path), settings.runs, steps):
         return False
@@ -182,12 +179,10 @@ def has_come_to(path, settings, env, build, index):
         checkpoints.verify(path, index, config.computation(settings))
     except checkpoints.Damaged:
         return False
-    programs = fitting.programs_of(settings, env, build, settings.num_runs)
-    _check_fit(path, settings, programs, settings.runs)
     return True
 
 
-def _check_fit(path, settings, programs, share):
+def check_fit(path, settings, programs, share):
     """Raises checkpoints.Misfit where a group of `share` would go on from a checkpoint of another program."""
     plan, size = settings.plan, min(settings.group_size, len(share))
     numbers, computation = checkpoints.numbers(path), config.computation(settings)
@@ -231,7 +226,7 @@ def _run(settings, env, build, path, display, interrupt, share, until):
     with clock.on("compile"), collector.paused():
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
         fitting.check(settings, fitting.at_least(settings, programs, size), free)
-        _check_fit(path, settings, programs, share)
+        check_fit(path, settings, programs, share)
         settings, compiled, needs = fitting.fit(settings, programs, free, len(share))
         fitting.check(settings, needs, free)
     environment = fingerprint.of(env)
