@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from purerl import fingerprint
 from purerl.config import RECORD, differences, read
 from purerl.errors import Refused
 from purerl.record import changed, commit, origin
@@ -217,12 +218,15 @@ def restore(checkpoints, number, like, label):
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def check_newest(path, numbers, computation, like):
-    """Raises Misfit where the newest whole one of the checkpoints `numbers` is not as `like(ring)`; reads no array."""
+def check_newest(path, numbers, computation, like, environment=None):
+    """Raises Misfit where the newest whole one of the checkpoints `numbers` is not as `like(ring)`; reads no array.
+
+    `environment` is the fingerprint of this program's.
+    """
     for number in numbers:
         with suppress(Damaged):
             found = label(path, number, computation)
-            fitting(path, number, like(found["ring"]), found)
+            fitting(path, number, like(found["ring"]), found, environment)
             return
 
 
@@ -237,7 +241,7 @@ def set_aside(path, names):
     return [copy.name for copy in copies]
 
 
-def fitting(path, number, like, label):
+def fitting(path, number, like, label, environment=None):
     """`{name: array}` of checkpoint `number` of the run in `path`, as `like` has them; the arrays stay on the disk.
 
     Raises Misfit where they are others, Damaged where that is because a file is not as it was written, and OSError
@@ -256,7 +260,7 @@ def fitting(path, number, like, label):
         differing = [f"{ARRAYS} cannot be read ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})"]
     if differing:
         _check(folder, label)
-        raise _misfit(path, number, label, differing)
+        raise _misfit(path, number, label, differing, environment)
     return arrays
 
 
@@ -269,15 +273,18 @@ def _differing(found, expected):
     ]
 
 
-def _misfit(path, number, label, differing):
+def _misfit(path, number, label, differing, environment=None):
     """The error that says how a checkpoint differs from this program, and what would work."""
     shown = differing[:3] + ([f"and {len(differing) - 3} more"] if len(differing) > 3 else [])
     then, now = label.get("versions", {}), origin(None)
     others = changed({name: x for name, x in then.items() if name != "devices"}, now)
-    versions = f"since then {', '.join(others)}" if others else "the versions are the same"
+    since = [f"since then {', '.join(others)}" if others else "the versions are the same"]
+    if environment and label.get("environment"):
+        since += filter(None, [fingerprint.said(label["environment"], environment, "then")])
     return Misfit(
-        f"checkpoint {number} of {path} is whole but does not fit this program: {', '.join(shown)}; {versions}; "
-        f"nothing was changed; go on with {_writer(path, label)}, or name another folder with --out"
+        f"checkpoint {number} of {path} is whole but does not fit this program: {', '.join(shown)}; "
+        f"{'; '.join(since)}; nothing was changed in the folder; go on with {_writer(path, label)}, "
+        "or name another folder with --out"
     )
 
 
@@ -289,8 +296,8 @@ def _writer(path, label):
         made = label
     version = made.get("versions", {}).get("purerl", "?")
     flag = made.get("flags", {}).get("jax_default_prng_impl", "threefry2x32")
-    also = "" if flag == jax.config.jax_default_prng_impl else f" and JAX_DEFAULT_PRNG_IMPL={flag}"
-    return f"purerl {version} of commit {made.get('commit', 'unknown')}{also} and the environment that wrote it"
+    also = "" if flag == jax.config.jax_default_prng_impl else f", JAX_DEFAULT_PRNG_IMPL={flag}"
+    return f"what wrote it (purerl {version}, commit {made.get('commit', 'unknown')}{also}, and its environment)"
 
 
 def _append(file, array, runs):

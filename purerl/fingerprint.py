@@ -72,7 +72,7 @@ def said(then, now, when):
     if computed:
         return (
             f"whether the environment is as it was {when} cannot be told: {', '.join(computed)} compiles otherwise, "
-            f"but {', '.join(others)}; resuming goes on with what it is now"
+            f"but {', '.join(others)}"
         )
     return ""
 

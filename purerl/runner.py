@@ -182,7 +182,7 @@ def has_come_to(path, settings, index):
     return True
 
 
-def check_fit(path, settings, programs, share):
+def check_fit(path, settings, programs, share, environment=None):
     """Raises checkpoints.Misfit where a group of `share` would go on from a checkpoint of another program."""
     plan, size = settings.plan, min(settings.group_size, len(share))
     numbers, computation = checkpoints.numbers(path), config.computation(settings)
@@ -191,7 +191,7 @@ def check_fit(path, settings, programs, share):
         own = [number for number in numbers if first <= number < first + plan.num_evals]
         if own and not _are_finished(path, plan, runs, group):
             carry = fitting.abstract(settings, programs, size)
-            checkpoints.check_newest(path, own, computation, partial(_like, carry, runs))
+            checkpoints.check_newest(path, own, computation, partial(_like, carry, runs), environment)
 
 
 def _are_finished(path, plan, runs, group=None):
@@ -226,10 +226,10 @@ def _run(settings, env, build, path, display, interrupt, share, until):
     with clock.on("compile"), collector.paused():
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
         fitting.check(settings, fitting.at_least(settings, programs, size), free)
-        check_fit(path, settings, programs, share)
+        environment = fingerprint.of(env)
+        check_fit(path, settings, programs, share, environment)
         settings, compiled, needs = fitting.fit(settings, programs, free, len(share))
         fitting.check(settings, needs, free)
-    environment = fingerprint.of(env)
     with results.locked(path):
         if results.has_begun(path):
             if _ended_meanwhile(path, settings, share):
@@ -378,7 +378,7 @@ def _say_environment(session, then, when):
     """Say where the environment is another than its fingerprint `then` tells."""
     if line := fingerprint.said(then, session.environment, when):
         session.log("environment", line=line)
-        session.display.say(line)
+        session.display.say(f"{line}; resuming goes on with what it is now")
 
 
 def _like(carry, runs, ring):
