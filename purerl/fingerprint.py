@@ -65,10 +65,7 @@ def said(then, now, when):
     computed = [name for name in COMPUTED if _differ(then, now, name)]
     others = changed(then.get("traced_by", {}), now["traced_by"])
     if limits or (computed and not others):
-        found = computed + limits
-        return (
-            f"the environment is not what it was {when}: {', '.join(found)} changed; resuming goes on with the new one"
-        )
+        return f"the environment is not what it was {when}: {', '.join(computed + limits)} changed"
     if computed:
         return (
             f"whether the environment is as it was {when} cannot be told: {', '.join(computed)} compiles otherwise, "
