@@ -408,10 +408,8 @@ def test_a_changed_reward_is_said_on_resuming_and_an_unchanged_one_is_not(whole,
     monkeypatch.setattr(changing, "task", changing.make(pay=2.0))
     assert train.main(["--resume", str(other)]) == 0
     shown = capsys.readouterr().out
-    assert (
-        "the environment is not what it was when checkpoint 2 was written: step changed; resuming goes on with what it is now\n"
-        in shown
-    )
+    assert "the environment is not what it was when checkpoint 2 was written: step changed; resuming goes" in shown
+    assert "resuming goes on with what it is now\n" in shown
     assert '"event": "environment"' in (other / "log.jsonl").read_text()
 
 
