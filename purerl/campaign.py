@@ -19,6 +19,7 @@ import numpy as np
 import tomli_w
 
 from purerl import comparison, config, fitting, hosts, memory, page, report, results, runner
+from purerl import search as searching
 from purerl.errors import Refused
 from purerl.progress import Display
 
@@ -68,7 +69,7 @@ def check(path, here):
     for name in ours:
         if differs := config.differences(theirs[name], ours[name]):
             raise ValueError(f"{other}: in program {name!r} {differs}; name another folder with --out")
-    if there.get("search") != here.get("search"):
+    if searching.with_defaults(there.get("search")) != searching.with_defaults(here.get("search")):
         raise ValueError(f"{other}: its [search] is not this one; name another folder with --out")
 
 

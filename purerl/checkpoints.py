@@ -4,8 +4,13 @@ A checkpoint is a folder that Orbax writes whole or not at all, and then its lab
 what run it is of, and the digest of every file, so that a damaged one is told before it is read. The structure of the
 carry comes from the program; nothing in a checkpoint is ever executed.
 
-The arrays are one file, one after another as `numpy.save` writes them, each device's part by itself, and are read where
-they lie: neither takes memory for a copy of a replay buffer. Orbax's own handlers write by TensorStore, of whose JSON
+Only what is not as it was written is damaged. A whole checkpoint that the program cannot go on from, because its carry
+is another, is a `Misfit`: it is refused, and nothing is deleted, cut or written.
+
+The arrays are one file: first their names and dtypes, `[N, 2]` texts (up to version 0.1.0 the names alone, `[N]`), then
+one array after another as `numpy.save` writes them, each device's part by itself. They are read where they lie: neither
+takes memory for a copy of a replay buffer. A dtype that NumPy's format cannot name, bfloat16 for example, is written as
+bytes (`V2`), and a random key as its data. Orbax's own handlers write by TensorStore, of whose JSON
 about 0.1 MiB stays in the process at every save (tensorstore 0.1.86); and of copies some stays in the heap of every
 thread that Orbax saves by, so that a run grows by an eighth until all threads had one.
 """
@@ -13,16 +18,22 @@ thread that Orbax saves by, so that a run grows by an eighth until all threads h
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from purerl.config import differences
-from purerl.record import origin
+from purerl import fingerprint
+from purerl.config import RECORD, differences, read
+from purerl.errors import Refused
+from purerl.record import changed, commit, origin
 from purerl.results import write
 
 LABEL = "label.json"
@@ -34,26 +45,62 @@ class Damaged(Exception):
     """A checkpoint that is not as it was written."""
 
 
+class Misfit(Refused):
+    """A checkpoint that is as it was written, but of another carry than this program's."""
+
+
+class Leaf(NamedTuple):
+    """How an array of a carry is kept.
+
+    Attributes:
+        dtype: what it is called in JAX, for example `bfloat16` or `key<fry>`; None where an older version kept no name.
+        shape: of what is written, of a key its data.
+        stored: NumPy's dtype of that.
+    """
+
+    dtype: str | None
+    shape: tuple
+    stored: Any
+
+    def __str__(self):
+        """As `float32[3, 2]`."""
+        is_key = self.dtype is not None and self.dtype.startswith("key<")
+        return f"{self.dtype or self.stored}{list(self.shape[:-1] if is_key else self.shape)}"
+
+    def holds(self, other):
+        """Whether this, found in a checkpoint, can be read as `other`. Bytes without a name are what is asked for."""
+        if self.dtype is None:
+            size = self.stored.kind == "V" and self.stored.itemsize == other.stored.itemsize
+            return self.shape == other.shape and (size or self.stored == other.stored)
+        same = self.stored.itemsize == other.stored.itemsize
+        return self.shape == other.shape and self.dtype == other.dtype and same
+
+
 class ArraysHandler(ocp.CheckpointHandler):
     """Lets Orbax write `{name: array}` as one file."""
 
     def save(self, directory, args):
         with open(directory / ARRAYS, "wb") as file:
-            np.save(file, np.array(list(args.arrays)))
+            named = [(name, args.dtypes[name]) for name in args.arrays] if args.dtypes else list(args.arrays)
+            np.save(file, np.array(named))
             for array in args.arrays.values():
                 _append(file, array, len(array) if args.runs is None else args.runs)
 
     def restore(self, directory, args):
-        return _read(directory / ARRAYS)
+        return _read(directory / ARRAYS)[0]
 
 
 @ocp.args.register_with_handler(ArraysHandler, for_save=True, for_restore=True)
 @dataclass
 class Arrays(ocp.args.CheckpointArgs):
-    """What is to be written, the first `runs` rows of each array; to be read, nothing need be said."""
+    """What is to be written, the first `runs` rows of each array; to be read, nothing need be said.
+
+    `dtypes` are `{name: what it is called in JAX}`, empty where an older version did not keep them.
+    """
 
     arrays: dict
     runs: int | None = None
+    dtypes: dict = field(default_factory=dict)
 
 
 def manager(path):
@@ -74,19 +121,25 @@ def manager(path):
 
 def size(carry, runs):
     """The bytes that a checkpoint of the first `runs` rows of `carry` takes."""
-    return sum(x.nbytes // len(x) * runs for x in _arrays(carry).values())
+    return sum(x.nbytes // len(x) * runs for x in (_data(x) for _, x in _named(carry) if x.size))
 
 
-def save(checkpoints, number, carry, runs, computation, keep, progress=None):
+def save(checkpoints, number, carry, runs, computation, keep, **facts):
     """Write the first `runs` rows of `carry` as checkpoint `number` of what `computation` (of config) describes.
 
-    The ring of `carry` may be None. `progress`, `{name: number}`, says where in the run it was made. Afterwards it
-    stays, with `keep - 1` others. Of one with the same number that was there before nothing is lost until this one is
-    whole.
+    The ring of `carry` may be None. `facts` go into the label: `progress`, `{name: number}`, says where in the run it
+    was made, `environment` is the environment's fingerprint. Afterwards it stays, with `keep - 1` others. Of one with
+    the same number that was there before, nothing is lost until this one is whole.
     """
-    arrays = Arrays(_arrays(carry), runs)
-    made = origin(len(carry.diverged.devices()))
-    folder = _write(checkpoints, number, arrays, computation, made, carry.ring is not None, progress)
+    kept = {name: _data(x) for name, x in _named(carry) if x.size}
+    arrays = Arrays(kept, runs, {name: str(x.dtype) for name, x in _named(carry) if x.size})
+    made = {
+        "computation": computation,
+        "versions": origin(len(carry.diverged.devices())),
+        "commit": commit(),
+        "ring": carry.ring is not None,
+    }
+    folder = _write(checkpoints, number, arrays, made | facts)
     others = [other for other in numbers(folder.parent.parent) if other != number]
     for old in others[keep - 1 :]:
         delete(checkpoints, old)
@@ -98,13 +151,18 @@ def fork(source, target, number, rows, computations):
     `computations` are those of both. Raises Damaged.
     """
     found = verify(source, number, computations[0])
-    whole = _read(next((_folder(source) / str(number)).rglob(ARRAYS)))
-    arrays = Arrays({name: array[rows] for name, array in whole.items()})
-    _write(manager(target), number, arrays, computations[1], found["versions"], found["ring"], found.get("progress"))
+    whole, leaves = _read(_file(_folder(source) / str(number)))
+    dtypes = {name: leaf.dtype for name, leaf in leaves.items() if leaf.dtype}
+    arrays = Arrays({name: array[rows] for name, array in whole.items()}, None, dtypes)
+    facts = {name: x for name, x in found.items() if name not in ("files", "label")}
+    _write(manager(target), number, arrays, facts | {"computation": computations[1]})
 
 
-def _write(checkpoints, number, arrays, computation, versions, ring, progress):
-    """Returns the folder of the checkpoint. One of that number stays until the new one is whole."""
+def _write(checkpoints, number, arrays, facts):
+    """Write arrays, and the label, which has `facts`. Returns the folder of the checkpoint.
+
+    One of that number stays until the new one is whole.
+    """
     folder = Path(checkpoints.directory) / str(number)
     before = folder.with_name(f"{number}{REPLACED}")
     if folder.exists():
@@ -114,8 +172,8 @@ def _write(checkpoints, number, arrays, computation, versions, ring, progress):
     try:
         checkpoints.save(number, args=arrays, force=True)
         files = {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()}
-        label = {"computation": computation, "versions": versions, "ring": ring, "progress": progress, "files": files}
-        write(folder, LABEL, json.dumps(label | {"label": _digest_of_label(label)}))
+        facts = facts | {"files": files}
+        write(folder, LABEL, json.dumps(facts | {"label": _digest_of_label(facts)}))
     except OSError:  # What was written would fill the disk.
         for part in (folder, *folder.parent.glob(f"{number}.orbax-checkpoint-tmp*")):
             shutil.rmtree(part, ignore_errors=True)
@@ -135,12 +193,20 @@ def _put_back(before):
 
 
 def numbers(path):
-    """The checkpoints in the run folder `path`, the newest first."""
-    return sorted((int(file.name) for file in _folder(path).glob("[0-9]*") if file.name.isdecimal()), reverse=True)
+    """The checkpoints in the run folder `path`, the newest first. Raises OSError where they cannot be listed."""
+    try:
+        found = [file.name for file in _folder(path).iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted((int(name) for name in found if name.isdecimal() and name.isascii()), reverse=True)
 
 
 def label(path, number, computation):
-    """The label of a checkpoint. Raises Damaged, and ValueError where another computation wrote it."""
+    """The label of a checkpoint.
+
+    Raises Damaged, ValueError where another computation wrote it, Misfit where it is of a kind that is not known here,
+    and OSError where it cannot be read now.
+    """
     try:
         found = json.loads((_folder(path) / str(number) / LABEL).read_bytes())
         whole = found["label"] == _digest_of_label(found)
@@ -148,6 +214,8 @@ def label(path, number, computation):
         raise Damaged(f"its label cannot be read: {error}") from error
     if not whole:
         raise Damaged("its label is not as it was written")
+    if lacking := [name for name in ("computation", "versions", "ring", "files") if name not in found]:
+        raise _misfit(path, number, found, [f"its label has no {lacking[0]!r}"])
     if differs := differences(found["computation"], computation):
         raise ValueError(f"checkpoint {number} of {path} is of another run: {differs}; run.toml may have been changed")
     return found
@@ -164,27 +232,102 @@ def restore(checkpoints, number, like, label):
     """The carry of checkpoint `number`, in NumPy but for its keys, and on the disk until it is asked for; `like` is an
     abstract one, with a ring where `label` says so.
 
-    Raises Damaged where it is not as it was written, or not of this version, and OSError where it cannot be read.
+    Raises Damaged where it is not as it was written, Misfit where it is, but `like` is another, and OSError where it
+    cannot be read.
     """
-    folder = Path(checkpoints.directory) / str(number)
-    _check(folder, label)
-    expected = jax.eval_shape(_arrays, like)
+    path = Path(checkpoints.directory).parent
+    _check(_folder(path) / str(number), label)
+    arrays = fitting(path, number, like, label)
+    leaves = [_leaf(arrays.get(name), x) for name, x in _named(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def check_newest(path, numbers, computation, like, environment=None):
+    """Raises Misfit where the newest whole one of the checkpoints `numbers` is not as `like(ring)`; reads no array.
+
+    `environment` is the fingerprint of this program's.
+    """
+    for number in numbers:
+        with suppress(Damaged):
+            found = label(path, number, computation)
+            fitting(path, number, like(found["ring"]), found, environment)
+            return
+
+
+def set_aside(path, names):
+    """Copy files of the run folder `path`, those that there are; returns what the copies are called."""
+    stamp, copies = datetime.now().strftime("%Y%m%d-%H%M%S-%f"), []
+    for file in (path / name for name in names):
+        if file.is_file():
+            first = Path(file.relative_to(path).parts[0])  # Beside others: in policy/ there are those of groups.
+            copies.append(path / f"{first.stem}-before-{stamp}{file.suffix}")
+            shutil.copy2(file, copies[-1])
+    return [copy.name for copy in copies]
+
+
+def fitting(path, number, like, label, environment=None):
+    """`{name: array}` of checkpoint `number` of the run in `path`, as `like` has them; the arrays stay on the disk.
+
+    Raises Misfit where they are others, Damaged where that is because a file is not as it was written, and OSError
+    where one cannot be read.
+    """
+    folder = _folder(path) / str(number)
     try:
-        arrays = checkpoints.restore(number, args=Arrays({}))
-    except (ValueError, KeyError, EOFError) as error:
-        raise Damaged(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}") from error
-    for name, x in expected.items():
-        if name not in arrays:
-            raise Damaged(f"it has no {name}")
-        if (arrays[name].shape, arrays[name].dtype) != (x.shape, x.dtype):
-            raise Damaged(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not {x.dtype}{list(x.shape)}")
-    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-    return jax.tree.unflatten(structure, [_leaf(arrays, path, leaf) for path, leaf in leaves])
+        arrays, found = _read(_file(folder))
+        differing = _differing(found, {name: _kept(x) for name, x in _named(like) if x.size})
+    except OSError:
+        raise
+    except Exception as error:  # Whatever NumPy says of bytes that are none of its.
+        _check(folder, label)
+        if isinstance(error, MemoryError):
+            raise
+        differing = [f"{ARRAYS} cannot be read ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})"]
+    if differing:
+        _check(folder, label)
+        raise _misfit(path, number, label, differing, environment)
+    return arrays
+
+
+def _differing(found, expected):
+    """`["x is absent there and float32[3] here"]` of two `{name: Leaf}`."""
+    return [
+        f"{name} is {found.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
+        for name in expected | found
+        if name not in expected or name not in found or not found[name].holds(expected[name])
+    ]
+
+
+def _misfit(path, number, label, differing, environment=None):
+    """The error that says how a checkpoint differs from this program, and what would work."""
+    shown = differing[:3] + ([f"and {len(differing) - 3} more"] if len(differing) > 3 else [])
+    then, now = label.get("versions", {}), origin(None)
+    others = changed({name: x for name, x in then.items() if name != "devices"}, now)
+    since = [f"since then {', '.join(others)}" if others else "the versions are the same"]
+    if environment and label.get("environment"):
+        since += filter(None, [fingerprint.said(label["environment"], environment, "then")])
+    return Misfit(
+        f"checkpoint {number} of {path} is whole but does not fit this program: {', '.join(shown)}; "
+        f"{'; '.join(since)}; nothing was changed in the folder; go on with {_writer(path, label)}, "
+        "or name another folder with --out"
+    )
+
+
+def _writer(path, label):
+    """What wrote a checkpoint, in words: its version, and its commit, that of run.toml where an older one kept none."""
+    try:
+        made = read(Path(path) / "run.toml").get(RECORD, {}) | label
+    except ValueError:
+        made = label
+    version = made.get("versions", {}).get("purerl", "?")
+    flag = made.get("flags", {}).get("jax_default_prng_impl", "threefry2x32")
+    also = "" if flag == jax.config.jax_default_prng_impl else f", JAX_DEFAULT_PRNG_IMPL={flag}"
+    return f"what wrote it (purerl {version}, commit {made.get('commit', 'unknown')}{also}, and its environment)"
 
 
 def _append(file, array, runs):
     """Write the first `runs` rows of an array as `numpy.save` does, part by part where it lies on several devices."""
-    header = {"descr": array.dtype.str, "fortran_order": False, "shape": (runs, *array.shape[1:])}
+    descr = array.dtype.str if array.dtype.isbuiltin == 1 else f"|V{array.dtype.itemsize}"
+    header = {"descr": descr, "fortran_order": False, "shape": (runs, *array.shape[1:])}
     np.lib.format.write_array_header_1_0(file, header)
     parts = [array]
     if isinstance(array, jax.Array):
@@ -193,14 +336,16 @@ def _append(file, array, runs):
     for part in parts:
         rows = np.ascontiguousarray(np.asarray(part)[:runs])
         runs -= len(rows)
-        file.write(rows)
+        file.write(rows.reshape(-1).view(np.uint8))
 
 
 def _read(file):
-    """`{name: array}` of a file that `ArraysHandler` wrote, as maps of the file."""
+    """`({name: array}, {name: Leaf})` of a file that `ArraysHandler` wrote, the arrays as maps of the file."""
     with open(file, "rb") as opened:
-        names = np.load(opened, allow_pickle=False)
-        return {str(name): _map(opened) for name in names}
+        named = np.lib.format.read_array(opened, allow_pickle=False)
+        dtypes = dict(named.tolist() if named.ndim == 2 else ((name, None) for name in named.tolist()))
+        arrays = {name: _map(opened) for name in dtypes}
+    return arrays, {name: Leaf(dtype, arrays[name].shape, arrays[name].dtype) for name, dtype in dtypes.items()}
 
 
 def _map(file):
@@ -213,15 +358,31 @@ def _map(file):
     return array
 
 
+def _file(folder):
+    """The file of arrays in the folder of a checkpoint. Raises ValueError where there is none."""
+    file = next(folder.rglob(ARRAYS), None)
+    if file is None:
+        raise ValueError(f"there is no {ARRAYS}")
+    return file
+
+
 def _check(folder, label):
-    """Raises Damaged where a file is not as it was written."""
+    """Raises Damaged where a file is not as it was written, and OSError where it cannot be read."""
     for name, digest in label["files"].items():
-        if not (folder / name).is_file() or _digest(folder / name) != digest:
+        try:
+            whole = _digest(folder / name) == digest
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            whole = False
+        if not whole:
             raise Damaged(f"{name} is not as it was written")
 
 
 def delete(checkpoints, number):
-    shutil.rmtree(Path(checkpoints.directory) / str(number), ignore_errors=True)
+    folder = Path(checkpoints.directory) / str(number)
+    if folder.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        folder.unlink(missing_ok=True)
     checkpoints.reload()
 
 
@@ -229,17 +390,41 @@ def _folder(path):
     return (Path(path) / "checkpoints").absolute()
 
 
-def _arrays(carry):
-    """`{path: array}`, random keys as their data. Orbax refuses empty arrays, which hold nothing to be kept."""
-    leaves = jax.tree_util.tree_leaves_with_path(carry)
-    return {jax.tree_util.keystr(path): jax.random.key_data(x) if _is_key(x) else x for path, x in leaves if x.size}
+def _named(tree):
+    """`[(name, leaf)]`, by its path; of leaves that are called the same, the later ones are numbered."""
+    leaves = [(jax.tree_util.keystr(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
+    seen = Counter()
+    for i, (name, x) in enumerate(leaves):
+        seen[name] += 1
+        leaves[i] = (name if seen[name] == 1 else f"{name} #{seen[name]}", x)
+    return leaves
 
 
-def _leaf(arrays, path, like):
-    if not like.size:
-        return np.zeros(like.shape, like.dtype)
-    array = arrays[jax.tree_util.keystr(path)]
-    return jax.random.wrap_key_data(array) if _is_key(like) else array
+def _data(x):
+    """What is written of a leaf: of a random key its data."""
+    return jax.random.key_data(x) if _is_key(x) else x
+
+
+def _kept(x):
+    """The `Leaf` of an abstract array."""
+    data = jax.eval_shape(_data, x)
+    return Leaf(str(x.dtype), data.shape, np.dtype(data.dtype))
+
+
+def _leaf(array, like):
+    """An array of a checkpoint as `like` is; None is one that holds nothing, and was not written."""
+    if array is None:
+        array = np.zeros(*_kept(like)[1:])
+    if _is_key(like):
+        return jax.random.wrap_key_data(array, impl=_implementation(like))
+    return array if array.dtype == like.dtype else array.view(like.dtype)
+
+
+def _implementation(like):
+    """The generator of an abstract key; JAX tells it of a traced one."""
+    found = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), like)
+    return found[0]
 
 
 def _is_key(x):

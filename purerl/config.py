@@ -156,12 +156,15 @@ def resolve(flags, file=None):
     Raises ValueError, in one line, for what is unknown, of a wrong type, out of range, or does not fit together.
     """
     table = {} if file is None else read(Path(file))
-    table.pop(RECORD, None)
-    return resolve_table(flags, table, file)
+    of_a_run = table.pop(RECORD, None) is not None and not {"algo", "env", "preset"} & flags.keys()
+    return resolve_table(flags, table, file, of_a_run)
 
 
-def resolve_table(flags, settings, file="this table"):
-    """`resolve`, of the table `settings` that stands in `file`."""
+def resolve_table(flags, settings, file="this table", of_a_run=False):
+    """`resolve`, of the table `settings` that stands in `file`.
+
+    A run's own has all settings that there were. What it lacks has its default, whatever presets and envs/ say of it.
+    """
     Job(**{name: value for name, value in settings.items() if name in ("algo", "env", "preset")})
     for head in ("hyper", "sweep", "pbt"):
         _table(file, head, settings.get(head, {}))
@@ -174,7 +177,7 @@ def resolve_table(flags, settings, file="this table"):
     declared = _declaration(env)
     layers = [read(HERE / "presets.toml"), {name: declared[name] for name in PRESETS if name in declared}]
     resolved = {name: declared[name] for name in ("env", "backend", "episode_length") if name in declared}
-    for layer in layers:
+    for layer in [] if of_a_run else layers:
         for head in ("all", algo):
             resolved = _overlay(resolved, layer.get(preset, {}).get(head, {}))
     resolved = _overlay(resolved, said | ({"env": declared.get("env", env)} if "env" in said else {}))
@@ -197,7 +200,7 @@ def computation(config):
 
 
 def differences(there, here):
-    """One line that says where two `computation`s differ; empty where they do not."""
+    """One line that says where two `computation`s differ; empty where they do not. What is absent has its default."""
     there, here = (_flat(table) for table in (there, here))
     names = [name for name in there | here if there.get(name) != here.get(name)]
     return ", ".join(
@@ -206,11 +209,24 @@ def differences(there, here):
 
 
 def _flat(computation):
-    """A `computation` without its tables; all runs at once may be said in two ways."""
-    swept, at_once = computation.get("sweep", {}), computation["seeds_per_batch"]
-    runs = computation["num_seeds"] * max(map(len, swept.values()), default=1)
-    flat = computation | computation["hyper"] | swept | {"seeds_per_batch": runs if at_once == "none" else at_once}
-    return {name: value for name, value in flat.items() if name not in ("hyper", "sweep")}
+    """A `computation` without its tables, and with the defaults of what it lacks: an older one knew fewer settings.
+
+    All runs at once may be said in two ways.
+    """
+    swept, population = (computation.get(name, {}) for name in ("sweep", "pbt"))
+    classes = (Job, Plan, HYPERS.get(computation.get("algo", Job.algo)))
+    flat = {name: default for cls in classes if cls for name, default in _defaults(cls).items()}
+    flat |= {f"pbt.{name}": value for name, value in (population and _defaults(Population) | population).items()}
+    flat |= {name: value for name, value in computation.items() if name not in ("hyper", "sweep", "pbt")}
+    flat |= computation.get("hyper", {}) | swept
+    if flat["seeds_per_batch"] == "none":
+        flat["seeds_per_batch"] = flat["num_seeds"] * max(map(len, swept.values()), default=1)
+    return flat
+
+
+def _defaults(cls):
+    """What a settings class has by default, as TOML and JSON have it."""
+    return _without_none({name: default for name, (default, _, _) in fields(cls).items()})
 
 
 def names(algo):

@@ -56,7 +56,13 @@ def compiled_for(settings, programs, size):
 def at_least(settings, programs, size):
     """What `size` runs need, known before anything is compiled: what the programs work with is not in it."""
     devices, rows = _rows(settings, programs, size)
-    return memory.needs(batch.abstract(programs, numbers_of(settings, rows), len(rows)), len(rows), None, devices)
+    return memory.needs(abstract(settings, programs, size), len(rows), None, devices)
+
+
+def abstract(settings, programs, size):
+    """The carry of a program for `size` runs, with as many rows as it has."""
+    rows = _rows(settings, programs, size)[1]
+    return batch.abstract(programs, numbers_of(settings, rows), len(rows))
 
 
 def _rows(settings, programs, size):

@@ -4,12 +4,15 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import jax
 
 PACKAGES = ("purerl", "jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "distrax", "numpy")
+PACKAGES += ("gymnasium", "gymnax", "playground")
+FLAGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_numpy_dtype_promotion")
 
 
 def record():
@@ -17,13 +20,15 @@ def record():
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "platform": device.platform,
         "device": device.device_kind,
         "processor": platform.machine(),
+        "cpu": processor(),
         "num_cores": os.cpu_count(),
         "python": platform.python_version(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "flags": flags(),
         "versions": versions(),
     }
 
@@ -33,11 +38,33 @@ def versions():
     return {name: _version(name) for name in PACKAGES}
 
 
+def flags():
+    """`{name: value}` of JAX's global flags that change what is computed."""
+    return {name: str(getattr(jax.config, name)) for name in FLAGS}
+
+
 def origin(num_devices):
     """What numbers depend on to the last bit: `versions`, and on what they are computed."""
     return versions() | {"platform": jax.default_backend(), "devices": num_devices}
 
 
+def changed(then, now):
+    """`["jax was 0.10.1 and is 0.10.2"]`: where `now` differs from `then`, which may lack what was not kept then."""
+    return [f"{name} was {then[name]} and is {x}" for name, x in now.items() if name in then and then[name] != x]
+
+
+@cache
+def processor():
+    """The model of the CPU, for example "AMD EPYC 9B14"; numbers that it makes may differ from another's."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+@cache
 def _version(package):
     try:
         return metadata.version(package)
@@ -45,7 +72,8 @@ def _version(package):
         return "not installed"
 
 
-def _commit():
+@cache
+def commit():
     """The git commit of this package's checkout, with `+` where files differ from it; `unknown` outside a checkout."""
     folder = Path(__file__).parent
 

@@ -185,8 +185,8 @@ def read_curves(path):
 
 
 def measured(curves):
-    """The names of the columns that say how a run did: neither whose a row is, nor when it was, nor `diverged`."""
-    return [name for name in curves if name not in (*KEYS, *CLOCK, "diverged")]
+    """The names of the columns that say how a run did: not whose a row is, nor when it was, nor when it diverged."""
+    return [name for name in curves if name not in (*KEYS, *CLOCK, "diverged", "environment_nan")]
 
 
 def _table(path):

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ from purerl import (
     ddpg,
     declared,
     environments,
+    fingerprint,
     fitting,
     loop,
     memory,
@@ -40,7 +42,7 @@ from purerl import (
 )
 from purerl.clock import Clock, Interrupt, Pace
 from purerl.errors import Refused
-from purerl.record import origin, record
+from purerl.record import changed, origin, record
 from purerl.settings import cycle, policy_delay
 from purerl.statistics import iqm
 
@@ -78,6 +80,7 @@ class Session:
     feed: Any
     share: Any
     until: Any
+    environment: Any
     paces: Any = field(default_factory=lambda: {name: Pace() for name in ("warm_up", "cycles", "play_on")})
 
     @property
@@ -154,14 +157,18 @@ def prepare(settings):
     return env, build
 
 
-def create(path, settings, env, num_runs=None):
-    """Make the folder of a run of which `num_runs`, all by default, are trained here."""
+def create(path, settings, env, num_runs=None, environment=None):
+    """Make the folder of a run of which `num_runs`, all by default, are trained here.
+
+    `environment` is the fingerprint of `env`, where it is known already.
+    """
     num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
     ran = record() | {"num_devices": num_devices, "obs_size": env.obs_size, "action_size": env.action_size}
     build = ALGORITHMS[settings.job.algo]
     made_by = f"{build.__module__}:{getattr(build, '__qualname__', type(build).__name__)}"
     ran |= {"action_low": low, "action_high": high, "algorithm": made_by}
+    ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
     metrics = build(settings.hyper, settings.plan, env).metrics
     results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
     results.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
@@ -217,6 +224,18 @@ def has_come_to(path, settings, index):
     return _position(label, settings, index).row == _due(settings, index)
 
 
+def check_fit(path, settings, programs, share, environment=None):
+    """Raises checkpoints.Misfit where a group of `share` would go on from a checkpoint of another program."""
+    plan, size = settings.plan, min(settings.group_size, len(share))
+    numbers, computation = checkpoints.numbers(path), config.computation(settings)
+    for group in range(-(-len(share) // size)):
+        runs, first = share[group * size : (group + 1) * size], group * plan.num_evals
+        own = [number for number in numbers if first <= number < first + plan.num_evals]
+        if own and not _are_finished(path, plan, runs, group):
+            carry = fitting.abstract(settings, programs, size)
+            checkpoints.check_newest(path, own, computation, partial(_like, carry, runs), environment)
+
+
 def _are_finished(path, plan, runs, group=None):
     """Whether `runs`, those of `group` or all, went to their end, and their policies and curves are there.
 
@@ -263,6 +282,8 @@ def _run(settings, env, build, path, display, interrupt, share, until):
     with clock.on("compile"), collector.paused():
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
         fitting.check(settings, fitting.at_least(settings, programs, size), free)
+        environment = fingerprint.of(env)
+        check_fit(path, settings, programs, share, environment)
         settings, compiled, needs = fitting.fit(settings, programs, free, len(share))
         fitting.check(settings, needs, free)
     with results.locked(path):
@@ -270,13 +291,15 @@ def _run(settings, env, build, path, display, interrupt, share, until):
             if _ended_meanwhile(path, settings, share):
                 return report.Outcome(results.final(results.read_curves(path)), None, None, clock)
         else:
-            create(path, settings, env, len(share))
+            create(path, settings, env, len(share), environment)
         policy = build(settings.hyper, settings.plan, env).policy
         kept = checkpoints.manager(path)
         results.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
         display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
         with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
-            session = Session(settings, path, display, clock, interrupt, compiled, policy, kept, feed, share, until)
+            session = Session(
+                settings, path, display, clock, interrupt, compiled, policy, kept, feed, share, until, environment
+            )
             display.total = settings.plan.total_steps * session.groups
             parts, complete = train(session)
         curves = results.read_curves(path)
@@ -330,16 +353,18 @@ def train(session):
 def fork(source, target, there, here, env, index, kept):
     """Begin the program `here`, in the folder `target`, from evaluation `index` of the program `there` in `source`.
 
-    `has_come_to` tells whether that is possible.
-
-    It has the settings `kept` of that. Both train all their runs at once. Raises checkpoints.Damaged.
+    It has the settings `kept` of that. Both train all their runs at once. `has_come_to` tells whether that is possible.
+    Raises Refused where there is no whole checkpoint.
     """
     scratch = target.with_name(f".{target.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     create(scratch, here, env)
     rows = [there.runs.index((setting, seed)) for setting in kept for seed in dict.fromkeys(s for _, s in there.runs)]
-    checkpoints.fork(source, scratch, index, rows, [config.computation(settings) for settings in (there, here)])
+    try:
+        checkpoints.fork(source, scratch, index, rows, [config.computation(settings) for settings in (there, here)])
+    except checkpoints.Damaged as error:
+        raise Refused(f"{source} has no whole checkpoint {index}: {error}; the same command makes it again") from None
     results.copy_rows(source, scratch, kept, loop.env_steps(here.plan, index))
     scratch.rename(target)
 
@@ -361,9 +386,13 @@ def _position(label, settings, index):
 
 
 def _restored(session, group):
-    """`(at, carry)` of the newest whole checkpoint of a group; of none where there is none, the carry being None."""
+    """`(at, carry)` of the newest whole checkpoint of a group; of none where there is none, the carry being None.
+
+    Raises Refused, and touches nothing, where there is one that cannot be gone on from.
+    """
     path, plan, runs = session.path, session.plan, session.runs(group)
     first, curves = group * plan.num_evals, results.read_curves(session.path)
+    lacking, damaged = [], []
     for number in checkpoints.numbers(path):
         if not first <= number < first + plan.num_evals:
             continue
@@ -372,27 +401,61 @@ def _restored(session, group):
             at = _position(label, session.settings, number - first)
             if at.evaluations and not results.has_rows(curves, runs, _steps(plan, at.index)):
                 session.display.say(f"curves.csv lacks rows from before checkpoint {number}, which is left out")
+                lacking.append(number)
                 continue
-            carry = checkpoints.restore(session.kept, number, _like(session, group, label["ring"]), label)
+            like = _like(session.programs.carry, runs, label["ring"])
+            carry = checkpoints.restore(session.kept, number, like, label)
         except checkpoints.Damaged as error:
             session.log("damaged", checkpoint=number, error=str(error))
             session.display.say(f"checkpoint {number} is damaged and left out: {error}")
+            damaged.append(number)
             continue
+        if lacking or damaged:
+            _set_aside(session)
+        _say_environment(session, label.get("environment"), f"when checkpoint {number} was written")
         carry = session.with_copies(group, carry)
         return at, _continued(session, group, at, label, carry)
+    if whole := [number for number in lacking if _is_whole(session, number)]:
+        raise Refused(
+            f"{path}/curves.csv lacks rows from before checkpoint {whole[0]}, which is whole; put back the rows to go "
+            f"on from it, or delete {path}/checkpoints to start again from step 0"
+        )
     if results.are_of(curves, runs).any():
         session.display.say("no whole checkpoint to go on from; starting again from step 0")
+        _set_aside(session)
+    made = config.read(path / "run.toml").get(config.RECORD, {})
+    _say_environment(session, fingerprint.recorded(made), "when the run began")
     session.clock.resume(results.truncate(path, runs, -1))
     pbt.truncate(path, -1)
     return Position(), None
 
 
-def _like(session, group, ring):
-    """What a checkpoint of a group holds, as `jax.ShapeDtypeStruct`s."""
-    runs = len(session.runs(group))
-    carry = session.programs.carry
+def _is_whole(session, number):
+    try:
+        checkpoints.verify(session.path, number, config.computation(session.settings))
+    except checkpoints.Damaged:
+        return False
+    return True
+
+
+def _set_aside(session):
+    """Keep copies of what is computed anew, where a run falls back behind what it had come to."""
+    kept = ", ".join(checkpoints.set_aside(session.path, ("curves.csv", pbt.FILE, results.POLICY)))
+    session.log("set aside", files=kept)
+    session.display.say(f"copies of what there was: {kept}")
+
+
+def _say_environment(session, then, when):
+    """Say where the environment is another than its fingerprint `then` tells."""
+    if line := fingerprint.said(then, session.environment, when):
+        session.log("environment", line=line)
+        session.display.say(f"{line}; resuming goes on with what it is now")
+
+
+def _like(carry, runs, ring):
+    """What a checkpoint of `runs` holds, as `jax.ShapeDtypeStruct`s; `carry` is an abstract one of any number."""
     carry = carry if ring else carry._replace(ring=None)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape[1:]), x.dtype), carry)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(runs), *x.shape[1:]), x.dtype), carry)
 
 
 def _continued(session, group, at, label, carry):
@@ -402,9 +465,8 @@ def _continued(session, group, at, label, carry):
     pbt.truncate(session.path, at.index)
     session.log("resume", group=group, index=at.index, row=at.row, ring=label["ring"])
     session.display.say(f"resumed after {at.row * session.plan.num_envs:,} steps")
-    then, now = label["versions"], origin(len(carry.diverged.devices()))
-    if changed := [f"{name} was {then.get(name)} and is {now[name]}" for name in now if now[name] != then.get(name)]:
-        session.display.say(f"not bit for bit as without the stop: {', '.join(changed)}")
+    if others := changed(label["versions"], origin(len(carry.diverged.devices()))):
+        session.display.say(f"not bit for bit as without the stop: {', '.join(others)}")
     if carry.ring is None:
         session.display.say("the checkpoint has no replay buffer: its policy fills a new one, and this is not exact")
         with session.clock.on("train"):
@@ -542,7 +604,8 @@ def _checkpoint(session, group, at, carry):
         )
         return
     try:
-        checkpoints.save(session.kept, number, carry, runs, computation, keep.checkpoint_keep, progress)
+        facts = {"progress": progress, "environment": session.environment}
+        checkpoints.save(session.kept, number, carry, runs, computation, keep.checkpoint_keep, **facts)
     except OSError as error:
         reason = (str(error).splitlines() or [""])[0]
         session.display.say(f"checkpoint {number} could not be written, the ones before it stay: {reason}")

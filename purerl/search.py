@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from purerl import comparison, config, results, runner
+from purerl import comparison, config, fitting, results, runner
 from purerl.clock import Clock
 from purerl.expansion import limits
 from purerl.progress import Display
@@ -191,6 +191,12 @@ def _trained(path, plan, values, generation, made, display, time_limit):
     return [scores[i] for i in range(len(values))]
 
 
+def with_defaults(table):
+    """The table [search] with the defaults of what it lacks, as a sweep.toml may that is older."""
+    defaults = {name: default for name, (default, _, _) in fields(Search).items()}
+    return defaults | {"rungs": []} | table if isinstance(table, dict) else table
+
+
 def of_trials(settings, values):
     """`settings` of a program whose settings are the `values`, `[{name: value}]`."""
     swept = {name: tuple(each[name] for each in values) for name in values[0]}
@@ -206,7 +212,10 @@ def example(plan, task):
 def _brought(settings, made, folder, until, display):
     """Train a program to its end, or up to evaluation `until`. Returns why that was to end early, or None."""
     settings, complete = runner.claim(folder, settings)
-    if complete or (until and runner.has_come_to(folder, settings, until)):
+    if complete:
+        return None
+    if until and runner.has_come_to(folder, settings, until):
+        runner.check_fit(folder, settings, fitting.programs_of(settings, *made, settings.num_runs), settings.runs)
         return None
     return runner.run(settings, *made, folder, Display(display.console), until=until).asked
 

@@ -283,11 +283,11 @@ def test_a_damaged_checkpoint_is_never_resumed_silently(whole, tmp_path):
     assert len(found) == 60 and len(set(found)) == 3 * len(files)
 
 
-def test_a_checkpoint_of_arrays_that_this_version_does_not_know_is_damaged(whole):
+def test_a_checkpoint_of_arrays_that_this_version_does_not_know_is_no_damage_but_a_misfit(whole):
     settings, programs, numbers = prepared(**options("td3"))
     like, label = batch.abstract(programs, numbers, 3), checkpoints.label(whole["td3"], 3, config.computation(settings))
     other = like._replace(diverged=jax.ShapeDtypeStruct((4,), like.diverged.dtype))
-    with pytest.raises(checkpoints.Damaged, match=r"diverged is int32\[3\], not int32\[4\]"):
+    with pytest.raises(checkpoints.Misfit, match=r"\.diverged is int32\[3\] there and int32\[4\] here"):
         checkpoints.restore(checkpoints.manager(whole["td3"]), 3, other, label)
 
 

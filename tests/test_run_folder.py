@@ -192,7 +192,7 @@ def test_a_fixed_column_of_a_later_version_is_one_name_more(tmp_path, monkeypatc
     results.append_evaluation(path, [(0, 5), (0, 6)], common, {"of_later": np.array([0, 7])})
     assert results.read_curves(path)["of_later"][-3:].tolist()[1:] == [0, 7]
     assert sinks.evaluations(path, 2)[-1].series["of_later/max"] == 7
-    assert "of_later" in page.html(path)
+    assert "of later" in page.html(path)
 
 
 @pytest.mark.parametrize("end", ["\n", "", "\r\n"])

@@ -1,0 +1,174 @@
+"""What an environment computes, in a few digests: a run that is resumed can tell whether its environment was changed.
+
+The digests are those of the traced programs (jaxprs) of `reset`, `step` and `observe`: every primitive, its parameters,
+the shapes and dtypes, and the values of all constants. Names, source lines and memory addresses are left out, so that
+they are the same in every process. What a callback to the host computes is not seen.
+
+Other versions of JAX or of a physics package may trace the same environment otherwise. So every fingerprint says what
+traced it, and different digests count only where that is the same.
+"""
+
+import enum
+import hashlib
+from dataclasses import fields, is_dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purerl.record import changed, commit, flags, processor, versions
+
+UNSEEN = ("name", "ctx_mesh", "debug_info", "sharding")  # parameters of primitives that change no number
+COMPUTED = ("reset", "step", "observe")
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
+LIMITS = ("episode_length", "truncates", "action_low", "action_high")
+
+
+def of(env):
+    """`{name: digest or number}` of an `Environment`, as JSON and TOML have it, and `traced_by`, what it depends on.
+
+    The traces are those that JAX keeps for `base.physics`, so that compiling the environment afterwards is faster by
+    what this took.
+    """
+    step, (state, _) = _traced(env.step, *_arguments(env))
+    low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
+    return {
+        "reset": _digest(_traced(env.reset, jax.random.key(0))[0]),
+        "step": _digest(step),
+        "observe": _digest(_traced(env.observe, state)[0]),
+        "episode_length": int(env.episode_length),
+        "truncates": bool(env.truncates),
+        "action_low": low,
+        "action_high": high,
+        "traced_by": _tracer(),
+    }
+
+
+def kept(fingerprint):
+    """What a run.toml keeps of it, beside versions and flags."""
+    return {name: x for name, x in fingerprint.items() if name != "traced_by"}
+
+
+def recorded(record):
+    """The fingerprint that the `record` of a run.toml has; None of an older one."""
+    if "environment" not in record:
+        return None
+    made = {name: record[name] for name in ("commit", "platform", "cpu") if name in record}
+    return record["environment"] | {"traced_by": record.get("versions", {}) | record.get("flags", {}) | made}
+
+
+def said(then, now, when):
+    """One line that says how the fingerprint `now` differs from `then`, of the time `when`; empty where it does not."""
+    if then is None:
+        return f"whether the environment is as it was {when} cannot be told: its fingerprint was not kept then"
+    limits = [f"{name} (was {then[name]}, is {now[name]})" for name in LIMITS if _differ(then, now, name)]
+    computed = [name for name in COMPUTED if _differ(then, now, name)]
+    others = changed(then.get("traced_by", {}), now["traced_by"])
+    if limits or (computed and not others):
+        return f"the environment is not what it was {when}: {', '.join(computed + limits)} changed"
+    if computed:
+        return (
+            f"whether the environment is as it was {when} cannot be told: {', '.join(computed)} compiles otherwise, "
+            f"but {', '.join(others)}"
+        )
+    return ""
+
+
+def _differ(then, now, name):
+    return name in then and then[name] != now[name]
+
+
+def _arguments(env):
+    """Abstract `(state, action)`."""
+    action = jax.ShapeDtypeStruct((env.action_size,), jnp.float32)
+    return jax.eval_shape(env.reset, jax.random.key(0)), action
+
+
+def _traced(function, *arguments):
+    """`(jaxpr, abstract result)`."""
+    return jax.make_jaxpr(function, return_shape=True)(*arguments)
+
+
+def _tracer():
+    """`{name: value}` of what the digest of a trace depends on, beside the environment."""
+    return versions() | flags() | {"commit": commit(), "platform": jax.default_backend(), "cpu": processor()}
+
+
+def _digest(jaxpr):
+    return _Canon().jaxpr(jaxpr).hexdigest()
+
+
+class _Canon:
+    """The parts of one jaxpr as bytes. Those jaxprs that occur in it again and again are kept, as digests."""
+
+    def __init__(self):
+        self.known, self.kinds = {}, {}
+
+    def jaxpr(self, closed):
+        """The digest of a `Jaxpr`, or of a `ClosedJaxpr` with its constants."""
+        if id(closed) not in self.known:
+            jaxpr, constants = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
+            self.known[id(closed)] = closed, self._program(jaxpr, constants)  # Kept, so that no other has its id.
+        return self.known[id(closed)][1]
+
+    def _program(self, jaxpr, constants):
+        numbers, words = {}, []
+
+        def bind(variables):
+            for variable in variables:
+                numbers[variable] = len(numbers)
+                words.append(self.kind(variable.aval))
+
+        def read(atoms):
+            words.extend(self.value(x.val) if hasattr(x, "val") else b"%d" % numbers[x] for x in atoms)
+
+        bind([*jaxpr.constvars, *jaxpr.invars])
+        words.append(self.value(list(constants)))
+        for equation in jaxpr.eqns:
+            words.append(equation.primitive.name.encode())
+            words.append(self.value({k: v for k, v in equation.params.items() if k not in UNSEEN}))
+            read(equation.invars)
+            bind(equation.outvars)
+        read(jaxpr.outvars)
+        return hashlib.blake2b(b"\n".join(words), digest_size=16)
+
+    def kind(self, aval):
+        """Shape, dtype and weakness, which decides on dtypes further on."""
+        if aval not in self.kinds:
+            known = hasattr(aval, "shape")
+            text = f"{aval.dtype}{aval.shape}{getattr(aval, 'weak_type', False)}" if known else type(aval).__name__
+            self.kinds[aval] = text.encode()
+        return self.kinds[aval]
+
+    def value(self, x):
+        """A constant or a parameter. What is unknown counts by its type alone, for its text may have addresses."""
+        if isinstance(x, PLAIN) and not isinstance(x, enum.Enum):
+            return repr(x).encode()
+        if hasattr(x, "eqns"):
+            return self.jaxpr(x).digest()
+        if isinstance(x, tuple | list):
+            return b"(%b)" % b",".join(map(self.value, x))
+        if isinstance(x, set | frozenset):
+            return b"{%b}" % b",".join(sorted(map(self.value, x)))
+        if isinstance(x, dict):
+            return b"{%b}" % b",".join(self.value((str(name), x[name])) for name in sorted(x, key=str))
+        if is_dataclass(x) and not isinstance(x, type):
+            return self.value((type(x).__qualname__, [getattr(x, field.name) for field in fields(x)]))
+        if hasattr(x, "shape") and hasattr(x, "dtype"):
+            return _array(x) if hasattr(x, "__array__") else self.kind(x)
+        return _word(x)
+
+
+def _array(x):
+    """Dtype, shape, and the numbers, of a key its data."""
+    array = np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+    digest = hashlib.blake2b(array.tobytes(), digest_size=16).digest()
+    return f"{x.dtype}{array.shape}".encode() + digest
+
+
+def _word(x):
+    """What has no parts: an enum, a dtype, a class, a function, a generator of random numbers, or what is unknown."""
+    if isinstance(x, np.dtype):
+        return str(x).encode()
+    word = next((getattr(x, name) for name in ("__qualname__", "tag", "_name_") if hasattr(x, name)), "")
+    return f"{type(x).__qualname__}:{word}".encode()
