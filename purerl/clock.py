@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 INTERRUPTED = 130  # the exit status of a run that a signal or its time limit ended early
 DIVERGED = 3  # of a run of which no seed is left
+MOST = 2**24  # turns of a stretch
 STRETCH = 2.0  # seconds that the device works between two moments at which a run may end
 
 
@@ -60,7 +61,7 @@ class Pace:
     def took(self, turns, seconds):
         """So many turns took so long: aim at `STRETCH`, growing fourfold at most."""
         fitting = turns * STRETCH / max(seconds, 1e-6)
-        self.turns = max(1, int(min(fitting, 4 * max(turns, self.turns))))
+        self.turns = max(1, int(min(fitting, 4 * self.turns, MOST)))
 
 
 @contextmanager

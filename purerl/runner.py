@@ -9,7 +9,7 @@ sees its copies.
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,6 +41,7 @@ from purerl import (
     td3,
 )
 from purerl.clock import Clock, Interrupt, Pace
+from purerl.environments import episodes
 from purerl.errors import Refused
 from purerl.record import changed, origin, record
 from purerl.settings import cycle, policy_delay
@@ -118,14 +119,6 @@ class Session:
     def env_steps(self, at):
         """To which environment step the agents of a `Position` were trained."""
         return at.row * self.plan.num_envs if at.row > self.plan.warmup_rows else 0
-
-    @contextmanager
-    def stretch(self, what, turns):
-        """What the device does at a time: `turns` of the program `what`."""
-        begun = time.perf_counter()
-        with self.interrupt.stretch(self.clock):
-            yield
-        self.paces[what].took(turns, time.perf_counter() - begun)
 
     def without_copies(self, group, tree):
         """`tree` with an axis over the runs of a group, and no more."""
@@ -494,7 +487,7 @@ def _advanced(session, group, at, carry):
         if is_new and _exploits(session, at.index):
             carry = _exploited(session, at.index, numbers, carry)
             numbers = session.numbers(group, at.index)
-        if at.evaluations < session.plan.num_evals and _checkpoint_is_due(session, at, is_new, since):
+        if _checkpoint_is_due(session, at, is_new, since):
             _checkpoint(session, group, at, carry)
             saved, since = at, time.monotonic()
     if at.evaluations < session.plan.num_evals and saved != at and not _all_diverged(session, group, carry):
@@ -517,7 +510,7 @@ def _checkpoint_is_due(session, at, is_new, since):
     """Whether to keep the carry now, the last one having been kept at the time `since`, and an evaluation `is_new`."""
     every = session.settings.keep.checkpoint_every
     if every == "auto":
-        return time.monotonic() - since >= AUTO
+        return at.evaluations < session.plan.num_evals and time.monotonic() - since >= AUTO
     return bool(every and is_new and at.index and at.index % every == 0)
 
 
@@ -531,8 +524,10 @@ def _trained(session, group, at, numbers, carry):
     turn = (at.row - done) // rows
     turns = min(session.paces[what].turns, (end - at.row) // rows)
     session.display.stage(what.replace("_", " ") if what == "warm_up" else "training")
-    with session.stretch(what, turns), clock.on("train"):
+    begun = time.perf_counter()
+    with session.interrupt.stretch(clock), clock.on("train"):
         carry = jax.block_until_ready(session.programs.advance(what, numbers, carry, turn, turn + turns))
+    session.paces[what].took(turns, time.perf_counter() - begun)
     clock.env_steps += turns * rows * plan.num_envs * len(runs)
     clock.updates += turns * rows * plan.updates_per_step * len(runs) * (what == "cycles")
     at = at._replace(row=at.row + turns * rows)
@@ -546,13 +541,19 @@ def _played(session, at, numbers, carry):
     with session.clock.on("evaluate"):
         play, pace = session.programs.evaluation(carry, at.evaluations), session.paces["play_on"]
         while not session.interrupt.reason:
-            turns = pace.turns
-            with session.stretch("play_on", turns):
-                play = session.programs.play_on(numbers, carry, play, turns)
+            begun, before = time.perf_counter(), _strides(play)
+            with session.interrupt.stretch(session.clock):
+                play = session.programs.play_on(numbers, carry, play, pace.turns)
                 going_on = bool(jax.device_get(play.alive).any())
+            pace.took(_strides(play) - before, time.perf_counter() - begun)
             if not going_on:
                 return play
     return None
+
+
+def _strides(play):
+    """How many strides the longest episode has lasted."""
+    return -(-int(jax.device_get(play.length).max()) // episodes.STRIDE)
 
 
 def _evaluated(session, group, at, numbers, carry):

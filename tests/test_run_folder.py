@@ -331,7 +331,7 @@ def trained(tmp_path_factory):
     words = arguments(env="Pendulum-v1", algo="td3", num_seeds="2", normalize_observations="true")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(runner.ALGORITHMS, "td3", gaussian(quantile_spread=2.0**24, zero_everywhere=0.0))
-        words += ["--log", "csv,jsonl", "--checkpoint-every", "1", "--out", str(path)]
+        words += ["--log", "csv,jsonl", "--checkpoint-every", "1", "--checkpoint-keep", "9", "--out", str(path)]
         assert training.main(words) == 0
     return path
 

@@ -9,7 +9,7 @@ import pytest
 from commands import arguments, assert_same_run, start
 
 from purerl import checkpoints, clock, results, runner, train
-from purerl.clock import STRETCH, Interrupt, Pace
+from purerl.clock import MOST, STRETCH, Interrupt, Pace
 
 LONG_EPISODES = {"algo": "td3", "n_step": "2", "normalize_observations": "true", "episode_length": "120"}
 
@@ -98,6 +98,7 @@ def test_a_checkpoint_is_kept_every_quarter_of_an_hour_also_within_an_epoch(tmp_
     kept.clear()
     assert train.main(command(tmp_path / "off", checkpoint_every="0")) == 0 and kept == []
     assert train.main(command(tmp_path / "second", checkpoint_every="2")) == 0 and kept == [(50, 3)]
+    assert train.main(command(tmp_path / "each", checkpoint_every="1")) == 0 and kept[1:] == [(30, 2), (50, 3), (70, 4)]
 
 
 def test_a_checkpoint_without_room_is_left_out_and_the_one_before_stays(tmp_path, monkeypatch, capsys):
@@ -150,6 +151,9 @@ def test_a_pace_comes_to_the_length_of_a_stretch_and_shrinks_at_once():
     assert asked[:4] == [1, 4, 16, 64] and asked[-1] == int(STRETCH / 0.01)
     pace.took(3, 0.03)  # what was left of an epoch
     assert pace.turns == int(STRETCH / 0.01)
+    for _ in range(99):
+        pace.took(pace.turns, 0.0)
+    assert pace.turns == MOST
     pace.took(pace.turns, 1000.0)
     assert pace.turns == 1
 
