@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from purerl import layers, policies
+from purerl import jax_flags, layers, policies
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
 from purerl.errors import attempt, closest, needs
 from purerl.statistics import interval, mean
@@ -38,9 +38,11 @@ def main(arguments=None):
 
 
 def evaluate(options):
+    jax_flags.settle()
     kept = policies.read(options.run)
     chosen = policies.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
+    jax_flags.check_platform()
     env = here(kept, options.env)
     kept = replace(kept, action_range=env.action_range)
     envs = gymnasium_envs(env, options.episodes) if options.place == "gymnasium" else None

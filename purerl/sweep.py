@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from purerl import config, expansion
+from purerl import config, expansion, jax_flags
 from purerl.clock import INTERRUPTED, leaving
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import closest
@@ -22,6 +22,7 @@ def main(arguments=None):
             table = config.read(file)
             searched = table.pop("search", None)
             programs = expansion.expand(table, flags)
+            jax_flags.settle()
             use_compilation_cache(options.compilation_cache)
             tune_cpu()
             path = Path(options.out or Path("runs") / file.stem).expanduser()
@@ -85,6 +86,7 @@ def sweep(path, programs, options):
 
     launchable(options)
     host = joined(options)
+    jax_flags.check_platform()
     display = Display()
 
     def prepare():
@@ -164,6 +166,7 @@ def search(path, table, programs, options):
 
     if options.coordinator is not None or options.launcher is not None:
         raise ValueError("a search is of one process; leave out --coordinator and --launcher")
+    jax_flags.check_platform()
     display, plan = Display(), searching.understood(table, programs)
     tasks = campaign.prepare(path, programs, table)
     if options.dry_run:

@@ -6,7 +6,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from purerl import config
+from purerl import config, jax_flags
 from purerl.clock import INTERRUPTED, leaving
 from purerl.collector import paused
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
@@ -115,8 +115,10 @@ def prepare(settings, options):
     """
     from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
 
+    jax_flags.settle()
     use_compilation_cache(options.compilation_cache)
     tune_cpu()
+    jax_flags.check_platform()
     path = folder(settings.job, options)
     if options.resume is None:
         results.check_writable(path)
