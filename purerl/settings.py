@@ -267,7 +267,7 @@ class DDPG(Learning):
     noise: choice("exploration noise: independent, or Ornstein-Uhlenbeck", "gaussian", "ou") = "gaussian"
     ou_theta: number("pull of Ornstein-Uhlenbeck noise toward 0, per step", ge=0, le=1) = 0.15
     noise_schedule: choice("how the noise goes to final_noise", "constant", "linear", "exponential") = "constant"
-    final_noise: number("scale of the noise at the end of the run, on a linear or exponential schedule", gt=0) = 0.01
+    final_noise: number("scale of the noise at the end of the run, on a linear or exponential schedule", ge=0) = 0.01
 
     def __post_init__(self):
         super().__post_init__()
@@ -279,12 +279,14 @@ class DDPG(Learning):
                     f"{name} is {value} but has no effect where {owner} is {idle!r}; "
                     f"take another {owner}, or leave it out"
                 )
-        known = isinstance(self.exploration_noise, float)
-        if known and self.exploration_noise == 0 and self.noise_schedule == "exponential":
-            raise ValueError(
-                "exploration_noise is 0 but noise_schedule 'exponential' starts from it and cannot leave 0; "
-                "take 'constant' or 'linear'"
-            )
+        ends = (("exploration_noise", "starts from it and cannot leave 0"), ("final_noise", "never comes to 0"))
+        for name, reason in ends:
+            known = isinstance(getattr(self, name), float)
+            if known and getattr(self, name) == 0 and self.noise_schedule == "exponential":
+                remedy = (
+                    "'constant' or 'linear'" if name == "exploration_noise" else "'linear', or a final_noise over 0"
+                )
+                raise ValueError(f"{name} is 0 but noise_schedule 'exponential' {reason}; take {remedy}")
 
 
 @dataclass(frozen=True, kw_only=True)
