@@ -93,7 +93,7 @@ def check_platform():
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or ["JAX knows no such platform"])[0]
+        reason = (str(error).splitlines() or ["no plugin of JAX for it is installed"])[0]
         raise ValueError(
             f"JAX_PLATFORMS is {platforms!r}, but that cannot be computed on here: {reason or type(error).__name__}; "
             f"unset it, or set it to cpu"

@@ -142,7 +142,9 @@ def compare(frame, by=("env", "algo")):
     import pandas
 
     table = curves.summary(frame, by)
-    table = table[["seeds", "diverged", "unfinished", "env_step", *(name for name in table if name.startswith("last_"))]]
+    table = table[
+        ["seeds", "diverged", "unfinished", "env_step", *(name for name in table if name.startswith("last_"))]
+    ]
     verdicts = []
     for key, part in frame.groupby(list(by)):
         known = dict(zip(by, key, strict=True))
