@@ -3,7 +3,9 @@
 import argparse
 import re
 import sys
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from purerl import config, jax_flags
@@ -125,6 +127,8 @@ def prepare(settings, options):
     env, build = runner.prepare(settings)
     if options.plan:
         return settings, env, build, None
+    if options.out is None and options.resume is None:
+        path = fresh(path)
     settings, complete = runner.claim(path, settings)
     if complete:
         raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
@@ -183,6 +187,15 @@ def train(settings, env, build, path):
 def default_folder(job):
     name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
     return Path("runs") / f"{job.algo}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def fresh(path):
+    """Make the folder `path`; where another process has made it in the same second, `path`-2, and so on."""
+    for number in count(1):
+        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            free.mkdir(parents=True)
+            return free
 
 
 if __name__ == "__main__":
