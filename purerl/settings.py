@@ -261,7 +261,11 @@ class Learning(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class DDPG(Learning):
-    """Hyperparameters of DDPG. The defaults are those of the TD3 paper's "OurDDPG" (arXiv:1802.09477)."""
+    """Hyperparameters of DDPG.
+
+    The defaults are those of OurDDPG.py in the present code of the TD3 paper's authors (arXiv:1802.09477; 256x256, 3e-4
+    since 2021-04). The paper's own, 400x300 and 1e-3, are the preset `paper-2018`.
+    """
 
     exploration_noise: number("standard deviation of the exploration noise; actions lie in [-1, 1]", ge=0) = 0.1
     noise: choice("exploration noise: independent, or Ornstein-Uhlenbeck", "gaussian", "ou") = "gaussian"
@@ -291,7 +295,11 @@ class DDPG(Learning):
 
 @dataclass(frozen=True, kw_only=True)
 class TD3(DDPG):
-    """Hyperparameters of TD3. The defaults are the authors' (arXiv:1802.09477 and their code)."""
+    """Hyperparameters of TD3.
+
+    The defaults are those of the authors' present code (arXiv:1802.09477; 256x256, 3e-4 since 2019-09). The paper's
+    own, 400x300 and 1e-3, are the preset `paper-2018`.
+    """
 
     target_noise: number("standard deviation of the noise that smooths target actions", ge=0) = 0.2
     noise_clip: number("bound of the smoothing noise", ge=0) = 0.5
