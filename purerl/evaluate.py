@@ -42,7 +42,6 @@ def evaluate(options):
     kept = policies.read(options.run)
     chosen = policies.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
-    jax_flags.check_platform()
     env = here(kept, options.env)
     kept = replace(kept, action_range=env.action_range)
     envs = gymnasium_envs(env, options.episodes) if options.place == "gymnasium" else None

@@ -7,13 +7,14 @@ not named here change no number.
 """
 
 import sys
+from enum import Enum
 from typing import Any, NamedTuple
 
 
 class Flag(NamedTuple):
     """A flag of `jax.config`, the values that purerl computes under, the first of which it sets, and why.
 
-    One that is not `refused` is a choice that Python code may make: it is slower, stops at NaN, or draws other numbers.
+    One that is not `refused` is a choice that Python code may make: it is slower, or draws other numbers.
     """
 
     name: str
@@ -26,7 +27,8 @@ class Flag(NamedTuple):
         """Its present value, or the one that purerl sets where this JAX has no such flag."""
         import jax  # Here, so that `--help` need not wait for it.
 
-        return getattr(jax.config, self.name, self.takes[0])
+        value = getattr(jax.config, self.name, self.takes[0])
+        return value.value if isinstance(value, Enum) else value
 
     @property
     def is_wrong(self):
@@ -41,13 +43,17 @@ FLAGS = (
     Flag("jax_no_tracing", (False,), "purerl's programs are traced"),
     Flag("jax_no_execution", (False,), "purerl's programs are run"),
     Flag(
-        "jax_default_prng_impl", ("threefry2x32",), "with another the numbers of a seed depend on the seeds beside it"
+        "jax_default_prng_impl",
+        ("threefry2x32",),
+        "by any but threefry2x32 the numbers of a seed depend on the seeds beside it",
     ),
     Flag("jax_threefry_partitionable", (True,), "every seed draws other numbers without it", refused=False),
     Flag("jax_random_seed_offset", (0,), "every seed draws other numbers with it", refused=False),
     Flag("jax_legacy_prng_key", ("allow", "warn"), "Brax and gymnax take keys of the old kind"),
     Flag("jax_debug_key_reuse", (False,), "Brax takes keys of the old kind, which it reports as used twice"),
-    Flag("jax_debug_nans", (False,), "a seed that diverges is frozen and reported", refused=False),
+    Flag(
+        "jax_debug_nans", (False,), "NaN stands for what is not there, and a seed that diverges is frozen and reported"
+    ),
     Flag("jax_debug_infs", (False,), "a seed that diverges is frozen and reported", refused=False),
     Flag("jax_numpy_dtype_promotion", ("standard",), "physics and networks mix types"),
     Flag("jax_numpy_rank_promotion", ("allow", "warn"), "physics and networks broadcast"),

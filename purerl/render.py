@@ -42,7 +42,6 @@ def render(options):
     kept = policies.read(options.run)
     index = policies.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
-    jax_flags.check_platform()
     env, job = policies.environment(kept.settings), kept.settings.job
     if env.scene is None:
         raise ValueError(f"{job.env} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")

@@ -86,7 +86,6 @@ def sweep(path, programs, options):
 
     launchable(options)
     host = joined(options)
-    jax_flags.check_platform()
     display = Display()
 
     def prepare():
@@ -166,7 +165,6 @@ def search(path, table, programs, options):
 
     if options.coordinator is not None or options.launcher is not None:
         raise ValueError("a search is of one process; leave out --coordinator and --launcher")
-    jax_flags.check_platform()
     display, plan = Display(), searching.understood(table, programs)
     tasks = campaign.prepare(path, programs, table)
     if options.dry_run:

@@ -120,7 +120,6 @@ def prepare(settings, options):
     jax_flags.settle()
     use_compilation_cache(options.compilation_cache)
     tune_cpu()
-    jax_flags.check_platform()
     path = folder(settings.job, options)
     if options.resume is None:
         results.check_writable(path)

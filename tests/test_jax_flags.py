@@ -77,7 +77,7 @@ def test_from_python_an_environment_is_refused_in_one_line_that_names_the_flag(n
 
 
 def test_from_python_one_may_debug():
-    with said(jax_disable_jit=True, jax_debug_nans=True):
+    with said(jax_disable_jit=True, jax_debug_infs=True):
         jax_flags.check()
 
 

@@ -20,6 +20,7 @@ def make(name, backend=None, episode_length=None):
     is no such thing, where it is broken, and where JAX's global flags are not as purerl needs them.
     """
     jax_flags.check(f"env {name!r}")
+    jax_flags.check_platform()
     try:
         return _make(name, backend, episode_length)
     finally:  # What a module sets while it is imported also explains what fails then.
