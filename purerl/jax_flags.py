@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 class Flag(NamedTuple):
     """A flag of `jax.config`, the values that purerl computes under, the first of which it sets, and why.
 
-    One that is not `refused` is a choice that Python code may make: it is slower, or draws other numbers.
+    One that is not `refused` is a choice of Python code: other numbers are drawn, or a run stops at infinity.
     """
 
     name: str
@@ -39,7 +39,7 @@ GUARDS = ("allow", None, "log", "log_explicit")
 GUARDED = "purerl moves numbers between host and device"
 FLAGS = (
     Flag("jax_enable_x64", (False,), "purerl computes in 32 bits"),
-    Flag("jax_disable_jit", (False,), "purerl's programs are compiled", refused=False),
+    Flag("jax_disable_jit", (False,), "purerl's programs are compiled, and take hours otherwise"),
     Flag("jax_no_tracing", (False,), "purerl's programs are traced"),
     Flag("jax_no_execution", (False,), "purerl's programs are run"),
     Flag(

@@ -76,8 +76,8 @@ def test_from_python_an_environment_is_refused_in_one_line_that_names_the_flag(n
     assert "\n" not in str(caught.value) and f"unset {name.upper()}" in str(caught.value)
 
 
-def test_from_python_one_may_debug():
-    with said(jax_disable_jit=True, jax_debug_infs=True):
+def test_from_python_one_may_draw_other_numbers_and_look_for_infinities():
+    with said(jax_threefry_partitionable=False, jax_random_seed_offset=3, jax_debug_infs=True):
         jax_flags.check()
 
 
