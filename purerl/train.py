@@ -25,7 +25,7 @@ def main(arguments=None):
 
 @paused()
 def understood(arguments):
-    """`(settings, env, constructor of the algorithm, folder)`; None where nothing is to train. Bad input ends it."""
+    """What `train` takes, as `prepare` makes it; None where nothing is to train. Bad input ends it."""
     try:
         flags, options = parse(arguments)
         if options.resume is not None:
@@ -110,7 +110,7 @@ def form(cls, name):
 
 
 def prepare(settings, options):
-    """`(settings, env, constructor of the algorithm, folder)`, no folder where only the plan is asked for.
+    """`(settings, env, constructor of the algorithm, folder, whether nobody named it)`; to see the plan, no folder.
 
     The folder of an unfinished run of the same settings is gone on with. Raises ValueError for all that can be wrong
     before compiling.
@@ -125,13 +125,11 @@ def prepare(settings, options):
         results.check_writable(path)
     env, build = runner.prepare(settings)
     if options.plan:
-        return settings, env, build, None
-    if options.out is None and options.resume is None:
-        path = fresh(path)
+        return settings, env, build, None, False
     settings, complete = runner.claim(path, settings)
     if complete:
         raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
-    return settings, env, build, path
+    return settings, env, build, path, options.out is None and options.resume is None
 
 
 def folder(job, options):
@@ -165,7 +163,8 @@ def resumable(options, flags):
     options.config = path / "run.toml"
 
 
-def train(settings, env, build, path):
+def train(settings, env, build, path, unnamed):
+    """Train in the folder `path`, or, where nobody named it, in a new one of that name. Returns the exit status."""
     from purerl import fitting, report, runner
     from purerl.progress import Display
 
@@ -174,6 +173,7 @@ def train(settings, env, build, path):
         if path is None:
             fitting.plan(settings, env, build, display)
             return 0
+        path = fresh(path) if unnamed else path
         display.say(f"{job.algo} on {env.name}, {report.size(settings)}, into {path}")
         outcome = runner.run(settings, env, build, path, display)
     except Refused as error:

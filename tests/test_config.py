@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from purerl import config, train
+from purerl import config, runner, train
 from purerl.settings import HYPERS, SAC, TD3, Plan, cycle, fields, policy_delay
 
 ROOT = Path(__file__).parent.parent
@@ -321,8 +322,11 @@ def test_two_runs_begun_in_one_second_have_folders_of_their_own(tmp_path, monkey
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "datetime", Frozen)
-    words = ["--env", "Pendulum-v1", "--compilation-cache", "none"]
-    paths = [train.understood(words)[3] for _ in range(3)]
+    paths = []
+    monkeypatch.setattr(runner, "run", lambda *given: paths.append(given[3]) or SimpleNamespace(interrupted=None))
+    begun = [train.understood(["--env", "Pendulum-v1", "--compilation-cache", "none"]) for _ in range(3)]
+    assert not (tmp_path / "runs").exists()
+    assert [train.train(*one) for one in begun] == [0, 0, 0]
     name = "runs/td3-Pendulum-v1-20261128-120000"
     assert [str(path) for path in paths] == [name, f"{name}-2", f"{name}-3"]
 
