@@ -35,7 +35,7 @@ from purerl.settings import (
 )
 
 HERE = Path(__file__).parent
-PRESETS = ("tuned", "paper", "fast")
+PRESETS = ("tuned", "paper", "paper-2018", "fast")
 RECORD = "record"  # the head of run.toml that is a record of the run, and no setting
 
 

@@ -157,6 +157,11 @@ def mean_of_last(x, returns, count=LAST):
     return np.array([np.mean(last) if last.size else np.nan for last in trained])
 
 
+def name_of_last(x):
+    """What `mean_of_last` of evaluations at `x` is called: `last_10`, or `last_3` where there are but three."""
+    return f"last_{np.clip(np.sum(np.asarray(x) > 0), 1, LAST)}"
+
+
 def max_of_average_return(x, returns):
     """The best evaluation of the seeds' mean, step 0 excluded: "max average return" of the TD3 paper and Tianshou.
 
@@ -193,10 +198,10 @@ def area_under_curve(x, returns):
 def summary(frame, by=("env", "algo"), **how):
     """A row per group of seeds: how many, how many diverged or are unfinished, and what they came to. A DataFrame.
 
-    `final` is the IQM of the last evaluation, `last_10` the mean of the mean of the last ten; `_low` and `_high` are
-    their 95% bootstrap intervals over seeds. Diverged seeds, and those that have not come to the last evaluation of the
-    others, are counted, and have no return. Raises ValueError where a group pools runs that were evaluated at other
-    steps: the last ten of one were not those of another.
+    `final` is the IQM of the last evaluation, `last_10` the mean of the mean of the last ten, which is called `last_3`
+    where there are but three; `_low` and `_high` are their 95% bootstrap intervals over seeds. Diverged seeds, and
+    those that have not come to the last evaluation of the others, are counted, and have no return. Raises ValueError
+    where a group pools runs that were evaluated at other steps: the last ten of one were not those of another.
     """
     import pandas
 
@@ -222,7 +227,7 @@ def _summarised(runs, **how):
             "env_step": int(x[-1]),
         }
         | _estimate("final", statistics.interquartile_mean, finished[-1], **how)
-        | _estimate("last_10", statistics.mean, statistics.present(mean_of_last(x, finished)), **how)
+        | _estimate(name_of_last(x), statistics.mean, statistics.present(mean_of_last(x, finished)), **how)
         | {
             "max_of_average_return": max_of_average_return(x, finished),
             "average_of_max_return": average_of_max_return(x, finished),

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from purerl import policies
+from purerl import jax_flags, policies
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
 from purerl.errors import attempt, closest, needs
 from purerl.statistics import interval, mean
@@ -37,6 +37,7 @@ def main(arguments=None):
 
 
 def evaluate(options):
+    jax_flags.settle()
     kept = policies.read(options.run, options.at)
     chosen = policies.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from purerl import policies, results
+from purerl import jax_flags, policies, results
 from purerl.command import Parser, fail
 from purerl.formats import READERS, WRITERS, Exported
 from purerl.policies import trained
@@ -27,10 +27,12 @@ def main(arguments=None):
     parser.add_argument("--out", metavar="FILE", help="the file (default: RUN/policy/seed-K.FORMAT)")
     options = parser.parse_args(arguments)
     try:
+        jax_flags.settle()
         kept = policies.read(options.run, options.at)
         index = policies.choose(kept, options.seed, options.setting)
         name = f"{kept.name(index).replace(' ', '-')}.{options.format}"
         out = Path(options.out).expanduser() if options.out else (kept.path / results.POLICY).with_name(name)
+        jax_flags.check_platform()
         difference = export(kept, index, options.format, out)
     except (ValueError, OSError) as error:
         fail(error)

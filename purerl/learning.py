@@ -16,6 +16,9 @@ SCHEDULES = {
 }
 
 
+COUNTED = 2**31 - 1  # updates that the counters of optax count; there they stop
+
+
 class Trained(NamedTuple):
     """Parameters and the state of the optimiser that trains them."""
 
@@ -25,13 +28,44 @@ class Trained(NamedTuple):
 
 def adam(learning_rate, hyper, num_updates):
     """Adam (arXiv:1412.6980), with the schedule, gradient clipping and weight decay that `hyper` asks for."""
-    learning_rate = SCHEDULES[hyper.lr_schedule](learning_rate, num_updates)
-    descent = optax.adam(learning_rate)
-    if hyper.weight_decay is not None:
-        descent = optax.adamw(learning_rate, weight_decay=hyper.weight_decay)
+    schedule, parts = SCHEDULES[hyper.lr_schedule], []
     if hyper.max_grad_norm is not None:
-        descent = optax.chain(optax.clip_by_global_norm(hyper.max_grad_norm), descent)
-    return descent
+        parts.append(optax.clip_by_global_norm(hyper.max_grad_norm))
+    if hyper.lr_schedule == "constant" or num_updates <= COUNTED:
+        parts.append(_adam(schedule(learning_rate, num_updates), hyper))
+    else:
+        parts += [_adam(1.0, hyper), scale_by_share(schedule(learning_rate, 1), num_updates)]
+    return optax.chain(*parts) if len(parts) > 1 else parts[0]
+
+
+def _adam(learning_rate, hyper):
+    if hyper.weight_decay is None:
+        return optax.adam(learning_rate)
+    return optax.adamw(learning_rate, weight_decay=hyper.weight_decay)
+
+
+class LongCount(NamedTuple):
+    """A number of updates that may be more than int32 holds: `high` · 2³⁰ + `low`, each `[]` int32."""
+
+    high: jax.Array
+    low: jax.Array
+
+
+def scale_by_share(schedule, num_updates):
+    """Multiply updates by `schedule` of the share of `num_updates` that is done, however many those are."""
+
+    def init(params):
+        del params
+        return LongCount(jnp.int32(0), jnp.int32(0))
+
+    def update(updates, count, params=None):
+        del params
+        rate = schedule(count.high * (2.0**30 / num_updates) + count.low * (1.0 / num_updates))
+        low = count.low + 1
+        count = LongCount(count.high + low // 2**30, low % 2**30)
+        return jax.tree.map(lambda x: rate * x, updates), count
+
+    return optax.GradientTransformation(init, update)
 
 
 def begin(optimizer, params):

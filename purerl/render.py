@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from purerl import policies, results
+from purerl import jax_flags, policies, results
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
 from purerl.drawing import FILMS, frames, page, use_no_screen
 
@@ -37,6 +37,7 @@ def main(arguments=None):
 def render(options):
     if options.film != "none":
         use_no_screen()
+    jax_flags.settle()
     kept = policies.read(options.run, options.at)
     index = policies.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)

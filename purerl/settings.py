@@ -262,13 +262,17 @@ class Learning(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class DDPG(Learning):
-    """Hyperparameters of DDPG. The defaults are those of the TD3 paper's "OurDDPG" (arXiv:1802.09477)."""
+    """Hyperparameters of DDPG.
+
+    The defaults are those of OurDDPG.py in the present code of the TD3 paper's authors (arXiv:1802.09477; 256x256, 3e-4
+    since 2021-04). The paper's own, 400x300 and 1e-3, are the preset `paper-2018`.
+    """
 
     exploration_noise: number("standard deviation of the exploration noise; actions lie in [-1, 1]", ge=0) = 0.1
     noise: choice("exploration noise: independent, or Ornstein-Uhlenbeck", "gaussian", "ou") = "gaussian"
     ou_theta: number("pull of Ornstein-Uhlenbeck noise toward 0, per step", ge=0, le=1) = 0.15
     noise_schedule: choice("how the noise goes to final_noise", "constant", "linear", "exponential") = "constant"
-    final_noise: number("scale of the noise at the end of the run, on a linear or exponential schedule", gt=0) = 0.01
+    final_noise: number("scale of the noise at the end of the run, on a linear or exponential schedule", ge=0) = 0.01
 
     def __post_init__(self):
         super().__post_init__()
@@ -280,17 +284,23 @@ class DDPG(Learning):
                     f"{name} is {value} but has no effect where {owner} is {idle!r}; "
                     f"take another {owner}, or leave it out"
                 )
-        known = isinstance(self.exploration_noise, float)
-        if known and self.exploration_noise == 0 and self.noise_schedule == "exponential":
-            raise ValueError(
-                "exploration_noise is 0 but noise_schedule 'exponential' starts from it and cannot leave 0; "
-                "take 'constant' or 'linear'"
-            )
+        ends = (("exploration_noise", "starts from it and cannot leave 0"), ("final_noise", "never comes to 0"))
+        for name, reason in ends:
+            known = isinstance(getattr(self, name), float)
+            if known and getattr(self, name) == 0 and self.noise_schedule == "exponential":
+                remedy = (
+                    "'constant' or 'linear'" if name == "exploration_noise" else "'linear', or a final_noise over 0"
+                )
+                raise ValueError(f"{name} is 0 but noise_schedule 'exponential' {reason}; take {remedy}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TD3(DDPG):
-    """Hyperparameters of TD3. The defaults are the authors' (arXiv:1802.09477 and their code)."""
+    """Hyperparameters of TD3.
+
+    The defaults are those of the authors' present code (arXiv:1802.09477; 256x256, 3e-4 since 2019-09). The paper's
+    own, 400x300 and 1e-3, are the preset `paper-2018`.
+    """
 
     target_noise: number("standard deviation of the noise that smooths target actions", ge=0) = 0.2
     noise_clip: number("bound of the smoothing noise", ge=0) = 0.5

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from purerl import config, expansion
+from purerl import config, expansion, jax_flags
 from purerl.clock import INTERRUPTED, leaving
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import closest
@@ -22,6 +22,7 @@ def main(arguments=None):
             table = config.read(file)
             searched = table.pop("search", None)
             programs = expansion.expand(table, flags)
+            jax_flags.settle()
             use_compilation_cache(options.compilation_cache)
             tune_cpu()
             path = Path(options.out or Path("runs") / file.stem).expanduser()

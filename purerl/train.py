@@ -3,10 +3,12 @@
 import argparse
 import re
 import sys
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
-from purerl import config
+from purerl import config, jax_flags
 from purerl.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.collector import paused
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
@@ -23,7 +25,7 @@ def main(arguments=None):
 
 @paused()
 def understood(arguments):
-    """`(settings, env, constructor of the algorithm, folder)`; None where nothing is to train. Bad input ends it."""
+    """What `train` takes, as `prepare` makes it; None where nothing is to train. Bad input ends it."""
     try:
         flags, options = parse(arguments)
         if options.resume is not None:
@@ -108,13 +110,14 @@ def form(cls, name):
 
 
 def prepare(settings, options):
-    """`(settings, env, constructor of the algorithm, folder)`, no folder where only the plan is asked for.
+    """`(settings, env, constructor of the algorithm, folder, whether nobody named it)`; to see the plan, no folder.
 
     The folder of an unfinished run of the same settings is gone on with. Raises ValueError for all that can be wrong
     before compiling.
     """
     from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
 
+    jax_flags.settle()
     use_compilation_cache(options.compilation_cache)
     tune_cpu()
     path = folder(settings.job, options)
@@ -122,11 +125,11 @@ def prepare(settings, options):
         results.check_writable(path)
     env, build = runner.prepare(settings)
     if options.plan:
-        return settings, env, build, None
+        return settings, env, build, None, False
     settings, complete = runner.claim(path, settings)
     if complete:
         raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
-    return settings, env, build, path
+    return settings, env, build, path, options.out is None and options.resume is None
 
 
 def folder(job, options):
@@ -160,7 +163,8 @@ def resumable(options, flags):
     options.config = path / "run.toml"
 
 
-def train(settings, env, build, path):
+def train(settings, env, build, path, unnamed):
+    """Train in the folder `path`, or, where nobody named it, in a new one of that name. Returns the exit status."""
     from purerl import fitting, report, runner
     from purerl.progress import Display
 
@@ -169,6 +173,7 @@ def train(settings, env, build, path):
         if path is None:
             fitting.plan(settings, env, build, display)
             return 0
+        path = fresh(path) if unnamed else path
         display.say(f"{job.algo} on {env.name}, {report.size(settings)}, into {path}")
         outcome = runner.run(settings, env, build, path, display)
     except Refused as error:
@@ -181,6 +186,15 @@ def train(settings, env, build, path):
 def default_folder(job):
     name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
     return Path("runs") / f"{job.algo}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def fresh(path):
+    """Make the folder `path`; where another process has made it in the same second, `path`-2, and so on."""
+    for number in count(1):
+        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            free.mkdir(parents=True)
+            return free
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ import ast
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from purerl import config, train
+from purerl import config, runner, train
 from purerl.settings import HYPERS, SAC, TD3, Plan, cycle, fields, policy_delay
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +80,36 @@ def test_none_is_printed_and_read_back_over_a_number(tmp_path):
     assert tomllib.loads(config.to_toml(settings))["hyper"]["alpha"] == "none"
 
 
+def test_the_preset_paper_2018_has_the_settings_of_the_td3_paper():
+    """Fujimoto et al. 2018: 400x300, 1e-3 and 100, of OurDDPG, too, whose exploration noise is the same."""
+    for algo in ("td3", "ddpg"):
+        settings = config.resolve({"algo": algo, "preset": "paper-2018", "env": "Hopper-v5"})
+        plan, hyper = settings.plan, settings.hyper
+        assert (plan.num_envs, plan.updates_per_step, plan.batch_size, plan.widths) == (1, 1, 100, (400, 300))
+        assert (hyper.actor_lr, hyper.critic_lr, hyper.gamma, hyper.tau) == (1e-3, 1e-3, 0.99, 0.005)
+        assert (hyper.exploration_noise, hyper.weight_decay) == (0.1, None)
+        assert (plan.total_steps - plan.warmup_steps) / plan.num_epochs == 5000
+
+
+@pytest.mark.parametrize("name", config.environment_files())
+@pytest.mark.parametrize("algo", HYPERS)
+def test_random_steps_and_lengths_of_2018_are_each_tasks_own(name, algo):
+    plan = config.resolve({"algo": algo, "preset": "paper-2018", "env": name}).plan
+    task = name.removesuffix("-v5").lower()
+    assert plan.warmup_steps == (10_000 if algo == "sac" or task in ("halfcheetah", "ant") else 1_000)
+    longer = {"halfcheetah": 3_000_000, "ant": 3_000_000, "walker2d": 3_000_000, "humanoid": 10_000_000}
+    steps = longer.get(task, 1_000_000) if algo == "sac" else 1_000_000
+    assert plan.total_steps in (steps, steps + 1_000)
+    assert (plan.total_steps - plan.warmup_steps) / plan.num_epochs == 5000
+
+
+def test_where_the_limit_of_a_torque_is_3_the_noises_of_2018_are_a_third():
+    """The code of 2018 does not multiply them by the limit, as the present code does."""
+    then, now = (config.resolve({"preset": p, "env": "InvertedPendulum-v5"}).hyper for p in ("paper-2018", "paper"))
+    for name in ("exploration_noise", "target_noise", "noise_clip"):
+        assert getattr(then, name) == pytest.approx(getattr(now, name) / 3, rel=2e-3)
+
+
 def test_the_paper_preset_has_the_authors_settings():
     td3, sac = (config.resolve({"algo": a, "preset": "paper", "env": "halfcheetah"}) for a in ("td3", "sac"))
     for settings in (td3, sac):
@@ -93,7 +126,7 @@ def test_the_paper_preset_has_the_authors_settings():
     ("flags", "words"),
     [
         ({"algo": "td4"}, "algo is 'td4'.*'ddpg', 'td3' or 'sac'"),
-        ({"preset": "papr"}, "preset is 'papr'.*'tuned', 'paper' or 'fast'"),
+        ({"preset": "papr"}, "preset is 'papr'.*'tuned', 'paper', 'paper-2018' or 'fast'"),
         ({"num_seeds": "0"}, "num_seeds is '0'.*greater than or equal to 1"),
         ({"num_envs": "-4"}, "num_envs is '-4'.*greater than or equal to 1"),
         ({"num_envs": "1.5"}, "num_envs is '1.5'.*whole number"),
@@ -102,7 +135,9 @@ def test_the_paper_preset_has_the_authors_settings():
         ({"actor_lr": "nan"}, "actor_lr is 'nan'.*(finite|greater than 0)"),
         ({"algo": "sac", "target_entropy": "nan"}, "target_entropy is 'nan'.*finite"),
         ({"reward_scale": "1e39"}, "reward_scale is '1e39'.*finite number"),
-        ({"noise_schedule": "exponential", "exploration_noise": "0"}, "cannot leave 0"),
+        ({"noise_schedule": "exponential", "exploration_noise": "0"}, "cannot leave 0; take 'constant' or 'linear'"),
+        ({"noise_schedule": "exponential", "final_noise": "0"}, "final_noise is 0.*never comes to 0; take 'linear'"),
+        ({"noise_schedule": "linear", "final_noise": "-0.1"}, "final_noise is '-0.1'.*greater than or equal to 0"),
         ({"seed": "2147483647"}, "the largest seed that works is 2147483640"),
         ({"num_seeds": "1e12"}, "num_seeds is '1e12'.*1048576"),
         ({"actor_lr": "0"}, "actor_lr is '0'.*greater than 0"),
@@ -277,6 +312,29 @@ def test_asdict_of_a_config_holds_every_setting():
     shown = tomllib.loads(config.to_toml(settings))
     assert set(shown.pop("hyper")) == set(asdict(settings.hyper))
     assert set(shown) == set(asdict(settings.job)) | set(asdict(settings.plan)) | set(asdict(settings.keep))
+
+
+def test_two_runs_begun_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    class Frozen(datetime):
+        @classmethod
+        def now(cls):
+            return cls(2026, 11, 28, 12)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "datetime", Frozen)
+    paths = []
+    monkeypatch.setattr(runner, "run", lambda *given: paths.append(given[3]) or SimpleNamespace(interrupted=None))
+    begun = [train.understood(["--env", "Pendulum-v1", "--compilation-cache", "none"]) for _ in range(3)]
+    assert not (tmp_path / "runs").exists()
+    assert [train.train(*one) for one in begun] == [0, 0, 0]
+    name = "runs/td3-Pendulum-v1-20261128-120000"
+    assert [str(path) for path in paths] == [name, f"{name}-2", f"{name}-3"]
+
+
+def test_of_many_who_make_a_folder_at_once_each_makes_its_own(tmp_path):
+    with ThreadPoolExecutor(16) as workers:
+        paths = list(workers.map(lambda _: train.fresh(tmp_path / "runs" / "a"), range(64)))
+    assert len(set(paths)) == 64 and all(path.is_dir() for path in paths)
 
 
 def test_a_flag_does_not_pass_for_what_a_sweep_says_of_every_setting(tmp_path):

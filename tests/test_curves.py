@@ -101,10 +101,28 @@ def test_the_summary_counts_diverged_seeds(tmp_path):
     path = write_run(tmp_path / "run", STEPS, RETURNS, diverged={1: 150})
     row = curves.summary(curves.load(path)).loc[("fast", "td3")]
     assert (row["seeds"], row["diverged"], row["env_step"]) == (3, 1, 300)
-    assert row["last_10"] == row["final"] == (4.0 + 3.0) / 2
-    assert row["last_10_low"] == 3.0 and row["last_10_high"] == 4.0
+    assert row["last_3"] == row["final"] == (4.0 + 3.0) / 2
+    assert row["last_3_low"] == 3.0 and row["last_3_high"] == 4.0
     assert row["average_of_max_return"] == 4.5  # 6 and 3; not the 4 of the one that diverged
     assert row["max_of_average_return"] == 4.5  # (6 + 3) / 2, of the two that are still there
+
+
+@pytest.mark.parametrize(("evaluations", "name"), [(1, "last_1"), (9, "last_9"), (10, "last_10"), (25, "last_10")])
+def test_a_mean_is_called_after_how_many_evaluations_it_is_of(tmp_path, evaluations, name):
+    steps = np.arange(evaluations + 1) * 1000
+    write_run(tmp_path / "run", steps, steps[:, None] + np.array([0.0, 2.0]), env="Hopper-v5")
+    frame = curves.load(tmp_path)
+    for table in (curves.summary(frame), published.compare(frame)):
+        assert [column for column in table if column.startswith("last_")] == [name, f"{name}_low", f"{name}_high"]
+        assert table[name].item() == 1 + steps[-min(10, evaluations) :].mean()
+
+
+def test_means_of_different_numbers_of_evaluations_have_columns_of_their_own(tmp_path):
+    write_run(tmp_path / "long", np.arange(13), np.arange(13.0)[:, None], env="Hopper-v5")
+    write_run(tmp_path / "short", np.arange(3), np.arange(3.0)[:, None], env="Hopper-v5")
+    table = published.compare(curves.load(tmp_path), by=("run", "env", "algo")).droplevel((1, 2))
+    assert table["last_10"]["long"] == 7.5 and table["last_2"]["short"] == 1.5
+    assert np.isnan(table["last_10"]["short"]) and np.isnan(table["last_2"]["long"])
 
 
 def test_the_td3_papers_table_1_is_recomputed_from_what_is_shipped():
@@ -147,7 +165,7 @@ def test_a_verdict_is_held_against_the_published_range(tmp_path, env, returns, v
     seeds = returns + np.array([-20.0, 0.0, 20.0])
     write_run(tmp_path / "run", [0, 1_000_000], [[0.0] * 3, seeds], env=env)
     row = published.compare(curves.load(tmp_path)).loc[(env, "td3")]
-    assert row["verdict"] == verdict and row["last_10"] == pytest.approx(returns)
+    assert row["verdict"] == verdict and row["last_1"] == pytest.approx(returns)
     assert np.isnan(row["low"]) or (row["low"], row["high"]) == (1960, 3400) or env == "Walker2d-v5"
 
 
@@ -223,7 +241,7 @@ def test_unfinished_seeds_are_counted_and_have_no_return(tmp_path):
     (run / "curves.csv").write_text("\n".join([*kept, ""]))
     row = curves.summary(curves.load(run)).iloc[0]
     assert (row["seeds"], row["diverged"], row["unfinished"], row["env_step"]) == (4, 0, 2, 300)
-    assert row["final"] == pytest.approx(3.05) and row["last_10"] == pytest.approx(2.05)
+    assert row["final"] == pytest.approx(3.05) and row["last_3"] == pytest.approx(2.05)
     assert row["area_under_curve"] == pytest.approx(1.55) and row["average_of_max_return"] == pytest.approx(3.05)
 
 

@@ -397,3 +397,34 @@ def test_a_schedule_takes_the_learning_rate_to_zero_with_the_last_update(schedul
         update, state = optimizer.update(jnp.ones(()), state, params)
         steps.append(float(update))
     np.testing.assert_allclose(steps, -np.array(rates), rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("more", [{}, {"weight_decay": 0.5}, {"max_grad_norm": 1.0}])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_schedule_goes_on_where_the_counters_of_optax_stop(schedule, more):
+    """Of 2³³ updates, the learning rates of the first, of one in the middle, beyond 2³¹, and of the last."""
+    optimizer = learning.adam(0.1, DDPG(lr_schedule=schedule, **more), 2**33)
+    params, rates = jnp.ones(1), []
+    state = optimizer.init(params)
+    for done in (0, 2**32, 2**33):
+        count = learning.LongCount(jnp.int32(done // 2**30), jnp.int32(done % 2**30))
+        update, after = jax.jit(optimizer.update)(jnp.ones(1), (*state[:-1], count), params)
+        rates.append(update.item() / -(1.0 + more.get("weight_decay", 0.0)))
+        assert int(after[-1].high) * 2**30 + int(after[-1].low) == done + 1
+    np.testing.assert_allclose(rates, [0.1, 0.05, 0.0], rtol=1e-4, atol=1e-8)
+
+
+def test_a_long_count_carries():
+    scale = learning.scale_by_share(lambda share: share, 2**40)
+    _, count = scale.update(jnp.ones(1), learning.LongCount(jnp.int32(5), jnp.int32(2**30 - 1)))
+    assert (int(count.high), int(count.low)) == (6, 0)
+
+
+@pytest.mark.parametrize("more", [{}, {"weight_decay": 0.5}, {"max_grad_norm": 1.0}])
+def test_a_run_that_optax_can_count_keeps_its_state(more):
+    """Its checkpoints stay what they were: nothing is added but where the counters would stop."""
+    kept, longer = (
+        jax.tree.leaves(learning.adam(0.1, DDPG(lr_schedule="linear", **more), count).init(jnp.ones(1)))
+        for count in (2**31 - 1, 2**31)
+    )
+    assert len(kept) == 4 and len(longer) == 5  # two counters and two moments; a count of two numbers for one of them

@@ -65,6 +65,13 @@ def test_schedules_go_from_the_first_to_the_final_scale(name, expected):
     np.testing.assert_allclose([schedule(progress) for progress in (0.0, 0.5, 1.0)], expected, rtol=1e-6)
 
 
+def test_a_linear_schedule_ends_without_noise_where_that_is_asked_for():
+    hyper = DDPG(exploration_noise=0.4, noise_schedule="linear", final_noise=0.0)
+    process = noise.exploration(hyper, SHAPE)
+    assert_standard_deviation(drawn(process, KEYS[:1], progress=0.5), 0.2)
+    np.testing.assert_array_equal(drawn(process, KEYS[:1], progress=1.0), 0.0)
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "ou"])
 def test_exploration_follows_its_hyperparameters(kind):
     theta = {"ou_theta": 0.3} if kind == "ou" else {}

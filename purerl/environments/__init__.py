@@ -3,6 +3,7 @@
 import importlib
 import re
 
+from purerl import jax_flags
 from purerl.errors import attempt, closest
 
 VERSIONED = re.compile(r"\w+-v\d+")  # how Gymnasium calls its tasks
@@ -16,8 +17,17 @@ def make(name, backend=None, episode_length=None):
     `Environment`, or a class of `brax.envs.Env` or in gymnax's style, made without arguments. `backend` is one of
     `generalized`, `spring`, `positional`, `mjx`, for Brax's; None takes the environment's own. Episodes are truncated
     after `episode_length` steps; None takes the environment's own time limit, or 1000. Raises ValueError where there
-    is no such thing, or where it is broken.
+    is no such thing, where it is broken, and where JAX's global flags are not as purerl needs them.
     """
+    jax_flags.check(f"env {name!r}")
+    jax_flags.check_platform()
+    try:
+        return _make(name, backend, episode_length)
+    finally:  # What a module sets while it is imported also explains what fails then.
+        jax_flags.check(f"env {name!r}, whose module sets it")
+
+
+def _make(name, backend, episode_length):
     if VERSIONED.fullmatch(name):
         return _gymnasium(name, backend, episode_length)
     family, _, task = name.partition(":")

@@ -105,7 +105,7 @@ def find_returns(env, algo):
 
 
 def judge(env, algo, runs, limits=()):
-    """The `Verdict` on `curves.Runs` over environment steps, by the mean of their last 10 evaluations.
+    """The `Verdict` on `curves.Runs` over environment steps, by the mean of their last 10 evaluations, or of all.
 
     For a mean over the last 100k of 1M steps, the published range is that of returns.csv; otherwise that of the
     published curves over the same steps, each with the 95% interval of its mean (Student's t); after 1M steps there is
@@ -136,12 +136,15 @@ def _reason(env, limits, num_seeds):
 def compare(frame, by=("env", "algo")):
     """A row per group of seeds of a frame of runs: the mean of the last 10 evaluations and its verdict.
 
-    `by` are columns of the frame, `env` and `algo` among them. Raises ValueError as `curves.summary` does.
+    The mean is called as `curves.summary` calls it. `by` are columns of the frame, `env` and `algo` among them. Raises
+    ValueError as `curves.summary` does.
     """
     import pandas
 
     table = curves.summary(frame, by)
-    table = table[["seeds", "diverged", "unfinished", "env_step", "last_10", "last_10_low", "last_10_high"]]
+    table = table[
+        ["seeds", "diverged", "unfinished", "env_step", *(name for name in table if name.startswith("last_"))]
+    ]
     verdicts = []
     for key, part in frame.groupby(list(by)):
         known = dict(zip(by, key, strict=True))
