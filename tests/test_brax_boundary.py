@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from brax import envs
 from brax.envs import Env, State
+from brax.envs.wrappers import training
 
-from purerl.environments import brax, make
+from purerl.environments import brax, episodes, make
 
 BROKEN = {  # what is changed in `Drift`, and what the error must say
     "observation_size": ({"observation_size": 3}, "observation_size is 3 but reset observes 2 numbers"),
@@ -29,6 +30,29 @@ BROKEN = {  # what is changed in `Drift`, and what the error must say
         {"reset": lambda self, key: Drift.reset(self, key).replace(done=jnp.zeros(1))},
         "done must be a scalar, not of shape (1,)",
     ),
+    "reward of a step": (
+        {"step": lambda self, state, action: state.replace(reward=action)},
+        "reward must be a scalar, not of shape (2,)",
+    ),
+    "done of a step": (
+        {"step": lambda self, state, action: state.replace(done=action > 0.0)},
+        "done must be a scalar, not of shape (2,)",
+    ),
+    "complex": (
+        {"step": lambda self, state, action: state.replace(reward=state.reward + 1j)},
+        "reward must be real numbers, not complex64",
+    ),
+    "keys": (
+        {"reset": lambda self, key: Drift.reset(self, key).replace(obs=jax.random.split(key))},
+        "an observation must be real numbers, not key<",
+    ),
+    "no limits": ({"action_range": (-np.inf, np.inf)}, "action_range is (-inf, inf); the bounds must be finite"),
+    "other limits": (
+        {"action_range": (np.zeros(3), np.ones(3))},
+        "low and high must be numbers, or arrays of shape (2,)",
+    ),
+    "one limit": ({"action_range": 1.0}, "action_range is 1.0; it must be a pair (low, high)"),
+    "no state": ({"reset": lambda self, key: key}, "a state is a "),
     "dtype": (
         {"step": lambda self, state, action: state.replace(obs=state.obs.astype(jnp.bfloat16))},
         ".obs is float32[2] after reset and bfloat16[2] after step",
@@ -59,6 +83,41 @@ class Drift(Env):
     def step(self, state, action):
         x = 0.5 * jnp.eye(2) @ state.obs + action
         return state.replace(obs=x, reward=x.sum(), done=jnp.where(x.sum() > 5.0, 1.0, 0.0))
+
+
+class Line(Env):
+    """x ← x + 1, beside where it began. It never ends."""
+
+    observation_size, action_size, backend = 2, 1, None
+
+    def reset(self, rng):
+        x = jax.random.uniform(rng)
+        return State(None, jnp.stack([x, x]), jnp.zeros(()), jnp.zeros(()), {}, {})
+
+    def step(self, state, action):
+        return state.replace(obs=state.obs + jnp.asarray([1.0, 0.0]), reward=jnp.ones(()))
+
+
+class WrappedLine(training.AutoResetWrapper):
+    action_range = (-2.0, 2.0)
+
+    def __init__(self):
+        super().__init__(training.EpisodeWrapper(Line(), 5, 1))
+
+
+class Again(WrappedLine):
+    """Resets in a way of its own."""
+
+    def step(self, state, action):
+        return super().step(state, action)
+
+
+class Scaled(envs.base.Wrapper):
+    """A user's wrapper that changes the reward."""
+
+    def step(self, state, action):
+        state = self.env.step(state, action)
+        return state.replace(reward=10.0 * state.reward)
 
 
 class Impatient(Drift):
@@ -215,3 +274,76 @@ def test_physics_is_precise_whatever_the_precision_of_the_networks():
         for part in (step, jaxpr)
     )
     assert set(physics) == {jax.lax.Precision.HIGHEST} and network != physics
+
+
+def limited(limit=5):
+    return training.EpisodeWrapper(Line(), limit, 1)
+
+
+UNWRAPPED = {
+    "alone": training.EpisodeWrapper(Line(), 5, 1),
+    "reset": training.AutoResetWrapper(limited()),
+    "a user's": WrappedLine(),
+    "in an episode": training.EpisodeWrapper(training.AutoResetWrapper(Line()), 5, 1),
+    "twice": training.AutoResetWrapper(training.AutoResetWrapper(limited())),
+    "copies": training.AutoResetWrapper(training.VmapWrapper(limited(), 3)),
+    "for training": training.wrap(Line(), 5),
+    "scaled": Scaled(limited()),
+}
+
+
+@pytest.mark.parametrize("env", UNWRAPPED.values(), ids=UNWRAPPED.keys())
+def test_a_wrapped_environment_keeps_its_last_observation_and_its_time_limit(env):
+    env = make(env)
+    now = episodes.begin(env, 1, jax.random.key(0))
+    (x, start), ends = episodes.observe(env, now)[0], []
+    for i in range(5):
+        now, seen = episodes.step(env, now, jnp.zeros((1, 1)), jax.random.key(i))
+        ends.append((bool(seen.terminated[0]), bool(seen.truncated[0])))
+    assert ends == [(False, False)] * 4 + [(False, True)]
+    np.testing.assert_allclose(seen.next_observation[0], [x + 5.0, start], rtol=1e-6)
+    assert episodes.observe(env, now)[0, 1] != start  # The next episode begins elsewhere.
+
+
+def test_brax_environments_come_from_create_with_its_defaults():
+    env = make(envs.create("fast", episode_length=3))
+    assert (env.obs_size, env.truncates) == (2, True)
+    assert make(WrappedLine()).action_range[1] == 2.0  # What the outermost says of its actions counts.
+    assert make(f"{__name__}:WrappedLine", episode_length=2).episode_length == 2
+
+
+REFUSED = {
+    "overridden": (Again, "its step resets by itself: where an episode ends, its state becomes the first one"),
+    "under a user's": (
+        lambda: Scaled(training.AutoResetWrapper(limited())),
+        "Scaled wraps the wrapper AutoResetWrapper, which resets by itself; purerl begins new episodes itself, so give",
+    ),
+    "under a user's copies": (lambda: Scaled(training.VmapWrapper(Line(), 3)), "wraps the wrapper VmapWrapper, which"),
+    "evaluation": (lambda: training.EvalWrapper(training.AutoResetWrapper(limited())), "the wrapper AutoResetWrapper"),
+    "domains": (
+        lambda: training.DomainRandomizationVmapWrapper(
+            envs.get_environment("inverted_pendulum"), lambda system: (system, None)
+        ),
+        "is the wrapper DomainRandomizationVmapWrapper, which makes a batch; purerl makes the copies itself",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrapped, words", REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_unwrapped_is_refused_with_a_remedy(wrapped, words):
+    with pytest.raises(ValueError) as error:
+        make(wrapped())
+    assert is_one_line(error, words)
+
+
+class Copies(Drift):
+    """Four at once, without a wrapper that says so."""
+
+    def reset(self, rng):
+        return jax.vmap(super().reset)(jax.random.split(rng, 4))
+
+
+def test_a_batch_of_environments_is_told_to_be_one():
+    with pytest.raises(ValueError) as error:
+        make(Copies())
+    assert is_one_line(error, "not (4, 2); purerl makes the copies itself, so give the environment of a single copy")

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from brax.envs.wrappers import training
+from flax import struct
 
 from purerl import environments
 from purerl.environments import episodes, playground
@@ -49,6 +51,41 @@ class Count:
         return State(data, obs, time, jnp.where(time >= self.falls, 1.0, 0.0))
 
 
+@struct.dataclass
+class Told:
+    """As Playground's own, with what a wrapper may say beside."""
+
+    data: Any
+    obs: Any
+    reward: jax.Array
+    done: jax.Array
+    metrics: dict
+    info: dict
+
+
+class Full(Count):
+    """The same with such a state; `change` makes another one of it."""
+
+    observation_size = 2
+
+    def __init__(self, falls, change=lambda state: state):
+        super().__init__(falls)
+        self.change = change
+
+    @property
+    def unwrapped(self):
+        return self
+
+    def reset(self, key):
+        return self._full(super().reset(key), {})
+
+    def step(self, state, action):
+        return self.change(self._full(super().step(state, action), state.info))
+
+    def _full(self, state, info):
+        return Told(*state, {}, info)
+
+
 def transitions(env, steps):
     begun = episodes.begin(env, 2, jax.random.key(0))
 
@@ -78,6 +115,72 @@ def test_a_repeated_action_adds_rewards_up_to_the_fall():
     seen = transitions(env, 2)
     assert seen.reward[:, 0].tolist() == [1 + 2 + 3 + 4, 5] and seen.terminated[:, 0].tolist() == [False, True]
     assert (seen.next_observation[1, :, 0] == 5).all() and env.scene.timestep == pytest.approx(0.08)
+
+
+CHAINS = {
+    "an episode": lambda env: training.EpisodeWrapper(env, 3, 1),
+    "for training": lambda env: wrapper().wrap_for_brax_training(env, 3),
+    "full resets": lambda env: wrapper().wrap_for_brax_training(env, 3, full_reset=True),
+    "a reset alone": lambda env: training.EpisodeWrapper(wrapper().BraxAutoResetWrapper(env), 3, 1),
+}
+
+
+def wrapper():
+    return pytest.importorskip("mujoco_playground").wrapper
+
+
+@pytest.mark.parametrize("wrapped", CHAINS.values(), ids=CHAINS.keys())
+def test_a_wrapped_task_keeps_its_last_observation_and_its_time_limit_truncates(wrapped):
+    seen = transitions(playground.from_playground(wrapped(Full(falls=1e9)), 100), 4)
+    assert seen.truncated[:, 0].tolist() == [False, False, True, False] and not seen.terminated.any()
+    assert (seen.next_observation[2, :, 0] == 3).all() and (seen.observation[3, :, 0] == 0).all()
+    seen = transitions(playground.from_playground(wrapped(Full(falls=2)), 100), 2)
+    assert seen.terminated[1].all() and not seen.truncated.any()
+
+
+def test_a_reset_under_a_users_wrapper_is_refused():
+    class Own(wrapper().Wrapper):
+        pass
+
+    with pytest.raises(ValueError, match="Own wraps the wrapper BraxAutoResetWrapper, which resets by itself; purerl"):
+        environments.make(Own(wrapper().BraxAutoResetWrapper(Full(3))))
+    with pytest.raises(ValueError, match="the wrapper BraxDomainRandomizationVmapWrapper, which makes a batch"):
+        inner = wrapper().Wrapper(Full(3))
+        inner.mjx_model_v = None
+        random = object.__new__(wrapper().BraxDomainRandomizationVmapWrapper)
+        random.env = inner
+        environments.make(wrapper().BraxAutoResetWrapper(random))
+
+
+def test_a_task_that_is_made_already_is_taken():
+    env = environments.make(wrapper().Wrapper(Full(3)), episode_length=2)
+    assert (env.obs_size, env.action_size, env.episode_length) == (2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda state: state.replace(reward=state.obs["state"]), r"reward must be a scalar, not of shape \(2,\)"),
+        (lambda state: state.replace(done=state.done[None]), r"done must be a scalar, not of shape \(1,\)"),
+        (
+            lambda state: state.replace(obs={"image": jnp.zeros(2)}),
+            "observations are image; one of them must be",
+        ),
+        (lambda state: state.replace(obs=jnp.zeros((2, 2))), r"observations must be one flat vector, not \(2, 2\)"),
+        (lambda state: state.replace(obs=jnp.zeros(3)), "step does not return the kind of state that reset makes"),
+        (lambda state: state.replace(info={"a": 0.0}), r"\['a'\] is absent after reset and float32\[\] after step"),
+    ],
+)
+def test_a_broken_task_is_told_what_is_wrong_with_it(change, words):
+    with pytest.raises(ValueError, match=words) as error:
+        playground.from_playground(Full(3, change), 10)
+    assert "\n" not in str(error.value) and str(error.value).startswith("Full: ")
+
+
+@pytest.mark.parametrize("size", [0, 1.0, True, None])
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match=f"Full: action_size is {size}; it must be a positive int"):
+        playground.from_playground(type("Full", (Full,), {"action_size": size})(3), 10)
 
 
 def test_what_is_missing_is_one_line(monkeypatch):

@@ -107,3 +107,47 @@ def test_what_it_does_not_know_is_refused():
         envs.step(np.zeros((2, 1), np.float32))
     with pytest.raises(ValueError, match="knows no options"):
         envs.reset(options={"reset_mask": np.ones(2, bool)})
+
+
+WRONG = {
+    "one for all": (np.zeros(1, np.float32), "actions are of shape (1,); they must be of shape (2, 1)"),
+    "flat": (np.zeros(2, np.float32), "actions are of shape (2,); they must be of shape (2, 1)"),
+    "turned": (np.zeros((1, 2), np.float32), "of shape (1, 2); they must be of shape (2, 1)"),
+    "too many": (np.zeros((3, 1), np.float32), "of shape (3, 1); they must be of shape (2, 1)"),
+    "too wide": (np.zeros((2, 2), np.float32), "of shape (2, 2); they must be of shape (2, 1)"),
+    "deep": (np.zeros((2, 1, 1), np.float32), "of shape (2, 1, 1)"),
+    "a number": (0.0, "actions are of shape (); they must be of shape (2, 1)"),
+    "nothing": (None, "actions are of shape (); they must be of shape (2, 1)"),
+    "ragged": ([[0.0], [0.0, 1.0]], "actions are of different lengths; they must be of shape (2, 1)"),
+    "text": (np.asarray([["0"], ["1"]]), "actions are of <U1; they must be real numbers"),
+    "complex": (np.zeros((2, 1), complex), "actions are of complex128; they must be real numbers"),
+    "objects": (np.asarray([[None], [None]]), "actions are of object; they must be real numbers"),
+    "not a number": (np.asarray([[0.0], [np.nan]]), "the action of environment 1 is [nan]; it must be finite"),
+    "infinite": (jnp.asarray([[jnp.inf], [0.0]]), "the action of environment 0 is [inf]; it must be finite"),
+}
+
+
+@pytest.fixture(scope="module")
+def two():
+    envs = purerl.VectorEnv(counting(), 2)
+    envs.reset(seed=0)
+    return envs
+
+
+@pytest.mark.parametrize("actions, words", WRONG.values(), ids=WRONG.keys())
+def test_actions_that_fit_no_environment_are_refused(two, actions, words):
+    with pytest.raises(ValueError) as error:
+        two.step(actions)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [list, np.float64, np.int8, jnp.float32, jnp.bfloat16])
+def test_actions_of_any_kind_of_number_are_taken(two, kind):
+    actions = [[1], [0]] if kind is list else np.ones((2, 1), kind) if kind in (np.float64, np.int8) else None
+    assert two.step(jnp.ones((2, 1), kind) if actions is None else actions)[0].shape == (2, 2)
+
+
+@pytest.mark.parametrize("num_envs", [0, -1, 1.5, True])
+def test_a_number_of_environments_is_checked(num_envs):
+    with pytest.raises(ValueError, match=f"counting: num_envs is {num_envs}; it must be a positive int"):
+        purerl.VectorEnv(counting(), num_envs)

@@ -4,7 +4,8 @@ import importlib
 import re
 
 from purerl import jax_flags
-from purerl.errors import attempt, closest
+from purerl.environments import names
+from purerl.errors import attempt
 
 VERSIONED = re.compile(r"\w+-v\d+")  # how Gymnasium calls its tasks
 
@@ -14,20 +15,24 @@ def make(name, backend=None, episode_length=None):
 
     That is one of Gymnasium's tasks (`HalfCheetah-v5`, `Pendulum-v1`), one that Brax registers (`halfcheetah`), one of
     MuJoCo Playground's (`playground:CheetahRun`) or gymnax's (`gymnax:Pendulum-v1`), or `module:NAME` of your own: an
-    `Environment`, or a class of `brax.envs.Env` or in gymnax's style, made without arguments. `backend` is one of
-    `generalized`, `spring`, `positional`, `mjx`, for Brax's; None takes the environment's own. Episodes are truncated
-    after `episode_length` steps; None takes the environment's own time limit, or 1000. Raises ValueError where there
-    is no such thing, where it is broken, and where JAX's global flags are not as purerl needs them.
+    `Environment`; or one of `brax.envs.Env`, of Playground's `MjxEnv` or in gymnax's style; or such a class, made
+    without arguments. Instead of its name, your own may be given itself. `backend` is one of `generalized`, `spring`,
+    `positional`, `mjx`, for Brax's; None takes the environment's own. Episodes are truncated after `episode_length`
+    steps; None takes the environment's own time limit, or 1000. Raises ValueError where there is no such thing, where
+    it is broken, and where JAX's global flags are not as purerl needs them.
     """
-    jax_flags.check(f"env {name!r}")
+    what = f"env {name!r}" if isinstance(name, str) else "an environment"
+    jax_flags.check(what)
     jax_flags.check_platform()
     try:
         return _make(name, backend, episode_length)
     finally:  # What a module sets while it is imported also explains what fails then.
-        jax_flags.check(f"env {name!r}, whose module sets it")
+        jax_flags.check(f"{what}, whose module sets it")
 
 
 def _make(name, backend, episode_length):
+    if not isinstance(name, str):
+        return _adapted(name, None, backend, episode_length)
     if VERSIONED.fullmatch(name):
         return _gymnasium(name, backend, episode_length)
     family, _, task = name.partition(":")
@@ -57,30 +62,60 @@ def _gymnasium(name, backend, episode_length):
 
 
 def _custom(name, backend, episode_length):
-    from purerl.environments import base, brax, gymnax
-
-    def is_one(value):
-        if isinstance(value, type):
-            return issubclass(value, brax.envs.Env) or gymnax.is_one(value)
-        return isinstance(value, base.Environment)
-
     module_name, _, own_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), own_name)):
-        raise ValueError(f"env {name!r} is no module:NAME; an example is my_package.my_module:MyEnv")
-    module = attempt(f"env {name!r}: importing {module_name!r}", lambda: importlib.import_module(module_name))
-    known = [key for key, value in vars(module).items() if is_one(value)]
+        example = names.hint(name) or "; an example is my_package.my_module:MyEnv"
+        raise ValueError(f"env {name!r} is no module:NAME{example}")
+    try:
+        module = attempt(f"env {name!r}: importing {module_name!r}", lambda: importlib.import_module(module_name))
+    except ValueError as error:
+        raise ValueError(f"{error}{names.hint(name)}") from error
+    known = [key for key, value in vars(module).items() if _adapter(value) is not None]
     if own_name not in known:
         raise ValueError(
-            f"env {name!r}: {module_name} has no {own_name!r} that is an Environment, a class of brax.envs.Env, or one "
-            f"in gymnax's style{closest(own_name, known)}"
+            f"env {name!r}: {module_name} has no {own_name!r} that is an Environment, of brax.envs.Env or Playground's "
+            f"MjxEnv, or in gymnax's style{names.ending(own_name, known)}"
         )
-    own = getattr(module, own_name)
-    if isinstance(own, base.Environment):
-        if backend is not None:
-            raise ValueError(f"env {name!r} has no backend {backend!r}; leave the backend out")
-        return base.checked(own._replace(name=name, episode_length=episode_length or own.episode_length))
-    options = {} if backend is None else {"backend": backend}
-    env = attempt(f"env {name!r}: {own_name}()", lambda: own(**options))
-    if isinstance(env, brax.envs.Env):
-        return brax.from_brax(env, 1000 if episode_length is None else episode_length, name)
-    return gymnax.from_gymnax(env, None, episode_length, name)
+    return _adapted(getattr(module, own_name), name, backend, episode_length)
+
+
+def _adapter(value):
+    """The function of (environment, episode_length, name) that makes an `Environment` of a value, or of a class's."""
+    from purerl.environments import base, brax, gymnax, playground
+
+    kind = value if isinstance(value, type) else type(value)
+    if kind is base.Environment:
+        return None if value is kind else _checked
+    if playground.is_one(kind) or (issubclass(kind, brax.envs.Env) and playground.is_one(type(_core(value)))):
+        return lambda env, limit, name: playground.from_playground(env, 1000 if limit is None else limit, name)
+    if issubclass(kind, brax.envs.Env):
+        return lambda env, limit, name: brax.from_brax(env, 1000 if limit is None else limit, name)
+    if gymnax.is_one(kind):
+        return lambda env, limit, name: gymnax.from_gymnax(env, None, limit, name)
+    return None
+
+
+def _core(value):
+    """What is inside of wrappers; of a class nothing is known."""
+    return value if isinstance(value, type) else getattr(value, "unwrapped", value)
+
+
+def _checked(env, episode_length, name):
+    from purerl.environments import base
+
+    limit = env.episode_length if episode_length is None else episode_length
+    return base.checked(env._replace(name=env.name if name is None else name, episode_length=limit))
+
+
+def _adapted(own, name, backend, episode_length):
+    """`own`, an environment or a class of one, as the `Environment` called `name`."""
+    called = f"env {name!r}" if name else f"the environment {getattr(own, 'name', type(own).__name__)!r}"
+    adapter = _adapter(own)
+    if adapter is None:
+        raise ValueError(f"an environment is a name or an Environment, not of {type(own).__name__}")
+    if isinstance(own, type):
+        options = {} if backend is None else {"backend": backend}
+        own = attempt(f"{called}: {own.__name__}()", lambda: own(**options))
+    elif backend is not None:
+        raise ValueError(f"{called} has no backend {backend!r}; leave the backend out")
+    return adapter(own, episode_length, name)

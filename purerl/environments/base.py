@@ -6,8 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from purerl.environments import autoreset
 from purerl.errors import attempt
+
+MOST = 2**31 - 1  # the largest size, and the longest time limit
 
 
 class Outcome(NamedTuple):
@@ -65,32 +69,159 @@ class Environment(NamedTuple):
 
 def physics(function):
     """`function` of arrays at full precision, for a reduced one ruins contacts; all programs share one trace of it."""
+    if getattr(function, "is_physics", False):
+        return function
 
     @wraps(function)
     def precise(*args):
         with jax.default_matmul_precision("highest"):
-            return function(*args)
+            return strong(function(*args))
 
-    return jax.jit(precise)
+    compiled = jax.jit(precise)
+    compiled.is_physics = True
+    return compiled
 
 
-def checked(env):
-    """`env`, an `Environment` of anybody's, its physics at full precision.
+def checked(env, own_step=None):
+    """`env`, an `Environment` of anybody's, its physics at full precision. Every adapter ends here.
 
-    Raises ValueError where it breaks its contract: shapes, dtypes, or the structure of its state.
+    Args:
+        own_step: a step whose outcome tells all ends of its own, where that of `env.step` does not.
+
+    Raises ValueError, before anything is compiled, where `env` breaks its contract: the types and limits of its fields,
+    shapes, dtypes, the structure of its state, or a step that begins new episodes by itself.
     """
+    env = declared(env)
     env = env._replace(reset=physics(env.reset), step=physics(env.step))
-    state = attempt(f"{env.name}: reset(key)", lambda: jax.eval_shape(env.reset, jax.random.key(0)))
-    action, what = jax.ShapeDtypeStruct((env.action_size,), jnp.float32), f"step(state, action [{env.action_size}])"
-    after, outcome = attempt(f"{env.name}: {what}", lambda: jax.eval_shape(env.step, state, action))
-    same_structure(state, after, env.name)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = attempt(f"{env.name}: reset(key)", lambda: jax.eval_shape(env.reset, key))
+    if not jax.tree.leaves(state):
+        raise ValueError(f"{env.name}: reset(key) returns {shown(state)}; a state must hold at least one array")
+    action = jax.ShapeDtypeStruct((env.action_size,), jnp.float32)
+    _check_step(env, state, action)
     observation = attempt(f"{env.name}: observe(state)", lambda: jax.eval_shape(env.observe, state))
-    expected = {"observe(state)": (observation, "float32", (env.obs_size,)), "reward": (outcome.reward, "float32", ())}
-    expected |= {name: (getattr(outcome, name), "bool", ()) for name in ("terminated", "truncated")}
-    for name, (found, dtype, shape) in expected.items():
-        if (found.dtype, found.shape) != (dtype, shape):
-            raise ValueError(f"{env.name}: {name} is {found.dtype}{list(found.shape)}; it must be {dtype}{list(shape)}")
+    _check_kind(env.name, "observe(state)", observation, "float32", (env.obs_size,))
+    autoreset.refuse_resetting(env.name, (env.reset, key), (own_step or env.step, state, action))
     return env
+
+
+def _check_step(env, state, action):
+    what = f"step(state, action [{env.action_size}])"
+    result = attempt(f"{env.name}: {what}", lambda: jax.eval_shape(env.step, state, action))
+    if not isinstance(result, tuple) or len(result) != 2 or not all(hasattr(result[1], x) for x in Outcome._fields):
+        kinds = f"({', '.join(type(x).__name__ for x in result)})" if type(result) is tuple else type(result).__name__
+        raise ValueError(f"{env.name}: {what} returns {kinds}; it must return (state, Outcome)")
+    after, outcome = result
+    same_structure(state, after, env.name)
+    for field, dtype in (("reward", "float32"), ("terminated", "bool"), ("truncated", "bool")):
+        _check_kind(env.name, field, getattr(outcome, field), dtype, ())
+
+
+def _check_kind(name, what, found, dtype, shape):
+    if describe(found) != {"": f"{dtype}{list(shape)}"}:
+        kind = describe(found).get("", type(found).__name__)
+        flag = " also where jax_enable_x64 is set" if jax.config.jax_enable_x64 else ""
+        raise ValueError(f"{name}: {what} is {kind}; it must be {dtype}{list(shape)}{flag}")
+
+
+def declared(env):
+    """`env`, of whose fields nothing is computed, with sizes and limits of the right types. Raises ValueError."""
+    if not isinstance(env, Environment):
+        raise ValueError(f"an environment is a name or an Environment, not {shown(env)}")
+    if not isinstance(env.name, str) or not env.name:
+        raise ValueError(f"Environment: name is {shown(env.name)}; it must be a str that is not empty")
+    for field in ("reset", "step", "observe"):
+        if not callable(getattr(env, field)):
+            raise ValueError(f"{env.name}: {field} is {shown(getattr(env, field))}; it must be a function")
+    if not isinstance(env.truncates, bool | np.bool_):
+        raise ValueError(f"{env.name}: truncates is {shown(env.truncates)}; it must be True or False")
+    if env.scene is not None and not isinstance(env.scene, Scene):
+        raise ValueError(f"{env.name}: scene is of {type(env.scene).__name__}; it must be a Scene or None")
+    counts = {x: whole(env.name, x, getattr(env, x)) for x in ("obs_size", "action_size", "episode_length")}
+    return env._replace(**counts, action_range=bounds(env.name, env.action_range, counts["action_size"]))
+
+
+def shown(value):
+    """What a value is, in less than a line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def whole(name, field, value):
+    """`value` as an int. Raises ValueError where it is none, or below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= MOST:
+        raise ValueError(f"{name}: {field} is {shown(value)}; it must be a positive int, up to {MOST}")
+    return int(value)
+
+
+def bounds(name, action_range, action_size):
+    """`(low, high)` float32, `[]` or `[action_size]`. Raises ValueError where these are not finite and in order."""
+    said = f"{name}: action_range is {shown(action_range)}"
+    try:
+        low, high = map(np.asarray, action_range)
+    except (TypeError, ValueError):
+        raise ValueError(f"{said}; it must be a pair (low, high)") from None
+    for bound in (low, high):
+        if bound.dtype.kind not in "iuf" or bound.shape not in ((), (action_size,)):
+            allowed = f"numbers, or arrays of shape ({action_size},)"
+            raise ValueError(f"{said}, of {bound.dtype}{list(bound.shape)}; low and high must be {allowed}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = low.astype(np.float32), high.astype(np.float32)
+        span = high - low
+    if not (np.isfinite(low).all() and np.isfinite(span).all() and (span > 0).all()):
+        raise ValueError(f"{said}; the bounds must be finite in float32, with low below high")
+    return low, high
+
+
+def scalar(value, field, dtype):
+    """`value` as an array `[]`. Raises ValueError where it is not one real number."""
+    if jnp.shape(value) != ():
+        raise ValueError(f"{field} must be a scalar, not of shape {jnp.shape(value)}")
+    return _real(value, field).astype(dtype)
+
+
+def vector(value, reward):
+    """An observation as float32 `[obs_size]`. Raises ValueError where it is no flat vector of real numbers."""
+    if not hasattr(value, "shape") or len(value.shape) != 1:
+        shapes = jax.tree.map(jnp.shape, value)
+        copies = jnp.shape(reward)[:1]
+        batch = f"; {autoreset.ONE_COPY}" if copies and jnp.shape(value)[:1] == copies else ""
+        raise ValueError(f"observations must be one flat vector, not {shapes}{batch}")
+    return _real(value, "an observation").astype(jnp.float32)
+
+
+def _real(value, field):
+    value = jnp.asarray(value)
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)) and (
+        value.dtype != bool
+    ):
+        raise ValueError(f"{field} must be real numbers, not {value.dtype}")
+    return value
+
+
+def ends(state):
+    """`(terminated, truncated)` of a state of Brax's or Playground's; `info["truncation"]` says that `done` is that."""
+    done = scalar(state.done, "done", bool)
+    truncated = done & scalar(getattr(state, "info", {}).get("truncation", False), "truncation", bool)
+    return done & ~truncated, truncated
+
+
+def actions_of(env, num_envs, actions):
+    """`actions` as float32 `[num_envs, action_size]`. Raises ValueError where they are not, or not finite."""
+    expected = (num_envs, env.action_size)
+    try:
+        actions = np.asarray(actions)
+    except ValueError:
+        raise ValueError(f"{env.name}: actions are of different lengths; they must be of shape {expected}") from None
+    if actions.shape != expected:
+        raise ValueError(f"{env.name}: actions are of shape {actions.shape}; they must be of shape {expected}")
+    if actions.dtype.kind not in "iuf" and actions.dtype != jnp.bfloat16:
+        raise ValueError(f"{env.name}: actions are of {actions.dtype}; they must be real numbers")
+    actions = actions.astype(np.float32)
+    if not np.isfinite(actions).all():
+        row = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
+        raise ValueError(f"{env.name}: the action of environment {row} is {actions[row].tolist()}; it must be finite")
+    return actions
 
 
 def scaled(action, action_range):

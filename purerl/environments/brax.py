@@ -1,7 +1,8 @@
 """Brax environments, its own twelve and a user's, behind `Environment`.
 
 None of Brax's wrappers is used: its automatic reset overwrites the last observation of an episode and begins every
-episode from the same state, and its `done` is also set at the time limit.
+episode from the same state, and its `done` is also set at the time limit. A user's are taken off where they reset or
+batch (`autoreset`), and an `EpisodeWrapper` is understood.
 """
 
 import contextlib
@@ -10,14 +11,27 @@ import warnings
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
     from brax import envs, fluid
 
-    from purerl.environments import levels
+    from purerl.environments import autoreset, levels
 
-from purerl.environments.base import Environment, Outcome, Scene, physics, same_structure, scaled, strong
+from purerl.environments.base import (
+    Environment,
+    Outcome,
+    Scene,
+    bounds,
+    checked,
+    ends,
+    physics,
+    scalar,
+    scaled,
+    strong,
+    vector,
+    whole,
+)
+from purerl.environments.names import unknown
 from purerl.errors import attempt, closest
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
@@ -49,7 +63,7 @@ def make(name, backend=None, episode_length=1000):
     Raises ValueError for an unknown name or a backend that the environment does not have.
     """
     if name not in names():
-        raise ValueError(f"unknown Brax environment {name!r}{closest(name, names())}")
+        raise ValueError(unknown("unknown Brax environment", name, names()))
     allowed = RESTRICTED.get(name, BACKENDS)
     if backend is not None and backend not in allowed:
         known = closest(backend, allowed) if allowed else "; it has no physics, so leave the backend out"
@@ -70,27 +84,36 @@ def from_brax(env, episode_length=1000, name=None):
     Raises ValueError where the environment breaks its contract: sizes, shapes, dtypes, or the structure of its state.
     """
     name = name or type(env).__name__
-    action_range = _action_range(env, name)
+    core = autoreset.unwrapped(env)
+    autoreset.refuse_wrapped(core, name)
+
+    def sound(state):
+        if not isinstance(state, envs.State):
+            raise ValueError(f"a state is a {type(state).__name__}; it must be a brax.envs.State")
+        vector(state.obs, state.reward), scalar(state.reward, "reward", jnp.float32), ends(state)
+        return strong(state)
 
     @physics
     @levels.apart()
     def reset(key):
-        return strong(env.reset(key))
+        return sound(core.reset(key))
+
+    state = attempt(f"{name}: reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
+    obs_size, action_size = _sizes(env, name, state)
+    action_range = bounds(name, getattr(env, "action_range", (-1.0, 1.0)), action_size)
 
     @physics
     @levels.apart()
     def step(state, action):
-        state = strong(env.step(state, scaled(action, action_range)))
-        done = state.done.astype(bool)
-        truncated = done & jnp.asarray(state.info.get("truncation", False)).astype(bool)
-        return state, Outcome(state.reward.astype(jnp.float32), done & ~truncated, truncated)
+        state = sound(core.step(state, scaled(action, action_range)))
+        return state, Outcome(scalar(state.reward, "reward", jnp.float32), *ends(state))
 
     def observe(state):
-        return state.obs.astype(jnp.float32)
+        return vector(state.obs, state.reward)
 
-    obs_size, action_size, truncates = _sizes(env, name, reset, step)
-    return Environment(
-        reset, step, observe, obs_size, action_size, episode_length, name, truncates, action_range, _scene(env)
+    truncates, scene = "truncation" in state.info, _scene(env)
+    return checked(
+        Environment(reset, step, observe, obs_size, action_size, episode_length, name, truncates, action_range, scene)
     )
 
 
@@ -101,27 +124,14 @@ def _scene(env):
     return Scene(model, lambda state: {"qpos": state.pipeline_state.q}, float(env.dt))
 
 
-def _sizes(env, name, reset, step):
-    """`(obs_size, action_size, truncates)`, after tracing one reset and one step: the environment may be anybody's."""
-    state = attempt(f"{name}: reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
-    if not isinstance(state, envs.State):
-        raise ValueError(f"{name}: reset(key) returns a {type(state).__name__}; it must be a brax.envs.State")
-    if not hasattr(state.obs, "shape") or len(state.obs.shape) != 1:
-        raise ValueError(f"{name}: observations must be one flat vector, not {jax.tree.map(jnp.shape, state.obs)}")
-    declared = {}
-    attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: declared.update(_declared(env, state))))
-    action_size, obs_size = declared["action_size"], declared["observation_size"]
-    if isinstance(action_size, bool) or not isinstance(action_size, int | np.integer) or action_size < 1:
-        raise ValueError(f"{name}: action_size is {action_size!r}; it must be a positive int")
-    if obs_size != state.obs.shape[0]:
-        raise ValueError(f"{name}: observation_size is {obs_size!r} but reset observes {state.obs.shape[0]} numbers")
-    for field, value in (("reward", state.reward), ("done", state.done), *state.info.items()):
-        if field in ("reward", "done", "truncation") and jnp.shape(value) != ():
-            raise ValueError(f"{name}: {field} must be a scalar, not of shape {jnp.shape(value)}")
-    action = jax.ShapeDtypeStruct((int(action_size),), jnp.float32)
-    after, _ = attempt(f"{name}: step(state, action [{action_size}])", lambda: jax.eval_shape(step, state, action))
-    same_structure(state, after, name)
-    return int(obs_size), int(action_size), "truncation" in state.info
+def _sizes(env, name, state):
+    """`(obs_size, action_size)` as `env` declares them; read while tracing, for Brax's own resets to learn them."""
+    sizes = {}
+    attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: sizes.update(_declared(env, state))))
+    if sizes["observation_size"] != state.obs.shape[0]:
+        said = f"{name}: observation_size is {sizes['observation_size']!r}"
+        raise ValueError(f"{said} but reset observes {state.obs.shape[0]} numbers")
+    return tuple(whole(name, field, sizes[field]) for field in ("observation_size", "action_size"))
 
 
 def _declared(env, state):
@@ -129,13 +139,3 @@ def _declared(env, state):
     its_own = type(env).observation_size is not envs.PipelineEnv.observation_size
     size = env.observation_size if its_own else state.obs.shape[0]
     return {"observation_size": size, "action_size": env.action_size}
-
-
-def _action_range(env, name):
-    try:
-        low, high = (np.asarray(bound, np.float32) for bound in getattr(env, "action_range", (-1.0, 1.0)))
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: action_range is {env.action_range!r}; it must be a pair (low, high)") from None
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise ValueError(f"{name}: action_range is {env.action_range!r}; it must be finite, with low below high")
-    return low, high

@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl.environments import mjx
-from purerl.environments.base import Environment, Outcome, Scene, physics, scaled, strong
-from purerl.errors import closest
+from purerl.environments import mjx, names
+from purerl.environments.base import Environment, Outcome, Scene, declared, physics, scaled, strong
 
 
 class Task(NamedTuple):
@@ -69,7 +68,9 @@ def make(name, backend=None, episode_length=None):
     obs_size = jax.eval_shape(lambda key: observe(reset(key)), jax.random.key(0)).shape[0]
     limit = task.episode_length if episode_length is None else episode_length
     scene = Scene(body.model, lambda state: {"qpos": state.qpos}, task.substeps * float(body.model.opt.timestep))
-    return Environment(reset, act, observe, obs_size, body.model.nu, limit, name, False, action_range, scene)
+    return declared(
+        Environment(reset, act, observe, obs_size, int(body.model.nu), limit, name, False, action_range, scene)
+    )
 
 
 def find(name):
@@ -78,7 +79,7 @@ def find(name):
         return TASKS[name]
     if name == "Pusher-v4":
         raise ValueError("Pusher-v4 does not run in Gymnasium itself since MuJoCo 3.0; take Pusher-v5")
-    raise ValueError(f"unknown Gymnasium task {name!r}{closest(name, ('Pendulum-v1', *TASKS))}")
+    raise ValueError(names.unknown("unknown Gymnasium task", name, ("Pendulum-v1", *TASKS)))
 
 
 def load(task):

@@ -3,18 +3,29 @@
 Their `step` begins a new episode by itself and may lose the last observation; what it is made of, `step_env`, does not,
 and is what is called here. Both of gymnax's ways to end an episode are known: up to 0.0.9 `done` means either, from 1.0
 on `terminated` comes from `step_env` and truncation from `is_truncated`. Six values, truncation among them, do as well.
+
+An environment's observations, rewards and states see its own `max_steps_in_episode`. Whether an end is more than the
+time limit is asked of a second step, from the same state with the same key, under a limit out of reach. Of that step
+nothing else is kept, and XLA computes what both steps have in common once.
 """
 
+import contextlib
+import copy
+import dataclasses
+import inspect
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl.environments.base import Environment, Outcome, physics, same_structure, scaled, strong
+from purerl.environments import names
+from purerl.environments.base import Environment, Outcome, checked, physics, scalar, scaled, vector, whole
 from purerl.errors import attempt, needs
 
-NO_LIMIT = 2**30  # Steps; the time limit is `Environment.episode_length`, and ends no episode of theirs.
+LIMIT = "max_steps_in_episode"  # what gymnax calls the time limit among the parameters
+NO_LIMIT = 2**30  # steps
 
 
 class State(NamedTuple):
@@ -35,50 +46,123 @@ def make(name, backend=None, episode_length=None):
     gymnax = needs("gymnax", "gymnax", f"gymnax:{name}")
     if backend is not None:
         raise ValueError(f"gymnax:{name} has no backend {backend!r}; leave the backend out")
+    if name not in gymnax.registered_envs:
+        raise ValueError(names.unknown("gymnax has no environment", name, gymnax.registered_envs))
     env, params = attempt(f"making gymnax:{name}", lambda: gymnax.make(name))
     return from_gymnax(env, params, episode_length, f"gymnax:{name}")
 
 
 def from_gymnax(env, params=None, episode_length=None, name=None):
-    """An environment in gymnax's style as an `Environment`; `params` None takes its own.
+    """An environment in gymnax's style as an `Environment`; `params` None takes its own, of any kind, or none.
 
-    `episode_length` None takes the `max_steps_in_episode` of `params`, or 1000. Actions must be a vector within finite
+    `episode_length` None takes the `max_steps_in_episode` of `params`, or 1000; another one replaces it in `params`, so
+    that observations and rewards that know the time limit know the one there is. Actions must be a vector within finite
     bounds, observations one array, which is flattened. Raises ValueError where they are not, or where it breaks.
     """
     name = name or type(env).__name__
-    params = attempt(f"{name}: default_params", lambda: env.default_params) if params is None else params
-    limit = getattr(params, "max_steps_in_episode", None)
-    if limit is not None:
-        params = params.replace(max_steps_in_episode=NO_LIMIT)
-    space = attempt(f"{name}: action_space(params)", lambda: env.action_space(params))
-    action_range, shape = _action_range(space, name)
+    if not is_one(type(env)):
+        methods = "reset_env, step_env and action_space"
+        raise ValueError(f"{name}: {type(env).__name__} has no {methods} of its own; give the environment it wraps")
+    params, length = _own(env, params, episode_length, name)
+    far = _with_limit(params, max(NO_LIMIT, length), name)
+    action_range, shape = _action_range(
+        attempt(f"{name}: action_space(params)", lambda: env.action_space(params)), name
+    )
 
     @physics
     def reset(key):
         reset_key, key = jax.random.split(key)
         observation, state = env.reset_env(reset_key, params)
-        return strong(State(state, jnp.ravel(observation).astype(jnp.float32), jax.random.key_data(key)))
+        return State(state, _flat(observation), jax.random.key_data(key))
+
+    def advance(state, action, limited):
+        """A step with `params`, but for how it ends: as it does with the parameters `limited`."""
+        step_key, key = jax.random.split(jax.random.wrap_key_data(state.key))
+        action = scaled(action, action_range).reshape(shape)
+
+        def advanced(params):
+            result = env.step_env(step_key, state.state, action, params)
+            if len(result) not in (5, 6):
+                raise ValueError(f"it returns {len(result)} values; they must be 5, or 6 with truncation")
+            return result
+
+        observation, after, reward, *_ = result = advanced(params)
+        ends = _ends(env, result if limited is params else advanced(limited), after, limited)
+        after = State(after, _flat(observation), jax.random.key_data(key))
+        return after, Outcome(_one(reward, "reward", jnp.float32), *ends)
 
     @physics
     def step(state, action):
-        step_key, key = jax.random.split(jax.random.wrap_key_data(state.key))
-        action = scaled(action, action_range).reshape(shape)
-        observation, after, reward, terminated, *truncated, _ = env.step_env(step_key, state.state, action, params)
-        if not truncated and hasattr(env, "is_truncated"):
-            truncated = [env.is_truncated(after, params)]
-        over = [jnp.asarray(end).astype(bool).reshape(()) for end in (terminated, *truncated, False)]
-        after = State(after, jnp.ravel(observation).astype(jnp.float32), jax.random.key_data(key))
-        return strong(after), Outcome(jnp.asarray(reward, jnp.float32).reshape(()), over[0], over[1] & ~over[0])
+        return advance(state, action, far)
 
     state = attempt(f"{name}: reset_env(key, params)", lambda: jax.eval_shape(reset, jax.random.key(0)))
-    action = jax.ShapeDtypeStruct((int(np.prod(shape)),), jnp.float32)
-    after, _ = attempt(f"{name}: step_env(key, state, action, params)", lambda: jax.eval_shape(step, state, action))
-    same_structure(state, after, name)
-    obs_size, action_size = state.observation.shape[0], action.shape[0]
-    length = next(n for n in (episode_length, limit, 1000) if n is not None)
-    return Environment(
-        reset, step, lambda state: state.observation, obs_size, action_size, int(length), name, True, action_range
-    )
+    sizes = state.observation.shape[0], int(np.prod(shape))
+    made = Environment(reset, step, lambda state: state.observation, *sizes, length, name, True, action_range)
+    return checked(made, lambda state, action: advance(state, action, params))
+
+
+def _limit(params):
+    return params.get(LIMIT) if isinstance(params, Mapping) else getattr(params, LIMIT, None)
+
+
+def _own(env, params, episode_length, name):
+    """`(params, time limit)`: the parameters as the environment sees them, with the time limit there is."""
+    if params is None and inspect.getattr_static(env, "default_params", None) is not None:
+        params = attempt(f"{name}: default_params", lambda: env.default_params)
+    limit = _limit(params)
+    if episode_length is not None:
+        length = whole(name, "episode_length", episode_length)
+        return _with_limit(params, length, name), length
+    return params, 1000 if limit is None else whole(name, LIMIT, _plain(limit))
+
+
+def _plain(limit):
+    """An array of one number, or a float that is whole, as an int; gymnax's own limits are floats here and there."""
+    number = limit.item() if isinstance(limit, np.ndarray | np.generic | jax.Array) and limit.size == 1 else limit
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _with_limit(params, limit, name):
+    """`params` with another time limit, if they have one. They themselves stay as they are."""
+    if _limit(params) is None:
+        return params
+    return attempt(f"{name}: setting {LIMIT} of a {type(params).__name__}", lambda: _replaced(params, {LIMIT: limit}))
+
+
+def _replaced(params, change):
+    if hasattr(params, "_replace"):  # a NamedTuple
+        return params._replace(**change)
+    if isinstance(params, type):
+        return type(params.__name__, (params,), change)
+    if dataclasses.is_dataclass(params):
+        with contextlib.suppress(TypeError, ValueError):  # where it is made in a way of its own
+            return dataclasses.replace(params, **change)
+    elif isinstance(params, Mapping):
+        return type(params)({**params, **change})
+    changed = copy.copy(params)
+    for field, value in change.items():
+        object.__setattr__(changed, field, value)
+    return changed
+
+
+def _ends(env, result, after, params):
+    """`(terminated, truncated)` of the `result` of a step that led to `after`."""
+    _, _, _, terminated, *truncated, _ = result
+    if not truncated and hasattr(env, "is_truncated"):
+        truncated = [env.is_truncated(after, params)]
+    terminated = _one(terminated, "done", bool)
+    truncated = _one(truncated[0], "truncated", bool) if truncated else jnp.asarray(False)
+    return terminated, truncated & ~terminated
+
+
+def _flat(observation):
+    flat = jnp.ravel(observation)
+    return vector(flat, flat)
+
+
+def _one(value, field, dtype):
+    """One number in any shape, as `[]`."""
+    return scalar(jnp.reshape(value, ()) if jnp.size(value) == 1 else value, field, dtype)
 
 
 def _action_range(space, name):
@@ -88,6 +172,4 @@ def _action_range(space, name):
         low, high = (np.broadcast_to(np.asarray(x, np.float32), shape).ravel() for x in (space.low, space.high))
     except (AttributeError, TypeError, ValueError):
         raise ValueError(f"{name}: its actions are {space!r}; DDPG, TD3 and SAC need a box of numbers") from None
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all() and len(low)):
-        raise ValueError(f"{name}: its actions lie in [{low}, {high}]; the bounds must be finite, with low below high")
     return (low, high), shape

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purerl.environments.base import Environment, Outcome, Scene
+from purerl.environments.base import Environment, Outcome, Scene, declared
 
 GRAVITY, MASS, LENGTH = 10.0, 1.0, 1.0
 TIMESTEP, MAX_SPEED, MAX_TORQUE = 0.05, 8.0, 2.0
@@ -40,7 +40,8 @@ def make(name="Pendulum-v1", backend=None, episode_length=None):
     if backend is not None:
         raise ValueError(f"{name} has no backend {backend!r}; it has no physics, so leave the backend out")
     action_range = (-MAX_TORQUE, MAX_TORQUE)
-    return Environment(reset, step, observe, 3, 1, episode_length or 200, name, False, action_range, scene())
+    limit = 200 if episode_length is None else episode_length
+    return declared(Environment(reset, step, observe, 3, 1, limit, name, False, action_range, scene()))
 
 
 def scene():

@@ -1,19 +1,21 @@
 """MuJoCo Playground's tasks behind `Environment`. Needs the extra `playground`.
 
 None of its wrappers is used: its automatic reset overwrites the last observation of an episode, and begins every
-episode from the same state. Physics is MJX in JAX; Playground's own default, Warp, runs on NVIDIA's GPUs alone.
+episode from the same state. A user's are taken off where they reset or batch (`autoreset`). Physics is MJX in JAX;
+Playground's own default, Warp, runs on NVIDIA's GPUs alone.
 """
 
 import contextlib
 import io
+import sys
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
-from purerl.environments import levels
-from purerl.environments.base import Environment, Outcome, Scene, physics, same_structure, strong
-from purerl.errors import attempt, closest, needs
+from purerl.environments import autoreset, levels, names
+from purerl.environments.base import Environment, Outcome, Scene, checked, ends, physics, scalar, strong, vector, whole
+from purerl.errors import attempt, needs
 
 SEEN = "state"  # which of several observations the policy sees; the others are privileged
 
@@ -27,7 +29,7 @@ def make(name, backend=None, episode_length=None):
     with contextlib.redirect_stdout(io.StringIO()):  # Warp announces itself.
         registry = needs("mujoco_playground", "playground", f"playground:{name}").registry
     if name not in registry.ALL_ENVS:
-        raise ValueError(f"Playground has no task {name!r}{closest(name, registry.ALL_ENVS)}")
+        raise ValueError(names.unknown("Playground has no task", name, registry.ALL_ENVS))
     if backend is not None:
         raise ValueError(f"playground:{name} has no backend {backend!r}; it runs on MJX, so leave the backend out")
     settings = registry.get_default_config(name)
@@ -38,21 +40,39 @@ def make(name, backend=None, episode_length=None):
     return from_playground(env, limit, f"playground:{name}", repeat)
 
 
+def is_one(kind):
+    """Whether a class is of Playground's."""
+    package = sys.modules.get("mujoco_playground")  # Who has made one has imported it.
+    return package is not None and issubclass(kind, package.MjxEnv)
+
+
 def from_playground(env, episode_length, name=None, action_repeat=1):
     """Any `MjxEnv` as an `Environment` whose steps are `action_repeat` of its own.
 
-    Of several observations, `state` is taken. Its `done` terminates. Raises ValueError where it breaks its contract.
+    Of several observations, `state` is taken. Its `done` terminates, but where `info["truncation"]` is set. Raises
+    ValueError where it breaks its contract.
     """
     name = name or type(env).__name__
+    core = autoreset.unwrapped(env)
+    autoreset.refuse_wrapped(core, name)
+
+    def observe(state):
+        if isinstance(state.obs, Mapping) and SEEN not in state.obs:
+            raise ValueError(f"observations are {', '.join(state.obs)}; one of them must be called {SEEN!r}")
+        return vector(state.obs[SEEN] if isinstance(state.obs, Mapping) else state.obs, state.reward)
+
+    def sound(state):
+        observe(state), scalar(state.reward, "reward", jnp.float32), ends(state)
+        return strong(state)
 
     @physics
     @levels.apart()
     def reset(key):
-        return strong(env.reset(key))
+        return sound(core.reset(key))
 
     def one_step(state, action):
-        after = strong(env.step(state, action))
-        return after, after.reward.astype(jnp.float32)
+        after = sound(core.step(state, action))
+        return after, scalar(after.reward, "reward", jnp.float32)
 
     def repeated(state, action):
         def going_on(state, _):
@@ -67,19 +87,16 @@ def from_playground(env, episode_length, name=None, action_repeat=1):
     @levels.apart()
     def step(state, action):
         state, reward = (one_step if action_repeat == 1 else repeated)(state, action)
-        return state, Outcome(reward, state.done.astype(bool), jnp.asarray(False))
-
-    def observe(state):
-        seen = state.obs[SEEN] if isinstance(state.obs, Mapping) else state.obs
-        return seen.astype(jnp.float32)
+        return state, Outcome(reward, *ends(state))
 
     state = attempt(f"{name}: reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
-    action = jax.ShapeDtypeStruct((env.action_size,), jnp.float32)
-    after, _ = attempt(f"{name}: step(state, action)", lambda: jax.eval_shape(step, state, action))
-    same_structure(state, after, name)
-    (obs_size,) = jax.eval_shape(observe, state).shape
+    obs_size = jax.eval_shape(observe, state).shape[0]
+    action_size = whole(name, "action_size", attempt(f"{name}: action_size", lambda: env.action_size))
+    truncates = "truncation" in getattr(state, "info", {})
     scene = Scene(env.mj_model, _pose, float(env.dt) * action_repeat)
-    return Environment(reset, step, observe, obs_size, env.action_size, episode_length, name, False, scene=scene)
+    return checked(
+        Environment(reset, step, observe, obs_size, action_size, episode_length, name, truncates, scene=scene)
+    )
 
 
 def _pose(state):

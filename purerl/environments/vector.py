@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from purerl import environments
-from purerl.environments import episodes
+from purerl.environments import base, episodes
 from purerl.errors import needs
 
 gymnasium = needs("gymnasium", "gymnasium", "purerl.VectorEnv")
@@ -23,8 +23,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
 
     def __init__(self, env, num_envs=1, backend=None, episode_length=None):
-        self.env = env = environments.make(env, backend, episode_length) if isinstance(env, str) else env
-        self.num_envs = num_envs
+        self.env = env = environments.make(env, backend, episode_length)
+        self.num_envs = num_envs = base.whole(env.name, "num_envs", num_envs)
         low, high = (np.broadcast_to(np.asarray(x, np.float32), env.action_size) for x in env.action_range)
         self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.obs_size,), np.float32)
@@ -47,9 +47,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     def step(self, actions):
         if self._episodes is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
+        actions = base.actions_of(self.env, self.num_envs, actions)
         if not episodes.holds(self._episodes, self.num_envs):
             self._episodes = self._draw(self._episodes, self._starts)
-        self._episodes, observation, transition = self._step(self._episodes, np.asarray(actions))
+        self._episodes, observation, transition = self._step(self._episodes, actions)
         terminated, truncated = np.array(transition.terminated), np.array(transition.truncated)
         over, infos = terminated | truncated, {}
         if over.any():

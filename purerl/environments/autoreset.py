@@ -1,0 +1,198 @@
+"""Environments that reset by themselves: known wrappers are taken off, and all else that shows in a step is refused.
+
+purerl begins a new episode itself. An environment that also does so overwrites the last observation of an episode,
+from which a truncated episode bootstraps. Only what is certain is refused: a wrapper of a known kind, or a step that
+exchanges its state, where the episode ends, for a random one or for the one that `reset` put aside.
+"""
+
+from dataclasses import dataclass
+
+import jax
+from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
+
+RESETTING = ("AutoResetWrapper", "BraxAutoResetWrapper")
+BATCHING = ("VmapWrapper", "DomainRandomizationVmapWrapper", "BraxDomainRandomizationVmapWrapper")
+BARE = (*RESETTING, "VmapWrapper")  # what such a wrapper adds is not needed here
+UNWRAP = "purerl begins new episodes itself, so give the environment without that wrapper"
+ONE_COPY = "purerl makes the copies itself, so give the environment of a single copy"
+NO_RESET = "purerl begins new episodes itself, so let step return the last state of an episode"
+
+
+def unwrapped(env):
+    """`env` of Brax's or Playground's without the wrappers that reset or batch it; an `EpisodeWrapper` stays."""
+    kind = type(env)
+    theirs = [known for known in _kinds(kind, BARE) if known.__module__.startswith(("brax.", "mujoco_playground."))]
+    if any(kind.reset is known.reset and kind.step is known.step for known in theirs):
+        return unwrapped(env.env)
+    if kind.__name__ == "EpisodeWrapper" and kind.__module__.startswith("brax."):
+        return kind(unwrapped(env.env), env.episode_length, env.action_repeat)
+    return env
+
+
+def refuse_wrapped(env, name):
+    """Raises ValueError where `env` or what it wraps is a wrapper that resets or batches."""
+    for inner in _nest(env):
+        for names, does, remedy in ((RESETTING, "resets by itself", UNWRAP), (BATCHING, "makes a batch", ONE_COPY)):
+            if known := [known for known in _kinds(type(inner), names) if type(inner).step is known.step]:
+                verb = "is" if inner is env else "wraps"
+                raise ValueError(f"{name} {verb} the wrapper {known[0].__name__}, which {does}; {remedy}")
+
+
+def refuse_resetting(name, reset, step):
+    """Raises ValueError where a step shows that it begins new episodes itself. Nothing is computed.
+
+    `reset` is `(function, key)` and `step` is `(function, state, action)`, as of an `Environment`, of abstract arrays.
+    """
+    _, first = _graph(*reset)
+    before, (*after, _, terminated, truncated) = _graph(*step)
+    ends = _ingredients(terminated) | _ingredients(truncated)
+
+    def is_first(case, i):  # what `reset` put aside, the same numbers as those of leaf i, and no step changes
+        kept = [z for x, y, z in zip(before, after, first, strict=False) if case is x is y]
+        return any(z is first[i] and z.kind != "const" for z in kept)
+
+    for i, leaf in enumerate(after):
+        for end, case, other in _choices(leaf):
+            fresh = case.random and not case.acted and other.acted
+            if (fresh or is_first(case, i)) and _ingredients(end) and _ingredients(end) <= ends:
+                raise ValueError(
+                    f"{name}: its step resets by itself: where an episode ends, its state becomes "
+                    f"{'a random one' if fresh else 'the first one'}; {NO_RESET}"
+                )
+
+
+def _kinds(kind, names):
+    return [known for known in kind.__mro__ if known.__name__ in names]
+
+
+def _nest(env, seen=()):
+    """`env` and the environments among its attributes, and among theirs."""
+    if any(env is other for other in seen):
+        return
+    yield env
+    for value in vars(env).values() if hasattr(env, "__dict__") else ():
+        if not isinstance(value, type) and callable(getattr(value, "reset", None)) and hasattr(value, "step"):
+            yield from _nest(value, (*seen, env))
+
+
+# What a function computes, as a graph
+
+
+@dataclass(eq=False, slots=True)
+class _Node:
+    """A number that a function computes. Equal computations are one node.
+
+    Attributes:
+        kind: the primitive that makes it.
+        inputs: the nodes it is made of.
+        acted: whether it depends on the action.
+        random: whether it depends on random bits that the function draws.
+        truth: whether it can be 0 or 1 only.
+    """
+
+    kind: str
+    inputs: tuple = ()
+    acted: bool = False
+    random: bool = False
+    truth: bool = False
+
+
+SAME = {
+    "convert_element_type",
+    "broadcast_in_dim",
+    "reshape",
+    "squeeze",
+    "copy",
+    "optimization_barrier",
+    "stop_gradient",
+}
+LOGIC = {"or", "and", "not", "ne", "select_n", "reduce_or"}
+COMPARE = {"eq", "ne", "lt", "le", "gt", "ge", "is_finite"}
+ARITHMETIC = COMPARE | {"sub", "mul", "max", "min"}  # on what is 0 or 1
+DRAWS = {"random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform"}
+
+
+def _graph(function, *arguments):
+    """The nodes of what `function` takes and of what it returns. The last of several arguments is the action."""
+    jaxpr = jax.make_jaxpr(function)(*arguments)
+    action = len(jax.tree.leaves(arguments[1:]))
+    inputs = [_Node("input", acted=i >= len(jaxpr.in_avals) - action) for i in range(len(jaxpr.in_avals))]
+    return inputs, _call({}, jaxpr, inputs)
+
+
+def _call(known, closed, arguments):
+    """The nodes that a jaxpr returns; `known` holds all there are, by what makes them."""
+    values = dict(zip(closed.jaxpr.invars, arguments, strict=True))
+    for variable, const in zip(closed.jaxpr.constvars, closed.consts, strict=True):
+        values[variable] = _node(known, "const", id(const))
+
+    def read(x):
+        return _node(known, "const", str(x.val)) if isinstance(x, Literal) else values[x]
+
+    for equation in closed.jaxpr.eqns:
+        results = _apply(known, equation, [read(x) for x in equation.invars])
+        values |= zip(equation.outvars, results, strict=True)
+    return [read(x) for x in closed.jaxpr.outvars]
+
+
+def _apply(known, equation, inputs):
+    kind, parameters = equation.primitive.name, equation.params
+    if kind in SAME:
+        return inputs
+    if kind == "cond":
+        branches = [_call(known, branch, inputs[1:]) for branch in parameters["branches"]]
+        return [_node(known, "select_n", 0, inputs[0], *cases) for cases in zip(*branches, strict=True)]
+    body = parameters.get("jaxpr", parameters.get("call_jaxpr"))
+    is_call = isinstance(body, ClosedJaxpr) and len(body.in_avals) == len(inputs)
+    if is_call and parameters.get("length", 1) == 1:  # of a scan: once is no loop
+        return _call(known, body, inputs)
+    inner = list(jaxprs_in_params(parameters))
+    label = id(equation) if inner else str(parameters)
+    random = kind in DRAWS or any(map(_draws, inner))
+    return [_node(known, kind, (label, i), *inputs, random=random) for i in range(len(equation.outvars))]
+
+
+def _node(known, kind, label, *inputs, random=False):
+    key = kind, label, tuple(map(id, inputs))
+    if key not in known:
+        acted, random = any(x.acted for x in inputs), random or any(x.random for x in inputs)
+        known[key] = _Node(kind, inputs, acted, random, _is_truth(kind, inputs))
+    return known[key]
+
+
+def _draws(jaxpr):
+    return any(x.primitive.name in DRAWS or any(map(_draws, jaxprs_in_params(x.params))) for x in jaxpr.eqns)
+
+
+def _is_truth(kind, inputs):
+    if kind == "select_n":
+        return all(case.kind == "const" or case.truth for case in inputs[1:])
+    return kind in COMPARE or kind in {"or", "and", "not", "reduce_or"}
+
+
+def _ingredients(truth):
+    """The conditions that a truth is made of."""
+    found, seen, waiting = set(), set(), [truth]
+    while waiting:
+        node = waiting.pop()
+        if node.kind == "const" or node in seen:
+            continue
+        seen.add(node)
+        of_truths = all(x.kind == "const" or x.truth for x in node.inputs)
+        if node.kind in LOGIC or (node.kind in ARITHMETIC and of_truths):
+            waiting.extend(node.inputs)
+        else:
+            found.add(node)
+    return found
+
+
+def _choices(node):
+    """`(condition, case, other case)` of all that a number is chosen from."""
+    seen, waiting = set(), [node]
+    while waiting:
+        node = waiting.pop()
+        if node.kind == "select_n" and node not in seen:
+            seen.add(node)
+            condition, *cases = node.inputs
+            waiting.extend(cases)
+            yield from ((condition, case, other) for case in cases for other in cases if case is not other)
