@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 
 from benchmarks import table, timing
 from purerl import environments
@@ -35,25 +36,37 @@ def never_ends(name, backend, size):
 
 
 class Batch:
-    """Calling it takes `steps` steps in each of `size` copies of an environment, from where the last call ended."""
+    """Calling it takes `steps` steps in each of `size` copies of an environment, from where the last call ended.
 
-    def __init__(self, env, size, steps):
-        self.done, self.key = size * steps, jax.random.key(0)
+    Where `fresh` is false, no start is drawn after the first ones: episodes begin from those over and over.
+    """
+
+    def __init__(self, env, size, steps, fresh=True):
+        self.done, self.steps, self.key = size * steps, steps, jax.random.key(0)
         self.now = jax.jit(lambda key: episodes.begin(env, size, key))(self.key)
 
-        def step(now, key):
-            act_key, reset_key = jax.random.split(key)
-            action = jax.random.uniform(act_key, (size, env.action_size), minval=-1.0)
-            return episodes.step(env, now, action, reset_key)[0], None
+        def step(turn, now):
+            action = jax.random.uniform(jax.random.fold_in(self.key, turn), (size, env.action_size), minval=-1.0)
+            return turn + 1, episodes.step(env, now, action)[0]
 
-        def roll(now, key):
-            return jax.lax.scan(step, now, jax.random.split(key, steps))[0]
+        def roll(turn, now):
+            """As `loop` does it: up to the last step, or to where the pool runs low."""
 
-        self.roll = jax.jit(roll, donate_argnums=0)
+            def goes_on(state):
+                return (state[0] < steps) & (episodes.holds(state[1], size) | (not fresh))
+
+            return jax.lax.while_loop(goes_on, lambda state: step(*state), (turn, now))
+
+        self.roll = jax.jit(roll, donate_argnums=1)
+        self.draw = jax.jit(lambda now, key: episodes.draw(env, now, key), donate_argnums=0)
         self()
 
     def __call__(self):
-        self.now = jax.block_until_ready(self.roll(self.now, self.key))
+        turn, self.now = self.roll(jnp.int32(0), self.now)
+        while turn < self.steps:
+            self.now = self.draw(self.now, self.key)
+            turn, self.now = self.roll(turn, self.now)
+        jax.block_until_ready(self.now)
 
 
 class InGymnasium:

@@ -93,8 +93,7 @@ def measured(settings, seconds, folder, lock):
     took = {"compile": time.perf_counter() - begun}
     run = loop.setup(plan, build(hyper, plan, env), env)
     learning = learning_alone(run, compiled.carry)
-    cycles = hlo.count(compiled.epoch_from.as_text()).main_loop
-    kernels = cycles.kernels * (cycles.trips or 1) / run.cycle.per_epoch
+    kernels = hlo.count(compiled.cycles.as_text()).main_loop.kernels  # A turn of that loop is one cycle.
     flops, accessed = costs_of_an_epoch(plan, build, env, hyper, numbers, keys)
     with open(lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

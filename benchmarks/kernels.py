@@ -88,10 +88,12 @@ class Programs:
         self.run = loop.setup(self.plan, self.build(self.hyper, self.plan, env), env)
         self.carry = batch.abstract(self.programs, self.numbers, num_seeds)
         self.row = jax.ShapeDtypeStruct((), jnp.int32)
+        self.turns = jax.ShapeDtypeStruct((num_seeds,), jnp.int32)
 
     def epoch(self):
         """Training between two evaluations, as the command line runs it."""
-        return compiled(self.programs.epoch_from, self.sharding, self.numbers, self.carry, self.row, donate_argnums=1)
+        given = (self.numbers, self.carry, self.turns, self.row)
+        return compiled(self.programs.cycles, self.sharding, *given, donate_argnums=1)
 
     def learning(self):
         """The epoch without acting: cycles of sampling and updates on a ring that stays."""
@@ -112,9 +114,12 @@ class Programs:
 
 
 def per_round(counts):
-    """Launches in a round of a program's main loop, by kind. XLA may have unrolled it."""
+    """Launches in a round of a program's main loop, by kind. XLA may have unrolled it.
+
+    Where its length is known only as it runs, as that of an epoch, a turn is a round.
+    """
     loop = counts.main_loop
-    return Counter({kind: number * loop.trips / ROUNDS for kind, number in loop.launches.items()})
+    return Counter({kind: number * (loop.trips or ROUNDS) / ROUNDS for kind, number in loop.launches.items()})
 
 
 def live_bytes(program):

@@ -44,9 +44,9 @@ class Programs(NamedTuple):
     Attributes:
         starts: `(keys [R], purpose, index, begun [R]) -> states [R, P, ...]`.
         begin_from: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated.
-        warm_up: `(numbers, carry, rows [R], end) -> (rows, carry)`, the warm-up up to row `end`, or to where a pool runs
-            low; the carry is donated.
-        cycles: the same, of cycles of training.
+        warm_up: `(numbers, carry, turns [R], end) -> (turns, carry)`, the rows of the warm-up up to turn `end`, or to
+            where a pool runs low; the carry is donated.
+        cycles: the same, of the cycles of training.
         begin_play: `(states) -> play [R, ...]`, an evaluation at its start.
         play_on: `(numbers, carry, play, count) -> play`, `count` strides of it at most; the play is donated.
         judged: `(numbers, carry, play, row) -> metrics [R]` of an evaluation, and of the epoch before it.
@@ -280,7 +280,7 @@ def spread(mesh, function, *axes):
 
 
 def in_groups(train, axes, size, numbers, carry, *more):
-    """`train(numbers, carry [R, ...], *more [R]) -> (carry, metrics [R])` of `size` runs at a time, one group after another.
+    """`train(numbers, carry [R, ...], *more [R]) -> (carry, metrics [R])`, one group of `size` runs after another.
 
     Those of `numbers` whose axis in `axes` is 0 have an axis over runs.
     """

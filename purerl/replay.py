@@ -25,8 +25,8 @@ class Replay(NamedTuple):
 
     Attributes:
         empty: `(added, observation [E, O]) -> ring`: `observation` is what row number `added`, the first, is made from.
-        add: `(ring, added, transition [E, ...], observation [E, O], stored [E] = True) -> ring`: write one row
-            over the oldest, `added` rows having been written before it; `observation` is what the row after it is made from.
+        add: `(ring, added, transition [E, ...], observation [E, O], stored [E] = True) -> ring`: write one row over
+            the oldest, `added` rows having been written before it; `observation` is what the next row is made from.
             Where `stored` is false, the transition is never sampled; it must be finite all the same.
         sample: `(ring, added, key, shape) -> Transition [n_step, *shape, ...]`: windows of consecutive steps of one
             environment, uniformly and with replacement. Their first steps are drawn from all rows that have been

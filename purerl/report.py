@@ -64,13 +64,24 @@ def show(display, settings, path, outcome):
     ]
     if settings.swept:
         rows[1:1] = [(f"  {line.label}", spread(np.sort(line.final))) for line in best(path, job.env)]
-    lost = np.flatnonzero(~np.isnan(outcome.final["diverged"]))
-    if len(lost):
-        which = [f"{_name(outcome.final, i, settings)} at step {outcome.final['diverged'][i]:,.0f}" for i in lost[:5]]
-        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-        rows.insert(1, (f"diverged, left out: {len(lost)}", ", ".join(which) + more))
+    rows[1:1] = faults(outcome.final, settings)
     ended = f", ended early: {outcome.interrupted}" if outcome.interrupted else ""
     display.table(f"{job.algo} on {job.env}, {size(settings)}{ended}", rows)
+
+
+def faults(final, settings):
+    """Rows of the table: which runs have diverged, which their environment gave NaN, and what was not stored."""
+    from_environment = ~np.isnan(final["environment_nan"])
+    by_itself = ~np.isnan(final["diverged"]) & ~from_environment
+    rows = []
+    for what, lost in (("diverged", by_itself), ("environment returned NaN or infinity", from_environment)):
+        if lost.any():
+            which = [f"{_name(final, i, settings)} at step {final['diverged'][i]:,.0f}" for i in np.flatnonzero(lost)]
+            more = f" and {len(which) - 5} more" if len(which) > 5 else ""
+            rows.append((f"{what}, left out: {lost.sum()}", ", ".join(which[:5]) + more))
+    if dropped := np.nansum(final["dropped"]):
+        rows.append(("transitions not stored", f"{dropped:,.0f}, whose last reward was not finite"))
+    return rows
 
 
 def size(settings):

@@ -1,9 +1,9 @@
 """The host's side of a run: compile, train chunk by chunk, and leave everything on disk as it comes.
 
 A run folder holds one program: one run per seed, or, of a sweep, per setting and seed. They are trained in groups
-(`seeds_per_batch`), one after another; mostly there is one. Checkpoint number g · num_evals + i is of group g, after its
-evaluation i and before the next. Where the devices or the groups do not divide the runs, the last run is repeated; nobody
-sees its copies.
+(`seeds_per_batch`), one after another; mostly there is one. Checkpoint number g · num_evals + i is of group g, after
+its evaluation i and before the next. Where the devices or the groups do not divide the runs, the last run is repeated;
+nobody sees its copies.
 """
 
 import shutil
@@ -207,8 +207,8 @@ def is_complete(path, settings, share=None):
 
 def has_come_to(path, settings, index):
     """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for `fork`."""
-    plan = settings.plan
-    if not results.has_begun(path) or not results.has_rows(results.read_curves(path), settings.runs, _steps(plan, index)):
+    steps = _steps(settings.plan, index)
+    if not results.has_begun(path) or not results.has_rows(results.read_curves(path), settings.runs, steps):
         return False
     try:
         label = checkpoints.verify(path, index, config.computation(settings))
@@ -256,9 +256,9 @@ def run(settings, env, build, path, display, share=None, until=None):
     default; `until` is the evaluation after which they are left, with a checkpoint, for `fork`.
 
     Every `checkpoint_every` evaluations (auto: every 15 minutes; 0: never), and where the run ends early, the whole
-    carry is kept. A run of which every seed has diverged ends at that evaluation. Raises
-    Refused, before anything is trained, where memory does not hold the runs or another process runs in `path`, and
-    OSError where nothing more can be written.
+    carry is kept. A run of which every seed has diverged ends at that evaluation. Raises Refused, before anything is
+    trained, where memory does not hold the runs or another process runs in `path`, and OSError where nothing more can
+    be written.
     """
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
         outcome = worker.submit(_run, settings, env, build, path, display, interrupt, share, until).result()
@@ -301,6 +301,8 @@ def _run(settings, env, build, path, display, interrupt, share, until):
             report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
         ended = None if complete else interrupt.reason
         outcome = report.Outcome(results.final(curves), ended, interrupt.reason, clock)
+        if outcome.all_diverged and outcome.final["env_step"].max() < settings.plan.total_steps:
+            display.say(f"ended at step {outcome.final['env_step'].max():,.0f}: every run has diverged, none is left")
         results.log(path, "end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
         results.write_policy(path, results.joined(parts))  # the last: it says that the run is complete
         if complete:
@@ -600,8 +602,8 @@ def _checkpoint(session, group, at, carry):
     free = shutil.disk_usage(session.path).free
     if size + SPARE > free:
         session.display.say(
-            f"checkpoint {number} is left out: it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free; "
-            "make room, or set --checkpoint-ring false"
+            f"checkpoint {number} is left out: it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB "
+            "free; make room, or set --checkpoint-ring false"
         )
         return
     try:

@@ -167,7 +167,10 @@ def test_a_run_of_which_every_seed_diverged_ends_with_its_table(tmp_path, capsys
     out = tmp_path / "run"
     assert train.main([*arguments(env="sick:Sick"), "--out", str(out)]) == train.DIVERGED
     shown = capsys.readouterr().out
-    assert "none" in shown and "diverged, left out: 3" in shown and (out / "curve.png").exists()
+    assert (
+        "every run has diverged, none is left" in shown and "environment returned NaN or infinity, left out: 3" in shown
+    )
+    assert "none" in shown and (out / "curve.png").exists()
     assert set(results.read_curves(out)["env_step"]) == {0.0}  # It ends there, and is complete.
     with pytest.raises(SystemExit):
         train.main(["--resume", str(out)])

@@ -124,7 +124,8 @@ def test_when_the_pool_is_drawn_changes_no_start_and_leaves_running_episodes_alo
         often = episodes.draw(env, often, key)
         seldom = seldom if episodes.holds(seldom, 10) else episodes.draw(env, seldom, key)
         often, seldom = (episodes.step(env, now, jnp.zeros((10, 1)))[0] for now in (often, seldom))
-        assert jax.tree.all(jax.tree.map(jnp.array_equal, *(x._replace(pool=None, drawn=None) for x in (often, seldom))))
+        ours, theirs = (now._replace(pool=None, drawn=None) for now in (often, seldom))
+        assert jax.tree.all(jax.tree.map(jnp.array_equal, ours, theirs))
     assert often.begun > 100 and often.drawn > seldom.drawn
 
 
