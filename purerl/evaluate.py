@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from purerl import jax_flags, policies
+from purerl.clock import Pace
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
 from purerl.errors import attempt, closest, needs
 from purerl.statistics import interval, mean
@@ -53,13 +54,10 @@ def evaluate(options):
 
 
 def here(kept, name):
-    """The environment to play in. Raises ValueError where one of another name is not of the policies' sizes."""
-    from purerl import environments
-
-    if name in (None, kept.settings.job.env):
-        return policies.environment(kept.settings)
-    env = environments.make(name)
-    policies.check_sizes(kept, env, f"leave out --env {name}")
+    """The environment to play in. Raises ValueError where it is not of the policies' sizes."""
+    env = policies.environment(kept.settings, name)
+    if name not in (None, kept.settings.job.env):
+        policies.check_sizes(kept, env, f"leave out --env {name}")
     return env
 
 
@@ -68,15 +66,21 @@ def returns_here(env, kept, chosen, count):
     import jax
 
     from purerl.environments import episodes
+    from purerl.playing import play_out
 
-    act = policies.act(kept)
+    act, policy = policies.act(kept), policies.one(kept, np.array(chosen))
 
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))
-    def returns(policy, key):
-        return episodes.play(env, partial(act, *policy), episodes.starts(env, count, key))[0]
+    def begin(policy, key):
+        return episodes.begin_play(episodes.starts(env, count, key))
 
-    return np.asarray(returns(policies.one(kept, np.array(chosen)), jax.random.key(0)))
+    @jax.jit
+    @partial(jax.vmap, in_axes=(0, 0, None))
+    def play_on(policy, play, turns):
+        return episodes.play_on(env, partial(act, *policy), play, turns, env.episode_length)
+
+    return np.asarray(play_out(begin(policy, jax.random.key(0)), partial(play_on, policy), Pace()).returns)
 
 
 def gymnasium_envs(env, count):

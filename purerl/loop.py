@@ -305,7 +305,7 @@ def evaluate(run, carry, index):
     Changes nothing, training's random stream included.
     """
     play = begin_evaluation(run, starts(run, carry.key, EVALUATION, index))
-    play = evaluate_on(run, carry, play, -(-longest(run) // episodes.STRIDE))
+    play = evaluate_on(run, carry, play, -(-longest(run.plan, run.env) // episodes.STRIDE))
     return judged(run, carry, play, row_of(run.plan, run.cycle, index))
 
 
@@ -321,12 +321,12 @@ def evaluate_on(run, carry, play, count):
     def act(observation):
         return run.algorithm.act(policy, run.normalizer.apply(carry.statistics, observation))
 
-    return episodes.play_on(run.env, act, play, count, longest(run))
+    return episodes.play_on(run.env, act, play, count, longest(run.plan, run.env))
 
 
-def longest(run):
+def longest(plan, env):
     """The steps after which an episode that is evaluated ends, whatever it does."""
-    return min(run.env.episode_length, run.plan.eval_length or LONGEST_EVALUATION)
+    return min(env.episode_length, plan.eval_length or LONGEST_EVALUATION)
 
 
 JUDGED = ("diverged", "environment_nan")  # what an evaluation tells the carry

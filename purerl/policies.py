@@ -263,12 +263,17 @@ def _action_range(path, settings):
     return tuple(np.asarray(said[name], np.float32) for name in ("action_low", "action_high"))
 
 
-def environment(settings):
-    """The environment that a run was trained on. Importing physics takes seconds."""
-    from purerl import environments
+def environment(settings, name=None):
+    """The environment that a run was trained on, or that of another `name`, with the time limit of its evaluations.
+
+    Importing physics takes seconds.
+    """
+    from purerl import environments, loop
 
     job = settings.job
-    return environments.make(job.env, job.backend, job.episode_length)
+    own = name in (None, job.env)
+    env = environments.make(job.env, job.backend, job.episode_length) if own else environments.make(name)
+    return env._replace(episode_length=loop.longest(settings.plan, env))
 
 
 def check_sizes(policies, env, remedy):

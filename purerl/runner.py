@@ -34,6 +34,7 @@ from purerl import (
     memory,
     page,
     pbt,
+    playing,
     report,
     results,
     sac,
@@ -41,7 +42,6 @@ from purerl import (
     td3,
 )
 from purerl.clock import Clock, Interrupt, Pace
-from purerl.environments import episodes
 from purerl.errors import Refused
 from purerl.record import changed, origin, record
 from purerl.settings import cycle, policy_delay
@@ -289,6 +289,10 @@ def _run(settings, env, build, path, display, interrupt, share, until):
         kept = checkpoints.manager(path)
         results.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
         display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
+        if loop.longest(settings.plan, env) < env.episode_length and settings.plan.eval_length is None:
+            display.say(
+                f"an evaluated episode ends after {loop.LONGEST_EVALUATION:,} steps; --eval-length sets another"
+            )
         with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
             session = Session(
                 settings, path, display, clock, interrupt, compiled, policy, kept, feed, share, until, environment
@@ -541,21 +545,13 @@ def _played(session, at, numbers, carry):
     """The episodes of an evaluation, or None where the run is to end before they have."""
     session.display.stage("evaluating")
     with session.clock.on("evaluate"):
-        play, pace = session.programs.evaluation(carry, at.evaluations), session.paces["play_on"]
-        while not session.interrupt.reason:
-            begun, before = time.perf_counter(), _strides(play)
-            with session.interrupt.stretch(session.clock):
-                play = session.programs.play_on(numbers, carry, play, pace.turns)
-                going_on = bool(jax.device_get(play.alive).any())
-            pace.took(_strides(play) - before, time.perf_counter() - begun)
-            if not going_on:
-                return play
-    return None
-
-
-def _strides(play):
-    """How many strides the longest episode has lasted."""
-    return -(-int(jax.device_get(play.length).max()) // episodes.STRIDE)
+        return playing.play_out(
+            session.programs.evaluation(carry, at.evaluations),
+            lambda play, count: session.programs.play_on(numbers, carry, play, count),
+            session.paces["play_on"],
+            stretch=lambda: session.interrupt.stretch(session.clock),
+            stopped=lambda: session.interrupt.reason,
+        )
 
 
 def _evaluated(session, group, at, numbers, carry):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from commands import arguments, assert_same_run, start
 
-from purerl import checkpoints, clock, results, runner, train
+from purerl import checkpoints, clock, config, evaluate, loop, policies, results, runner, train
 from purerl.clock import MOST, STRETCH, Interrupt, Pace
 
 LONG_EPISODES = {"algo": "td3", "n_step": "2", "normalize_observations": "true", "episode_length": "120"}
@@ -143,6 +143,16 @@ def test_an_evaluation_that_never_ends_is_ended_by_the_time_limit(tmp_path, monk
     assert time.monotonic() - begun < 60
 
 
+def test_an_evaluated_episode_that_is_endless_is_ended_and_this_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "LONGEST_EVALUATION", 70)
+    path = tmp_path / "run"
+    assert train.main(command(path)) == 0
+    assert "an evaluated episode ends after 70 steps; --eval-length sets another" in capsys.readouterr().out
+    assert (results.read_curves(path)["episode_length"] == 70).all()
+    assert evaluate.main([str(path), "--episodes", "2"]) == 0
+    assert policies.environment(config.resolve({}, path / "run.toml")).episode_length == 70
+
+
 def test_a_pace_comes_to_the_length_of_a_stretch_and_shrinks_at_once():
     pace, asked = Pace(), []
     for _ in range(8):
@@ -154,7 +164,7 @@ def test_a_pace_comes_to_the_length_of_a_stretch_and_shrinks_at_once():
     for _ in range(99):
         pace.took(pace.turns, 0.0)
     assert pace.turns == MOST
-    pace.took(pace.turns, 1000.0)
+    pace.took(pace.turns, 1e9)
     assert pace.turns == 1
 
 
