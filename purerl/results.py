@@ -308,6 +308,8 @@ def append(path, name, text):
     with open(path / name, "ab+") as file:
         _drop_torn_line(file)
         file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())  # A checkpoint must not outlive the rows from before it.
 
 
 def write_policy(path, arrays, group=None):
