@@ -50,7 +50,8 @@ class Programs(NamedTuple):
         begin_play: `(states) -> play [R, ...]`, an evaluation at its start.
         play_on: `(numbers, carry, play, count) -> play`, `count` strides of it at most; the play is donated.
         judged: `(numbers, carry, play, row) -> metrics [R]` of an evaluation, and of the epoch before it.
-        refill: `(numbers, carry without a ring, row) -> carry`; `row` is a Python int.
+        begin_refill: `(numbers, carry without a ring, row) -> carry`; `row` is a Python int.
+        refill: as `warm_up`, of the rows that fill that carry's ring.
         plan, cycle: how many rows and cycles there are.
         mesh: the devices over which runs are laid out, or None. R is then a multiple of their number.
         options: XLA's, by which they are compiled.
@@ -64,6 +65,7 @@ class Programs(NamedTuple):
     begin_play: Callable
     play_on: Callable
     judged: Callable
+    begin_refill: Callable
     refill: Callable
     plan: Plan
     cycle: Cycle
@@ -81,7 +83,7 @@ class Programs(NamedTuple):
         return self.begin_from(numbers, keys, self.starts(keys, loop.START, 0, none_begun(self.mesh, len(keys))))
 
     def advance(self, what, numbers, carry, first, end):
-        """The carry after the turns `first` to `end` of `what`, "warm_up" or "cycles"; `carry` is donated."""
+        """The carry after the turns `first` to `end` of `what`: "warm_up", "cycles" or "refill"; `carry` is donated."""
         turns = laid_out(self.mesh, jnp.full(len(carry.diverged), first, jnp.int32))
         while True:
             turns, carry = getattr(self, what)(numbers, carry, turns, end)
@@ -100,6 +102,10 @@ class Programs(NamedTuple):
         length = self.cycle.per_epoch
         carry = self.advance("cycles", numbers, carry, index * length, (index + 1) * length)
         return carry, loop.means(self.cycle, carry)
+
+    def refilled(self, carry, acted):
+        """`carry`, whose ring was not kept, with the one of `acted`, which `refill` has filled."""
+        return self.with_pools(carry._replace(**{name: getattr(acted, name) for name in loop.REFILLED}))
 
     def evaluation(self, carry, index):
         """Evaluation number `index` at its start: a play."""
@@ -229,9 +235,12 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
         run = setup(numbers)
         return loop.judged(run, carry, play, row) | loop.means(run.cycle, carry)
 
-    def refill(numbers, carry, row):
-        refilled = jax.vmap(lambda numbers, carry: loop.refill(setup(numbers), carry, row), (axes, 0))
-        return spread(mesh, refilled, axes, 0)(numbers, carry)
+    def begin_refill(numbers, carry, row):
+        begun = jax.vmap(lambda numbers, carry: loop.begin_refill(setup(numbers), carry, row), (axes, 0))
+        return spread(mesh, begun, axes, 0)(numbers, carry)
+
+    def refill(numbers, carry, turns, end):
+        return turning(loop.refill, len(turns), numbers, carry, turns, end)
 
     def mapped(function, *over, **jit):
         return jax.jit(spread(mesh, jax.vmap(function, over), *over), **jit)
@@ -244,7 +253,8 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
         begin_play=mapped(lambda states: loop.begin_evaluation(setup({}), states), 0),
         play_on=mapped(play_on, axes, 0, 0, None, donate_argnums=2),
         judged=mapped(judged, axes, 0, 0, None),
-        refill=jax.jit(refill, static_argnums=2, compiler_options=options),
+        begin_refill=jax.jit(begin_refill, static_argnums=2),
+        refill=jax.jit(spread(mesh, refill, axes, 0, 0, None), donate_argnums=1, compiler_options=options),
         plan=plan,
         cycle=cycle(plan, policy_delay(hyper)),
         mesh=mesh,

@@ -133,6 +133,13 @@ def _run(task, display, host):
     return outcome.interrupted, outcome.asked
 
 
+def all_diverged(tasks):
+    """Whether there are runs, and none of any task is left."""
+    finals = [results.final(results.read_curves(task.path)) for task in tasks if results.has_begun(task.path)]
+    lost = [run for final in finals for run in ~np.isnan(final["diverged"])]
+    return bool(lost) and all(lost)
+
+
 def compare(path, tasks, display):
     """Write table.csv and figure.png of what there is, and show the best settings."""
     several = len(tasks) > 1

@@ -105,7 +105,7 @@ def starts(run, key, purpose, index=0, begun=0):
 
     As many for each of them, so that one program draws them all.
     """
-    most = max(run.cycle.collects * run.plan.num_envs, run.plan.eval_episodes // 2)
+    most = max(run.cycle.collects * run.plan.num_envs, -(-run.plan.eval_episodes // 2))
     return episodes.starts(run.env, episodes.pool_size(most), key_for(key, purpose, index), begun)
 
 
@@ -158,7 +158,8 @@ def begin_from(run, key, pool):
         dropped=jnp.int32(0),
         key=key,
     )
-    return _with_empty_ring(run, carry, 0)
+    observed = _finite(episodes.observe(env, carry.episodes))
+    return _watched(_with_empty_ring(run, carry, 0), observed, 0, by_environment=True)
 
 
 def warm_up(run, carry, first, end):
@@ -173,19 +174,26 @@ def warm_up(run, carry, first, end):
     return _while_starts_last(run, one_row, first, end, carry)
 
 
-def refill(run, carry, row):
-    """A carry of `row` rows (a Python int) whose ring was not kept, with one that its policy fills anew.
+def begin_refill(run, carry, row):
+    """A carry of `row` rows (a Python int) whose ring was not kept, with an empty one, for `refill` to fill.
 
     Nothing is learned meanwhile, and the statistics of observations stay. What follows is not what would have followed.
     """
-    first = max(0, row - run.plan.rows)
-    acting = _with_empty_ring(run, carry, first)._replace(key=key_for(carry.key, REFILL, row))
+    key = key_for(carry.key, REFILL, row)
+    return _with_empty_ring(run, carry, first_refilled(run.plan, row))._replace(key=key)
 
-    def act(run, carry, first, end):
-        return _while_starts_last(run, lambda row, carry: collect(run, carry, row), first, end, carry)
 
-    acted = _with_pools(run, acting, act, first, row)
-    return _with_pool(run, carry._replace(ring=acted.ring, episodes=acted.episodes, noise=acted.noise))
+def first_refilled(plan, row):
+    """The first of the rows that are in the ring of a carry of `row` rows."""
+    return max(0, row - plan.rows)
+
+
+def refill(run, carry, first, end):
+    """`(row, carry)`: rows of the exploring policy from `first` up to `end`, or to where the pool runs low."""
+    return _while_starts_last(run, lambda row, carry: collect(run, carry, row), first, end, carry)
+
+
+REFILLED = ("ring", "episodes", "noise", "diverged", "environment_nan", "dropped")  # what `refill` makes of a carry
 
 
 def epoch(run, carry, index):
@@ -271,14 +279,14 @@ def remember(run, carry, action, row):
     """Take `action` `[E, A]` and write what came of it as row number `row`."""
     now, transition = episodes.step(run.env, carry.episodes, action)
     transition, stored = sound(transition)
-    carry = _watched(
-        carry, _finite((transition.reward, transition.next_observation)), row + 1, by_environment=_finite(action)
-    )
+    following = episodes.observe(run.env, now)
+    numbers = (transition.reward, transition.next_observation, following)
+    carry = _watched(carry, _finite(numbers), row + 1, by_environment=_finite(action))
     statistics = run.normalizer.update(carry.statistics, transition.observation)
     return carry._replace(
         noise=run.algorithm.noise.restart(carry.noise, transition.terminated | transition.truncated),
         episodes=now,
-        ring=run.replay.add(carry.ring, row, transition, episodes.observe(run.env, now), stored),
+        ring=run.replay.add(carry.ring, row, transition, following, stored),
         statistics=where(carry.diverged < 0, statistics, carry.statistics),
         dropped=carry.dropped + (~stored).sum(dtype=jnp.int32),
     )

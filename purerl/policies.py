@@ -187,8 +187,8 @@ def _at_a_checkpoint(path, settings, number, at):
     from purerl.runner import ALGORITHMS
 
     there = checkpoint_policy.steps(path, settings)
-    if number is None and at not in there:
-        return _at_the_end_of(path, settings, at, there)
+    if number is None and (kept := _at_the_end_of(path, settings, at, there)):
+        return kept
     numbers = there[at] if number is None else [number]
     sizes = _sizes(path, settings)
     kept = checkpoint_policy.read(path, settings, numbers, ALGORITHMS[settings.job.algo], sizes)
@@ -198,10 +198,15 @@ def _at_a_checkpoint(path, settings, number, at):
 
 
 def _at_the_end_of(path, settings, at, there):
-    """The policies that the run has kept, if they are of the environment step `at`, which no checkpoint is."""
+    """The policies that the run has kept, if they are of the environment step `at`; None where a checkpoint is.
+
+    Raises ValueError where there are none of that step.
+    """
     kept = _at_the_end(path, settings) if (path / results.POLICY).is_file() else None
     if kept and (kept.env_step == at).all():
         return kept
+    if at in there:
+        return None
     known = {*there, *([int(kept.env_step.max())] if kept else [])}
     remedy = (
         f"there are policies at {_listed(sorted(known))}" if known else "it has none; train with --checkpoint-every"

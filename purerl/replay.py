@@ -174,6 +174,8 @@ def _without(window, missing):
     """`window` `[n, *size, ...]` where nothing comes of the transitions that are `missing` `[n, *size]`."""
     cut = jnp.concatenate([missing[1:], jnp.zeros_like(missing[:1])]) & ~window.terminated
     window = window._replace(truncated=window.truncated | cut)
+    none = missing[0].all()  # Then there is nothing to learn: the target is a reward of 0.
+    window = window._replace(terminated=window.terminated | none)
     place = jnp.argmin(missing[0])  # the first window of the sample whose first transition is stored
 
     def replaced(x):

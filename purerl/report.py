@@ -74,13 +74,14 @@ def faults(final, settings):
     from_environment = ~np.isnan(final["environment_nan"])
     by_itself = ~np.isnan(final["diverged"]) & ~from_environment
     rows = []
-    for what, lost in (("diverged", by_itself), ("environment returned NaN or infinity", from_environment)):
+    for what, lost in (("diverged", by_itself), ("NaN or overflow of environment", from_environment)):
         if lost.any():
             which = [f"{_name(final, i, settings)} at step {final['diverged'][i]:,.0f}" for i in np.flatnonzero(lost)]
             more = f" and {len(which) - 5} more" if len(which) > 5 else ""
             rows.append((f"{what}, left out: {lost.sum()}", ", ".join(which[:5]) + more))
     if dropped := np.nansum(final["dropped"]):
-        rows.append(("transitions not stored", f"{dropped:,.0f}, whose last reward was not finite"))
+        made = np.sum(final["env_step"])
+        rows.append(("transitions not stored", f"{dropped:,.0f} of {made:,.0f}: reward not finite at the end"))
     return rows
 
 

@@ -82,7 +82,7 @@ class Session:
     share: Any
     until: Any
     environment: Any
-    paces: Any = field(default_factory=lambda: {name: Pace() for name in ("warm_up", "cycles", "play_on")})
+    paces: Any = field(default_factory=lambda: {name: Pace() for name in ("warm_up", "cycles", "refill", "play_on")})
 
     @property
     def plan(self):
@@ -339,9 +339,9 @@ def train(session):
         at, carry = _restored(session, group)
         if carry is None:
             carry = _begun(session, group)
-        at, carry = _advanced(session, group, at, carry)
+        at, carry, ended = _advanced(session, group, at, carry)
         parts.append(_policy(session, group, carry, at))
-        if at.evaluations < plan.num_evals and not _all_diverged(session, group, carry):
+        if not ended:
             return parts, False
         results.write_policy(session.path, parts[-1], group)
         if session.interrupt.reason and group < session.groups - 1:
@@ -468,9 +468,29 @@ def _continued(session, group, at, label, carry):
         session.display.say(f"not bit for bit as without the stop: {', '.join(others)}")
     if carry.ring is None:
         session.display.say("the checkpoint has no replay buffer: its policy fills a new one, and this is not exact")
-        with session.clock.on("train"):
-            carry = session.programs.refill(session.numbers(group, at.index), carry, at.row)
+        carry = _refilled(session, group, at, carry)
     return carry
+
+
+def _refilled(session, group, at, carry):
+    """`carry` with a ring that its policy fills; as it is where the run is to end before."""
+    numbers, turn = session.numbers(group, at.index), loop.first_refilled(session.plan, at.row)
+    acting = session.programs.begin_refill(numbers, carry, at.row)
+    while turn < at.row:
+        if session.interrupt.reason:
+            return carry
+        turn, acting = _stretch(session, "refill", numbers, acting, turn, at.row)
+    return session.programs.refilled(carry, acting)
+
+
+def _stretch(session, what, numbers, carry, turn, end):
+    """`(turn, carry)` after a stretch of the program `what`, up to turn `end` at most."""
+    turns = min(session.paces[what].turns, end - turn)
+    begun = time.perf_counter()
+    with session.interrupt.stretch(session.clock), session.clock.on("train"):
+        carry = jax.block_until_ready(session.programs.advance(what, numbers, carry, turn, turn + turns))
+    session.paces[what].took(turns, time.perf_counter() - begun)
+    return turn + turns, carry
 
 
 def _begun(session, group):
@@ -480,29 +500,36 @@ def _begun(session, group):
 
 
 def _advanced(session, group, at, carry):
-    """`(at, carry)` at the end, or where the run is to end early, with a checkpoint there."""
+    """`(at, carry, whether that is the end)` where the run ends, early perhaps, then with a checkpoint there.
+
+    Where an evaluation finds that all runs have diverged, nothing is left to be trained: that is the end, too.
+    """
     wanted = session.plan.num_evals if session.until is None else session.until + 1
-    saved, since, numbers = None, time.monotonic(), session.numbers(group, at.index)
-    while at.evaluations < wanted and not session.interrupt.reason and not _all_diverged(session, group, carry):
+    saved, since, numbers, lost = None, time.monotonic(), session.numbers(group, at.index), False
+    while at.evaluations < wanted and not session.interrupt.reason and not lost:
         evaluations = at.evaluations
+        if at.row < session.due(evaluations) and _all_diverged(session, group, carry):
+            at = at._replace(row=session.due(evaluations))  # All are frozen; the evaluation says so.
         if at.row < session.due(evaluations):
             at, carry = _trained(session, group, at, numbers, carry)
         else:
             at, carry = _evaluated(session, group, at, numbers, carry)
         is_new = at.evaluations > evaluations
+        lost = is_new and _all_diverged(session, group, carry)
         if is_new and _exploits(session, at.index):
             carry = _exploited(session, at.index, numbers, carry)
             numbers = session.numbers(group, at.index)
         if _checkpoint_is_due(session, at, is_new, since):
             _checkpoint(session, group, at, carry)
             saved, since = at, time.monotonic()
-    if at.evaluations < session.plan.num_evals and saved != at and not _all_diverged(session, group, carry):
+    ended = lost or at.evaluations == session.plan.num_evals
+    if not ended and saved != at:
         _checkpoint(session, group, at, carry)
-    return at, carry
+    return at, carry, ended
 
 
 def _all_diverged(session, group, carry):
-    """Whether nothing is left to be trained."""
+    """Whether no run of a group is left."""
     return bool((session.without_copies(group, jax.device_get(carry.diverged)) >= 0).all())
 
 
@@ -523,20 +550,17 @@ def _checkpoint_is_due(session, at, is_new, since):
 def _trained(session, group, at, numbers, carry):
     """`(at, carry)` after a stretch of the warm-up or of training."""
     plan, clock, runs = session.plan, session.clock, session.runs(group)
-    what, rows, done = "warm_up", 1, 0
+    what, rows, done, end = "warm_up", 1, 0, plan.warmup_rows
     if at.row >= plan.warmup_rows:
         what, rows, done = "cycles", session.programs.cycle.collects, plan.warmup_rows
-    end = plan.warmup_rows if what == "warm_up" else session.due(at.evaluations)
+        end = session.due(at.evaluations)
+    session.display.stage("warming up" if what == "warm_up" else "training")
     turn = (at.row - done) // rows
-    turns = min(session.paces[what].turns, (end - at.row) // rows)
-    session.display.stage(what.replace("_", " ") if what == "warm_up" else "training")
-    begun = time.perf_counter()
-    with session.interrupt.stretch(clock), clock.on("train"):
-        carry = jax.block_until_ready(session.programs.advance(what, numbers, carry, turn, turn + turns))
-    session.paces[what].took(turns, time.perf_counter() - begun)
-    clock.env_steps += turns * rows * plan.num_envs * len(runs)
-    clock.updates += turns * rows * plan.updates_per_step * len(runs) * (what == "cycles")
-    at = at._replace(row=at.row + turns * rows)
+    turned, carry = _stretch(session, what, numbers, carry, turn, (end - done) // rows)
+    new = (turned - turn) * rows
+    clock.env_steps += new * plan.num_envs * len(runs)
+    clock.updates += new * plan.updates_per_step * len(runs) * (what == "cycles")
+    at = at._replace(row=at.row + new)
     session.display.moved(group * plan.total_steps + at.row * plan.num_envs)
     return at, carry
 
@@ -559,6 +583,7 @@ def _evaluated(session, group, at, numbers, carry):
     plan, clock, index = session.plan, session.clock, at.evaluations
     play = _played(session, at, numbers, carry)
     if play is None:
+        session.display.say(f"evaluation {index} was not finished and begins anew on resuming")
         return at, carry
     values = session.programs.judged(numbers, carry, play, at.row)
     carry = carry._replace(**{name: values[name] for name in loop.JUDGED})

@@ -25,6 +25,7 @@ import numpy as np
 
 from purerl import comparison, config, fitting, results, runner
 from purerl.clock import Clock
+from purerl.errors import Refused
 from purerl.expansion import limits
 from purerl.progress import Display
 from purerl.settings import HYPERS, Settings, checked, choice, count, fields
@@ -227,6 +228,8 @@ def _scores(folder, plan, index):
     """
     lines = comparison.lines(folder, plan.settings.job.env)
     returns = np.stack([line.returns[: index + 1] for line in lines])
+    if np.isnan(returns[:, -1]).all():
+        raise Refused(f"every run of {folder} has diverged; narrow [search.space], or look at the environment")
     returns = np.where(np.isnan(returns), np.nanmin(returns), returns)
     if plan.search.objective == "final":
         return iqm(returns[:, -1])

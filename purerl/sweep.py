@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from purerl import config, expansion, jax_flags
-from purerl.clock import INTERRUPTED, leaving
+from purerl.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import closest
 from purerl.settings import Plan, checked, fields
@@ -14,7 +14,10 @@ FAILED = 1  # the exit status of a sweep of which a program failed
 
 
 def main(arguments=None):
-    """Run the command line. Returns the exit status: 0, 1 if a program failed, 2 for bad input, 130 if cut short."""
+    """Run the command line. Returns the exit status.
+
+    0: done, 1: a program failed, 2: bad input, 3: every run has diverged, 130: cut short.
+    """
     with leaving():
         try:
             flags, options = parse(sys.argv[1:] if arguments is None else arguments)
@@ -110,7 +113,9 @@ def sweep(path, programs, options):
     if interrupted:
         display.say(f"ended early: {interrupted}; the same command goes on")
         return INTERRUPTED
-    return FAILED if failed else 0
+    if failed:
+        return FAILED
+    return DIVERGED if campaign.all_diverged(tasks) else 0
 
 
 def launchable(options):

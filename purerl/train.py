@@ -17,7 +17,10 @@ from purerl.settings import HYPERS, Plan, fields
 
 
 def main(arguments=None):
-    """Run the command line. Returns the exit status: 0, 1 if the disk is full, 2 for bad input, 130 if cut short."""
+    """Run the command line. Returns the exit status.
+
+    0: done, 1: the disk is full, 2: bad input, 3: every seed has diverged, 130: cut short.
+    """
     with leaving():
         ready = understood(sys.argv[1:] if arguments is None else arguments)
         return train(*ready) if ready else 0

@@ -168,7 +168,7 @@ def test_precisions_are_compared_by_the_curves_of_the_same_seeds(kept):
     assert (full["difference"], full["of_float32"]) == ("0", "1.000")
     assert tf32["area"] == full["area"] and float(full["area"]) < 0, "on a CPU tf32 is float32"
     difference = float(bf16["area"]) - float(full["area"])
-    assert difference != 0 and float(bf16["difference"]) == pytest.approx(difference, rel=1e-2)
+    assert difference != 0 and float(bf16["difference"]) == pytest.approx(difference, abs=0.011)  # two decimals
 
 
 def test_figures_of_other_columns_are_not_mixed(kept):

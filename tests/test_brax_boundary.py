@@ -297,8 +297,8 @@ def test_a_wrapped_environment_keeps_its_last_observation_and_its_time_limit(env
     env = make(env)
     now = episodes.begin(env, 1, jax.random.key(0))
     (x, start), ends = episodes.observe(env, now)[0], []
-    for i in range(5):
-        now, seen = episodes.step(env, now, jnp.zeros((1, 1)), jax.random.key(i))
+    for _ in range(5):
+        now, seen = episodes.step(env, now, jnp.zeros((1, 1)))
         ends.append((bool(seen.terminated[0]), bool(seen.truncated[0])))
     assert ends == [(False, False)] * 4 + [(False, True)]
     np.testing.assert_allclose(seen.next_observation[0], [x + 5.0, start], rtol=1e-6)

@@ -323,7 +323,9 @@ def test_two_runs_begun_in_one_second_have_folders_of_their_own(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "datetime", Frozen)
     paths = []
-    monkeypatch.setattr(runner, "run", lambda *given: paths.append(given[3]) or SimpleNamespace(interrupted=None))
+    monkeypatch.setattr(
+        runner, "run", lambda *given: paths.append(given[3]) or SimpleNamespace(interrupted=None, all_diverged=False)
+    )
     begun = [train.understood(["--env", "Pendulum-v1", "--compilation-cache", "none"]) for _ in range(3)]
     assert not (tmp_path / "runs").exists()
     assert [train.train(*one) for one in begun] == [0, 0, 0]

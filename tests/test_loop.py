@@ -452,3 +452,8 @@ def test_a_run_of_nothing_but_warmup_is_refused():
 def test_steps_and_updates_of_an_evaluation_are_counted_from_the_plan(index, steps, updates):
     plan = Plan(**(FIT | {"updates_per_step": 2}))
     assert (loop.env_steps(plan, index), loop.updates(plan, index)) == (steps, updates)
+
+
+@pytest.mark.parametrize("episodes", [65, 257])
+def test_any_number_of_episodes_may_be_evaluated(episodes):
+    assert score(counting(2, action_size=8), episodes=episodes)["episode_length"] == 2

@@ -89,10 +89,10 @@ class Full(Count):
 def transitions(env, steps):
     begun = episodes.begin(env, 2, jax.random.key(0))
 
-    def step(state, key):
-        return episodes.step(env, state, jnp.zeros((2, 1)), key)
+    def step(state, _):
+        return episodes.step(env, state, jnp.zeros((2, 1)))
 
-    return jax.lax.scan(step, begun, jax.random.split(jax.random.key(1), steps))[1]
+    return jax.lax.scan(step, begun, None, steps)[1]
 
 
 def test_a_fall_terminates_and_its_observation_is_kept():
@@ -199,8 +199,8 @@ def test_playgrounds_own_cheetah_runs():
     env = environments.make("playground:CheetahRun", episode_length=2)
     assert (env.obs_size, env.action_size, environments.make("playground:CheetahRun").episode_length) == (17, 6, 1000)
     begun = jax.jit(lambda key: episodes.begin(env, 2, key))(jax.random.key(0))
-    step = jax.jit(lambda state, action, key: episodes.step(env, state, action, key))
-    for i in range(2):
-        begun, seen = step(begun, jnp.ones((2, 6)), jax.random.key(i))
+    step = jax.jit(lambda state, action: episodes.step(env, state, action))
+    for _ in range(2):
+        begun, seen = step(begun, jnp.ones((2, 6)))
     assert seen.truncated.all() and not seen.terminated.any() and np.isfinite(seen.reward).all()
     assert np.abs(seen.next_observation - episodes.observe(env, begun)).max() > 0.1

@@ -174,3 +174,17 @@ def test_an_evaluation_is_as_long_as_asked_and_never_endless(tmp_path):
         assert train.main(command(path, eval_length=length)) == 0
         assert (results.read_curves(path)["episode_length"] == expected).all()
     assert np.isfinite(results.read_curves(path)["return_mean"]).all()
+
+
+def test_filling_a_ring_anew_may_be_stopped_and_the_checkpoint_stays(tmp_path, monkeypatch, one_turn_at_a_time, capsys):
+    path = tmp_path / "run"
+    with stopped_after(WARMUP + EVALUATION + 7, monkeypatch):
+        assert train.main(command(path, checkpoint_ring="false")) == train.INTERRUPTED
+    with stopped_after(5, monkeypatch):
+        assert train.main(["--resume", str(path)]) == train.INTERRUPTED
+    (number,) = checkpoints.numbers(path)
+    label = json.loads((path / "checkpoints" / str(number) / checkpoints.LABEL).read_text())
+    assert label["progress"]["row"] == 17 and not label["ring"]
+    assert train.main(["--resume", str(path)]) == 0
+    assert "this is not exact" in capsys.readouterr().out
+    assert len(results.read_curves(path)["seed"]) == 12
