@@ -39,7 +39,7 @@ class Policies:
         final: the last row of curves.csv of each up to there, `{column: [R]}`, NaN where there is none.
         action_range: (low, high), each `[action_size]`: what actions -1 and 1 are in the environment's units.
         sizes: of observations and actions.
-        at: the environment step of the checkpoint that they are from, None at the end of the run.
+        at: the environment step that was asked for, or of the checkpoint; None for the last policies.
     """
 
     path: Path
@@ -204,7 +204,7 @@ def _at_the_end_of(path, settings, at, there):
     """
     kept = _at_the_end(path, settings) if (path / results.POLICY).is_file() else None
     if kept and (kept.env_step == at).all():
-        return kept
+        return replace(kept, at=at)
     if at in there:
         return None
     known = {*there, *([int(kept.env_step.max())] if kept else [])}

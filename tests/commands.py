@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 
 from purerl import batch, config, results, runner
+from purerl.clock import Interrupt
 
 SMALL = {
     "env": "fast",
@@ -92,3 +94,21 @@ def assert_same_run(first, second, rtol=0.0):
     assert ours.keys() == theirs.keys()
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol, atol=rtol, err_msg=name)
+
+
+@contextmanager
+def stopped_after(stretches, monkeypatch):
+    """Runs are asked to end during stretch number `stretches`."""
+    done = 0
+
+    @contextmanager
+    def counted(interrupt, clock):
+        nonlocal done
+        done += 1
+        if done == stretches:
+            interrupt.reason = "SIGTERM"
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupt, "stretch", counted)
+        yield

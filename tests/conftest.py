@@ -23,6 +23,15 @@ jax.config.update(
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
+
+@pytest.fixture
+def one_turn_at_a_time(monkeypatch):
+    """The device does one row, one cycle or 50 steps of an evaluation at a time."""
+    from purerl import clock
+
+    monkeypatch.setattr(clock, "STRETCH", 0.0)
+
+
 PENDULUMS = {
     "td3": {"algo": "td3", "normalize_observations": "true", "layer_norm": "true", "widths": "16,8"},
     "sac": {"algo": "sac", "activation": "gelu"},

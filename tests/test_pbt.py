@@ -5,7 +5,7 @@ import csv
 import jax
 import numpy as np
 import pytest
-from commands import SMALL, assert_same_run, start
+from commands import SMALL, assert_same_run, start, stopped_after
 from test_sweep import refusal, write
 
 from purerl import batch, config, expansion, loop, pbt, results, runner, sweep
@@ -91,10 +91,11 @@ def test_the_history_says_what_became_of_whom(trained):
     assert moved >= 3
 
 
-def test_a_population_that_was_stopped_ends_as_one_that_was_not(trained, tmp_path):
+def test_a_population_that_was_stopped_ends_as_one_that_was_not(trained, one_turn_at_a_time, tmp_path, monkeypatch):
     file, path = trained
     words = [str(file), "--out", str(tmp_path / "out")]
-    assert sweep.main([*words, "--time-limit", "0.001"]) == sweep.INTERRUPTED
+    with stopped_after(10 + 1 + 25 + 1 + 5, monkeypatch):  # the warm-up, an evaluation, an epoch, another; 5 cycles
+        assert sweep.main(words) == sweep.INTERRUPTED
     assert len(history(tmp_path / "out" / "td3-fast")) == 8
     assert sweep.main(words) == 0
     assert_same_run(tmp_path / "out" / "td3-fast", path)

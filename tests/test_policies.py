@@ -36,7 +36,7 @@ def grouped(tmp_path_factory):
 def stored(path, number):
     """`{name: array}` of a checkpoint."""
     (file,) = (path / "checkpoints" / str(number)).rglob(checkpoints.ARRAYS)
-    return checkpoints._read(file)
+    return checkpoints._read(file)[0]
 
 
 def relabelled(path, number, **more):
@@ -132,7 +132,7 @@ def test_a_step_without_a_checkpoint_lists_those_that_there_are(run):
         assert says(lambda at=at: purerl.load_policy(run, at=at), "whole number")
     assert says(lambda: purerl.load_policy(run / "checkpoints" / "2", at=200), "leave out")
     shutil.rmtree(run / "checkpoints")
-    assert policies.read(run, 280).at is None  # the policy that was kept is of that step
+    assert policies.read(run, 280).at == 280  # the policy that was kept is of that step
     assert says(lambda: purerl.load_policy(run, at=200), "no checkpoint at step 200", "at 280")
     (run / "policy" / "actor.npz").unlink()
     assert says(lambda: purerl.load_policy(run, at=200), "it has none; train with --checkpoint-every")

@@ -2,14 +2,13 @@
 
 import json
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from commands import arguments, assert_same_run, start
+from commands import arguments, assert_same_run, start, stopped_after
 
-from purerl import checkpoints, clock, config, evaluate, loop, policies, results, runner, train
-from purerl.clock import MOST, STRETCH, Interrupt, Pace
+from purerl import checkpoints, config, evaluate, loop, policies, results, runner, train
+from purerl.clock import MOST, STRETCH, Pace
 
 LONG_EPISODES = {"algo": "td3", "n_step": "2", "normalize_observations": "true", "episode_length": "120"}
 
@@ -23,29 +22,6 @@ def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("stretches") / "whole"
     assert train.main(command(path)) == 0
     return path
-
-
-@pytest.fixture
-def one_turn_at_a_time(monkeypatch):
-    monkeypatch.setattr(clock, "STRETCH", 0.0)
-
-
-@contextmanager
-def stopped_after(stretches, monkeypatch):
-    """Runs are asked to end during stretch number `stretches`."""
-    done = 0
-
-    @contextmanager
-    def counted(interrupt, clock):
-        nonlocal done
-        done += 1
-        if done == stretches:
-            interrupt.reason = "SIGTERM"
-        yield
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Interrupt, "stretch", counted)
-        yield
 
 
 WARMUP, EVALUATION, EPOCH = 10, 3, 20  # stretches of one row, of 50 steps, of one cycle
