@@ -52,7 +52,8 @@ def test_one_scan_equals_the_chunked_command_line(finished):
     algorithm = runner.ALGORITHMS[settings.job.algo](settings.hyper, settings.plan, env)
     _, scanned = jax.jit(jax.vmap(partial(loop.train, settings.plan, algorithm, env)))(batch.keys(5, 3))
     chunked = results.read_curves(path)
-    assert (scanned.pop("diverged") == -1).all() and np.isnan(chunked["diverged"]).all()
+    for name in loop.JUDGED:
+        assert (scanned.pop(name) == -1).all() and np.isnan(chunked[name]).all()
     for name, values in scanned.items():
         np.testing.assert_allclose(np.asarray(values).T.ravel(), chunked[name], rtol=2e-4, atol=1e-5, err_msg=name)
 
