@@ -104,7 +104,7 @@ def test_every_sink_has_the_series_of_curves_csv(logged, name):
 def test_names_are_the_same_in_all_sinks(logged):
     names = [set(read(logged, name)) for name in ALL]
     assert all(other == names[0] for other in names)
-    assert len(names[0]) == 6 * (3 + 4) + 1  # metrics of three seeds and their four statistics; the diverged
+    assert len(names[0]) == 7 * (3 + 4) + 1  # metrics of three seeds and their four statistics; the diverged
 
 
 def fed(path, num_seeds):
