@@ -135,7 +135,7 @@ def _trained(settings, env, build, path, display, host):
 def merge(path, settings, env, count):
     """Make the run folder `path` of the complete shares of `count` processes, and delete them.
 
-    Raises OSError where one cannot be read.
+    Raises ValueError or OSError where one cannot be read.
     """
     hosts = (Host(index, count) for index in range(count))
     shares = [host.folder(path) for host in hosts if host.share(settings.runs)]
