@@ -70,7 +70,7 @@ class Keep(Settings):
     """How a run is kept, and when it ends early. Nothing here changes what is computed, it may change on resuming."""
 
     checkpoint_every: count_or_auto(
-        "evaluations between checkpoints; auto: every 15 minutes; 0: only where the run ends early", least=0
+        "write a checkpoint every N evaluations; auto: every 15 minutes; 0: only where the run ends early", least=0
     ) = "auto"
     checkpoint_keep: count("newest checkpoints that are kept") = 1
     checkpoint_ring: flag("keep the replay buffer in checkpoints; without it, resuming is not exact") = True

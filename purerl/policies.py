@@ -209,7 +209,9 @@ def _at_the_end_of(path, settings, at, there):
         return None
     known = {*there, *([int(kept.env_step.max())] if kept else [])}
     remedy = (
-        f"there are policies at {_listed(sorted(known))}" if known else "it has none; train with --checkpoint-every"
+        f"there are policies at {_listed(sorted(known))}"
+        if known
+        else "it has none; train with --checkpoint-every N --checkpoint-keep N"
     )
     raise ValueError(f"the run in {str(path)!r} has no checkpoint at step {at}; {remedy}")
 

@@ -186,7 +186,10 @@ class Plan(Settings):
     activation: choice("activation of the hidden layers", "relu", "tanh", "swish", "elu", "gelu") = "relu"
     layer_norm: flag("normalise each hidden layer (Ba et al. 2016) before its activation") = False
     precision: choice(
-        "of the networks' products; parameters and targets are float32, physics always is", "float32", "tf32", "bf16"
+        "precision of matrix products in the networks; parameters, targets and physics are float32",
+        "float32",
+        "tf32",
+        "bf16",
     ) = "tf32"
 
     def __post_init__(self):
@@ -251,7 +254,10 @@ class Learning(Settings):
     actor_lr: number("learning rate of the actor (Adam)", gt=0) = 3e-4
     critic_lr: number("learning rate of the critics (Adam)", gt=0) = 3e-4
     lr_schedule: choice(
-        "learning rates of actor and critics over the run; two fall to 0", "constant", "linear", "cosine"
+        "schedule of the learning rates; linear and cosine fall to 0 at the end of the run",
+        "constant",
+        "linear",
+        "cosine",
     ) = "constant"
     gamma: number("discount per step", ge=0, le=1) = 0.99
     tau: number("weight of the new parameters in the target networks, per update", gt=0, le=1) = 0.005

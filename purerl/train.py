@@ -74,7 +74,11 @@ def build_parser(algo, defaults):
     parts = (defaults.job, defaults.plan, defaults.keep, defaults.hyper) if defaults else ()
     values = {type(part): part for part in parts}
     hypers = [type(defaults.hyper)] if defaults else HYPERS.values()
-    groups = [("the run", config.Job), ("the plan (a new value compiles anew)", Plan), ("keeping it", config.Keep)]
+    groups = [
+        ("the run", config.Job),
+        ("training (a new value compiles anew)", Plan),
+        ("checkpoints, logs and devices", config.Keep),
+    ]
     groups += [(f"hyperparameters of {algo}", cls) for cls in hypers]
     for title, cls in groups:
         group = parser.add_argument_group(title)
@@ -85,8 +89,12 @@ def build_parser(algo, defaults):
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
-    output.add_argument("--resume", metavar="FOLDER", default=None, help="go on with the run in this folder, exactly")
-    output.add_argument("--plan", action="store_true", default=False, help="show the memory that is needed, and end")
+    output.add_argument(
+        "--resume", metavar="FOLDER", default=None, help="continue the run in this folder, with its own settings"
+    )
+    output.add_argument(
+        "--plan", action="store_true", default=False, help="compile, print the memory that the run needs, and exit"
+    )
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
     add_cache(output)
     return parser
