@@ -89,12 +89,8 @@ def build_parser(algo, defaults):
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
-    output.add_argument(
-        "--resume", metavar="FOLDER", default=None, help="continue the run in this folder, with its own settings"
-    )
-    output.add_argument(
-        "--plan", action="store_true", default=False, help="compile, print the memory that the run needs, and exit"
-    )
+    output.add_argument("--resume", metavar="FOLDER", default=None, help="continue the run in this folder")
+    output.add_argument("--plan", action="store_true", default=False, help="print the memory that is needed, and exit")
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
     add_cache(output)
     return parser

@@ -47,7 +47,9 @@ def test_the_python_of_the_readme_runs(pendulums):
     policy, block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     small = 'resolve({"env": "fast", "total_steps": 1664, "num_evals": 2, '
     block = block.replace("resolve({", small).replace(', "env": "inverted_pendulum"', "")
-    block = block.replace('make("inverted_pendulum")', 'make("fast", episode_length=20)').replace(", 64)", ", 3)")
+    block = block.replace('make("inverted_pendulum")', 'make("fast", episode_length=20)').replace(
+        "arange(64)", "arange(3)"
+    )
     scope = {"observation": np.zeros((5, 3), np.float32)}
     exec(block, scope)
     assert scope["curves"]["return_mean"].shape == (3, 2)

@@ -410,7 +410,7 @@ def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
         runner.run(settings, env, build, host.folder(tmp_path), Display(), host.share(settings.runs))
     lost = trained[-1].folder(tmp_path)
     lost.rename(tmp_path / "lost")
-    with pytest.raises(ValueError, match="cannot read .*curves.csv"):
+    with pytest.raises(ValueError, match=r"cannot read .*curves.csv"):
         hosts.merge(tmp_path, settings, env, count)
     (tmp_path / "lost").rename(lost)
     hosts.merge(tmp_path, settings, env, count)
