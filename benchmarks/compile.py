@@ -22,8 +22,9 @@ COMMAND = ["--algo", "td3", "--num-seeds", "64"]
 def programs(arguments):
     """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
 
-    from purerl import batch, config, fitting, runner, train
+    from purerl import batch, fitting, runner, train
     from purerl.command import tune_cpu
+    from purerl.settings import config
 
     tune_cpu()
     flags, options = train.parse(arguments)

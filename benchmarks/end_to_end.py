@@ -9,7 +9,7 @@ import argparse
 from benchmarks import table, timing
 from benchmarks.command import refusing
 from benchmarks.training import Training, Updates, plan_of
-from purerl.settings import HYPERS
+from purerl.settings.schema import HYPERS
 
 COLUMNS = ("algo", "num_seeds", "num_envs", "widths", "batch_size", "us_per_update", "bare_us_per_update", "share")
 COLUMNS += ("cpu_share",)

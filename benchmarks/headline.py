@@ -33,7 +33,7 @@ from benchmarks.command import WHOLE_TRACEBACKS, last_line
 from purerl import train
 from purerl.errors import closest
 from purerl.networks import PRECISIONS
-from purerl.settings import HYPERS, Plan, fields
+from purerl.settings.schema import HYPERS, Plan, fields
 
 ROOT = Path(__file__).parents[1]
 HONOURED = ("preset", "backend", "episode_length", "num_seeds")  # of what a run has besides its plan
@@ -82,7 +82,8 @@ def measured(settings, seconds, folder, lock):
     import jax
 
     from benchmarks import hlo
-    from purerl import batch, config, loop, runner
+    from purerl import batch, loop, runner
+    from purerl.settings import config
 
     settings = config.resolve(settings)
     plan, hyper, size = settings.plan, settings.hyper, settings.job.num_seeds
@@ -160,7 +161,7 @@ def costs_of_an_epoch(plan, build, env, hyper, numbers, keys):
     import jax
 
     from benchmarks import bare
-    from purerl.settings import policy_delay
+    from purerl.settings.schema import policy_delay
 
     delay = policy_delay(hyper)
     agents = jax.eval_shape(partial(bare.agents, plan, build, env, hyper), keys)

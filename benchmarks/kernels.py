@@ -27,7 +27,7 @@ from benchmarks.training import plan_of, walk
 from purerl import batch, environments, loop
 from purerl.environments import brax, gymnasium
 from purerl.runner import ALGORITHMS
-from purerl.settings import HYPERS, policy_delay
+from purerl.settings.schema import HYPERS, policy_delay
 
 TARGET = "PURERL_GPU_TARGET"  # names the file where --target does not
 ROUNDS = 1000  # of a program's main loop

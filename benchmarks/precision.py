@@ -13,9 +13,10 @@ import numpy as np
 
 from benchmarks import table, timing
 from benchmarks.command import refusing
-from purerl import batch, config, curves, loop, runner, statistics
+from purerl import batch, curves, loop, runner, statistics
 from purerl.networks import PRECISIONS
-from purerl.settings import HYPERS
+from purerl.settings import config
+from purerl.settings.schema import HYPERS
 
 COLUMNS = ("algo", "env", "precision", "num_seeds", "final_iqm", "area", "difference", "low", "high", "welch_p")
 COLUMNS += ("seconds", "of_float32")

@@ -8,7 +8,7 @@ import argparse
 from benchmarks import table, timing
 from benchmarks.command import refusing
 from benchmarks.training import Training, plan_of
-from purerl.settings import HYPERS
+from purerl.settings.schema import HYPERS
 
 COLUMNS = ("algo", "num_seeds", "widths", "batch_size", "buffer_size", "us_per_update", "ratio", "cpu_ratio")
 

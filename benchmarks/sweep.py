@@ -11,8 +11,9 @@ from statistics import median
 import jax
 
 from benchmarks import table
-from purerl import batch, config, fitting, runner
+from purerl import batch, fitting, runner
 from purerl.command import tune_cpu
+from purerl.settings import config
 
 tune_cpu()  # as the command line does
 

@@ -10,7 +10,7 @@ from purerl import batch, memory
 from purerl.command import tune_cpu
 from purerl.environments.base import Environment, Outcome
 from purerl.runner import ALGORITHMS
-from purerl.settings import HYPERS, Plan, cycle, policy_delay
+from purerl.settings.schema import HYPERS, Plan, cycle, policy_delay
 
 tune_cpu()  # as the command lines do
 

@@ -18,7 +18,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from purerl import loop, memory
 from purerl.environments import episodes
-from purerl.settings import Cycle, Plan, cycle, policy_delay
+from purerl.settings.schema import Cycle, Plan, cycle, policy_delay
 
 RUNS = "runs"  # the axis of the mesh of devices
 

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from purerl import comparison, config, fitting, hosts, memory, page, report, results, runner
+from purerl import comparison, fitting, hosts, memory, page, report, results, runner
 from purerl import search as searching
 from purerl.errors import Refused
 from purerl.progress import Display
+from purerl.settings import config
 
 KEPT = "sweep.toml"
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purerl import checkpoints, config, loop, results
+from purerl import checkpoints, loop, results
 from purerl.normalizer import normalizer
+from purerl.settings import config
 
 
 class Kept(NamedTuple):

@@ -31,10 +31,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from purerl import fingerprint
-from purerl.config import RECORD, differences, read
 from purerl.errors import Refused
 from purerl.record import changed, commit, origin
 from purerl.results import write
+from purerl.settings.config import RECORD, differences, read
 
 LABEL = "label.json"
 ARRAYS = "arrays.npy"

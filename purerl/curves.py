@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl import config, results, statistics
+from purerl import results, statistics
 from purerl.errors import closest
-from purerl.settings import fields
+from purerl.settings import config
+from purerl.settings.schema import fields
 
 AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
 KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(config.Keep))  # settings that do not change what a seed learns

@@ -11,8 +11,8 @@ from purerl import noise
 from purerl.equations import deterministic_policy_loss, perturbed, polyak
 from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
 from purerl.networks import Actor, Critics, torso
-from purerl.settings import DDPG as Hyper
-from purerl.settings import policy_delay
+from purerl.settings.schema import DDPG as Hyper
+from purerl.settings.schema import policy_delay
 from purerl.types import Algorithm, Noise, Params
 
 

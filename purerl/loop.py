@@ -19,7 +19,7 @@ from purerl.environments.episodes import Episodes
 from purerl.learning import where
 from purerl.normalizer import Normalizer, normalizer
 from purerl.replay import Replay, replay
-from purerl.settings import Cycle, Plan, cycle
+from purerl.settings.schema import Cycle, Plan, cycle
 from purerl.types import Algorithm, Array, Key
 
 AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT = range(8)  # what a key is for

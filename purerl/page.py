@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from purerl import config, curves, figures, published, results, statistics
+from purerl import curves, figures, published, results, statistics
+from purerl.settings import config
 
 FILE = "report.html"
 TOLD = ("return_mean", "return_std")  # columns that have no panel of their own beside that of the returns

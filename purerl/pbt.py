@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purerl import loop, results
-from purerl.settings import HYPERS, fields
+from purerl.settings.schema import HYPERS, fields
 
 FILE = "pbt.csv"
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl import config, layers, results
+from purerl import layers, results
 from purerl.formats import READERS
+from purerl.settings import config
 
 CHOICES = ("best", "median", "worst")
 KEPT = re.compile(r"actor(-\d+)?\.npz")  # what `results.write_policy` wrote

@@ -24,7 +24,6 @@ from purerl import (
     checkpoints,
     collector,
     comparison,
-    config,
     ddpg,
     declared,
     environments,
@@ -44,7 +43,8 @@ from purerl import (
 from purerl.clock import Clock, Interrupt, Pace
 from purerl.errors import Refused
 from purerl.record import changed, origin, record
-from purerl.settings import cycle, policy_delay
+from purerl.settings import config
+from purerl.settings.schema import cycle, policy_delay
 from purerl.statistics import iqm
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}

@@ -11,7 +11,7 @@ from purerl import noise
 from purerl.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
 from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
 from purerl.networks import Critics, GaussianActor, SquashedGaussian, torso
-from purerl.settings import SAC as Hyper
+from purerl.settings.schema import SAC as Hyper
 from purerl.types import Algorithm, Params
 
 

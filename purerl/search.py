@@ -23,12 +23,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from purerl import comparison, config, fitting, results, runner
+from purerl import comparison, fitting, results, runner
 from purerl.clock import Clock
 from purerl.errors import Refused
-from purerl.expansion import limits
 from purerl.progress import Display
-from purerl.settings import HYPERS, Settings, checked, choice, count, fields
+from purerl.settings import config
+from purerl.settings.schema import HYPERS, Settings, checked, choice, count, fields
+from purerl.settings.sweep_file import limits
 from purerl.statistics import iqm
 
 STUDY = "study.log"  # Optuna's journal

@@ -3,11 +3,12 @@
 import sys
 from pathlib import Path
 
-from purerl import config, expansion, jax_flags
+from purerl import jax_flags
 from purerl.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import closest
-from purerl.settings import Plan, checked, fields
+from purerl.settings import config, sweep_file
+from purerl.settings.schema import Plan, checked, fields
 from purerl.train import add_setting
 
 FAILED = 1  # the exit status of a sweep of which a program failed
@@ -21,10 +22,10 @@ def main(arguments=None):
     with leaving():
         try:
             flags, options = parse(sys.argv[1:] if arguments is None else arguments)
-            file = expansion.find(options.file)
+            file = sweep_file.find(options.file)
             table = config.read(file)
             searched = table.pop("search", None)
-            programs = expansion.expand(table, flags)
+            programs = sweep_file.expand(table, flags)
             jax_flags.settle()
             use_compilation_cache(options.compilation_cache)
             tune_cpu()

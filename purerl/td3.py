@@ -5,7 +5,7 @@ from functools import partial
 from purerl import ddpg
 from purerl.equations import clipped_double_q, smoothed
 from purerl.noise import standard_normal
-from purerl.settings import TD3 as Hyper
+from purerl.settings.schema import TD3 as Hyper
 
 
 def next_value(model, state, batch, key):

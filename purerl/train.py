@@ -8,12 +8,13 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from purerl import config, jax_flags
+from purerl import jax_flags
 from purerl.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.collector import paused
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import Refused
-from purerl.settings import HYPERS, Plan, fields
+from purerl.settings import config
+from purerl.settings.schema import HYPERS, Plan, fields
 
 
 def main(arguments=None):

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from purerl import batch, config, results, runner
+from purerl import batch, results, runner
 from purerl.clock import Interrupt
+from purerl.settings import config
 
 SMALL = {
     "env": "fast",

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from purerl import config, runner, train
-from purerl.settings import HYPERS, SAC, TD3, Plan, cycle, fields, policy_delay
+from purerl import runner, train
+from purerl.settings import config
+from purerl.settings.schema import HYPERS, SAC, TD3, Plan, cycle, fields, policy_delay
 
 ROOT = Path(__file__).parent.parent
 

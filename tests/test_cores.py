@@ -7,8 +7,9 @@ import jax
 import pytest
 from commands import arguments, assert_same_run, start
 
-from purerl import batch, config, fitting, train
-from purerl.settings import Plan
+from purerl import batch, fitting, train
+from purerl.settings import config
+from purerl.settings.schema import Plan
 
 ROOT = Path(__file__).parent.parent
 WORDS = arguments(algo="td3")  # three seeds

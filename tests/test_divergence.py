@@ -11,7 +11,7 @@ from commands import arguments
 from toys import BUILD, counting, learner
 
 from purerl import batch, loop, results, train
-from purerl.settings import HYPERS, Plan
+from purerl.settings.schema import HYPERS, Plan
 
 PLAN = Plan(
     total_steps=40 + 240,

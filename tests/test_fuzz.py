@@ -14,7 +14,8 @@ from commands import SMALL, arguments
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from purerl import config, results, train
+from purerl import results, train
+from purerl.settings import config
 
 NAMES = sorted(set().union(*(config.names(algo) for algo in ("ddpg", "td3", "sac"))))
 SMALL_NUMBERS = st.sampled_from(

@@ -14,7 +14,7 @@ from toys import BUILD, learner, steered
 from benchmarks import hlo
 from purerl import batch, loop, replay
 from purerl.batch import keys
-from purerl.settings import HYPERS, Plan
+from purerl.settings.schema import HYPERS, Plan
 from purerl.types import Transition
 
 ROWS = 1013  # No other array has such an axis.

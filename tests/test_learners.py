@@ -14,7 +14,7 @@ import reference
 from benchmarks.training import walk
 from purerl import ddpg, learning, loop, sac, td3
 from purerl.learning import Trained
-from purerl.settings import DDPG, SAC, TD3, Plan
+from purerl.settings.schema import DDPG, SAC, TD3, Plan
 from purerl.types import Batch, Transition
 
 ENV = SimpleNamespace(obs_size=3, action_size=2)

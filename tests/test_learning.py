@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from purerl import batch, config, runner
+from purerl import batch, runner
+from purerl.settings import config
 
 # The least interquartile mean of the final return, of 1000, over 8 seeds. DDPG's own figure is in the README.
 THRESHOLD = {"td3": 950.0, "sac": 950.0, "ddpg": 300.0}

@@ -14,8 +14,9 @@ import pytest
 from commands import prepared
 from toys import BUILD, after, contents, counting, learner
 
-from purerl import batch, loop, runner, settings
-from purerl.settings import HYPERS, Cycle, Plan
+from purerl import batch, loop, runner
+from purerl.settings import schema
+from purerl.settings.schema import HYPERS, Cycle, Plan
 from purerl.types import Algorithm, Batch, Noise
 
 CALLS = 512  # the most that a recorder remembers
@@ -408,7 +409,7 @@ def test_statistics_of_observations_take_in_every_row_once():
 )
 def test_a_cycle_is_the_smallest_stretch_that_repeats(delay, updates, expected):
     plan = small(total_steps=64 + 2 * 800, updates_per_step=updates, buffer_size=512)
-    assert settings.cycle(plan, delay) == expected
+    assert schema.cycle(plan, delay) == expected
 
 
 FIT: dict[str, Any] = {"total_steps": 160 + 1600, "num_envs": 8, "warmup_steps": 160, "buffer_size": 320} | SMALL
@@ -429,7 +430,7 @@ MISFITS = {  # what is changed, the policy delay, the setting to change, the val
 
 def fit(changes, delay):
     plan = Plan(**(FIT | changes))
-    return plan if delay is None else settings.cycle(plan, delay)
+    return plan if delay is None else schema.cycle(plan, delay)
 
 
 @pytest.mark.parametrize("changes, delay, setting, offers", MISFITS.values(), ids=MISFITS.keys())

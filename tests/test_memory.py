@@ -7,8 +7,9 @@ import jax
 import pytest
 from commands import arguments, assert_same_run, prepared
 
-from purerl import batch, config, fitting, memory, train
-from purerl.settings import Plan
+from purerl import batch, fitting, memory, train
+from purerl.settings import config
+from purerl.settings.schema import Plan
 
 MIB = 2**20
 NEEDS = memory.Needs(

@@ -16,8 +16,9 @@ import tomli_w
 from commands import SMALL, arguments, assert_same_run, start
 from test_resume import refusal
 
-from purerl import campaign, checkpoints, config, fingerprint, results, runner, search, sweep, train
+from purerl import campaign, checkpoints, fingerprint, results, runner, search, sweep, train
 from purerl.loop import Carry
+from purerl.settings import config
 
 ENV = {"env": "changing:task", "algo": "ddpg", "num_seeds": "2"}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from purerl import networks
-from purerl.settings import Plan
+from purerl.settings.schema import Plan
 
 OBSERVATION = jnp.array(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
 ACTION = jnp.array(np.random.default_rng(1).uniform(-1, 1, (5, 2)), jnp.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from purerl import noise
-from purerl.settings import DDPG
+from purerl.settings.schema import DDPG
 
 SHAPE = (5000, 2)
 KEYS = jax.random.split(jax.random.key(0), 60)

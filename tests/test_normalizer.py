@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from purerl import normalizer
-from purerl.settings import Plan
+from purerl.settings.schema import Plan
 
 MEANS, SCALES = np.array([0.0, 1e-3, 100.0, -5e4]), np.array([1.0, 1e-4, 0.5, 1e5])
 

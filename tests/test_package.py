@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from purerl import config
+from purerl.settings import config
 
 ROOT = Path(__file__).parent.parent
 

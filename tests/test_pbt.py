@@ -8,8 +8,9 @@ import pytest
 from commands import SMALL, assert_same_run, start, stopped_after
 from test_sweep import refusal, write
 
-from purerl import batch, config, expansion, loop, pbt, results, runner, sweep
-from purerl.config import Population
+from purerl import batch, loop, pbt, results, runner, sweep
+from purerl.settings import config, sweep_file
+from purerl.settings.config import Population
 
 TABLE = SMALL | {"algo": "td3", "num_seeds": "2", "total_steps": "440", "num_evals": "5"}
 HYPER = {"actor_lr": [1e-4, 1e-3, 1e-2, 1e-1]}
@@ -116,7 +117,7 @@ def test_a_population_on_two_devices_comes_to_the_same(trained, tmp_path, monkey
 
 
 def test_a_population_may_leave_all_to_the_defaults(tmp_path):
-    (program,) = expansion.expand(TABLE | {"hyper": HYPER, "pbt": {}}, {})
+    (program,) = sweep_file.expand(TABLE | {"hyper": HYPER, "pbt": {}}, {})
     assert program.settings.pbt == Population()
     file = tmp_path / "run.toml"
     file.write_text(config.to_toml(program.settings))

@@ -13,7 +13,7 @@ from toys import BUILD, Probe, learner, probe
 
 from purerl import loop
 from purerl.networks import Critics, torso
-from purerl.settings import Plan
+from purerl.settings.schema import Plan
 
 GAMMA = 0.9
 SEEDS = 2

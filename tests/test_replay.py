@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toys import counting
 
 from purerl import replay
-from purerl.settings import Plan
+from purerl.settings.schema import Plan
 from purerl.types import Transition
 
 ENVS = 3

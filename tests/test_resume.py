@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from commands import arguments, assert_same_run, ended, forked, killed, prepared, start
 
-from purerl import batch, checkpoints, config, results, runner, train
+from purerl import batch, checkpoints, results, runner, train
 from purerl.clock import Clock, Interrupt
 from purerl.errors import Refused
 from purerl.progress import Display
+from purerl.settings import config
 
 ALGORITHMS = ("ddpg", "td3", "sac")
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from commands import SMALL, arguments, assert_same_run
 
-from purerl import batch, config, environments, loop, results, runner, train
+from purerl import batch, environments, loop, results, runner, train
+from purerl.settings import config
 
 
 @pytest.fixture(scope="module", params=["ddpg", "td3", "sac"])

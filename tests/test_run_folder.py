@@ -15,7 +15,6 @@ from folders import write_run
 import purerl
 from purerl import (
     comparison,
-    config,
     curves,
     export,
     formats,
@@ -27,10 +26,10 @@ from purerl import (
     results,
     runner,
     sac,
-    settings,
     sinks,
 )
 from purerl import train as training
+from purerl.settings import config, schema
 
 KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # two seeds of TD3 on Pendulum-v1, made by commit ba515a4
 STEPS = [0, 120, 200, 280]
@@ -288,7 +287,7 @@ def gaussian(changes=None, **metrics):
     """The constructor of a Gaussian algorithm that is not called sac, whose actor update returns other `metrics`."""
 
     def build(hyper, plan, env):
-        made = sac.sac(settings.SAC(), plan, env)
+        made = sac.sac(schema.SAC(), plan, env)
 
         def update_actor(state, batch, key):
             state, found = made.update_actor(state, batch, key)

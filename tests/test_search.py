@@ -8,8 +8,9 @@ import pytest
 from commands import SMALL
 from test_sweep import refusal, write
 
-from purerl import checkpoints, config, results, runner, sweep
+from purerl import checkpoints, results, runner, sweep
 from purerl.progress import Display
+from purerl.settings import config
 
 SPACE = {"actor_lr": {"log_uniform": [1e-4, 1e-1]}, "tau": {"uniform": [0.001, 0.5]}}
 SEARCH = {"trials": 6, "batch": 4, "rungs": [2], "space": SPACE}

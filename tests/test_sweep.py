@@ -18,8 +18,9 @@ import pytest
 import tomli_w
 from commands import SMALL, assert_same_run, ended, forked, killed, start
 
-from purerl import batch, config, expansion, hosts, report, results, runner, sweep, train
+from purerl import batch, hosts, report, results, runner, sweep, train
 from purerl.progress import Display
+from purerl.settings import config, sweep_file
 
 ROOT = Path(__file__).parent.parent
 TABLE = SMALL | {"algo": "td3", "num_seeds": "4", "total_steps": "440", "num_evals": "3"}
@@ -32,7 +33,7 @@ def write(path, table):
 
 
 def expanded(hyper=None, **table):
-    return expansion.expand(TABLE | table | {"hyper": hyper or {}}, {})
+    return sweep_file.expand(TABLE | table | {"hyper": hyper or {}}, {})
 
 
 def swept(programs):
@@ -52,7 +53,7 @@ def grid(tmp_path_factory):
     assert sweep.main([str(file), "--out", str(folder / "out")]) == 0
     jax.config.update("jax_log_compiles", False)
     logger.removeHandler(handler)
-    return expansion.expand(config.read(file), {})[0].settings, folder / "out" / "td3-fast", compiled
+    return sweep_file.expand(config.read(file), {})[0].settings, folder / "out" / "td3-fast", compiled
 
 
 def alone(settings, setting, seed):
@@ -517,7 +518,7 @@ RUN = {
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_sweep_resolves(name):
-    programs = expansion.expand(config.read(expansion.find(name)), {})
+    programs = sweep_file.expand(config.read(sweep_file.find(name)), {})
     assert programs and all(program.settings.num_runs >= 5 for program in programs)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from purerl.ddpg import ddpg
 from purerl.environments.base import Environment, Outcome
 from purerl.sac import sac
-from purerl.settings import HYPERS
+from purerl.settings.schema import HYPERS
 from purerl.td3 import td3
 
 BUILD = {"ddpg": ddpg, "td3": td3, "sac": sac}

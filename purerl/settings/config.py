@@ -1,6 +1,6 @@
 """TOML files and flags -> one resolved, checked `Config`. No JAX here.
 
-What is said later beats what is said before: the defaults of `settings.py`, `presets.toml`, `envs/ENV.toml`, the file
+What is said later beats what is said before: the defaults of `schema.py`, `presets.toml`, `envs/ENV.toml`, the file
 of `--config`, flags. Every table has the same shape: what is a hyperparameter of the algorithm stands under `hyper`,
 and under `sweep` the numbers among them that differ from setting to setting, a list each.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 
 from purerl.errors import closest
-from purerl.settings import (
+from purerl.settings.schema import (
     HYPERS,
     Plan,
     Settings,
@@ -34,7 +34,8 @@ from purerl.settings import (
     text,
 )
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent  # holds presets.toml
+PACKAGE = HERE.parent
 PRESETS = ("tuned", "paper", "paper-2018", "fast")
 RECORD = "record"  # the head of run.toml that is a record of the run, and no setting
 
@@ -141,8 +142,8 @@ class Config:
 
 def collection(kind):
     """The folder `envs` or `sweeps`: beside the package in a clone, inside it in a wheel."""
-    inside = HERE / "_collections" / kind
-    return inside if inside.is_dir() else HERE.parent / kind
+    inside = PACKAGE / "_collections" / kind
+    return inside if inside.is_dir() else PACKAGE.parent / kind
 
 
 def environment_files():

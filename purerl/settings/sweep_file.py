@@ -23,9 +23,9 @@ from zlib import crc32
 
 import numpy as np
 
-from purerl import config
 from purerl.errors import closest
-from purerl.settings import HYPERS, checked, fields
+from purerl.settings import config
+from purerl.settings.schema import HYPERS, checked, fields
 
 MODES = ("grid", "zip")
 DRAWN = ("uniform", "log_uniform")
