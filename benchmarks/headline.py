@@ -31,8 +31,8 @@ from statistics import median
 from benchmarks import table, timing
 from benchmarks.command import WHOLE_TRACEBACKS, last_line
 from purerl import train
+from purerl.algorithms.networks import PRECISIONS
 from purerl.errors import closest
-from purerl.networks import PRECISIONS
 from purerl.settings.schema import HYPERS, Plan, fields
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import table, timing
 from benchmarks.command import refusing
 from purerl import batch, curves, loop, runner, statistics
-from purerl.networks import PRECISIONS
+from purerl.algorithms.networks import PRECISIONS
 from purerl.settings import config
 from purerl.settings.schema import HYPERS
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from purerl.algorithms.optimization import where
 from purerl.environments import episodes
 from purerl.environments.base import Environment
 from purerl.environments.episodes import Episodes
-from purerl.learning import where
 from purerl.normalizer import Normalizer, normalizer
 from purerl.replay import Replay, replay
 from purerl.settings.schema import Cycle, Plan, cycle

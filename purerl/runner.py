@@ -24,7 +24,6 @@ from purerl import (
     checkpoints,
     collector,
     comparison,
-    ddpg,
     declared,
     environments,
     fingerprint,
@@ -36,10 +35,9 @@ from purerl import (
     playing,
     report,
     results,
-    sac,
     sinks,
-    td3,
 )
+from purerl.algorithms import ddpg, sac, td3
 from purerl.clock import Clock, Interrupt, Pace
 from purerl.errors import Refused
 from purerl.record import changed, origin, record

@@ -7,7 +7,7 @@ import optax
 import pytest
 import reference
 
-from purerl import equations
+from purerl.algorithms import equations
 
 NO, YES = False, True
 

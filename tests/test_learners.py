@@ -12,8 +12,9 @@ import pytest
 import reference
 
 from benchmarks.training import walk
-from purerl import ddpg, learning, loop, sac, td3
-from purerl.learning import Trained
+from purerl import loop
+from purerl.algorithms import ddpg, optimization, sac, td3
+from purerl.algorithms.optimization import Trained
 from purerl.settings.schema import DDPG, SAC, TD3, Plan
 from purerl.types import Batch, Transition
 
@@ -209,9 +210,9 @@ def test_updates_equal_numpy_in_single_precision(name):
 
 
 def test_max_grad_norm_bounds_the_norm_of_all_leaves_together():
-    optimizer = learning.adam(0.1, DDPG(max_grad_norm=1.0), 1)
-    trained = learning.begin(optimizer, {"w": jnp.zeros(2), "b": jnp.zeros(())})
-    trained, _, _ = learning.descend(
+    optimizer = optimization.adam(0.1, DDPG(max_grad_norm=1.0), 1)
+    trained = optimization.begin(optimizer, {"w": jnp.zeros(2), "b": jnp.zeros(())})
+    trained, _, _ = optimization.descend(
         optimizer, trained, lambda p: (p["w"] @ jnp.array([2.0, 3.0]) + 6.0 * p["b"], None)
     )
     moment = optax.tree.get(trained.opt_state, "mu")  # a tenth of the gradient (2, 3, 6), whose norm is 7
@@ -219,9 +220,9 @@ def test_max_grad_norm_bounds_the_norm_of_all_leaves_together():
 
 
 def test_weight_decay_pulls_by_its_share_of_the_learning_rate():
-    optimizer = learning.adam(0.1, DDPG(weight_decay=0.5), 1)
-    trained = learning.begin(optimizer, jnp.array([2.0, -4.0]))
-    trained, _, _ = learning.descend(optimizer, trained, lambda params: (jnp.zeros(()), None))
+    optimizer = optimization.adam(0.1, DDPG(weight_decay=0.5), 1)
+    trained = optimization.begin(optimizer, jnp.array([2.0, -4.0]))
+    trained, _, _ = optimization.descend(optimizer, trained, lambda params: (jnp.zeros(()), None))
     np.testing.assert_allclose(trained.params, [1.9, -3.8], rtol=1e-6)
 
 
@@ -390,7 +391,7 @@ def test_targets_begin_as_copies(name):
     ],
 )
 def test_a_schedule_takes_the_learning_rate_to_zero_with_the_last_update(schedule, rates):
-    optimizer = learning.adam(0.1, DDPG(lr_schedule=schedule), 4)
+    optimizer = optimization.adam(0.1, DDPG(lr_schedule=schedule), 4)
     params, steps = jnp.zeros(()), []
     state = optimizer.init(params)
     for _ in range(5):
@@ -403,11 +404,11 @@ def test_a_schedule_takes_the_learning_rate_to_zero_with_the_last_update(schedul
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_a_schedule_goes_on_where_the_counters_of_optax_stop(schedule, more):
     """Of 2³³ updates, the learning rates of the first, of one in the middle, beyond 2³¹, and of the last."""
-    optimizer = learning.adam(0.1, DDPG(lr_schedule=schedule, **more), 2**33)
+    optimizer = optimization.adam(0.1, DDPG(lr_schedule=schedule, **more), 2**33)
     params, rates = jnp.ones(1), []
     state = optimizer.init(params)
     for done in (0, 2**32, 2**33):
-        count = learning.LongCount(jnp.int32(done // 2**30), jnp.int32(done % 2**30))
+        count = optimization.LongCount(jnp.int32(done // 2**30), jnp.int32(done % 2**30))
         update, after = jax.jit(optimizer.update)(jnp.ones(1), (*state[:-1], count), params)
         rates.append(update.item() / -(1.0 + more.get("weight_decay", 0.0)))
         assert int(after[-1].high) * 2**30 + int(after[-1].low) == done + 1
@@ -415,8 +416,8 @@ def test_a_schedule_goes_on_where_the_counters_of_optax_stop(schedule, more):
 
 
 def test_a_long_count_carries():
-    scale = learning.scale_by_share(lambda share: share, 2**40)
-    _, count = scale.update(jnp.ones(1), learning.LongCount(jnp.int32(5), jnp.int32(2**30 - 1)))
+    scale = optimization.scale_by_share(lambda share: share, 2**40)
+    _, count = scale.update(jnp.ones(1), optimization.LongCount(jnp.int32(5), jnp.int32(2**30 - 1)))
     assert (int(count.high), int(count.low)) == (6, 0)
 
 
@@ -424,7 +425,7 @@ def test_a_long_count_carries():
 def test_a_run_that_optax_can_count_keeps_its_state(more):
     """Its checkpoints stay what they were: nothing is added but where the counters would stop."""
     kept, longer = (
-        jax.tree.leaves(learning.adam(0.1, DDPG(lr_schedule="linear", **more), count).init(jnp.ones(1)))
+        jax.tree.leaves(optimization.adam(0.1, DDPG(lr_schedule="linear", **more), count).init(jnp.ones(1)))
         for count in (2**31 - 1, 2**31)
     )
     assert len(kept) == 4 and len(longer) == 5  # two counters and two moments; a count of two numbers for one of them

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purerl import networks
+from purerl.algorithms import networks
 from purerl.settings.schema import Plan
 
 OBSERVATION = jnp.array(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)

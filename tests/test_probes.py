@@ -12,7 +12,7 @@ import pytest
 from toys import BUILD, Probe, learner, probe
 
 from purerl import loop
-from purerl.networks import Critics, torso
+from purerl.algorithms.networks import Critics, torso
 from purerl.settings.schema import Plan
 
 GAMMA = 0.9

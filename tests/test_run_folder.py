@@ -13,22 +13,9 @@ from commands import arguments
 from folders import write_run
 
 import purerl
-from purerl import (
-    comparison,
-    curves,
-    export,
-    formats,
-    layers,
-    page,
-    plot,
-    policies,
-    report,
-    results,
-    runner,
-    sac,
-    sinks,
-)
+from purerl import comparison, curves, export, formats, layers, page, plot, policies, report, results, runner, sinks
 from purerl import train as training
+from purerl.algorithms import sac
 from purerl.settings import config, schema
 
 KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # two seeds of TD3 on Pendulum-v1, made by commit ba515a4

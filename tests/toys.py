@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purerl.ddpg import ddpg
+from purerl.algorithms.ddpg import ddpg
+from purerl.algorithms.sac import sac
+from purerl.algorithms.td3 import td3
 from purerl.environments.base import Environment, Outcome
-from purerl.sac import sac
 from purerl.settings.schema import HYPERS
-from purerl.td3 import td3
 
 BUILD = {"ddpg": ddpg, "td3": td3, "sac": sac}
 

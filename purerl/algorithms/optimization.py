@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purerl.equations import critic_loss, n_step_return, td_target
+from purerl.algorithms.equations import critic_loss, n_step_return, td_target
 from purerl.types import Batch, Params
 
 SCHEDULES = {

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purerl import noise
-from purerl.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
-from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
-from purerl.networks import Critics, GaussianActor, SquashedGaussian, torso
+from purerl.algorithms import exploration
+from purerl.algorithms.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
+from purerl.algorithms.networks import Critics, GaussianActor, SquashedGaussian, torso
+from purerl.algorithms.optimization import Trained, adam, begin, critic_step, descend, prepare
 from purerl.settings.schema import SAC as Hyper
 from purerl.types import Algorithm, Params
 
@@ -144,7 +144,7 @@ def sac(hyper, plan, env):
         next_value=partial(next_value, model),
         update_critic=partial(critic_step, model),
         update_actor=partial(update_actor, model),
-        noise=noise.silent((plan.num_envs, env.action_size)),
+        noise=exploration.silent((plan.num_envs, env.action_size)),
         policy_delay=1,
         metrics=("critic_loss", "q", "actor_loss", "alpha", "entropy"),
     )

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from purerl import ddpg
-from purerl.equations import clipped_double_q, smoothed
-from purerl.noise import standard_normal
+from purerl.algorithms import ddpg
+from purerl.algorithms.equations import clipped_double_q, smoothed
+from purerl.algorithms.exploration import standard_normal
 from purerl.settings.schema import TD3 as Hyper
 
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purerl import noise
-from purerl.equations import deterministic_policy_loss, perturbed, polyak
-from purerl.learning import Trained, adam, begin, critic_step, descend, prepare
-from purerl.networks import Actor, Critics, torso
+from purerl.algorithms import exploration
+from purerl.algorithms.equations import deterministic_policy_loss, perturbed, polyak
+from purerl.algorithms.networks import Actor, Critics, torso
+from purerl.algorithms.optimization import Trained, adam, begin, critic_step, descend, prepare
 from purerl.settings.schema import DDPG as Hyper
 from purerl.settings.schema import policy_delay
 from purerl.types import Algorithm, Noise, Params
@@ -45,7 +45,7 @@ def build(hyper, plan, env, num_critics):
         Critics(num_critics, torso(plan)),
         adam(hyper.actor_lr, hyper, plan.num_updates // policy_delay(hyper)),
         adam(hyper.critic_lr, hyper, plan.num_updates),
-        noise.exploration(hyper, (plan.num_envs, env.action_size)),
+        exploration.exploration(hyper, (plan.num_envs, env.action_size)),
     )
 
 
