@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from benchmarks import table, timing
 from purerl import environments
 from purerl.environments import brax, episodes
-from purerl.environments import gymnasium as tasks
+from purerl.environments.mujoco import tasks
 
 COLUMNS = ("env", "backend", "batch", "steps_per_s", "of_the_first", "of_the_first_by_cpu")
 

@@ -7,7 +7,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from purerl.environments import mjx
+from purerl.environments.mujoco import dynamics
 
 READ = {  # what the reward of the next step reads of the last one
     "torso": lambda env: env.data.body(1).xpos,
@@ -20,14 +20,14 @@ class Record(NamedTuple):
     """One step from each of many states, `[steps, ...]` everywhere.
 
     Attributes:
-        before: `mjx.State`; of `derived` only what `READ` names.
+        before: `dynamics.State`; of `derived` only what `READ` names.
         action: in the actuators' own range.
         observation, reward, terminated, terms: what came of it; `terms` by name.
         touching: contacts at the end.
         first: whether it was the first step of an episode, from `start`, the observation after the reset.
     """
 
-    before: mjx.State
+    before: dynamics.State
     action: np.ndarray
     observation: np.ndarray
     reward: np.ndarray
@@ -57,7 +57,7 @@ def record(name, episodes=8, steps=50, seed=0):
             data = env.data
             derived = {key: read(env) for key, read in READ.items() if _has(env, key)}
             before = (data.qpos, data.qvel, data.qacc_warmstart, derived)
-            before = mjx.State(*(np.array(x) for x in before[:3]), {k: np.array(x) for k, x in derived.items()})
+            before = dynamics.State(*(np.array(x) for x in before[:3]), {k: np.array(x) for k, x in derived.items()})
             action = random.uniform(env.action_space.low, env.action_space.high).astype(np.float32)
             observation, reward, terminated, _, info = env.step(action)
             terms = {key: value for key, value in info.items() if key.startswith("reward_") or key.endswith("_penalty")}

@@ -13,7 +13,8 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from benchmarks import gymnasium_c, table
-from purerl.environments import gymnasium, make
+from purerl.environments import make
+from purerl.environments.mujoco import tasks
 
 POLICIES = ("random", "zero")
 STARTS = 300
@@ -21,8 +22,8 @@ STARTS = 300
 
 def starts_here(name, episodes, seed=0):
     """Positions and velocities after so many resets, `[episodes, nq + V]`."""
-    task = gymnasium.find(name)
-    body = gymnasium.load(task)
+    task = tasks.find(name)
+    body = tasks.load(task)
     start = jax.vmap(lambda key: jnp.concatenate(task.start(body, key)))
     return np.asarray(start(jax.random.split(jax.random.key(seed), episodes)))
 
@@ -82,8 +83,8 @@ def returns_there(name, policy, episodes, seed=0):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = [name for name in gymnasium.TASKS if name.endswith("-v5")]
-    parser.add_argument("--tasks", nargs="+", choices=tasks, default=tasks, metavar="NAME")
+    names = [name for name in tasks.TASKS if name.endswith("-v5")]
+    parser.add_argument("--tasks", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--episodes", type=int, default=100)
     options = parser.parse_args()
     for name in options.tasks:

@@ -25,7 +25,8 @@ import jax.numpy as jnp
 from benchmarks import bare, hlo, table
 from benchmarks.training import plan_of, walk
 from purerl import batch, environments, loop
-from purerl.environments import brax, gymnasium
+from purerl.environments import brax
+from purerl.environments.mujoco import tasks
 from purerl.runner import ALGORITHMS
 from purerl.settings.schema import HYPERS, policy_delay
 
@@ -171,11 +172,11 @@ def jobs_of_the_table():
     What learning launches does not depend on physics, nor what physics launches on the algorithm.
     """
     learning = [(algo, "walk", None, 64, num_envs) for algo in ALGORITHMS for num_envs in (1, 16, 64)]
-    tasks = [(name, None) for name in gymnasium.TASKS if name.endswith("-v5")]
+    physics = [(name, None) for name in tasks.TASKS if name.endswith("-v5")]
     for backend in ("spring", "positional", "generalized", "mjx"):
         names = (name for name in brax.names() if name != "fast")
-        tasks += [(name, backend) for name in names if backend in brax.RESTRICTED.get(name, brax.BACKENDS)]
-    return learning + [("td3", env, backend, 64, 1) for env, backend in tasks]
+        physics += [(name, backend) for name in names if backend in brax.RESTRICTED.get(name, brax.BACKENDS)]
+    return learning + [("td3", env, backend, 64, 1) for env, backend in physics]
 
 
 def environment(name, backend):

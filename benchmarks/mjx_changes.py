@@ -14,26 +14,27 @@ import jax.numpy as jnp
 
 from benchmarks import table
 from benchmarks.environments import Batch, compared
-from purerl.environments import base, gymnasium, levels, make, mjx
+from purerl.environments import base, make
+from purerl.environments.mujoco import dynamics, levels, tasks
 
 COLUMNS = ("env", "variant", "batch", "steps_per_s", "of_the_first", "of_the_first_by_cpu", "compile_s")
 
 
 def whole_data_carried(name):
     """A step leaves to the next everything that it computed, as MJX's does."""
-    task = gymnasium.TASKS[name]
+    task = tasks.TASKS[name]
 
     def derive(body, data):
         return task.derive(body, data) | {"data": data}
 
-    with mock.patch.dict(gymnasium.TASKS, {name: task._replace(derive=derive)}):
+    with mock.patch.dict(tasks.TASKS, {name: task._replace(derive=derive)}):
         return make(name)
 
 
 def mjx_step(name):
     """MJX's `step`: its solver, its data carried whole, four forward passes for Runge and Kutta's stages."""
-    env, task = make(name), gymnasium.TASKS[name]
-    body = gymnasium.load(task)
+    env, task = make(name), tasks.TASKS[name]
+    body = tasks.load(task)
 
     def data_of(state):
         return body.blank.replace(qpos=state.qpos, qvel=state.qvel)
@@ -48,8 +49,8 @@ def mjx_step(name):
         data, before = both
         control = base.scaled(action, env.action_range)
         data = data.replace(ctrl=control)
-        data = jax.lax.fori_loop(0, task.substeps, lambda _, data: mjx.mjx.step(body.on_device, data), data)
-        after = mjx.State(data.qpos, data.qvel, data.qacc, task.derive(body, data))
+        data = jax.lax.fori_loop(0, task.substeps, lambda _, data: dynamics.mjx.step(body.on_device, data), data)
+        after = dynamics.State(data.qpos, data.qvel, data.qacc, task.derive(body, data))
         terms, terminated = task.reward(body, before, after, control)
         outcome = base.Outcome(sum(terms.values()), jnp.asarray(terminated, bool), jnp.asarray(False))
         return base.strong((data, after)), outcome
@@ -61,7 +62,7 @@ def mjx_step(name):
 VARIANTS = {
     "purerl": (make, {}),
     "whole data carried": (whole_data_carried, {}),
-    "levels of bodies fused": (make, {"kinematics": mjx.mjx.kinematics}),
+    "levels of bodies fused": (make, {"kinematics": dynamics.mjx.kinematics}),
     "MJX's own step": (mjx_step, {}),
 }
 
@@ -85,7 +86,7 @@ def started(variant, name, size, steps):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     walkers = ["HalfCheetah-v5", "Hopper-v5", "Ant-v5"]
-    parser.add_argument("--env", nargs="+", choices=list(gymnasium.TASKS), default=walkers, metavar="NAME")
+    parser.add_argument("--env", nargs="+", choices=list(tasks.TASKS), default=walkers, metavar="NAME")
     parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=100, help="of every copy, in a round")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mujoco import mjx
 
-from purerl.environments import contacts
+from purerl.environments.mujoco import contacts
 
 MODEL = """<mujoco><worldbody>
   <body><freejoint/><geom type="capsule" size="0.02 0.1" condim="3" margin="0.002"/></body>

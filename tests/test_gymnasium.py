@@ -10,7 +10,8 @@ from scipy.stats import ks_2samp
 
 from benchmarks import gymnasium_c, gymnasium_parity
 from purerl import train
-from purerl.environments import gymnasium, make
+from purerl.environments import make
+from purerl.environments.mujoco import tasks
 
 
 def refused(*arguments):
@@ -56,7 +57,7 @@ def test_pendulum_starts_at_any_angle_with_little_speed():
     assert abs(states.angle.mean()) < 0.2 and abs(states.speed.mean()) < 0.06
 
 
-@pytest.mark.parametrize("name", [name for name in gymnasium.TASKS if name.endswith("-v5")])
+@pytest.mark.parametrize("name", [name for name in tasks.TASKS if name.endswith("-v5")])
 def test_episodes_start_as_gymnasiums_do(name):
     starts = gymnasium_parity.starts_here(name, 500), gymnasium_parity.starts_there(name, 300)
     assert gymnasium_parity.p_of_starts(*starts) > 0.01

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks import gymnasium_c
-from purerl.environments import gymnasium, make
+from purerl.environments import make
+from purerl.environments.mujoco import tasks
 
 TASKS = ["InvertedPendulum", "InvertedDoublePendulum", "Reacher", "Swimmer", "Hopper", "HalfCheetah", "Walker2d", "Ant"]
 TASKS += ["Humanoid", "HumanoidStandup", "Pusher"]
@@ -36,20 +37,20 @@ def arrays(tree):
 def steps(name):
     """`(record, ours)`: of all states the observation at the start, the outcome, and what the tasks say of the step."""
     record, env = gymnasium_c.record(name), make(name)
-    task, body = gymnasium.TASKS[name], gymnasium.load(gymnasium.TASKS[name])
+    task, body = tasks.TASKS[name], tasks.load(tasks.TASKS[name])
     kind, _ = name.split("-")
     versions = [f"{kind}-v5", f"{kind}-v4"] if kind in ON_ONE_MODEL else [name]
     low, high = body.model.actuator_ctrlrange.T
 
     def step(before, action):
-        start = gymnasium.begin(task, body, before.qpos, before.qvel)
+        start = tasks.begin(task, body, before.qpos, before.qvel)
         state = start._replace(qacc=before.qacc, derived=start.derived | before.derived)
         after, outcome = env.step(state, 2 * (action - low) / (high - low) - 1)
 
         def seen(task):
             return task.observe(body, after), *task.reward(body, state, after, action)
 
-        ours = {version: seen(gymnasium.TASKS[version]) for version in versions}
+        ours = {version: seen(tasks.TASKS[version]) for version in versions}
         return ours | {"start": env.observe(start), "outcome": outcome, "qvel": after.qvel}
 
     return record, jax.tree.map(np.asarray, compiled(step, *arrays((record.before, record.action))))
@@ -106,11 +107,11 @@ def test_a_step_of_v4_is_gymnasiums(name):
 
 def test_in_float64_a_step_is_gymnasiums_to_its_last_digits():
     with jax.enable_x64(True):
-        task = gymnasium.TASKS["Hopper-v5"]
-        body, record = gymnasium.load(task), gymnasium_c.record("Hopper-v5")
+        task = tasks.TASKS["Hopper-v5"]
+        body, record = tasks.load(task), gymnasium_c.record("Hopper-v5")
 
         def step(before, action):
-            return gymnasium.step(task, body, gymnasium.begin(task, body, before.qpos, before.qvel), action)[0].qvel
+            return tasks.step(task, body, tasks.begin(task, body, before.qpos, before.qvel), action)[0].qvel
 
         qvel = np.asarray(compiled(step, *arrays((record.before, record.action))))
     # Hopper observes velocities, clipped.

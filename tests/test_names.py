@@ -3,7 +3,8 @@
 import pytest
 
 from purerl import environments
-from purerl.environments import brax, gymnasium, names
+from purerl.environments import brax, names
+from purerl.environments.mujoco import tasks
 
 
 def refused(make):
@@ -51,9 +52,7 @@ def test_no_name_is_told_of_a_package_that_is_not_there(monkeypatch):
 
 def test_names_are_those_that_the_families_know():
     assert set(names.BRAX) == set(brax.names())
-    assert {f"{x}-{version}" for x in names.GYMNASIUM for version in ("v4", "v5")} - {"Pusher-v4"} == set(
-        gymnasium.TASKS
-    )
+    assert {f"{x}-{version}" for x in names.GYMNASIUM for version in ("v4", "v5")} - {"Pusher-v4"} == set(tasks.TASKS)
     registry = pytest.importorskip("mujoco_playground").registry
     assert {f"playground:{x}" for x in registry.ALL_ENVS} == {
         x for x in names.everywhere() if x.startswith("playground:")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from purerl.environments import newton
+from purerl.environments.mujoco import newton
 
 
 def problem(seed, size=7, rows=30):

@@ -56,9 +56,9 @@ def _gymnasium(name, backend, episode_length):
         from purerl.environments import pendulum
 
         return pendulum.make(name, backend, episode_length)
-    from purerl.environments import gymnasium
+    from purerl.environments.mujoco import tasks
 
-    return gymnasium.make(name, backend, episode_length)
+    return tasks.make(name, backend, episode_length)
 
 
 def _custom(name, backend, episode_length):

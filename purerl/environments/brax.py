@@ -15,7 +15,8 @@ import jax.numpy as jnp
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
     from brax import envs, fluid
 
-    from purerl.environments import autoreset, levels
+    from purerl.environments import autoreset
+    from purerl.environments.mujoco import levels
 
 from purerl.environments.base import (
     Environment,

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from purerl.environments import autoreset, levels, names
+from purerl.environments import autoreset, names
 from purerl.environments.base import Environment, Outcome, Scene, checked, ends, physics, scalar, strong, vector, whole
+from purerl.environments.mujoco import levels
 from purerl.errors import attempt, needs
 
 SEEN = "state"  # which of several observations the policy sees; the others are privileged

@@ -1,7 +1,7 @@
 """Gymnasium's MuJoCo tasks, `-v5` and `-v4`, in JAX: the same models, rewards, ends and starts, step for step.
 
 The models are the XML files of the installed `gymnasium`. Every task is a record; a `-v4` is the `-v5` with what was
-different then. Rewards and observations read what Gymnasium reads, also where that is a substep old (`mjx.State`).
+different then. Rewards and observations read what Gymnasium reads, also where that is a substep old (`dynamics.State`).
 """
 
 import importlib.util
@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl.environments import mjx, names
+from purerl.environments import names
 from purerl.environments.base import Environment, Outcome, Scene, declared, physics, scaled, strong
+from purerl.environments.mujoco import dynamics
 
 
 class Task(NamedTuple):
-    """What Gymnasium says about a model. `state`, `before` and `after` are `mjx.State`s.
+    """What Gymnasium says about a model. `state`, `before` and `after` are `dynamics.State`s.
 
     Attributes:
         xml: name of the file.
@@ -83,21 +84,21 @@ def find(name):
 
 
 def load(task):
-    """The `mjx.Body` of a `Task`. Raises ValueError where `gymnasium` is not installed."""
+    """The `dynamics.Body` of a `Task`. Raises ValueError where `gymnasium` is not installed."""
     package = importlib.util.find_spec("gymnasium")
     if package is None:
         raise ValueError("Gymnasium's tasks need the package gymnasium; pip install 'purerl[gymnasium]'")
-    return mjx.load(Path(package.origin).parent / "envs/mujoco/assets" / task.xml)
+    return dynamics.load(Path(package.origin).parent / "envs/mujoco/assets" / task.xml)
 
 
 def begin(task, body, qpos, qvel):
-    """The `mjx.State` at given positions and velocities."""
-    return mjx.begin(body, qpos, qvel, task.derive)
+    """The `dynamics.State` at given positions and velocities."""
+    return dynamics.begin(body, qpos, qvel, task.derive)
 
 
 def step(task, body, state, action):
     """`(state, {name: term of the reward}, terminated)` after an action `[nu]` in the actuators' own range."""
-    after = mjx.advance(body, state, action, task.substeps, task.derive)
+    after = dynamics.advance(body, state, action, task.substeps, task.derive)
     terms, terminated = task.reward(body, state, after, action)
     return after, terms, terminated
 
@@ -191,14 +192,14 @@ def _derive_torso(body, data):
 
 
 def _derive_ant(body, data):
-    return {"torso": data.xpos[1], "contact": jnp.clip(mjx.contact_forces(body, data), -1.0, 1.0)}
+    return {"torso": data.xpos[1], "contact": jnp.clip(dynamics.contact_forces(body, data), -1.0, 1.0)}
 
 
 def _derive_humanoid(body, data):
     mass = body.model.body_mass
     derived = {"centre": jnp.asarray(mass / mass.sum(), data.xipos.dtype) @ data.xipos, "velocity": data.cvel}
     derived |= {"inertia": data._impl.cinert, "actuator": data.qfrc_actuator}
-    return derived | {"contact": mjx.contact_forces(body, data)}
+    return derived | {"contact": dynamics.contact_forces(body, data)}
 
 
 # Rewards
@@ -210,7 +211,7 @@ def _square(x):
 
 def _run(body, before, after, action, substeps, effort):
     """Forward and control, as most tasks begin."""
-    seconds = substeps * mjx.timestep(body)
+    seconds = substeps * dynamics.timestep(body)
     return {"reward_forward": (after.qpos[0] - before.qpos[0]) / seconds, "reward_ctrl": -effort * _square(action)}
 
 
@@ -262,7 +263,7 @@ def _reward_pusher(body, before, after, action):
 def _reward_ant_v4(body, before, after, action):
     state, height = jnp.concatenate([after.qpos, after.qvel]), after.qpos[2]
     alive = jnp.isfinite(state).all() & (height >= 0.2) & (height <= 1.0)
-    forward = (after.derived["torso"][0] - before.derived["torso"][0]) / (5 * mjx.timestep(body))
+    forward = (after.derived["torso"][0] - before.derived["torso"][0]) / (5 * dynamics.timestep(body))
     terms = {"reward_forward": forward, "reward_ctrl": -0.5 * _square(action)}
     return terms | {"reward_survive": alive.astype(state.dtype)}, ~alive
 
@@ -274,7 +275,7 @@ def _reward_ant(body, before, after, action):
 
 def _reward_humanoid_v4(body, before, after, action):
     alive = (after.qpos[2] > 1.0) & (after.qpos[2] < 2.0)
-    forward = (after.derived["centre"][0] - before.derived["centre"][0]) / (5 * mjx.timestep(body))
+    forward = (after.derived["centre"][0] - before.derived["centre"][0]) / (5 * dynamics.timestep(body))
     terms = {"reward_survive": 5.0 * alive, "reward_forward": 1.25 * forward, "reward_ctrl": -0.1 * _square(action)}
     return terms, ~alive
 
@@ -285,7 +286,7 @@ def _reward_humanoid(body, before, after, action):
 
 
 def _reward_standup(body, before, after, action):
-    terms = {"reward_linup": after.qpos[2] / mjx.timestep(body), "reward_quadctrl": -0.1 * _square(action)}
+    terms = {"reward_linup": after.qpos[2] / dynamics.timestep(body), "reward_quadctrl": -0.1 * _square(action)}
     return terms | {"reward_impact": _impact(after), "reward_alive": jnp.ones_like(after.qpos[2])}, False
 
 

@@ -23,9 +23,9 @@ with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, whic
     from mujoco.mjx._src import scan
     from mujoco.mjx._src.forward import _integrate_pos
 
-    from purerl.environments import contacts, levels
+    from purerl.environments.mujoco import contacts, levels
 
-from purerl.environments import newton
+from purerl.environments.mujoco import newton
 
 STAGES = ((0.0, 1 / 6), (0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6))  # how far each begins, how much it counts
 
