@@ -8,7 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from purerl import loop
+from purerl.training import loop
 from purerl.types import Batch
 
 

@@ -22,17 +22,18 @@ COMMAND = ["--algo", "td3", "--num-seeds", "64"]
 def programs(arguments):
     """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
 
-    from purerl import batch, fitting, runner, train
+    from purerl import fitting, runner, train
     from purerl.command import tune_cpu
     from purerl.settings import config
+    from purerl.training import mapping
 
     tune_cpu()
     flags, options = train.parse(arguments)
     settings = config.resolve(flags, options.config)
     env, build = runner.prepare(settings)
-    made, numbers = fitting.programs_of(settings, env, build, settings.num_runs), batch.flowing(settings.hyper)
-    carry = batch.abstract(made, numbers, settings.group_size)
-    for name, given in batch.arguments(made, numbers, carry).items():
+    made, numbers = fitting.programs_of(settings, env, build, settings.num_runs), mapping.flowing(settings.hyper)
+    carry = mapping.abstract(made, numbers, settings.group_size)
+    for name, given in mapping.arguments(made, numbers, carry).items():
         begun = time.perf_counter()
         lowered = getattr(made, name).lower(*given)
         traced = time.perf_counter()

@@ -82,15 +82,16 @@ def measured(settings, seconds, folder, lock):
     import jax
 
     from benchmarks import hlo
-    from purerl import batch, loop, runner
+    from purerl import runner
     from purerl.settings import config
+    from purerl.training import loop, mapping
 
     settings = config.resolve(settings)
     plan, hyper, size = settings.plan, settings.hyper, settings.job.num_seeds
     env, build = runner.prepare(settings)
-    numbers, keys = batch.flowing(hyper), batch.keys(0, size)
+    numbers, keys = mapping.flowing(hyper), mapping.keys(0, size)
     begun = time.perf_counter()
-    compiled = batch.compiled(batch.programs(plan, build, env, hyper), numbers, size)
+    compiled = mapping.compiled(mapping.programs(plan, build, env, hyper), numbers, size)
     took = {"compile": time.perf_counter() - begun}
     run = loop.setup(plan, build(hyper, plan, env), env)
     learning = learning_alone(run, compiled.carry)
@@ -148,7 +149,7 @@ def learning_alone(run, carry):
     """An epoch's `loop.learn`, compiled: `(carry [R, ...], row) -> (carry, metrics)`. The carry is donated."""
     import jax
 
-    from purerl import loop
+    from purerl.training import loop
 
     def learn(carry, row):
         return jax.lax.scan(lambda carry, _: loop.learn(run, carry, row), carry, None, run.cycle.per_epoch)

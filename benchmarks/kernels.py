@@ -24,11 +24,12 @@ import jax.numpy as jnp
 
 from benchmarks import bare, hlo, table
 from benchmarks.training import plan_of, walk
-from purerl import batch, environments, loop
+from purerl import environments
 from purerl.environments import brax
 from purerl.environments.mujoco import tasks
 from purerl.runner import ALGORITHMS
 from purerl.settings.schema import HYPERS, policy_delay
+from purerl.training import loop, mapping
 
 TARGET = "PURERL_GPU_TARGET"  # names the file where --target does not
 ROUNDS = 1000  # of a program's main loop
@@ -84,10 +85,10 @@ class Programs:
             widths=widths,
             batch_size=batch_size,
         )
-        self.programs = batch.programs(self.plan, self.build, env, self.hyper, platform="cuda")
-        self.numbers = batch.flowing(self.hyper)
+        self.programs = mapping.programs(self.plan, self.build, env, self.hyper, platform="cuda")
+        self.numbers = mapping.flowing(self.hyper)
         self.run = loop.setup(self.plan, self.build(self.hyper, self.plan, env), env)
-        self.carry = batch.abstract(self.programs, self.numbers, num_seeds)
+        self.carry = mapping.abstract(self.programs, self.numbers, num_seeds)
         self.row = jax.ShapeDtypeStruct((), jnp.int32)
         self.turns = jax.ShapeDtypeStruct((num_seeds,), jnp.int32)
 
@@ -107,7 +108,7 @@ class Programs:
 
     def updates(self):
         """The updates alone, on batches that stay."""
-        keys = batch.keys(0, self.num_seeds)
+        keys = mapping.keys(0, self.num_seeds)
         agents = jax.eval_shape(partial(bare.agents, self.plan, self.build, self.env, self.hyper), keys)
         batches = jax.eval_shape(partial(bare.batches, self.plan, self.env, self.delay), keys)
         function = bare.updates(self.plan, self.build, self.env, self.hyper, ROUNDS)

@@ -14,8 +14,9 @@ import jax
 
 from benchmarks import table
 from benchmarks.training import mesh_for, plan_of, walk
-from purerl import batch, memory
+from purerl import memory
 from purerl.algorithms import td3
+from purerl.training import mapping
 
 SIZES = ((8, 500_000, 16), (8, 1_000_000, 16), (16, 1_000_000, 1))  # seeds, buffer_size, num_envs
 
@@ -32,10 +33,10 @@ def measured(num_seeds, buffer_size, num_envs):
     hyper = td3.Hyper()
     mesh = mesh_for(num_seeds)
     num_devices = mesh.size if mesh else 1
-    programs = batch.programs(plan, td3.td3, walk(), hyper, mesh=mesh)
-    numbers = batch.laid_out(mesh, batch.flowing(hyper))
-    keys = jax.block_until_ready(batch.laid_out(mesh, batch.keys(0, num_seeds)))
-    compiled = batch.compiled(programs, numbers, num_seeds)
+    programs = mapping.programs(plan, td3.td3, walk(), hyper, mesh=mesh)
+    numbers = mapping.laid_out(mesh, mapping.flowing(hyper))
+    keys = jax.block_until_ready(mapping.laid_out(mesh, mapping.keys(0, num_seeds)))
+    compiled = mapping.compiled(programs, numbers, num_seeds)
     needs = memory.needs(compiled.carry, num_seeds, compiled, num_devices)
     device, stats = jax.devices()[0], jax.devices()[0].memory_stats()
     if not stats:

@@ -13,10 +13,11 @@ import numpy as np
 
 from benchmarks import table, timing
 from benchmarks.command import refusing
-from purerl import batch, curves, loop, runner, statistics
+from purerl import curves, runner, statistics
 from purerl.algorithms.networks import PRECISIONS
 from purerl.settings import config
 from purerl.settings.schema import HYPERS
+from purerl.training import loop, mapping
 
 COLUMNS = ("algo", "env", "precision", "num_seeds", "final_iqm", "area", "difference", "low", "high", "welch_p")
 COLUMNS += ("seconds", "of_float32")
@@ -27,7 +28,7 @@ def trained(algo, env, precision, num_seeds, more):
     settings = config.resolve({"algo": algo, "env": env, "precision": precision} | more)
     made, build = runner.prepare(settings)
     train = partial(loop.train, settings.plan, build(settings.hyper, settings.plan, made), made)
-    keys, found = batch.keys(0, num_seeds), {}
+    keys, found = mapping.keys(0, num_seeds), {}
     compiled = jax.jit(jax.vmap(lambda key: train(key)[1])).lower(keys).compile()
     taken = timing.taken(lambda: found.update(jax.device_get(compiled(keys))))
     steps = [loop.env_steps(settings.plan, index) for index in range(settings.plan.num_evals)]

@@ -11,9 +11,10 @@ from statistics import median
 import jax
 
 from benchmarks import table
-from purerl import batch, fitting, runner
+from purerl import fitting, runner
 from purerl.command import tune_cpu
 from purerl.settings import config
+from purerl.training import mapping
 
 tune_cpu()  # as the command line does
 
@@ -28,8 +29,8 @@ def trained_by(env, swept):
     settings = config.resolve_table({}, table)
     made, build = runner.prepare(settings)
     programs, runs = fitting.programs_of(settings, made, build, settings.num_runs), settings.runs
-    numbers = batch.laid_out(programs.mesh, fitting.numbers_of(settings, runs))
-    carry = programs.begin(numbers, batch.laid_out(programs.mesh, batch.keys_of([seed for _, seed in runs])))
+    numbers = mapping.laid_out(programs.mesh, fitting.numbers_of(settings, runs))
+    carry = programs.begin(numbers, mapping.laid_out(programs.mesh, mapping.keys_of([seed for _, seed in runs])))
 
     def train(times):
         nonlocal carry

@@ -6,18 +6,19 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import bare
-from purerl import batch, memory
+from purerl import memory
 from purerl.command import tune_cpu
 from purerl.environments.base import Environment, Outcome
 from purerl.runner import ALGORITHMS
 from purerl.settings.schema import HYPERS, Plan, cycle, policy_delay
+from purerl.training import mapping
 
 tune_cpu()  # as the command lines do
 
 
 def mesh_for(num_seeds):
     """The devices over which the command lines would lay out so many seeds, where they divide them."""
-    return batch.mesh(memory.largest_divisor(num_seeds, jax.local_device_count()))
+    return mapping.mesh(memory.largest_divisor(num_seeds, jax.local_device_count()))
 
 
 def walk(obs_size=17, action_size=6):
@@ -56,10 +57,10 @@ class Training:
     def __init__(self, algo, plan, num_seeds, env=None):
         hyper = HYPERS[algo]()
         mesh = mesh_for(num_seeds)
-        programs = batch.programs(plan, ALGORITHMS[algo], env or walk(), hyper, mesh=mesh)
-        self.plan, self.num_seeds, self.numbers = plan, num_seeds, batch.laid_out(mesh, batch.flowing(hyper))
-        self.compiled = batch.compiled(programs, self.numbers, num_seeds)
-        self.carry = self.compiled.begin(self.numbers, batch.laid_out(mesh, batch.keys(0, num_seeds)))
+        programs = mapping.programs(plan, ALGORITHMS[algo], env or walk(), hyper, mesh=mesh)
+        self.plan, self.num_seeds, self.numbers = plan, num_seeds, mapping.laid_out(mesh, mapping.flowing(hyper))
+        self.compiled = mapping.compiled(programs, self.numbers, num_seeds)
+        self.carry = self.compiled.begin(self.numbers, mapping.laid_out(mesh, mapping.keys(0, num_seeds)))
         self()
 
     @property
@@ -79,14 +80,14 @@ class Training:
 class Updates:
     """Calling it makes as many updates as a `Training` of `plan`, and nothing else.
 
-    Runs are laid out over devices, grouped and compiled as `batch.programs` does it.
+    Runs are laid out over devices, grouped and compiled as `mapping.programs` does it.
     """
 
     def __init__(self, algo, plan, num_seeds, env=None):
         env, hyper, mesh = env or walk(), HYPERS[algo](), mesh_for(num_seeds)
-        keys, delay = batch.laid_out(mesh, batch.keys(0, num_seeds)), policy_delay(hyper)
+        keys, delay = mapping.laid_out(mesh, mapping.keys(0, num_seeds)), policy_delay(hyper)
         cycles = cycle(plan, delay)
-        self.updates, self.numbers = plan.num_updates * num_seeds, batch.laid_out(mesh, batch.flowing(hyper))
+        self.updates, self.numbers = plan.num_updates * num_seeds, mapping.laid_out(mesh, mapping.flowing(hyper))
         agents = jax.jit(partial(bare.agents, plan, ALGORITHMS[algo], env, hyper))(keys)
         self.state = agents, jax.jit(partial(bare.batches, plan, env, delay))(keys), keys
         updates = bare.updates(plan, ALGORITHMS[algo], env, hyper, cycles.per_epoch * cycles.actor_updates)
@@ -97,13 +98,13 @@ class Updates:
             return (agents, *state[1:]), metrics
 
         def update_all(numbers, state):
-            size = batch.side_by_side(state[0], batch.CACHE.get(platform))
-            return batch.in_groups(update, dict.fromkeys(numbers), size, numbers, state)
+            size = mapping.side_by_side(state[0], mapping.CACHE.get(platform))
+            return mapping.in_groups(update, dict.fromkeys(numbers), size, numbers, state)
 
         self.function = jax.jit(
-            batch.spread(mesh, update_all, None, 0),
+            mapping.spread(mesh, update_all, None, 0),
             donate_argnums=1,
-            compiler_options=batch.compiler_options(plan, platform, mesh),
+            compiler_options=mapping.compiler_options(plan, platform, mesh),
         )
         self()
 

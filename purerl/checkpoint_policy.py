@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purerl import checkpoints, loop, results
-from purerl.normalizer import normalizer
+from purerl import checkpoints, results
 from purerl.settings import config
+from purerl.training import loop
+from purerl.training.normalizer import normalizer
 
 
 class Kept(NamedTuple):

@@ -47,7 +47,7 @@ def add_cache(parser):
 
 def tune_cpu():
     """Have a CPU, where there is but one, compute as fast as it can. A GPU is as fast as it can be without."""
-    from purerl import threefry
+    from purerl.training import threefry
 
     use_cores()
     threefry.unroll()

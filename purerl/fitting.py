@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import jax
 
-from purerl import batch, memory
+from purerl import memory
+from purerl.training import mapping
 
 
 def num_devices(settings, num_runs):
@@ -22,13 +23,13 @@ def num_devices(settings, num_runs):
 
 def programs_of(settings, env, build, num_runs):
     """The programs of `num_runs`, laid out over the devices that `settings` ask for."""
-    mesh = batch.mesh(num_devices(settings, num_runs))
-    return batch.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
+    mesh = mapping.mesh(num_devices(settings, num_runs))
+    return mapping.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
 
 
 def numbers_of(settings, runs):
     """The hyperparameters that flow through a program of `runs`, (setting, seed) each."""
-    return batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
+    return mapping.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
 
 
 def fit(settings, programs, free, num_runs):
@@ -49,7 +50,7 @@ def fit(settings, programs, free, num_runs):
 def compiled_for(settings, programs, size):
     """`(compiled, needs)` of `size` runs."""
     devices, rows = _rows(settings, programs, size)
-    compiled = batch.compiled(programs, numbers_of(settings, rows), len(rows))
+    compiled = mapping.compiled(programs, numbers_of(settings, rows), len(rows))
     return compiled, memory.needs(compiled.carry, len(rows), compiled, devices)
 
 
@@ -62,7 +63,7 @@ def at_least(settings, programs, size):
 def abstract(settings, programs, size):
     """The carry of a program for `size` runs, with as many rows as it has."""
     rows = _rows(settings, programs, size)[1]
-    return batch.abstract(programs, numbers_of(settings, rows), len(rows))
+    return mapping.abstract(programs, numbers_of(settings, rows), len(rows))
 
 
 def _rows(settings, programs, size):

@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl import loop, results
+from purerl import results
 from purerl.settings.schema import HYPERS, fields
+from purerl.training import loop
 
 FILE = "pbt.csv"
 

@@ -276,7 +276,8 @@ def environment(settings, name=None):
 
     Importing physics takes seconds.
     """
-    from purerl import environments, loop
+    from purerl import environments
+    from purerl.training import loop
 
     job = settings.job
     own = name in (None, job.env)
@@ -384,8 +385,8 @@ def act(policies):
 
     `actor` and `statistics` are those of one policy (`one`). Products are float32's, however the policy was trained.
     """
-    from purerl.normalizer import Statistics, normalizer
     from purerl.runner import ALGORITHMS
+    from purerl.training.normalizer import Statistics, normalizer
 
     settings, sizes = policies.settings, policies.sizes
     plan = replace(settings.plan, precision="float32")

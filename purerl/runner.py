@@ -20,7 +20,6 @@ import numpy as np
 import tomli_w
 
 from purerl import (
-    batch,
     checkpoints,
     collector,
     comparison,
@@ -28,7 +27,6 @@ from purerl import (
     environments,
     fingerprint,
     fitting,
-    loop,
     memory,
     page,
     pbt,
@@ -44,6 +42,7 @@ from purerl.record import changed, origin, record
 from purerl.settings import config
 from purerl.settings.schema import cycle, policy_delay
 from purerl.statistics import iqm
+from purerl.training import loop, mapping
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
 
@@ -73,7 +72,7 @@ class Session:
     display: Any
     clock: Clock
     interrupt: Interrupt
-    programs: batch.Programs
+    programs: mapping.Programs
     policy: Any
     kept: Any
     feed: Any
@@ -108,7 +107,7 @@ class Session:
         if self.settings.pbt:
             now = pbt.numbers_at(self.path, self.settings, index)
             numbers |= {name: jnp.asarray(self.repeated(group, values)) for name, values in now.items()}
-        return batch.laid_out(self.programs.mesh, numbers)
+        return mapping.laid_out(self.programs.mesh, numbers)
 
     def due(self, evaluations):
         """The row at which evaluation number `evaluations` is made."""
@@ -125,7 +124,7 @@ class Session:
 
     def with_copies(self, group, tree):
         """`tree` with an axis over the rows of the program, laid out over its devices."""
-        return batch.laid_out(self.programs.mesh, jax.tree.map(lambda x: self.repeated(group, x), tree))
+        return mapping.laid_out(self.programs.mesh, jax.tree.map(lambda x: self.repeated(group, x), tree))
 
     def repeated(self, group, x):
         """`x` `[runs, ...]` with the copies of the last that fill the rows of the program."""
@@ -493,7 +492,7 @@ def _stretch(session, what, numbers, carry, turn, end):
 
 def _begun(session, group):
     """The carry of a group before its warm-up."""
-    keys = batch.laid_out(session.programs.mesh, batch.keys_of([seed for _, seed in session.rows(group)]))
+    keys = mapping.laid_out(session.programs.mesh, mapping.keys_of([seed for _, seed in session.rows(group)]))
     return session.programs.before_warm_up(session.numbers(group), keys)
 
 
@@ -607,7 +606,7 @@ def _exploited(session, index, numbers, carry):
     returns = comparison.sound(results.read_curves(session.path))[1][-1]
     numbers = session.without_copies(0, {name: numbers[name] for name in session.settings.swept})
     rows = pbt.step(session.path, session.settings, index, numbers, returns)
-    return batch.laid_out(session.programs.mesh, pbt.taken_over(carry, session.repeated(0, rows)))
+    return mapping.laid_out(session.programs.mesh, pbt.taken_over(carry, session.repeated(0, rows)))
 
 
 def _checkpoint(session, group, at, carry):

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from purerl import batch, results, runner
+from purerl import results, runner
 from purerl.clock import Interrupt
 from purerl.settings import config
+from purerl.training import mapping
 
 SMALL = {
     "env": "fast",
@@ -38,7 +39,7 @@ def prepared(**more):
     """`(settings, programs, numbers)` of the small run with other settings."""
     settings = config.resolve(SMALL | more)
     env, build = runner.prepare(settings)
-    return settings, batch.programs(settings.plan, build, env, settings.hyper), batch.flowing(settings.hyper)
+    return settings, mapping.programs(settings.plan, build, env, settings.hyper), mapping.flowing(settings.hyper)
 
 
 def start(*arguments, code="import sys; from purerl import train; sys.exit(train.main())"):

@@ -13,7 +13,7 @@ import jax
 import pytest
 from commands import arguments
 
-from purerl import threefry
+from purerl.training import threefry
 
 threefry.unroll()
 

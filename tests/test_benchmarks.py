@@ -26,7 +26,7 @@ from benchmarks import (
     updates,
 )
 from benchmarks.training import Training, Updates, plan_of
-from purerl import batch
+from purerl.training import mapping
 
 peers = import_module("benchmarks.peers.__main__")
 
@@ -92,7 +92,7 @@ def test_the_bare_loop_trains_as_many_agents_at_a_time_as_the_real_program(monke
     plan = plan_of(8, widths=(8,), batch_size=16, buffer_size=1024, warmup_steps=64)
     agents = {}
     for name, cache in (("at once", {}), ("in twos", {jax.default_backend(): 1})):
-        monkeypatch.setattr(batch, "CACHE", cache)
+        monkeypatch.setattr(mapping, "CACHE", cache)
         bare = Updates("ddpg", plan, 4)
         agents[name] = bare.agents
         inner = str(bare.function.trace(bare.numbers, bare.state).jaxpr)

@@ -7,9 +7,10 @@ import jax
 import pytest
 from commands import arguments, assert_same_run, start
 
-from purerl import batch, fitting, train
+from purerl import fitting, train
 from purerl.settings import config
 from purerl.settings.schema import Plan
+from purerl.training import mapping
 
 ROOT = Path(__file__).parent.parent
 WORDS = arguments(algo="td3")  # three seeds
@@ -117,8 +118,9 @@ CHECKPOINTS = """
 import re, sys, threading, time
 from pathlib import Path
 import jax, numpy as np
-from purerl import batch, checkpoints
-from purerl.loop import Carry
+from purerl import checkpoints
+from purerl.training import mapping
+from purerl.training.loop import Carry
 
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
@@ -136,13 +138,13 @@ def restore():
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((3, *x.shape[1:]), x.dtype), shapes)
     read = checkpoints.restore(manager, 1, like, {"files": {}})
     assert (read.ring == ring[:3]).all()
-    carry = jax.block_until_ready(batch.laid_out(mesh, jax.tree.map(lambda x: x[:2], read)))
+    carry = jax.block_until_ready(mapping.laid_out(mesh, jax.tree.map(lambda x: x[:2], read)))
 
-mesh, manager = batch.mesh(2), checkpoints.manager(sys.argv[1])
+mesh, manager = mapping.mesh(2), checkpoints.manager(sys.argv[1])
 ring = np.arange(4 * 12_500_000, dtype=np.float32).reshape(4, -1)  # 200 MB; the last row is a copy to fill a device
 empty = dict.fromkeys(Carry._fields, np.zeros((4, 0)))
 carry = Carry(**empty | {"ring": ring, "diverged": np.full(4, -1, np.int32)})
-carry = jax.block_until_ready(batch.laid_out(mesh, carry))
+carry = jax.block_until_ready(mapping.laid_out(mesh, carry))
 shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), carry)
 print(most(lambda: checkpoints.save(manager, 1, carry, 3, {}, 1)))
 del carry
@@ -162,9 +164,9 @@ def test_a_checkpoint_of_several_devices_is_written_and_read_without_a_copy_of_t
 
 def test_only_large_products_on_several_devices_of_a_cpu_do_without_ynnpack():
     large, small = (Plan(widths=(width, width), batch_size=256) for width in (256, 64))
-    without = {batch.YNNPACK: ""} if batch._knows(batch.YNNPACK) else {}
-    assert batch.compiler_options(large, "cpu", "a mesh") == batch.COMPILER_OPTIONS["cpu"] | without
-    assert batch.compiler_options(large, "cpu", None) == batch.COMPILER_OPTIONS["cpu"]
-    assert batch.compiler_options(small, "cpu", "a mesh") == batch.COMPILER_OPTIONS["cpu"]
-    assert batch.compiler_options(large, "cuda", "a mesh") is None
-    assert not batch._knows("xla_cpu_there_is_no_such_option")
+    without = {mapping.YNNPACK: ""} if mapping._knows(mapping.YNNPACK) else {}
+    assert mapping.compiler_options(large, "cpu", "a mesh") == mapping.COMPILER_OPTIONS["cpu"] | without
+    assert mapping.compiler_options(large, "cpu", None) == mapping.COMPILER_OPTIONS["cpu"]
+    assert mapping.compiler_options(small, "cpu", "a mesh") == mapping.COMPILER_OPTIONS["cpu"]
+    assert mapping.compiler_options(large, "cuda", "a mesh") is None
+    assert not mapping._knows("xla_cpu_there_is_no_such_option")

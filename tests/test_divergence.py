@@ -10,8 +10,9 @@ import pytest
 from commands import arguments
 from toys import BUILD, counting, learner
 
-from purerl import batch, loop, results, train
+from purerl import results, train
 from purerl.settings.schema import HYPERS, Plan
+from purerl.training import loop, mapping
 
 PLAN = Plan(
     total_steps=40 + 240,
@@ -56,8 +57,8 @@ def trained(programs, numbers, carry, epochs):
 @pytest.mark.parametrize("where", ["critic", "actor", "ring"])
 def test_one_diverged_seed_is_frozen_and_the_others_end_exactly_as_without_it(algo, where):
     env, hyper = counting(episode_length=9), HYPERS[algo]()
-    programs, numbers = batch.programs(PLAN, BUILD[algo], env, hyper), batch.flowing(hyper)
-    start, _ = programs.epoch(numbers, programs.begin(numbers, batch.keys(0, SEEDS)), 0)
+    programs, numbers = mapping.programs(PLAN, BUILD[algo], env, hyper), mapping.flowing(hyper)
+    start, _ = programs.epoch(numbers, programs.begin(numbers, mapping.keys(0, SEEDS)), 0)
     sick = jax.tree.map(jnp.copy, start)
     if where == "ring":
         sick = sick._replace(ring=sick.ring.at[1].set(jnp.nan))

@@ -12,9 +12,9 @@ import pytest
 from toys import BUILD, learner, steered
 
 from benchmarks import hlo
-from purerl import batch, loop, replay
-from purerl.batch import keys
 from purerl.settings.schema import HYPERS, Plan
+from purerl.training import loop, mapping, replay
+from purerl.training.mapping import keys
 from purerl.types import Transition
 
 ROWS = 1013  # No other array has such an axis.
@@ -153,7 +153,7 @@ def test_these_signs_tell_a_good_program_from_a_bad_one(function, clock, expecte
 
 def test_the_command_line_donates_the_carry_of_an_epoch():
     setup, hyper = run(), HYPERS["td3"]()
-    programs, numbers = batch.programs(setup.plan, BUILD["td3"], setup.env, hyper), batch.flowing(hyper)
+    programs, numbers = mapping.programs(setup.plan, BUILD["td3"], setup.env, hyper), mapping.flowing(hyper)
     carry = programs.begin(numbers, keys(0, 2))
     programs.epoch(numbers, carry, 0)
     assert carry.ring.data.is_deleted() and all(x.is_deleted() for x in jax.tree.leaves(carry.episodes))
@@ -161,9 +161,9 @@ def test_the_command_line_donates_the_carry_of_an_epoch():
 
 def test_the_command_lines_epoch_writes_its_rings_in_place_and_decides_nothing():
     setup, hyper = run(), HYPERS["td3"]()
-    programs, numbers = batch.programs(setup.plan, BUILD["td3"], setup.env, hyper), batch.flowing(hyper)
-    carry = batch.abstract(programs, numbers, SEEDS)
-    cycles = batch.arguments(programs, numbers, carry)["cycles"]
+    programs, numbers = mapping.programs(setup.plan, BUILD["td3"], setup.env, hyper), mapping.flowing(hyper)
+    carry = mapping.abstract(programs, numbers, SEEDS)
+    cycles = mapping.arguments(programs, numbers, carry)["cycles"]
     assert flaws(lambda carry, *more: programs.cycles(numbers, carry, *more)[::-1], *cycles[1:]) == []
 
 
@@ -174,8 +174,8 @@ def test_only_one_program_resets():
         state = setup.env.reset(key)
         return state._replace(start=jnp.sinh(state.start))
 
-    programs = batch.programs(setup.plan, BUILD["td3"], setup.env._replace(reset=reset), hyper)
-    numbers = batch.flowing(hyper)
-    given = batch.arguments(programs, numbers, batch.abstract(programs, numbers, 2))
+    programs = mapping.programs(setup.plan, BUILD["td3"], setup.env._replace(reset=reset), hyper)
+    numbers = mapping.flowing(hyper)
+    given = mapping.arguments(programs, numbers, mapping.abstract(programs, numbers, 2))
     resets = [name for name, each in given.items() if "sinh" in getattr(programs, name).lower(*each).as_text()]
     assert resets == ["starts"] and len(given) == 7

@@ -12,10 +12,10 @@ import pytest
 import reference
 
 from benchmarks.training import walk
-from purerl import loop
 from purerl.algorithms import ddpg, optimization, sac, td3
 from purerl.algorithms.optimization import Trained
 from purerl.settings.schema import DDPG, SAC, TD3, Plan
+from purerl.training import loop
 from purerl.types import Batch, Transition
 
 ENV = SimpleNamespace(obs_size=3, action_size=2)

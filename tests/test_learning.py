@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from purerl import batch, runner
+from purerl import runner
 from purerl.settings import config
+from purerl.training import mapping
 
 # The least interquartile mean of the final return, of 1000, over 8 seeds. DDPG's own figure is in the README.
 THRESHOLD = {"td3": 950.0, "sac": 950.0, "ddpg": 300.0}
@@ -16,9 +17,9 @@ THRESHOLD = {"td3": 950.0, "sac": 950.0, "ddpg": 300.0}
 def test_the_default_job_learns_to_balance_the_pole(algo):
     settings = config.resolve({"algo": algo, "num_seeds": 8})
     env, build = runner.prepare(settings)
-    programs = batch.programs(settings.plan, build, env, settings.hyper)
-    numbers = batch.flowing(settings.hyper)
-    carry = programs.begin(numbers, batch.keys(100, settings.job.num_seeds))
+    programs = mapping.programs(settings.plan, build, env, settings.hyper)
+    numbers = mapping.flowing(settings.hyper)
+    carry = programs.begin(numbers, mapping.keys(100, settings.job.num_seeds))
     before = jax.device_get(programs.evaluate(numbers, carry, 0))["return_mean"]
     for index in range(settings.plan.num_epochs):
         carry, _ = programs.epoch(numbers, carry, index)

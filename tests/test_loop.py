@@ -14,9 +14,10 @@ import pytest
 from commands import prepared
 from toys import BUILD, after, contents, counting, learner
 
-from purerl import batch, loop, runner
+from purerl import runner
 from purerl.settings import schema
 from purerl.settings.schema import HYPERS, Cycle, Plan
+from purerl.training import loop, mapping
 from purerl.types import Algorithm, Batch, Noise
 
 CALLS = 512  # the most that a recorder remembers
@@ -247,10 +248,10 @@ def test_evaluation_changes_nothing(evaluations):
 
 def test_how_often_a_run_is_evaluated_changes_nothing_in_training():
     """Episodes of 2 to 8 steps, so that starts are drawn many times, by the programs of the command line."""
-    carries, numbers, keys = [], batch.flowing(HYPERS["td3"]()), batch.keys(0, 2)
+    carries, numbers, keys = [], mapping.flowing(HYPERS["td3"]()), mapping.keys(0, 2)
     for num_evals in (2, 3, 11):
         plan = small(buffer_size=512, num_evals=num_evals)
-        programs = batch.programs(plan, BUILD["td3"], world(), HYPERS["td3"]())
+        programs = mapping.programs(plan, BUILD["td3"], world(), HYPERS["td3"]())
         carry = programs.begin(numbers, keys)
         for index in range(plan.num_epochs):
             programs.evaluate(numbers, carry, index)
@@ -273,10 +274,10 @@ def test_more_episodes_of_evaluation_than_the_pool_holds_change_nothing():
 def agents_after_an_epoch(options):
     """By the programs over runs, and by the functions of one run, `[1, ...]`."""
     made, programs, numbers = prepared(**options, num_seeds="1")
-    carry, _ = programs.epoch(numbers, programs.begin(numbers, batch.keys(0, 1)), 0)
+    carry, _ = programs.epoch(numbers, programs.begin(numbers, mapping.keys(0, 1)), 0)
     env, build = runner.prepare(made)
     run = loop.setup(made.plan, build(made.hyper, made.plan, env), env)
-    alone, _ = jax.jit(lambda key: loop.epoch(run, loop.begin(run, key), 0))(batch.keys(0, 1)[0])
+    alone, _ = jax.jit(lambda key: loop.epoch(run, loop.begin(run, key), 0))(mapping.keys(0, 1)[0])
     return carry.agent, jax.tree.map(lambda x: x[None], alone.agent)
 
 

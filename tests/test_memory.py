@@ -7,9 +7,10 @@ import jax
 import pytest
 from commands import arguments, assert_same_run, prepared
 
-from purerl import batch, fitting, memory, train
+from purerl import fitting, memory, train
 from purerl.settings import config
 from purerl.settings.schema import Plan
+from purerl.training import mapping
 
 MIB = 2**20
 NEEDS = memory.Needs(
@@ -21,7 +22,7 @@ PLAN = Plan(num_envs=16, buffer_size=1_000_000, batch_size=256)
 def needs_of(**changes):
     settings, programs, numbers = prepared(**changes)
     num_seeds = settings.job.num_seeds
-    return memory.needs(batch.abstract(programs, numbers, num_seeds), num_seeds)
+    return memory.needs(mapping.abstract(programs, numbers, num_seeds), num_seeds)
 
 
 def test_the_parts_of_the_carry_by_hand():
@@ -132,7 +133,7 @@ def test_more_evaluations_than_episodes_begin_from_give_no_warning():
 def test_the_prediction_is_that_of_the_compiled_programs():
     settings, programs, numbers = prepared()
     compiled, needs = fitting.compiled_for(settings, programs, 3)
-    carry = compiled.begin(numbers, batch.keys(0, 3))
+    carry = compiled.begin(numbers, mapping.keys(0, 3))
     assert needs.carry == sum(x.nbytes for x in jax.tree.leaves(carry))
     assert needs.starting >= 0 and needs.evaluating > 0
     assert needs.training >= compiled.cycles.memory_analysis().temp_size_in_bytes > 0

@@ -17,8 +17,8 @@ from commands import SMALL, arguments, assert_same_run, start
 from test_resume import refusal
 
 from purerl import campaign, checkpoints, fingerprint, results, runner, search, sweep, train
-from purerl.loop import Carry
 from purerl.settings import config
+from purerl.training.loop import Carry
 
 ENV = {"env": "changing:task", "algo": "ddpg", "num_seeds": "2"}
 
@@ -135,8 +135,9 @@ def test_a_checkpoint_without_the_names_of_dtypes_is_read(whole, stopped):
 ROUND = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
-from purerl import batch, checkpoints
-from purerl.loop import Carry
+from purerl import checkpoints
+from purerl.training import mapping
+from purerl.training.loop import Carry
 
 def same(a, b):
     a, b = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
@@ -150,10 +151,10 @@ leaves |= {name: jnp.asarray(bits % 8).astype(name) for name in ("int4", "uint4"
 leaves |= {name: jax.vmap(lambda i: jax.random.key(i, impl=name))(jnp.arange(4)) for name in ("rbg", "unsafe_rbg")}
 leaves |= {"many": jax.random.split(jax.random.key(3, impl="threefry2x32"), (4, 5)), "none": jnp.zeros((4, 0))}
 leaves |= {"nan": jnp.full((4, 2), jnp.nan).view(jnp.int32).at[0].set(0x7FC00123).view(jnp.float32)}
-for mesh in (None, batch.mesh(2)):
+for mesh in (None, mapping.mesh(2)):
     empty = dict.fromkeys(Carry._fields, jnp.zeros((4, 0)))
     carry = Carry(**empty | {"agent": leaves, "diverged": jnp.full(4, -1), "key": leaves["rbg"]})
-    carry = batch.laid_out(mesh, carry)
+    carry = mapping.laid_out(mesh, carry)
     for runs in (4, 3):
         manager = checkpoints.manager(sys.argv[1])
         checkpoints.save(manager, 1, carry, runs, {}, 1)
@@ -161,7 +162,7 @@ for mesh in (None, batch.mesh(2)):
         found = checkpoints.restore(manager, 1, like, checkpoints.label(sys.argv[1], 1, {}))
         jax.tree.map(lambda a, b: same(a, b[:runs]), found, carry)
         rows = jax.tree.map(lambda x: x[np.minimum(np.arange(4), runs - 1)], found)
-        jax.tree.map(lambda a, b: same(a[:runs], b[:runs]), batch.laid_out(mesh, rows), carry)
+        jax.tree.map(lambda a, b: same(a[:runs], b[:runs]), mapping.laid_out(mesh, rows), carry)
 print("same bits")
 """
 

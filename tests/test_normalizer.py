@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purerl import normalizer
 from purerl.settings.schema import Plan
+from purerl.training import normalizer
 
 MEANS, SCALES = np.array([0.0, 1e-3, 100.0, -5e4]), np.array([1.0, 1e-4, 0.5, 1e5])
 

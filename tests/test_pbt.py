@@ -8,9 +8,10 @@ import pytest
 from commands import SMALL, assert_same_run, start, stopped_after
 from test_sweep import refusal, write
 
-from purerl import batch, loop, pbt, results, runner, sweep
+from purerl import pbt, results, runner, sweep
 from purerl.settings import config, sweep_file
 from purerl.settings.config import Population
+from purerl.training import loop, mapping
 
 TABLE = SMALL | {"algo": "td3", "num_seeds": "2", "total_steps": "440", "num_evals": "5"}
 HYPER = {"actor_lr": [1e-4, 1e-3, 1e-2, 1e-1]}
@@ -45,8 +46,8 @@ def test_what_is_taken_over_is_multiplied_or_divided_and_stays_within_its_limits
 def test_agents_are_copied_and_keys_rings_and_environments_are_not():
     settings = config.resolve_table({}, SMALL | {"algo": "sac"})
     env, build = runner.prepare(settings)
-    programs = batch.programs(settings.plan, build, env, settings.hyper)
-    carry = programs.begin(batch.flowing(settings.hyper), batch.keys(0, 3))
+    programs = mapping.programs(settings.plan, build, env, settings.hyper)
+    carry = programs.begin(mapping.flowing(settings.hyper), mapping.keys(0, 3))
     after = pbt.taken_over(carry, np.array([2, 1, 2]))
     for new, old in zip(jax.tree.leaves(after.agent), jax.tree.leaves(carry.agent), strict=True):
         np.testing.assert_array_equal(new[0], old[2])

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from toys import BUILD, Probe, learner, probe
 
-from purerl import loop
 from purerl.algorithms.networks import Critics, torso
 from purerl.settings.schema import Plan
+from purerl.training import loop
 
 GAMMA = 0.9
 SEEDS = 2

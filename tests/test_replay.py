@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import counting
 
-from purerl import replay
 from purerl.settings.schema import Plan
+from purerl.training import replay
 from purerl.types import Transition
 
 ENVS = 3

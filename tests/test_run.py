@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from commands import SMALL, arguments, assert_same_run
 
-from purerl import batch, environments, loop, results, runner, train
+from purerl import environments, results, runner, train
 from purerl.settings import config
+from purerl.training import loop, mapping
 
 
 @pytest.fixture(scope="module", params=["ddpg", "td3", "sac"])
@@ -51,7 +52,7 @@ def test_one_scan_equals_the_chunked_command_line(finished):
     settings, path = finished
     env = environments.make("fast", episode_length=20)
     algorithm = runner.ALGORITHMS[settings.job.algo](settings.hyper, settings.plan, env)
-    _, scanned = jax.jit(jax.vmap(partial(loop.train, settings.plan, algorithm, env)))(batch.keys(5, 3))
+    _, scanned = jax.jit(jax.vmap(partial(loop.train, settings.plan, algorithm, env)))(mapping.keys(5, 3))
     chunked = results.read_curves(path)
     for name in loop.JUDGED:
         assert (scanned.pop(name) == -1).all() and np.isnan(chunked[name]).all()
@@ -80,7 +81,7 @@ def test_the_kept_policy_is_the_one_that_was_evaluated(finished):
     kept = results.read_policy(path)
     statistics = kept.get("observation")
     statistics = run.normalizer.init(env.obs_size)._replace(**statistics) if statistics else ()
-    trained = batch.keys(5, 3)
+    trained = mapping.keys(5, 3)
 
     def evaluate(actor, statistics, key):
         carry = loop.Carry(

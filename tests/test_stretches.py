@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from commands import arguments, assert_same_run, start, stopped_after
 
-from purerl import checkpoints, evaluate, loop, policies, results, runner, train
+from purerl import checkpoints, evaluate, policies, results, runner, train
 from purerl.clock import MOST, STRETCH, Pace
 from purerl.settings import config
+from purerl.training import loop
 
 LONG_EPISODES = {"algo": "td3", "n_step": "2", "normalize_observations": "true", "episode_length": "120"}
 

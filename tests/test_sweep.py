@@ -18,9 +18,10 @@ import pytest
 import tomli_w
 from commands import SMALL, assert_same_run, ended, forked, killed, start
 
-from purerl import batch, hosts, report, results, runner, sweep, train
+from purerl import hosts, report, results, runner, sweep, train
 from purerl.progress import Display
 from purerl.settings import config, sweep_file
+from purerl.training import mapping
 
 ROOT = Path(__file__).parent.parent
 TABLE = SMALL | {"algo": "td3", "num_seeds": "4", "total_steps": "440", "num_evals": "3"}
@@ -63,10 +64,10 @@ def alone(settings, setting, seed):
     single = runner.replace(settings, hyper=hyper, swept={})
     if "alone" not in CACHE:
         env, build = runner.prepare(single)
-        CACHE["alone"] = batch.programs(single.plan, build, env, single.hyper), build(hyper, single.plan, env)
+        CACHE["alone"] = mapping.programs(single.plan, build, env, single.hyper), build(hyper, single.plan, env)
     programs, algorithm = CACHE["alone"]
-    numbers = batch.flowing(single.hyper)
-    carry = programs.begin(numbers, batch.keys(seed, 1))
+    numbers = mapping.flowing(single.hyper)
+    carry = programs.begin(numbers, mapping.keys(seed, 1))
     for index in range(single.plan.num_epochs):
         carry, metrics = programs.epoch(numbers, carry, index)
     return algorithm.policy(carry.agent), metrics
@@ -112,7 +113,7 @@ def test_every_setting_sees_the_same_seeds(grid):
 
 def test_only_what_is_swept_has_an_axis(grid):
     settings = grid[0]
-    numbers = batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in settings.runs])
+    numbers = mapping.flowing(settings.hyper, settings.swept, [setting for setting, _ in settings.runs])
     assert {name for name, x in numbers.items() if x.shape} == {"actor_lr"}
     assert numbers["actor_lr"].tolist() == np.repeat(np.float32(GRID["actor_lr"]), 4).tolist()
     assert "policy_delay" not in numbers
@@ -128,13 +129,13 @@ def test_groups_of_a_sweep_give_what_all_at_once_give(grid, tmp_path):
 def test_runs_that_the_cache_does_not_hold_train_in_turns_and_end_as_side_by_side(grid, tmp_path, monkeypatch):
     settings, path, _ = grid
     env, build = runner.prepare(settings)
-    programs = batch.programs(settings.plan, build, env, settings.hyper, settings.swept)
-    numbers = batch.flowing(settings.hyper, settings.swept, [setting for setting, _ in settings.runs])
-    agents = batch.abstract(programs, numbers, settings.num_runs).agent
+    programs = mapping.programs(settings.plan, build, env, settings.hyper, settings.swept)
+    numbers = mapping.flowing(settings.hyper, settings.swept, [setting for setting, _ in settings.runs])
+    agents = mapping.abstract(programs, numbers, settings.num_runs).agent
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(agents))
     caches = (None, size, size // 2 + 1, size * 5 // 12, 1)
-    assert [batch.side_by_side(agents, cache) for cache in caches] == [12, 12, 6, 4, 2]
-    monkeypatch.setitem(batch.CACHE, jax.default_backend(), size // 2 + 1)
+    assert [mapping.side_by_side(agents, cache) for cache in caches] == [12, 12, 6, 4, 2]
+    monkeypatch.setitem(mapping.CACHE, jax.default_backend(), size // 2 + 1)
     file = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID})
     assert sweep.main([str(file), "--out", str(tmp_path / "out")]) == 0
     assert_same_run(tmp_path / "out" / "td3-fast", path, rtol=1e-3)
@@ -346,7 +347,8 @@ def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
 ON_EIGHT_DEVICES = """
 import re, sys
 import jax, jax.numpy as jnp
-from purerl import batch, sweep
+from purerl import sweep
+from purerl.training import mapping
 
 def talks(program):
     words = "all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter| send| recv"
@@ -356,11 +358,11 @@ def watched(programs, numbers, num_runs):
     found = compiled(programs, numbers, num_runs)
     print("rows", num_runs, "of which on each device", found.carry.key.sharding.shard_shape(found.carry.key.shape))
     print("communication", [talks(program) for program in found[:4]])
-    spread = batch.laid_out(programs.mesh, jnp.zeros(num_runs))
+    spread = mapping.laid_out(programs.mesh, jnp.zeros(num_runs))
     print("communication of a sum", talks(jax.jit(jnp.sum).lower(spread).compile()))
     return found
 
-compiled, batch.compiled = batch.compiled, watched
+compiled, mapping.compiled = mapping.compiled, watched
 sys.exit(sweep.main())
 """
 

@@ -6,7 +6,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from purerl.threefry import threefry2x32
+from purerl.training.threefry import threefry2x32
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_known_answers(counter, key, expected):
 
 DRAW = """
 import jax, numpy as np
-from purerl import threefry
+from purerl.training import threefry
 if {unrolled}: threefry.unroll()
 def draw(key):
     keys = jax.random.split(key, 3)

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from purerl import loop, memory
+from purerl import memory
 from purerl.environments import episodes
 from purerl.settings.schema import Cycle, Plan, cycle, policy_delay
+from purerl.training import loop
 
 RUNS = "runs"  # the axis of the mesh of devices
 

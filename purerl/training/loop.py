@@ -17,9 +17,9 @@ from purerl.algorithms.optimization import where
 from purerl.environments import episodes
 from purerl.environments.base import Environment
 from purerl.environments.episodes import Episodes
-from purerl.normalizer import Normalizer, normalizer
-from purerl.replay import Replay, replay
 from purerl.settings.schema import Cycle, Plan, cycle
+from purerl.training.normalizer import Normalizer, normalizer
+from purerl.training.replay import Replay, replay
 from purerl.types import Algorithm, Array, Key
 
 AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT = range(8)  # what a key is for
