@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks import table
-from purerl import checkpoints, results
+from purerl import checkpoints
+from purerl.results import run_folder
 
 FLAGS = "--algo td3 --num-seeds 4 --num-evals 1000001 --checkpoint-every 1 --eval-episodes 2 --buffer-size 64000"
 STEPS = 1_200 + 1_000_000 * 16 * 64
@@ -42,7 +43,7 @@ def main():
         rows, begun = [], time.monotonic()
         for minute in range(int(minutes) + 1):
             time.sleep(max(0.0, begun + 60 * minute - time.monotonic()))
-            epochs = len(set(results.read_curves(path)["env_step"])) - 1
+            epochs = len(set(run_folder.read_curves(path)["env_step"])) - 1
             rows.append((minute, epochs, process.memory_info().rss, process.num_fds()))
         process.terminate()
         process.wait()

@@ -1,7 +1,7 @@
 """A sweep on disk, and its programs, each of which is a run folder: what is finished stays, what is not goes on.
 
 runs/SWEEP/sweep.toml     what its programs compute
-runs/SWEEP/PROGRAM/       a run folder each (results.py)
+runs/SWEEP/PROGRAM/       a run folder each (run_folder.py)
 runs/SWEEP/table.csv      a row per program and setting
 runs/SWEEP/figure.png     their curves
 runs/SWEEP/report.html    their page
@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from purerl import comparison, fitting, hosts, memory, page, report, results, runner
+from purerl import fitting, hosts, memory, report, runner
 from purerl import search as searching
 from purerl.errors import Refused
 from purerl.progress import Display
+from purerl.results import comparison, page, run_folder
 from purerl.settings import config
 
 KEPT = "sweep.toml"
@@ -46,10 +47,10 @@ def prepare(path, programs, search=None, host=None):
 
     Raises ValueError for whatever can be wrong before anything is compiled; nothing is written.
     """
-    results.check_writable(path)
+    run_folder.check_writable(path)
     if (path / KEPT).is_file():
         check(path, identity(programs, search))
-    elif not results.is_free(path):
+    elif not run_folder.is_free(path):
         raise ValueError(f"out {str(path)!r} exists already and holds no sweep; name another folder, or delete it")
     return [_task(path / program.name, program, host) for program in programs]
 
@@ -88,7 +89,7 @@ def create(path, programs, search=None):
     """Make the folder of a sweep, or leave it as it is."""
     path.mkdir(parents=True, exist_ok=True)
     if not (path / KEPT).is_file():
-        results.write(path, KEPT, tomli_w.dumps(identity(programs, search)))
+        run_folder.write(path, KEPT, tomli_w.dumps(identity(programs, search)))
 
 
 def run(tasks, display, time_limit=None, host=None):
@@ -114,9 +115,9 @@ def run(tasks, display, time_limit=None, host=None):
         except Exception as error:  # Whatever one program dies of, the others are run.
             failed[task.name] = (str(error).splitlines() or [type(error).__name__])[0]
             display.say(f"program {task.name} failed: {failed[task.name]}")
-            if results.has_begun(task.path) and not isinstance(error, Refused):  # The log may be another process's.
+            if run_folder.has_begun(task.path) and not isinstance(error, Refused):  # The log may be another process's.
                 with suppress(OSError):
-                    results.log(task.path, "failed", error=traceback.format_exc())
+                    run_folder.log(task.path, "failed", error=traceback.format_exc())
             continue
         if interrupted:
             return failed, interrupted
@@ -136,7 +137,7 @@ def _run(task, display, host):
 
 def all_diverged(tasks):
     """Whether there are runs, and none of any task is left."""
-    finals = [results.final(results.read_curves(task.path)) for task in tasks if results.has_begun(task.path)]
+    finals = [run_folder.final(run_folder.read_curves(task.path)) for task in tasks if run_folder.has_begun(task.path)]
     lost = [run for final in finals for run in ~np.isnan(final["diverged"])]
     return bool(lost) and all(lost)
 
@@ -147,7 +148,7 @@ def compare(path, tasks, display):
     lines = [
         line
         for task in tasks
-        if results.has_begun(task.path)
+        if run_folder.has_begun(task.path)
         for line in comparison.lines(task.path, task.env.name, task.name if several else "")
     ]
     if not lines:
@@ -179,7 +180,7 @@ def show_plan(tasks, display, programs):
                 str(settings.num_runs),
                 f"{settings.num_runs // settings.group_size} x {settings.group_size}",
                 f"{needs.total / 2**20:,.1f}",
-                "complete" if task.complete else "begun" if results.has_begun(task.path) else "new",
+                "complete" if task.complete else "begun" if run_folder.has_begun(task.path) else "new",
             )
         )
     names = ("", "program", "settings", "seeds", "runs", "groups", "memory [MiB]", "")

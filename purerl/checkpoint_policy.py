@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purerl import checkpoints, results
+from purerl import checkpoints
+from purerl.results import run_folder
 from purerl.settings import config
 from purerl.training import loop
 from purerl.training.normalizer import normalizer
@@ -121,7 +122,7 @@ def _runs(path, settings, number, count):
 
     Of a process's share of a run, curves.csv says which they are.
     """
-    curves = results.read_curves(path)
+    curves = run_folder.read_curves(path)
     there = set(zip(curves["setting"], curves["seed"], strict=True))
     for runs in ([run for run in settings.runs if run in there], settings.runs):
         size = min(settings.group_size, len(runs)) or 1

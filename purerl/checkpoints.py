@@ -33,7 +33,7 @@ import orbax.checkpoint as ocp
 from purerl import fingerprint
 from purerl.errors import Refused
 from purerl.record import changed, commit, origin
-from purerl.results import write
+from purerl.results.run_folder import write
 from purerl.settings.config import RECORD, differences, read
 
 LABEL = "label.json"

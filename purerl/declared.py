@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purerl.errors import closest
-from purerl.results import COLUMNS
+from purerl.results.run_folder import COLUMNS
 from purerl.types import Transition
 
 

@@ -10,7 +10,7 @@ from purerl import jax_flags, policies
 from purerl.clock import Pace
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
 from purerl.errors import attempt, closest, needs
-from purerl.statistics import interval, mean
+from purerl.results.statistics import interval, mean
 
 
 def main(arguments=None):

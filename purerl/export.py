@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from purerl import jax_flags, policies, results
+from purerl import jax_flags, policies
 from purerl.command import Parser, fail
 from purerl.formats import READERS, WRITERS, Exported
 from purerl.policies import trained
+from purerl.results import run_folder
 
 TOLERANCE = 1e-5  # in units of half the action's range
 
@@ -31,7 +32,7 @@ def main(arguments=None):
         kept = policies.read(options.run, options.at)
         index = policies.choose(kept, options.seed, options.setting)
         name = f"{kept.name(index).replace(' ', '-')}.{options.format}"
-        out = Path(options.out).expanduser() if options.out else (kept.path / results.POLICY).with_name(name)
+        out = Path(options.out).expanduser() if options.out else (kept.path / run_folder.POLICY).with_name(name)
         jax_flags.check_platform()
         difference = export(kept, index, options.format, out)
     except (ValueError, OSError) as error:
@@ -57,7 +58,7 @@ def export(kept, index, format, out):
         raise ValueError(
             f"as {format}, actions differ by {error.max():.1e} from the trained policy's, more than {TOLERANCE}"
         )
-    results.write(out.parent, out.name, content)
+    run_folder.write(out.parent, out.name, content)
     return float(error.max())
 
 

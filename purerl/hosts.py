@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import jax
 
-from purerl import page, report, results, runner, sinks
+from purerl import report, runner, sinks
+from purerl.results import page, run_folder
 
 PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
 READY = "ready"
@@ -141,10 +142,12 @@ def merge(path, settings, env, count):
     shares = [host.folder(path) for host in hosts if host.share(settings.runs)]
     runner.create(path, settings, env)
     for share in shares:
-        results.copy_rows(share, path)
+        run_folder.copy_rows(share, path)
     with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
         feed()
-    report.draw(path, results.read_curves(path), f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
-    results.write_policy(path, results.joined([results.read_policy(share) for share in shares]))
+    report.draw(
+        path, run_folder.read_curves(path), f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept
+    )
+    run_folder.write_policy(path, run_folder.joined([run_folder.read_policy(share) for share in shares]))
     shutil.rmtree(path / "shares")
     page.write(path)

@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from purerl import results
-from purerl.statistics import iqm
+from purerl.results import run_folder
+from purerl.results.statistics import iqm
 
 RETRIES = 3
 
@@ -84,9 +84,9 @@ class View:
 
     def update(self):
         for task in self.tasks:
-            if not results.has_begun(task.path):
+            if not run_folder.has_begun(task.path):
                 continue
-            curves = results.read_curves(task.path)
+            curves = run_folder.read_curves(task.path)
             step = curves["env_step"].max(initial=-1)
             if step > self.shown.get(task.name, -1):
                 self.shown[task.name] = step

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl import results
+from purerl.results import run_folder
 from purerl.settings.schema import HYPERS, fields
 from purerl.training import loop
 
@@ -93,7 +93,7 @@ def _append(path, settings, index, source, found):
         for i, (setting, seed) in enumerate(settings.runs)
     ]
     header = [] if (path / FILE).exists() else [["evaluation", "setting", "seed", "source", *found]]
-    results.append(path, FILE, results.lines([*header, *rows]))
+    run_folder.append(path, FILE, run_folder.lines([*header, *rows]))
 
 
 def numbers_at(path, settings, index):
@@ -111,7 +111,7 @@ def truncate(path, index):
     rows = [row for row in _rows(path) if int(row["evaluation"]) <= index]
     (path / FILE).unlink(missing_ok=True)
     if rows:
-        results.write(path, FILE, results.lines([list(rows[0]), *(row.values() for row in rows)]))
+        run_folder.write(path, FILE, run_folder.lines([list(rows[0]), *(row.values() for row in rows)]))
 
 
 def _rows(path):

@@ -55,7 +55,10 @@ def draw(options):
         raise ValueError(f"out {options.out!r} is no picture; end it with {', '.join(FORMATS)}")
     if options.published and options.x != "env_step":
         raise ValueError(f"published curves are over env_step; leave out --published, or --x {options.x}")
-    from purerl import curves, figures  # Here, so that errors need not wait for them.
+    from purerl.results import (
+        curves,  # Here, so that errors need not wait for them.
+        figures,
+    )
 
     by = [name for name in options.by.split(",") if name]
     if not by:
@@ -99,7 +102,7 @@ def find(frame, by):
 
     Raises ValueError where there is none.
     """
-    from purerl import published
+    from purerl.results import published
 
     found = {}
     there = frame[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]

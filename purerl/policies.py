@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl import layers, results
+from purerl import layers
 from purerl.formats import READERS
+from purerl.results import run_folder
 from purerl.settings import config
 
 CHOICES = ("best", "median", "worst")
-KEPT = re.compile(r"actor(-\d+)?\.npz")  # what `results.write_policy` wrote
+KEPT = re.compile(r"actor(-\d+)?\.npz")  # what `run_folder.write_policy` wrote
 RUNS_OWN = ("run.toml", "curves.csv", "curve.png", "report.html", "log.jsonl", "policy")  # that mean the run
 
 
@@ -155,13 +156,13 @@ def whole(at):
 
 
 def _at_the_end(path, settings):
-    if not (path / results.POLICY).is_file():
+    if not (path / run_folder.POLICY).is_file():
         raise ValueError(f"the run in {str(path)!r} has kept no policy yet; {_instead(path, settings)}")
     try:
-        kept = results.read_policy(path)
+        kept = run_folder.read_policy(path)
         actor, env_step = kept["actor"], kept["env_step"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path / results.POLICY} is damaged: {error}; train the run again") from None
+        raise ValueError(f"{path / run_folder.POLICY} is damaged: {error}; train the run again") from None
     if _is_purerls_own(path) and "Dense_1" in actor["params"]:  # SAC's mean and deviation had a head each.
         raise ValueError(f"policies in {str(path)!r} are an older purerl's; take the commit that its run.toml names")
     final = _last_rows(path, *(kept.get(name) for name in ("setting", "seed")), env_step)
@@ -203,7 +204,7 @@ def _at_the_end_of(path, settings, at, there):
 
     Raises ValueError where there are none of that step.
     """
-    kept = _at_the_end(path, settings) if (path / results.POLICY).is_file() else None
+    kept = _at_the_end(path, settings) if (path / run_folder.POLICY).is_file() else None
     if kept and (kept.env_step == at).all():
         return replace(kept, at=at)
     if at in there:
@@ -228,14 +229,14 @@ def _last_rows(path, setting, seed, env_step):
 
     An older run did not keep whose its policies are: they are of the first R runs of curves.csv.
     """
-    curves = results.read_curves(path)
+    curves = run_folder.read_curves(path)
     if setting is None or seed is None:
-        return {name: values[: len(env_step)] for name, values in results.final(curves).items()}
+        return {name: values[: len(env_step)] for name, values in run_folder.final(curves).items()}
     runs = list(zip(setting.tolist(), seed.tolist(), strict=True))
     limit = dict(zip(runs, env_step.tolist(), strict=True))
     rows = zip(*(curves[name].tolist() for name in ("setting", "seed", "env_step")), strict=True)
     before = np.array([step <= limit.get((setting, seed), -1) for setting, seed, step in rows], bool)
-    last = results.final({name: values[before] for name, values in curves.items()})
+    last = run_folder.final({name: values[before] for name, values in curves.items()})
     place = {run: i for i, run in enumerate(zip(last["setting"], last["seed"], strict=True))}
     found = [place.get(run, -1) for run in runs]
     final = {name: np.append(values, np.nan)[found] for name, values in last.items()}

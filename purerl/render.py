@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from purerl import jax_flags, policies, results
+from purerl import jax_flags, policies
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
 from purerl.drawing import FILMS, frames, page, use_no_screen
+from purerl.results import run_folder
 
 
 def main(arguments=None):
@@ -50,10 +51,10 @@ def render(options):
     out = Path(options.out).expanduser() if options.out else kept.path / "render"
     out.mkdir(parents=True, exist_ok=True)
     name = kept.name(index).replace(" ", "-")
-    results.write(out, f"{name}.html", page(env.scene, poses))
+    run_folder.write(out, f"{name}.html", page(env.scene, poses))
     print(out / f"{name}.html")
     if options.film != "none":
-        results.write(out, f"{name}.{options.film}", FILMS[options.film](*frames(env.scene, poses, options.seconds)))
+        run_folder.write(out, f"{name}.{options.film}", FILMS[options.film](*frames(env.scene, poses, options.seconds)))
         print(out / f"{name}.{options.film}")
 
 

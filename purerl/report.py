@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from purerl import comparison, figures, page, results
 from purerl.clock import Clock
 from purerl.command import Parser, fail
-from purerl.statistics import iqm
+from purerl.results import comparison, figures, page, run_folder
+from purerl.results.statistics import iqm
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def draw(path, curves, title, env, swept):
         figure = figures.learning_curve(*comparison.sound(curves), title)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
-    results.write(path, "curve.png", picture.getvalue())
+    run_folder.write(path, "curve.png", picture.getvalue())
 
 
 def show(display, settings, path, outcome):

@@ -22,26 +22,24 @@ import tomli_w
 from purerl import (
     checkpoints,
     collector,
-    comparison,
     declared,
     environments,
     fingerprint,
     fitting,
     memory,
-    page,
     pbt,
     playing,
     report,
-    results,
     sinks,
 )
 from purerl.algorithms import ddpg, sac, td3
 from purerl.clock import Clock, Interrupt, Pace
 from purerl.errors import Refused
 from purerl.record import changed, origin, record
+from purerl.results import comparison, page, run_folder
+from purerl.results.statistics import iqm
 from purerl.settings import config
 from purerl.settings.schema import cycle, policy_delay
-from purerl.statistics import iqm
 from purerl.training import loop, mapping
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
@@ -132,7 +130,7 @@ class Session:
         return x if runs == rows else x[np.minimum(np.arange(rows), runs - 1)]
 
     def log(self, event, **facts):
-        results.log(self.path, event, **facts)
+        run_folder.log(self.path, event, **facts)
 
 
 def prepare(settings):
@@ -160,8 +158,8 @@ def create(path, settings, env, num_runs=None, environment=None):
     ran |= {"action_low": low, "action_high": high, "algorithm": made_by}
     ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
     metrics = build(settings.hyper, settings.plan, env).metrics
-    results.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
-    results.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
+    run_folder.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
+    run_folder.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 
 
 def check(path, settings):
@@ -178,8 +176,8 @@ def check(path, settings):
     for number in checkpoints.numbers(path):
         with suppress(checkpoints.Damaged):
             checkpoints.label(path, number, here)
-    if results.has_begun(path):
-        results.read_curves(path)
+    if run_folder.has_begun(path):
+        run_folder.read_curves(path)
     return settings
 
 
@@ -189,7 +187,7 @@ def claim(path, settings, share=None):
     `share` are the runs that are trained there, all by default. Raises ValueError where it holds another, or something
     else.
     """
-    if results.is_free(path):
+    if run_folder.is_free(path):
         return settings, False
     if not (path / "run.toml").is_file():
         raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
@@ -205,7 +203,7 @@ def is_complete(path, settings, share=None):
 def has_come_to(path, settings, index):
     """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for `fork`."""
     steps = _steps(settings.plan, index)
-    if not results.has_begun(path) or not results.has_rows(results.read_curves(path), settings.runs, steps):
+    if not run_folder.has_begun(path) or not run_folder.has_rows(run_folder.read_curves(path), settings.runs, steps):
         return False
     try:
         label = checkpoints.verify(path, index, config.computation(settings))
@@ -231,16 +229,16 @@ def _are_finished(path, plan, runs, group=None):
 
     The end is the last step, or the evaluation at which all runs of a group had diverged.
     """
-    trained = results.trained_steps(path, group)
+    trained = run_folder.trained_steps(path, group)
     if trained is None or len(trained) != len(runs):
         return False
-    curves = results.read_curves(path)
+    curves = run_folder.read_curves(path)
     for step in np.unique(trained):
         those = [run for run, last in zip(runs, trained, strict=True) if last == step]
         steps = [each for each in _steps(plan, plan.num_epochs) if each <= step]
-        if not results.has_rows(curves, those, steps):
+        if not run_folder.has_rows(curves, those, steps):
             return False
-        last = results.are_of(curves, those) & (curves["env_step"] == steps[-1])
+        last = run_folder.are_of(curves, those) & (curves["env_step"] == steps[-1])
         if step < plan.total_steps and np.isnan(curves["diverged"][last]).any():
             return False
     return True
@@ -276,15 +274,15 @@ def _run(settings, env, build, path, display, interrupt, share, until):
         check_fit(path, settings, programs, share, environment)
         settings, compiled, needs = fitting.fit(settings, programs, free, len(share))
         fitting.check(settings, needs, free)
-    with results.locked(path):
-        if results.has_begun(path):
+    with run_folder.locked(path):
+        if run_folder.has_begun(path):
             if _ended_meanwhile(path, settings, share):
-                return report.Outcome(results.final(results.read_curves(path)), None, None, clock)
+                return report.Outcome(run_folder.final(run_folder.read_curves(path)), None, None, clock)
         else:
             create(path, settings, env, len(share), environment)
         policy = build(settings.hyper, settings.plan, env).policy
         kept = checkpoints.manager(path)
-        results.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
+        run_folder.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
         display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
         if loop.longest(settings.plan, env) < env.episode_length and settings.plan.eval_length is None:
             display.say(
@@ -296,18 +294,18 @@ def _run(settings, env, build, path, display, interrupt, share, until):
             )
             display.total = settings.plan.total_steps * session.groups
             parts, complete = train(session)
-        curves = results.read_curves(path)
+        curves = run_folder.read_curves(path)
         evaluated = len(curves["env_step"]) > 0
         if evaluated:
             report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
         ended = None if complete else interrupt.reason
-        outcome = report.Outcome(results.final(curves), ended, interrupt.reason, clock)
+        outcome = report.Outcome(run_folder.final(curves), ended, interrupt.reason, clock)
         if outcome.all_diverged and outcome.final["env_step"].max() < settings.plan.total_steps:
             display.say(f"ended at step {outcome.final['env_step'].max():,.0f}: every run has diverged, none is left")
-        results.log(path, "end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
-        results.write_policy(path, results.joined(parts))  # the last: it says that the run is complete
+        run_folder.log(path, "end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
+        run_folder.write_policy(path, run_folder.joined(parts))  # the last: it says that the run is complete
         if complete:
-            results.drop_parts(path)
+            run_folder.drop_parts(path)
         if evaluated:
             page.write(path)
     return outcome
@@ -331,7 +329,7 @@ def train(session):
     for group in range(session.groups):
         runs = session.runs(group)
         if _are_finished(session.path, plan, runs, group):
-            parts.append(results.read_policy(session.path, group))
+            parts.append(run_folder.read_policy(session.path, group))
             continue
         at, carry = _restored(session, group)
         if carry is None:
@@ -340,7 +338,7 @@ def train(session):
         parts.append(_policy(session, group, carry, at))
         if not ended:
             return parts, False
-        results.write_policy(session.path, parts[-1], group)
+        run_folder.write_policy(session.path, parts[-1], group)
         if session.interrupt.reason and group < session.groups - 1:
             return parts, False
     return parts, True
@@ -361,7 +359,7 @@ def fork(source, target, there, here, env, index, kept):
         checkpoints.fork(source, scratch, index, rows, [config.computation(settings) for settings in (there, here)])
     except checkpoints.Damaged as error:
         raise Refused(f"{source} has no whole checkpoint {index}: {error}; the same command makes it again") from None
-    results.copy_rows(source, scratch, kept, loop.env_steps(here.plan, index))
+    run_folder.copy_rows(source, scratch, kept, loop.env_steps(here.plan, index))
     scratch.rename(target)
 
 
@@ -387,7 +385,7 @@ def _restored(session, group):
     Raises Refused, and touches nothing, where there is one that cannot be gone on from.
     """
     path, plan, runs = session.path, session.plan, session.runs(group)
-    first, curves = group * plan.num_evals, results.read_curves(session.path)
+    first, curves = group * plan.num_evals, run_folder.read_curves(session.path)
     lacking, damaged = [], []
     for number in checkpoints.numbers(path):
         if not first <= number < first + plan.num_evals:
@@ -395,7 +393,7 @@ def _restored(session, group):
         try:
             label = checkpoints.label(path, number, config.computation(session.settings))
             at = _position(label, session.settings, number - first)
-            if at.evaluations and not results.has_rows(curves, runs, _steps(plan, at.index)):
+            if at.evaluations and not run_folder.has_rows(curves, runs, _steps(plan, at.index)):
                 session.display.say(f"curves.csv lacks rows from before checkpoint {number}, which is left out")
                 lacking.append(number)
                 continue
@@ -416,12 +414,12 @@ def _restored(session, group):
             f"{path}/curves.csv lacks rows from before checkpoint {whole[0]}, which is whole; put back the rows to go "
             f"on from it, or delete {path}/checkpoints to start again from step 0"
         )
-    if results.are_of(curves, runs).any():
+    if run_folder.are_of(curves, runs).any():
         session.display.say("no whole checkpoint to go on from; starting again from step 0")
         _set_aside(session)
     made = config.read(path / "run.toml").get(config.RECORD, {})
     _say_environment(session, fingerprint.recorded(made), "when the run began")
-    session.clock.resume(results.truncate(path, runs, -1))
+    session.clock.resume(run_folder.truncate(path, runs, -1))
     pbt.truncate(path, -1)
     return Position(), None
 
@@ -436,7 +434,7 @@ def _is_whole(session, number):
 
 def _set_aside(session):
     """Keep copies of what is computed anew, where a run falls back behind what it had come to."""
-    kept = ", ".join(checkpoints.set_aside(session.path, ("curves.csv", pbt.FILE, results.POLICY)))
+    kept = ", ".join(checkpoints.set_aside(session.path, ("curves.csv", pbt.FILE, run_folder.POLICY)))
     session.log("set aside", files=kept)
     session.display.say(f"copies of what there was: {kept}")
 
@@ -457,7 +455,7 @@ def _like(carry, runs, ring):
 def _continued(session, group, at, label, carry):
     """Let the files end where the carry does; fill its ring where it has none."""
     last = loop.env_steps(session.plan, at.index) if at.evaluations else -1
-    session.clock.resume(results.truncate(session.path, session.runs(group), last))
+    session.clock.resume(run_folder.truncate(session.path, session.runs(group), last))
     pbt.truncate(session.path, at.index)
     session.log("resume", group=group, index=at.index, row=at.row, ring=label["ring"])
     session.display.say(f"resumed after {at.row * session.plan.num_envs:,} steps")
@@ -592,7 +590,7 @@ def _evaluated(session, group, at, numbers, carry):
         values[name] = np.where(values[name] < 0, np.nan, values[name] * float(plan.num_envs))
     returns = np.where(np.isnan(values["diverged"]), values["return_mean"], np.nan)
     common = {"env_step": steps, "update": loop.updates(plan, index), "wall_s": round(clock.wall, 3)}
-    results.append_evaluation(session.path, session.runs(group), common, values)
+    run_folder.append_evaluation(session.path, session.runs(group), common, values)
     session.feed()
     session.log("evaluation", index=index, return_iqm=_number(iqm(returns)), **common)
     session.display.evaluation(
@@ -603,7 +601,7 @@ def _evaluated(session, group, at, numbers, carry):
 
 def _exploited(session, index, numbers, carry):
     """The carry in which the worst settings of every seed have taken over from the best; pbt.csv has their numbers."""
-    returns = comparison.sound(results.read_curves(session.path))[1][-1]
+    returns = comparison.sound(run_folder.read_curves(session.path))[1][-1]
     numbers = session.without_copies(0, {name: numbers[name] for name in session.settings.swept})
     rows = pbt.step(session.path, session.settings, index, numbers, returns)
     return mapping.laid_out(session.programs.mesh, pbt.taken_over(carry, session.repeated(0, rows)))

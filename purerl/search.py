@@ -23,14 +23,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from purerl import comparison, fitting, results, runner
+from purerl import fitting, runner
 from purerl.clock import Clock
 from purerl.errors import Refused
 from purerl.progress import Display
+from purerl.results import comparison, run_folder
+from purerl.results.statistics import iqm
 from purerl.settings import config
 from purerl.settings.schema import HYPERS, Settings, checked, choice, count, fields
 from purerl.settings.sweep_file import limits
-from purerl.statistics import iqm
 
 STUDY = "study.log"  # Optuna's journal
 SAMPLERS = ("tpe", "random", "cmaes")
@@ -131,7 +132,7 @@ def run(path, plan, display, time_limit=None):
 def described(study):
     """The best trial, and the first, in words."""
     best, first = study.best_trial, study.trials[0]
-    values = results.spoken(best.params)
+    values = run_folder.spoken(best.params)
     there = f"{first.value:.1f}" if first.value is not None else "given up"
     return f"best of {len(study.trials)} trials: {best.value:.1f} with {values}; the settings of the file: {there}"
 
@@ -177,7 +178,7 @@ def _trained(path, plan, values, generation, made, display, time_limit):
     for rung, until in enumerate((*plan.rungs, None)):
         settings = of_trials(plan.settings, [values[i] for i in alive])
         folder = path / (f"generation-{generation:03}" + (f"-rung-{rung}" if plan.rungs else ""))
-        if before and not results.has_begun(folder):
+        if before and not run_folder.has_begun(folder):
             source, there, kept = before
             runner.fork(source, folder, there, settings, made[0], plan.rungs[rung - 1], kept)
         if time_limit is not None:
@@ -249,8 +250,8 @@ def _draw(path, study, plan):
     writer.writerow(["trial", "state", "score", "evaluation", *plan.space])
     for trial in study.trials:
         ((index, score),) = trial.intermediate_values.items()
-        writer.writerow([trial.number, trial.state.name.lower(), results.cell(score), index, *trial.params.values()])
-    results.write(path, "trials.csv", text.getvalue())
+        writer.writerow([trial.number, trial.state.name.lower(), run_folder.cell(score), index, *trial.params.values()])
+    run_folder.write(path, "trials.csv", text.getvalue())
     with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
         pictures = {"history": matplotlib.plot_optimization_history(study)}
         if len({trial.value for trial in study.trials if trial.value is not None}) > 1:
@@ -259,4 +260,4 @@ def _draw(path, study, plan):
     for name, axes in pictures.items():
         picture = io.BytesIO()
         axes.figure.savefig(picture, format="png", bbox_inches="tight")
-        results.write(path, f"{name}.png", picture.getvalue())
+        run_folder.write(path, f"{name}.png", picture.getvalue())

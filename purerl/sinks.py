@@ -1,7 +1,7 @@
 """Evaluations for those who look at them elsewhere: `--log csv,jsonl,tensorboard,wandb`. No JAX here.
 
 Every sink gets the same series, under the same names: `return_mean/seed_7`, of a sweep `return_mean/setting_2/seed_7`,
-for each metric of curves.csv (`results.measured`); over seeds, as soon as all of a setting have come to the step,
+for each metric of curves.csv (`run_folder.measured`); over seeds, as soon as all of a setting have come to the step,
 `return_mean/iqm`, `mean`, `min` and `max`; and how many have `diverged`. A seed's series end where it diverged. All is
 read from curves.csv: the sinks of a resumed run begin anew, and are whole.
 
@@ -22,11 +22,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from purerl import curves, results
-from purerl.statistics import iqm
+from purerl.results import curves, run_folder
+from purerl.results.statistics import iqm
 
 STATISTICS = {"iqm": iqm, "mean": np.mean, "min": np.min, "max": np.max}
-CLOCK = results.CLOCK
+CLOCK = run_folder.CLOCK
 
 
 class Evaluation(NamedTuple):
@@ -72,7 +72,7 @@ def feed(path, names, num_seeds):
 
 def evaluations(path, num_seeds):
     """The `Evaluation`s in the curves.csv of the run folder `path`, in their order."""
-    table, several = results.read_curves(path), len(curves.settings(path)) > 1
+    table, several = run_folder.read_curves(path), len(curves.settings(path)) > 1
     steps = table["env_step"]
     ends = np.append(np.flatnonzero(np.diff(steps)) + 1, len(steps)) if len(steps) else []
     found, begin = [], 0
@@ -86,7 +86,7 @@ def evaluations(path, num_seeds):
 def _series(table, rows, num_seeds, several):
     """`{name: value}` of the evaluation in `rows`, aggregates over all rows of its step up to them among them."""
     new = {name: values[rows] for name, values in table.items()}
-    series, metrics = {}, results.measured(table)
+    series, metrics = {}, run_folder.measured(table)
     for setting in np.unique(new["setting"]):
         of = f"/setting_{setting:.0f}" if several else ""
         here = new["setting"] == setting

@@ -123,14 +123,15 @@ def prepare(settings, options):
     The folder of an unfinished run of the same settings is gone on with. Raises ValueError for all that can be wrong
     before compiling.
     """
-    from purerl import results, runner  # Here, so that help and most errors need not wait for JAX.
+    from purerl import runner  # Here, so that help and most errors need not wait for JAX.
+    from purerl.results import run_folder
 
     jax_flags.settle()
     use_compilation_cache(options.compilation_cache)
     tune_cpu()
     path = folder(settings.job, options)
     if options.resume is None:
-        results.check_writable(path)
+        run_folder.check_writable(path)
     env, build = runner.prepare(settings)
     if options.plan:
         return settings, env, build, None, False

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from purerl import results, runner
+from purerl import runner
 from purerl.clock import Interrupt
+from purerl.results import run_folder
 from purerl.settings import config
 from purerl.training import mapping
 
@@ -85,14 +86,14 @@ def killed(process, seconds):
 
 def assert_same_run(first, second, rtol=0.0):
     """Two run folders hold the same curves, but for the clock, and the same policies: bit for bit, or to `rtol`."""
-    ours, theirs = (results.read_curves(path) for path in (first, second))
+    ours, theirs = (run_folder.read_curves(path) for path in (first, second))
     for curves in (ours, theirs):
         del curves["wall_s"]
         order = np.lexsort((curves["seed"], curves["env_step"]))
         curves.update({name: values[order] for name, values in curves.items()})
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol, err_msg=name)
-    ours, theirs = (dict(np.load(path / results.POLICY)) for path in (first, second))
+    ours, theirs = (dict(np.load(path / run_folder.POLICY)) for path in (first, second))
     assert ours.keys() == theirs.keys()
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol, atol=rtol, err_msg=name)

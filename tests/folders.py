@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import tomli_w
 
-from purerl import results
+from purerl.results import run_folder
 
 METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")  # of purerl 0.1.0, whatever the algorithm
 
@@ -20,7 +20,7 @@ def write_run(path, steps, returns, diverged=None, wall_s=None, swept=None, metr
     path.mkdir(parents=True)
     table = {"algo": "td3", "env": "fast", "hyper": {"tau": 0.005}} | settings | ({"sweep": swept} if swept else {})
     (path / "run.toml").write_text(tomli_w.dumps(table))
-    header = (*results.COLUMNS, *metrics)
+    header = (*run_folder.COLUMNS, *metrics)
     with open(path / "curves.csv", "w", newline="") as file:
         rows = csv.DictWriter(file, header, lineterminator="\n")
         rows.writeheader()

@@ -3,7 +3,7 @@
 import numpy as np
 from folders import write_run
 
-from purerl import comparison
+from purerl.results import comparison
 
 RETURNS = np.array([[[0.0] * 3] * 2, [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]])
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from folders import write_run
 
-from purerl import curves, published
+from purerl.results import curves, published
 
 STEPS = [0, 100, 200, 300]
 CUT_SHORT = "HalfCheetah-v5-td3"  # A GPU was lent for minutes: an evaluation is missing, a benchmark was not committed.

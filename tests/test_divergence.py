@@ -10,7 +10,8 @@ import pytest
 from commands import arguments
 from toys import BUILD, counting, learner
 
-from purerl import results, train
+from purerl import train
+from purerl.results import run_folder
 from purerl.settings.schema import HYPERS, Plan
 from purerl.training import loop, mapping
 
@@ -134,7 +135,7 @@ def test_the_command_line_counts_the_diverged_and_leaves_them_out(tmp_path, caps
     assert train.main([*arguments(algo="td3"), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "1 diverged" in shown and "diverged, left out: 1" in shown and "seed 6 at step 40" in shown
-    curves = results.read_curves(out)
+    curves = run_folder.read_curves(out)
     for number, diverged in ((5, np.nan), (6, 40.0), (7, np.nan)):
         np.testing.assert_array_equal(curves["diverged"][curves["seed"] == number], [diverged] * 4)
 
@@ -171,7 +172,7 @@ def test_a_run_of_which_every_seed_diverged_ends_with_its_table(tmp_path, capsys
     assert "every run has diverged, none is left" in shown
     assert "NaN or overflow of environment, left" in shown
     assert "none" in shown and (out / "curve.png").exists()
-    assert set(results.read_curves(out)["env_step"]) == {0.0}  # It ends there, and is complete.
+    assert set(run_folder.read_curves(out)["env_step"]) == {0.0}  # It ends there, and is complete.
     with pytest.raises(SystemExit):
         train.main(["--resume", str(out)])
 
@@ -253,7 +254,7 @@ def test_a_run_that_diverges_between_evaluations_has_a_row_that_says_so(written,
     words = [*arguments(env="broken:in_the_warm_up"), "--out", str(out)]
     assert train.main(words) == train.DIVERGED
     assert "every run has diverged, none is left" in capsys.readouterr().out
-    curves = results.read_curves(out)
+    curves = run_folder.read_curves(out)
     assert curves["env_step"].tolist() == [0] * 3
     assert curves["diverged"].tolist() == curves["environment_nan"].tolist() == [20] * 3
     with pytest.raises(SystemExit):
@@ -263,7 +264,7 @@ def test_a_run_that_diverges_between_evaluations_has_a_row_that_says_so(written,
 
 def test_nan_at_a_reset_is_the_environments(written, tmp_path):
     assert train.main([*arguments(env="broken:at_a_reset"), "--out", str(tmp_path / "run")]) in (0, train.DIVERGED)
-    last = results.final(results.read_curves(tmp_path / "run"))
+    last = run_folder.final(run_folder.read_curves(tmp_path / "run"))
     lost = ~np.isnan(last["diverged"])
     assert lost.any() and (last["environment_nan"][lost] == last["diverged"][lost]).all()
 
@@ -274,7 +275,7 @@ def test_a_seed_that_diverges_in_a_group_of_its_own_is_left_out_as_among_others(
     for name, more in (("together", {}), ("alone", {"seeds_per_batch": "1"})):
         out = tmp_path / name
         assert train.main([*arguments(env="broken:seldom", num_seeds="6", **more), "--out", str(out)]) == 0
-        lasts.append(results.final(results.read_curves(out)))
+        lasts.append(run_folder.final(run_folder.read_curves(out)))
         with pytest.raises(SystemExit):  # It is complete.
             train.main(["--resume", str(out)])
     together, alone = lasts

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from purerl import environments, evaluate, policies, results
+from purerl import environments, evaluate, policies
+from purerl.results import run_folder
 
 
 def strengthened(kept, factor=1e4):
@@ -89,7 +90,7 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
         capsys, [run, "--env", "fast"], "are of Pendulum-v1, with 3 observations and 1 actions", "fast has 2 and 1"
     )
     (tmp_path / "policy").mkdir()
-    for name in ("curves.csv", results.POLICY):
+    for name in ("curves.csv", run_folder.POLICY):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     (tmp_path / "run.toml").write_text((run / "run.toml").read_text().replace("Pendulum-v1", "fast"))
     assert is_one_line(capsys, [tmp_path, "--in", "gymnasium"], "Gymnasium has no 'fast'", "--env", "HalfCheetah-v5")

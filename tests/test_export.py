@@ -11,7 +11,8 @@ import pytest
 from conftest import PENDULUMS
 
 import purerl
-from purerl import errors, export, formats, policies, results
+from purerl import errors, export, formats, policies
+from purerl.results import run_folder
 
 
 def states(count=64):
@@ -132,11 +133,11 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
     (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
     assert is_one_line(capsys, [tmp_path / "run"], "has kept no policy yet", "--resume")
     (tmp_path / "run" / "policy").mkdir()
-    (tmp_path / "run" / results.POLICY).write_bytes((run / results.POLICY).read_bytes()[:-40])
+    (tmp_path / "run" / run_folder.POLICY).write_bytes((run / run_folder.POLICY).read_bytes()[:-40])
     assert is_one_line(capsys, [tmp_path / "run"], "is damaged")
-    kept = results.read_policy(run)
+    kept = run_folder.read_policy(run)
     two_heads = {"params": kept["actor"]["params"] | {"Dense_1": kept["actor"]["params"]["Dense_0"]}}
-    results.write_policy(tmp_path / "run", kept | {"actor": two_heads})
+    run_folder.write_policy(tmp_path / "run", kept | {"actor": two_heads})
     assert is_one_line(capsys, [tmp_path / "run"], "an older purerl's", "the commit that its run.toml names")
 
 

@@ -14,7 +14,8 @@ from commands import SMALL, arguments
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from purerl import results, train
+from purerl import train
+from purerl.results import run_folder
 from purerl.settings import config
 
 NAMES = sorted(set().union(*(config.names(algo) for algo in ("ddpg", "td3", "sac"))))
@@ -156,4 +157,4 @@ def accepted(number):
 @pytest.mark.parametrize("flags", accepted(6), ids=lambda flags: " ".join(f"{k}={v}" for k, v in flags.items()))
 def test_what_is_accepted_runs(flags, tmp_path):
     assert train.main([*arguments(**flags), "--out", str(tmp_path / "run")]) == 0
-    assert results.read_curves(tmp_path / "run")["env_step"].max() == 280
+    assert run_folder.read_curves(tmp_path / "run")["env_step"].max() == 280

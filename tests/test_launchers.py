@@ -7,7 +7,8 @@ import pytest
 from commands import SMALL, assert_same_run, start
 from test_sweep import refusal, write
 
-from purerl import results, sweep
+from purerl import sweep
+from purerl.results import run_folder
 
 LONGER = {"num_evals": "161", "total_steps": str(40 + 4 * 160 * 100), "checkpoint_every": 1, "num_seeds": "2"}
 TABLE = SMALL | LONGER | {"algo": "td3", "batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}}
@@ -25,7 +26,7 @@ def here(tmp_path_factory):
 
 def assert_each_run_once(folder):
     for program in PROGRAMS:
-        curves = results.read_curves(folder / program)
+        curves = run_folder.read_curves(folder / program)
         rows = list(zip(curves["setting"], curves["seed"], curves["env_step"], strict=True))
         assert len(rows) == len(set(rows)) == 2 * 2 * 161
     assert (folder / "table.csv").read_text().count("\n") == 5

@@ -16,7 +16,8 @@ import tomli_w
 from commands import SMALL, arguments, assert_same_run, start
 from test_resume import refusal
 
-from purerl import campaign, checkpoints, fingerprint, results, runner, search, sweep, train
+from purerl import campaign, checkpoints, fingerprint, runner, search, sweep, train
+from purerl.results import run_folder
 from purerl.settings import config
 from purerl.training.loop import Carry
 
@@ -42,7 +43,7 @@ def cut(whole, path, last):
     for number in checkpoints.numbers(path):
         if number > last:
             shutil.rmtree(path / "checkpoints" / str(number))
-    (path / results.POLICY).unlink()
+    (path / run_folder.POLICY).unlink()
     return path
 
 
@@ -289,7 +290,7 @@ def test_where_all_checkpoints_are_damaged_copies_are_kept_of_what_there_was(who
 
 def test_a_run_that_falls_back_behind_a_damaged_checkpoint_keeps_copies(stopped, capsys):
     arrays_of(stopped / "checkpoints" / "2").write_bytes(b"")
-    shutil.copy(stopped / "run.toml", stopped / results.POLICY)
+    shutil.copy(stopped / "run.toml", stopped / run_folder.POLICY)
     curves = (stopped / "curves.csv").read_bytes()
     assert train.main(["--resume", str(stopped), "--time-limit", "0.001"]) == train.INTERRUPTED
     assert "resumed after 120 steps" in capsys.readouterr().out
@@ -384,7 +385,7 @@ def test_a_sweep_leaves_a_program_that_does_not_fit_and_goes_on_with_the_others(
     shown = capfd.readouterr()
     assert "does not fit this program" in shown.err and digests(first) == before
     (second,) = (path.parent for path in (tmp_path / "out").rglob("run.toml") if path.parent != first)
-    assert results.trained_steps(second).tolist() == [280, 280]
+    assert run_folder.trained_steps(second).tolist() == [280, 280]
 
 
 def test_a_search_does_not_go_on_from_a_rung_that_does_not_fit(tmp_path, monkeypatch):

@@ -3,7 +3,8 @@
 import pytest
 from commands import arguments
 
-from purerl import environments, evaluate, results, train
+from purerl import environments, evaluate, train
+from purerl.results import run_folder
 
 POINT = """
 import jax
@@ -38,7 +39,7 @@ def test_it_is_trained_resumed_and_evaluated_as_any_other(tmp_path, capsys):
     out, small = tmp_path / "run", arguments(env="own_point:env", algo="td3", episode_length="10")
     assert train.main([*small, "--out", str(out), "--time-limit", "0.001"]) == train.INTERRUPTED
     assert train.main([*small, "--out", str(out)]) == 0
-    assert (results.read_curves(out)["episode_length"] == 10).all()
+    assert (run_folder.read_curves(out)["episode_length"] == 10).all()
     assert evaluate.main([str(out), "--episodes", "2"]) == 0
     assert "td3 on own_point:env" in capsys.readouterr().out
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from folders import write_run
 
-from purerl import curves, page, report
+from purerl import report
+from purerl.results import curves, page
 
 STEPS = list(range(0, 100_001, 10_000))
 TIPS = """[...document.querySelectorAll('*')].map(function text(e) {

@@ -8,7 +8,8 @@ import pytest
 from commands import SMALL, assert_same_run, start, stopped_after
 from test_sweep import refusal, write
 
-from purerl import pbt, results, runner, sweep
+from purerl import pbt, runner, sweep
+from purerl.results import run_folder
 from purerl.settings import config, sweep_file
 from purerl.settings.config import Population
 from purerl.training import loop, mapping
@@ -75,7 +76,7 @@ def test_the_history_says_what_became_of_whom(trained):
     _, path = trained
     rows = history(path)
     assert [int(row["evaluation"]) for row in rows] == np.repeat([1, 2, 3], 8).tolist()
-    curves, before = results.read_curves(path), np.repeat(np.float32(HYPER["actor_lr"]), 2)
+    curves, before = run_folder.read_curves(path), np.repeat(np.float32(HYPER["actor_lr"]), 2)
     moved = 0
     for index in (1, 2, 3):
         rows_now = [row for row in rows if int(row["evaluation"]) == index]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from folders import write_run
 
-from purerl import curves, figures, plot, published
+from purerl import plot
+from purerl.results import curves, figures, published
 
 STEPS = list(range(0, 1_000_001, 50_000))
 

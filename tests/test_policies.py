@@ -13,7 +13,8 @@ import pytest
 from commands import arguments
 
 import purerl
-from purerl import checkpoint_policy, checkpoints, evaluate, export, policies, render, results, train
+from purerl import checkpoint_policy, checkpoints, evaluate, export, policies, render, train
+from purerl.results import run_folder
 
 KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # its checkpoints 2 and 3 are of the steps 200 and 280
 STATES = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
@@ -232,7 +233,7 @@ def test_policies_of_which_no_return_is_known_are_chosen_by_their_seed(run):
 def test_policies_belong_to_their_seeds_in_whatever_order_the_rows_are(run):
     header, *rows = (run / "curves.csv").read_text().splitlines(keepends=True)
     (run / "curves.csv").write_text(header + "".join(rows[::-1]))
-    results.append_evaluation(run, [(0, 4)], {"env_step": 280}, {"return_mean": np.array([1e6])})  # of no policy
+    run_folder.append_evaluation(run, [(0, 4)], {"env_step": 280}, {"return_mean": np.array([1e6])})  # of no policy
     kept = policies.read(run)
     assert kept.final["seed"].tolist() == [5, 6] and kept.final["return_mean"].tolist() == [-149.8224, -172.8927]
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from purerl import drawing, environments, policies, render, results
+from purerl import drawing, environments, policies, render
+from purerl.results import run_folder
 
 EPISODE = 20
 
@@ -131,7 +132,7 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
         patch.setattr(sys, "platform", "linux")
         assert is_one_line(capsys, [run], "EGL or OSMesa", "apt-get install libegl1", "--film none")
     (tmp_path / "policy").mkdir()
-    for name in ("curves.csv", results.POLICY):
+    for name in ("curves.csv", run_folder.POLICY):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     (tmp_path / "run.toml").write_text((run / "run.toml").read_text().replace("Pendulum-v1", "fast"))
     assert is_one_line(capsys, [tmp_path, "--film", "none"], "fast has no bodies")

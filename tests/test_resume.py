@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from commands import arguments, assert_same_run, ended, forked, killed, prepared, start
 
-from purerl import checkpoints, results, runner, train
+from purerl import checkpoints, runner, train
 from purerl.clock import Clock, Interrupt
 from purerl.errors import Refused
 from purerl.progress import Display
+from purerl.results import run_folder
 from purerl.settings import config
 from purerl.training import mapping
 
@@ -46,7 +47,7 @@ def cut_after(finished, number, path):
     for later in checkpoints.numbers(path):
         if later > number:
             shutil.rmtree(path / "checkpoints" / str(later))
-    (path / results.POLICY).unlink()
+    (path / run_folder.POLICY).unlink()
     return path
 
 
@@ -93,7 +94,7 @@ def test_a_line_that_was_cut_while_it_was_written_is_dropped(whole, tmp_path):
     path = cut_after(whole["sac"], 3, tmp_path / "run")
     curves = (path / "curves.csv").read_bytes()
     (path / "curves.csv").write_bytes(curves[:-3])
-    assert len(results.read_curves(path)["seed"]) == 11
+    assert len(run_folder.read_curves(path)["seed"]) == 11
     cut = cut_after(whole["sac"], 2, tmp_path / "again")
     (cut / "curves.csv").write_bytes(curves[:-3])
     assert train.main(["--resume", str(cut)]) == 0
@@ -103,8 +104,8 @@ def test_a_line_that_was_cut_while_it_was_written_is_dropped(whole, tmp_path):
 def test_an_interrupted_run_can_be_resumed(whole, tmp_path, stop_at_once, monkeypatch):
     path = tmp_path / "run"
     assert train.main([*arguments(**options("td3")), "--out", str(path)]) == train.INTERRUPTED
-    assert len(results.read_curves(path)["env_step"]) == 0  # It ended before its first evaluation.
-    assert (path / results.POLICY).exists() and not (path / "curve.png").exists()
+    assert len(run_folder.read_curves(path)["env_step"]) == 0  # It ended before its first evaluation.
+    assert (path / run_folder.POLICY).exists() and not (path / "curve.png").exists()
     monkeypatch.undo()
     assert train.main(["--resume", str(path)]) == 0
     assert_same_run(path, whole["td3"])
@@ -122,10 +123,10 @@ def test_a_signal_ends_a_run_soon(number, tmp_path):
     shown = process.stdout.read()
     assert process.wait(timeout=60) == train.INTERRUPTED
     assert f"ended early: {number.name}" in shown
-    steps, returns = results.per_seed(results.read_curves(path))
+    steps, returns = run_folder.per_seed(run_folder.read_curves(path))
     assert 1 <= len(steps) < 401 and returns.shape == (len(steps), 3)
     assert (
-        (path / results.POLICY).exists()
+        (path / run_folder.POLICY).exists()
         and (path / "curve.png").exists()
         and checkpoints.numbers(path) == [len(steps) - 1]
     )
@@ -187,7 +188,7 @@ def test_a_checkpoint_without_the_ring_resumes_and_says_that_this_is_not_exact(t
     without = next(event["bytes"] for event in events if event["event"] == "checkpoint")
     assert train.main(["--resume", str(path), "--time-limit", "none"]) == 0
     assert "not exact" in capsys.readouterr().out
-    curves = results.read_curves(path)
+    curves = run_folder.read_curves(path)
     assert curves["env_step"].tolist() == np.repeat([0, 120, 200, 280], 3).tolist()
     assert np.isfinite(curves["critic_loss"][3:]).all() and np.isnan(curves["diverged"]).all()
     assert without < 200_000 - 3 * 200 * 4 * 4  # the ring alone has 3 seeds x 200 transitions x more than 4 numbers
@@ -360,10 +361,10 @@ def test_where_nothing_more_can_be_written_what_is_there_stays_and_can_be_gone_o
     shown = process.stdout.read()
     assert process.wait(timeout=60) == 1, shown
     assert "error: cannot write" in shown and "File too large" in shown and "Traceback" not in shown
-    rows = len(results.read_curves(path)["seed"])
+    rows = len(run_folder.read_curves(path)["seed"])
     assert rows >= 3
     assert train.main(["--resume", str(path)]) == 0
-    curves = results.read_curves(path)
+    curves = run_folder.read_curves(path)
     assert len(curves["seed"]) == 31 * 3 and len(set(zip(curves["seed"], curves["env_step"], strict=True))) == 31 * 3
 
 
@@ -443,7 +444,7 @@ def test_a_resumed_run_that_dies_while_it_keeps_its_policy_ends_with_the_right_o
     command = [*arguments(**options("td3"), **more), "--out", str(path)]
     assert train.main([*command, "--time-limit", "0.001"]) == train.INTERRUPTED
     with monkeypatch.context() as patch, pytest.raises(Died):
-        patch.setattr(results, where, die)
+        patch.setattr(run_folder, where, die)
         train.main(command)
     if where == "write_policy":
         assert train.main(["--resume", str(path), "--time-limit", "none"]) == 0
@@ -463,7 +464,7 @@ def test_a_run_that_dies_before_its_picture_is_completed(whole, tmp_path, monkey
 
 def test_two_processes_do_not_run_in_one_folder(tmp_path, capfd):
     path = tmp_path / "run"
-    with results.locked(path):
+    with run_folder.locked(path):
         assert "another process is running in" in refusal(capfd, *arguments(), "--out", path)
     assert train.main([*arguments(), "--out", str(path)]) == 0
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from commands import SMALL, arguments, assert_same_run
 
-from purerl import environments, results, runner, train
+from purerl import environments, runner, train
+from purerl.results import run_folder
 from purerl.settings import config
 from purerl.training import loop, mapping
 
@@ -40,7 +41,7 @@ def test_run_toml_reruns_the_run_and_says_what_it_ran_on(finished):
 
 def test_curves_have_a_row_per_seed_and_evaluation(finished):
     _, path = finished
-    curves = results.read_curves(path)
+    curves = run_folder.read_curves(path)
     assert curves["seed"].tolist() == [5, 6, 7] * 4
     assert curves["env_step"].tolist() == np.repeat([0, 120, 200, 280], 3).tolist()
     assert curves["update"].tolist() == np.repeat([0, 40, 80, 120], 3).tolist()
@@ -53,7 +54,7 @@ def test_one_scan_equals_the_chunked_command_line(finished):
     env = environments.make("fast", episode_length=20)
     algorithm = runner.ALGORITHMS[settings.job.algo](settings.hyper, settings.plan, env)
     _, scanned = jax.jit(jax.vmap(partial(loop.train, settings.plan, algorithm, env)))(mapping.keys(5, 3))
-    chunked = results.read_curves(path)
+    chunked = run_folder.read_curves(path)
     for name in loop.JUDGED:
         assert (scanned.pop(name) == -1).all() and np.isnan(chunked[name]).all()
     for name, values in scanned.items():
@@ -69,8 +70,8 @@ def test_the_same_seed_twice_gives_identical_files(finished, tmp_path):
 
 def test_another_seed_gives_other_curves(finished):
     _, path = finished
-    _, returns = results.per_seed(results.read_curves(path))
-    assert len(set(returns[-1])) > 1 or len(set(results.read_curves(path)["q"][-3:])) == 3
+    _, returns = run_folder.per_seed(run_folder.read_curves(path))
+    assert len(set(returns[-1])) > 1 or len(set(run_folder.read_curves(path)["q"][-3:])) == 3
 
 
 def test_the_kept_policy_is_the_one_that_was_evaluated(finished):
@@ -78,7 +79,7 @@ def test_the_kept_policy_is_the_one_that_was_evaluated(finished):
     env = environments.make("fast", episode_length=20)
     algorithm = runner.ALGORITHMS[settings.job.algo](settings.hyper, settings.plan, env)
     run = loop.setup(settings.plan, algorithm, env)
-    kept = results.read_policy(path)
+    kept = run_folder.read_policy(path)
     statistics = kept.get("observation")
     statistics = run.normalizer.init(env.obs_size)._replace(**statistics) if statistics else ()
     trained = mapping.keys(5, 3)
@@ -92,7 +93,7 @@ def test_the_kept_policy_is_the_one_that_was_evaluated(finished):
         return loop.evaluate(silent, carry, settings.plan.num_epochs)["return_mean"]
 
     returns = jax.vmap(evaluate)(kept["actor"], statistics, trained)
-    _, curves = results.per_seed(results.read_curves(path))
+    _, curves = run_folder.per_seed(run_folder.read_curves(path))
     np.testing.assert_allclose(returns, curves[-1], rtol=1e-5)
 
 
@@ -116,11 +117,11 @@ def test_print_config_prints_what_reruns_and_makes_nothing(capsys, tmp_path, mon
 )
 def test_every_option_runs_and_changes_what_is_learned(more, tmp_path):
     assert train.main([*arguments(**more), "--out", str(tmp_path / "with")]) == 0
-    with_it = results.read_curves(tmp_path / "with")
+    with_it = run_folder.read_curves(tmp_path / "with")
     assert np.isfinite(with_it["critic_loss"][3:]).all()
     (tmp_path / "plain").mkdir()
     assert train.main([*arguments(algo=more["algo"]), "--out", str(tmp_path / "plain")]) == 0
-    assert (with_it["critic_loss"][-3:] != results.read_curves(tmp_path / "plain")["critic_loss"][-3:]).all()
+    assert (with_it["critic_loss"][-3:] != run_folder.read_curves(tmp_path / "plain")["critic_loss"][-3:]).all()
 
 
 def test_a_users_own_environment_trains_by_name(tmp_path, monkeypatch):
@@ -128,7 +129,7 @@ def test_a_users_own_environment_trains_by_name(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     out = tmp_path / "run"
     assert train.main([*arguments(env="my_module:MyEnv"), "--out", str(out)]) == 0
-    assert results.read_curves(out)["env_step"][-1] == 280
+    assert run_folder.read_curves(out)["env_step"][-1] == 280
 
 
 @pytest.mark.parametrize("algo", ["ddpg", "td3", "sac"])

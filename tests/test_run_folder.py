@@ -13,9 +13,10 @@ from commands import arguments
 from folders import write_run
 
 import purerl
-from purerl import comparison, curves, export, formats, layers, page, plot, policies, report, results, runner, sinks
+from purerl import export, formats, layers, plot, policies, report, runner, sinks
 from purerl import train as training
 from purerl.algorithms import sac
+from purerl.results import comparison, curves, page, run_folder
 from purerl.settings import config, schema
 
 KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # two seeds of TD3 on Pendulum-v1, made by commit ba515a4
@@ -31,7 +32,7 @@ def rewritten(path, change):
     """The folder `path`, after `change(header, rows)` of its curves.csv, which returns both."""
     header, *rows = csv.reader((path / "curves.csv").read_text().splitlines())
     header, rows = change(header, rows)
-    (path / "curves.csv").write_text(results.lines([header, *rows]))
+    (path / "curves.csv").write_text(run_folder.lines([header, *rows]))
     return path
 
 
@@ -65,7 +66,7 @@ def sums(path):
 
 
 def test_the_kept_folder_says_what_it_said(tmp_path, capsys):
-    table = results.read_curves(KEPT)
+    table = run_folder.read_curves(KEPT)
     assert table["env_step"].tolist() == np.repeat(STEPS, 2).tolist() and table["seed"].tolist() == [5, 6] * 4
     assert table["return_mean"][-2:].tolist() == [-149.8224, -172.8927]
     assert np.isnan(table["alpha"]).all() and np.isnan(table["diverged"]).all()
@@ -110,23 +111,23 @@ def test_the_kept_folder_goes_on_or_is_refused_and_nothing_is_lost(tmp_path, cap
 @pytest.mark.parametrize("change", [reordered, with_others])
 def test_columns_are_found_by_their_header(change, tmp_path):
     path = rewritten(copied(tmp_path), change)
-    table, expected = results.read_curves(path), results.read_curves(KEPT)
-    assert list(table)[: len(results.COLUMNS)] == list(results.COLUMNS) and "note" not in table
+    table, expected = run_folder.read_curves(path), run_folder.read_curves(KEPT)
+    assert list(table)[: len(run_folder.COLUMNS)] == list(run_folder.COLUMNS) and "note" not in table
     for name, values in expected.items():
         np.testing.assert_array_equal(table[name], values)
     assert ("later" in table) == (change is with_others)
     assert ("later/seed_5" in sinks.evaluations(path, 2)[0].series) == (change is with_others)
 
 
-@pytest.mark.parametrize("name", [*results.COLUMNS, "q"])
+@pytest.mark.parametrize("name", [*run_folder.COLUMNS, "q"])
 def test_an_absent_column_is_empty_and_one_that_says_whose_a_row_is_is_missed(name, tmp_path):
     path = rewritten(copied(tmp_path), without(name))
-    if name in results.KEYS:
+    if name in run_folder.KEYS:
         with pytest.raises(ValueError, match=f"damaged: it has no column '{name}'"):
-            results.read_curves(path)
+            run_folder.read_curves(path)
         return
-    table = results.read_curves(path)
-    assert np.isnan(table[name]).all() if name in results.COLUMNS else name not in table
+    table = run_folder.read_curves(path)
+    assert np.isnan(table[name]).all() if name in run_folder.COLUMNS else name not in table
     assert len(curves.load(path)) == 8 and len(page.html(path)) > 1000
     assert len(sinks.evaluations(path, 2)) == 4
     with sinks.feed(path, ["csv", "jsonl"], 2) as feed:
@@ -139,18 +140,18 @@ def test_what_is_cut_copied_and_added_follows_the_header_that_the_file_has(chang
     path = rewritten(copied(tmp_path), change)
     header = (path / "curves.csv").read_text().partition("\n")[0]
     rows = read(path)
-    assert results.truncate(path, [(0, 5), (0, 6)], 200) == 6.596
+    assert run_folder.truncate(path, [(0, 5), (0, 6)], 200) == 6.596
     assert read(path) == rows[:6]
     values = {"return_mean": np.float32([-1, 2]), "critic_loss": np.array([np.nan, 0.5])}
-    results.append_evaluation(path, [(0, 5), (0, 6)], {"env_step": 280, "update": 120, "wall_s": 7.5}, values)
+    run_folder.append_evaluation(path, [(0, 5), (0, 6)], {"env_step": 280, "update": 120, "wall_s": 7.5}, values)
     assert (path / "curves.csv").read_text().partition("\n")[0] == header
     *_, first, second = read(path)
     assert first["return_mean"] == "-1" and first["critic_loss"] == "" and second["critic_loss"] == "0.5"
     assert second["wall_s"] == "7.5" and second["env_step"] == "280" and second["seed"] == "6"
     assert all(second.get(name, "") == "" for name in ("later", "note"))
     (tmp_path / "other").mkdir()
-    results.create(tmp_path / "other", "", ("q",))
-    results.copy_rows(path, tmp_path / "other", [0], 120)
+    run_folder.create(tmp_path / "other", "", ("q",))
+    run_folder.copy_rows(path, tmp_path / "other", [0], 120)
     for there, row in zip(read(tmp_path / "other"), rows[:4], strict=True):
         assert {name: there[name] for name in row} == row
 
@@ -161,22 +162,22 @@ def test_a_column_that_the_file_lacks_is_added_and_no_row_is_lost(tmp_path):
     with open(path / "curves.csv", "a") as file:
         file.write("8.5,torn")  # a row that was being written
     common = {"env_step": 300, "update": 130, "wall_s": 8.0}
-    results.append_evaluation(path, [(0, 5)], common, {"dropped": np.array([2]), "q": np.array([0.25])})
+    run_folder.append_evaluation(path, [(0, 5)], common, {"dropped": np.array([2]), "q": np.array([0.25])})
     *before, last = read(path)
     assert before == [row | {"dropped": ""} for row in rows]
     assert (last["dropped"], last["q"], last["note"], last["env_step"]) == ("2", "0.25", "", "300")
-    assert results.read_curves(path)["dropped"][-1] == 2
+    assert run_folder.read_curves(path)["dropped"][-1] == 2
     assert [file.name for file in path.iterdir() if "partial" in file.name] == []
 
 
 def test_a_fixed_column_of_a_later_version_is_one_name_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "COLUMNS", (*results.COLUMNS, "of_later"))
+    monkeypatch.setattr(run_folder, "COLUMNS", (*run_folder.COLUMNS, "of_later"))
     path = copied(tmp_path)
-    assert np.isnan(results.read_curves(path)["of_later"]).all()
+    assert np.isnan(run_folder.read_curves(path)["of_later"]).all()
     assert np.isnan(curves.load(path)["of_later"]).all()
     common = {"env_step": 300, "update": 130, "wall_s": 8.0}
-    results.append_evaluation(path, [(0, 5), (0, 6)], common, {"of_later": np.array([0, 7])})
-    assert results.read_curves(path)["of_later"][-3:].tolist()[1:] == [0, 7]
+    run_folder.append_evaluation(path, [(0, 5), (0, 6)], common, {"of_later": np.array([0, 7])})
+    assert run_folder.read_curves(path)["of_later"][-3:].tolist()[1:] == [0, 7]
     assert sinks.evaluations(path, 2)[-1].series["of_later/max"] == 7
     assert "of later" in page.html(path)
 
@@ -186,21 +187,21 @@ def test_a_header_without_rows_is_understood(end, tmp_path, capsys):
     path, begun = copied(tmp_path / "a"), copied(tmp_path / "b")
     header = (path / "curves.csv").read_text().splitlines()[0]
     (path / "curves.csv").write_bytes((header + end).encode())
-    table = results.read_curves(path)
+    table = run_folder.read_curves(path)
     assert all(len(values) == 0 for values in table.values()) and len(table) == 16
-    assert results.final(table)["seed"].shape == (0,) and results.per_seed(table)[1].size == 0
+    assert run_folder.final(table)["seed"].shape == (0,) and run_folder.per_seed(table)[1].size == 0
     assert sinks.evaluations(path, 2) == [] and comparison.lines(path, "fast") == []
-    assert results.truncate(path, [(0, 5)], -1) == 0.0
+    assert run_folder.truncate(path, [(0, 5)], -1) == 0.0
     for command in (plot.main, report.main):
         with pytest.raises(SystemExit):
             command([str(path), *(["--out", str(tmp_path / "it.png")] if command is plot.main else [])])
         assert "no evaluation has been made yet in" in capsys.readouterr().err
     assert len(curves.load(path, begun)) == 8
     (path / "curves.csv").write_bytes((header + end).encode())
-    results.append_evaluation(path, [(0, 5)], {"env_step": 0, "update": 0, "wall_s": 1.0}, {})
-    assert len(results.read_curves(path)["seed"]) == 1
-    results.copy_rows(begun, path)
-    assert results.read_curves(path)["seed"].tolist() == [5, *[5, 6] * 4]
+    run_folder.append_evaluation(path, [(0, 5)], {"env_step": 0, "update": 0, "wall_s": 1.0}, {})
+    assert len(run_folder.read_curves(path)["seed"]) == 1
+    run_folder.copy_rows(begun, path)
+    assert run_folder.read_curves(path)["seed"].tolist() == [5, *[5, 6] * 4]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_a_header_without_rows_is_understood(end, tmp_path, capsys):
 def test_what_is_no_table_is_called_damaged(text, what, tmp_path):
     (tmp_path / "curves.csv").write_text(text)
     with pytest.raises(ValueError, match=f"curves.csv is damaged: .*({what})"):
-        results.read_curves(tmp_path)
+        run_folder.read_curves(tmp_path)
 
 
 def test_columns_that_are_called_as_those_of_a_frame_are_told_apart(tmp_path):
@@ -235,24 +236,26 @@ def test_columns_that_are_called_as_those_of_a_frame_are_told_apart(tmp_path):
 
 @pytest.mark.parametrize("number", [0, 7, 2**24 + 1, 10**7 + 1, 2**31 + 1, 2**53 - 1])
 def test_whole_numbers_keep_all_their_digits(number, tmp_path):
-    results.create(tmp_path, "")
+    run_folder.create(tmp_path, "")
     values = {"diverged": np.array([float(number)]), "return_mean": np.array([number])}
-    results.append_evaluation(tmp_path, [(3, 2**31 - 1)], {"env_step": number, "update": number, "wall_s": 1}, values)
+    run_folder.append_evaluation(
+        tmp_path, [(3, 2**31 - 1)], {"env_step": number, "update": number, "wall_s": 1}, values
+    )
     (row,) = read(tmp_path)
     assert [row[name] for name in ("env_step", "update", "diverged", "return_mean")] == [str(number)] * 4
     assert (row["seed"], row["setting"]) == ("2147483647", "3")
-    assert results.read_curves(tmp_path)["env_step"].tolist() == [number]
+    assert run_folder.read_curves(tmp_path)["env_step"].tolist() == [number]
 
 
 def test_measured_numbers_are_read_back_as_they_were(tmp_path):
     rng = np.random.default_rng(0)
     values = (rng.normal(size=200) * 10.0 ** rng.integers(-30, 30, 200)).astype(np.float32)
     values = np.concatenate([values, np.float32([16777217, 1 / 3, 0.1, 1e-38, 3.4e38, np.inf, -np.inf, 9998.5625])])
-    results.create(tmp_path, "", ("q", "wide", "small"))
+    run_folder.create(tmp_path, "", ("q", "wide", "small"))
     runs = [(0, i) for i in range(len(values))]
     more = {"wide": values * np.float64(np.pi), "small": np.asarray(jnp.asarray(values, jnp.bfloat16))}
-    results.append_evaluation(tmp_path, runs, {"env_step": 0, "wall_s": 123456789.125}, {"q": values} | more)
-    table = results.read_curves(tmp_path)
+    run_folder.append_evaluation(tmp_path, runs, {"env_step": 0, "wall_s": 123456789.125}, {"q": values} | more)
+    table = run_folder.read_curves(tmp_path)
     np.testing.assert_array_equal(table["q"].astype(np.float32), values)
     np.testing.assert_array_equal(table["wide"], more["wide"])
     np.testing.assert_array_equal(table["small"].astype(np.float32), more["small"].astype(np.float32))
@@ -325,7 +328,7 @@ def trained(tmp_path_factory):
 def test_the_metrics_of_an_algorithm_reach_the_curves_the_page_and_the_loggers(trained):
     path = trained
     rows, losses = read(path), ("critic_loss", "q", "actor_loss", "alpha", "entropy")
-    assert tuple(rows[0]) == (*results.COLUMNS, *losses, "quantile_spread", "zero_everywhere")
+    assert tuple(rows[0]) == (*run_folder.COLUMNS, *losses, "quantile_spread", "zero_everywhere")
     assert all(float(rows[-1][name]) for name in losses) and rows[-1]["zero_everywhere"] == "0"
     text = page.html(path)
     assert "quantile spread" in text and "zero everywhere" not in text

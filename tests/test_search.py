@@ -8,8 +8,9 @@ import pytest
 from commands import SMALL
 from test_sweep import refusal, write
 
-from purerl import checkpoints, results, runner, sweep
+from purerl import checkpoints, runner, sweep
 from purerl.progress import Display
+from purerl.results import run_folder
 from purerl.settings import config
 
 SPACE = {"actor_lr": {"log_uniform": [1e-4, 1e-1]}, "tau": {"uniform": [0.001, 0.5]}}
@@ -32,7 +33,7 @@ def searched(tmp_path_factory):
 
 def test_a_generation_is_one_program_and_a_rung_leaves_half(searched):
     _, folder = searched
-    sizes = {path.parent.name: len(results.read_settings(path.parent)) for path in folder.glob("*/run.toml")}
+    sizes = {path.parent.name: len(run_folder.read_settings(path.parent)) for path in folder.glob("*/run.toml")}
     assert sizes == {
         "generation-000-rung-0": 4,
         "generation-000-rung-1": 2,
@@ -52,25 +53,25 @@ def test_what_survives_a_rung_goes_on_from_its_state(searched, tmp_path):
     """It ends as where nothing was given up."""
     _, folder = searched
     first, second = folder / "generation-000-rung-0", folder / "generation-000-rung-1"
-    values = results.read_settings(first)
+    values = run_folder.read_settings(first)
     hyper = {name: [each[name] for each in values] for name in values[0]}
     file = write(tmp_path / "whole.toml", TABLE | {"mode": "zip", "hyper": hyper})
     assert sweep.main([str(file), "--out", str(tmp_path / "out")]) == 0
-    whole, after = results.read_curves(tmp_path / "out" / "td3-fast"), results.read_curves(second)
-    assert set(results.read_curves(first)["env_step"]) == {0, 140, 240}
-    for number, setting in enumerate(results.read_settings(second)):
-        there = results.of_setting(whole, values.index(setting))
-        here = results.of_setting(after, number)
+    whole, after = run_folder.read_curves(tmp_path / "out" / "td3-fast"), run_folder.read_curves(second)
+    assert set(run_folder.read_curves(first)["env_step"]) == {0, 140, 240}
+    for number, setting in enumerate(run_folder.read_settings(second)):
+        there = run_folder.of_setting(whole, values.index(setting))
+        here = run_folder.of_setting(after, number)
         for name in ("env_step", "seed", "return_mean", "critic_loss", "q"):
             np.testing.assert_allclose(here[name], there[name], rtol=1e-3, atol=1e-6, err_msg=name)
 
 
 def test_the_better_half_survives(searched):
     _, folder = searched
-    curves = results.read_curves(folder / "generation-000-rung-0")
-    scores = [results.of_setting(curves, i)["return_mean"][-2:].mean() for i in range(4)]
-    there = results.read_settings(folder / "generation-000-rung-0")
-    kept = [there.index(setting) for setting in results.read_settings(folder / "generation-000-rung-1")]
+    curves = run_folder.read_curves(folder / "generation-000-rung-0")
+    scores = [run_folder.of_setting(curves, i)["return_mean"][-2:].mean() for i in range(4)]
+    there = run_folder.read_settings(folder / "generation-000-rung-0")
+    kept = [there.index(setting) for setting in run_folder.read_settings(folder / "generation-000-rung-1")]
     assert min(scores[i] for i in kept) >= max(scores[i] for i in range(4) if i not in kept)
 
 

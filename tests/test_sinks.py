@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 from wandb.proto import wandb_internal_pb2
 
-from purerl import results, sinks, train
+from purerl import sinks, train
+from purerl.results import run_folder
 
 ALL = tuple(sinks.SINKS)
 
@@ -91,7 +92,7 @@ def logged(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_sink_has_the_series_of_curves_csv(logged, name):
-    table, found = results.read_curves(logged), read(logged, name)
+    table, found = run_folder.read_curves(logged), read(logged, name)
     for seed in (5, 6, 7):
         rows = table["seed"] == seed
         expected = list(zip(table["env_step"][rows], np.round(table["return_mean"][rows], 3), strict=True))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from commands import arguments, assert_same_run, start, stopped_after
 
-from purerl import checkpoints, evaluate, policies, results, runner, train
+from purerl import checkpoints, evaluate, policies, runner, train
 from purerl.clock import MOST, STRETCH, Pace
+from purerl.results import run_folder
 from purerl.settings import config
 from purerl.training import loop
 
@@ -50,8 +51,8 @@ def test_a_run_that_ends_anywhere_goes_on_bit_for_bit(
     label = json.loads((path / "checkpoints" / str(number) / checkpoints.LABEL).read_text())
     env_step = 4 * row if row > 10 else 0
     assert label["progress"] == {"row": row, "evaluations": evaluations, "env_step": env_step}
-    assert len(results.read_curves(path)["seed"]) == 3 * evaluations
-    assert results.read_policy(path)["env_step"].tolist() == [env_step] * 3
+    assert len(run_folder.read_curves(path)["seed"]) == 3 * evaluations
+    assert run_folder.read_policy(path)["env_step"].tolist() == [env_step] * 3
     assert train.main(["--resume", str(path)]) == 0
     assert f"resumed after {4 * row} steps" in capsys.readouterr().out
     assert_same_run(path, whole)
@@ -126,7 +127,7 @@ def test_an_evaluated_episode_that_is_endless_is_ended_and_this_is_said(tmp_path
     path = tmp_path / "run"
     assert train.main(command(path)) == 0
     assert "an evaluated episode ends after 70 steps; --eval-length sets another" in capsys.readouterr().out
-    assert (results.read_curves(path)["episode_length"] == 70).all()
+    assert (run_folder.read_curves(path)["episode_length"] == 70).all()
     assert evaluate.main([str(path), "--episodes", "2"]) == 0
     assert policies.environment(config.resolve({}, path / "run.toml")).episode_length == 70
 
@@ -150,8 +151,8 @@ def test_an_evaluation_is_as_long_as_asked_and_never_endless(tmp_path):
     for length, expected in (("30", 30), ("500", 120)):
         path = tmp_path / length
         assert train.main(command(path, eval_length=length)) == 0
-        assert (results.read_curves(path)["episode_length"] == expected).all()
-    assert np.isfinite(results.read_curves(path)["return_mean"]).all()
+        assert (run_folder.read_curves(path)["episode_length"] == expected).all()
+    assert np.isfinite(run_folder.read_curves(path)["return_mean"]).all()
 
 
 def test_filling_a_ring_anew_may_be_stopped_and_the_checkpoint_stays(tmp_path, monkeypatch, one_turn_at_a_time, capsys):
@@ -165,4 +166,4 @@ def test_filling_a_ring_anew_may_be_stopped_and_the_checkpoint_stays(tmp_path, m
     assert label["progress"]["row"] == 17 and not label["ring"]
     assert train.main(["--resume", str(path)]) == 0
     assert "this is not exact" in capsys.readouterr().out
-    assert len(results.read_curves(path)["seed"]) == 12
+    assert len(run_folder.read_curves(path)["seed"]) == 12

@@ -18,8 +18,9 @@ import pytest
 import tomli_w
 from commands import SMALL, assert_same_run, ended, forked, killed, start
 
-from purerl import hosts, report, results, runner, sweep, train
+from purerl import hosts, report, runner, sweep, train
 from purerl.progress import Display
+from purerl.results import run_folder
 from purerl.settings import config, sweep_file
 from purerl.training import mapping
 
@@ -79,12 +80,12 @@ CACHE = {}
 def test_three_settings_and_four_seeds_in_one_program_are_twelve_single_runs(grid):
     settings, path, _ = grid
     assert settings.plan.num_updates == 200 and settings.num_runs == 12
-    kept, final = results.read_policy(path), results.final(results.read_curves(path))
+    kept, final = run_folder.read_policy(path), run_folder.final(run_folder.read_curves(path))
     for i, (setting, seed) in enumerate(settings.runs):
         actor, metrics = alone(settings, setting, seed)
         assert (final["setting"][i], final["seed"][i]) == (setting, seed) == (kept["setting"][i], kept["seed"][i])
-        flat = results.joined([{"actor": actor}])
-        for name, leaf in results.joined([{"actor": kept["actor"]}]).items():
+        flat = run_folder.joined([{"actor": actor}])
+        for name, leaf in run_folder.joined([{"actor": kept["actor"]}]).items():
             np.testing.assert_allclose(leaf[i], flat[name][0], rtol=1e-3, atol=1e-5, err_msg=f"{setting} {seed} {name}")
         for name, values in metrics.items():
             np.testing.assert_allclose(final[name][i], values[0], rtol=1e-3, atol=1e-5, err_msg=name)
@@ -92,8 +93,8 @@ def test_three_settings_and_four_seeds_in_one_program_are_twelve_single_runs(gri
 
 def test_the_settings_differ(grid):
     """Else the test above would not notice that none of them flows."""
-    actor = results.read_policy(grid[1])["actor"]
-    last = next(iter(results.joined([actor]).values())).reshape(3, 4, -1)
+    actor = run_folder.read_policy(grid[1])["actor"]
+    last = next(iter(run_folder.joined([actor]).values())).reshape(3, 4, -1)
     assert (np.abs(last[0] - last[1]).max(axis=-1) > 1e-3).all() and (
         np.abs(last[1] - last[2]).max(axis=-1) > 1e-3
     ).all()
@@ -106,7 +107,7 @@ def test_the_whole_grid_is_compiled_once(grid):
 
 
 def test_every_setting_sees_the_same_seeds(grid):
-    curves = results.read_curves(grid[1])
+    curves = run_folder.read_curves(grid[1])
     first = curves["return_mean"][curves["env_step"] == 0].reshape(3, 4)
     assert (first == first[0]).all() and len(set(first[0])) > 1
 
@@ -147,7 +148,7 @@ def test_the_folder_of_a_program_is_that_of_a_run(grid, tmp_path, capfd):
     with pytest.raises(SystemExit):
         train.main(["--resume", str(path)])
     assert "complete already" in capfd.readouterr().err
-    assert results.read_settings(path) == [{"actor_lr": rate} for rate in GRID["actor_lr"]]
+    assert run_folder.read_settings(path) == [{"actor_lr": rate} for rate in GRID["actor_lr"]]
 
 
 def test_a_table_and_a_figure_compare_the_settings(grid):
@@ -155,9 +156,9 @@ def test_a_table_and_a_figure_compare_the_settings(grid):
     with open(folder / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["actor_lr"]) for row in rows] == GRID["actor_lr"]
-    curves = results.read_curves(grid[1])
+    curves = run_folder.read_curves(grid[1])
     for setting, row in enumerate(rows):
-        last = results.of_setting(curves, setting)["return_mean"][-4:]
+        last = run_folder.of_setting(curves, setting)["return_mean"][-4:]
         assert float(row["final_max"]) == pytest.approx(last.max()) and row["num_seeds"] == "4"
         assert float(row["final_iqm"]) == pytest.approx(np.sort(last)[1:3].mean(), abs=1e-6)
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
@@ -304,12 +305,12 @@ def test_a_failed_program_stops_no_other_and_is_reported_at_the_end(tmp_path, ca
         assert sweep.main(words) == sweep.FAILED
     out, err = capfd.readouterr()
     assert err == "error: program batch_size=8 failed: the device is lost\n"
-    assert results.read_curves(tmp_path / "out" / "batch_size=16")["env_step"].max() == 440
+    assert run_folder.read_curves(tmp_path / "out" / "batch_size=16")["env_step"].max() == 440
     assert not (tmp_path / "out" / "batch_size=8").exists()
     assert sweep.main(words) == 0
     out, err = capfd.readouterr()
     assert "program 2 of 2, batch_size=16: complete already" in out and err == ""
-    assert results.read_curves(tmp_path / "out" / "batch_size=8")["env_step"].max() == 440
+    assert run_folder.read_curves(tmp_path / "out" / "batch_size=8")["env_step"].max() == 440
 
 
 def rows_of(folder):
@@ -326,7 +327,7 @@ def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
     def assert_whole():
         for program in ("batch_size=8", "batch_size=16"):
             assert_same_run(path / program, whole / program)
-            curves = results.read_curves(path / program)
+            curves = run_folder.read_curves(path / program)
             rows = list(zip(curves["setting"], curves["seed"], curves["env_step"], strict=True))
             assert len(rows) == len(set(rows)) == 2 * 2 * 61
 
@@ -471,7 +472,7 @@ def test_a_full_disk_is_one_line_and_what_it_leaves_is_no_sweep(tmp_path, monkey
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(results.os, "replace", full)
+        patched.setattr(run_folder.os, "replace", full)
         assert sweep.main([str(file), "--out", str(out)]) == sweep.FAILED
     shown = capsys.readouterr().err
     assert shown.startswith("error: cannot write") and "No space left" in shown and shown.count("\n") == 1
@@ -532,5 +533,5 @@ def test_a_small_variant_of_every_shipped_sweep_runs(name, tmp_path):
     assert sweep.main([name, *words, "--out", str(tmp_path / "out")]) == 0
     for program in ["sac" if program == "1" else program for program in RUN[name]]:
         settings = config.resolve({}, tmp_path / "out" / program / "run.toml")
-        curves = results.read_curves(tmp_path / "out" / program)
+        curves = run_folder.read_curves(tmp_path / "out" / program)
         assert len(curves["seed"]) == settings.num_runs * 2 and np.isfinite(curves["critic_loss"][-2:]).all()

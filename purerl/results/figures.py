@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from purerl import statistics
-from purerl.curves import AXES
-from purerl.statistics import iqm
+from purerl.results import statistics
+from purerl.results.curves import AXES
+from purerl.results.statistics import iqm
 
 BLUE = "#0072b2"
 # Okabe & Ito's: colour-blind safe

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from purerl import results
-from purerl.figures import PALETTE, blank, counted, literal
-from purerl.statistics import iqm
+from purerl.results import run_folder
+from purerl.results.figures import PALETTE, blank, counted, literal
+from purerl.results.statistics import iqm
 
 SHOWN = len(PALETTE)  # lines that are told apart; the others are grey
 
@@ -36,7 +36,7 @@ class Line:
 
     @property
     def label(self):
-        return ", ".join(filter(None, (self.program, results.spoken(self.setting))))
+        return ", ".join(filter(None, (self.program, run_folder.spoken(self.setting))))
 
     @property
     def final(self):
@@ -55,19 +55,21 @@ class Line:
 
 def lines(path, env, program=""):
     """A `Line` per setting of the program in the run folder `path` that has come to an evaluation."""
-    curves, settings = results.read_curves(path), results.read_settings(path)
+    curves, settings = run_folder.read_curves(path), run_folder.read_settings(path)
     there = np.unique(curves["setting"]).astype(int)
-    return [_line(program, settings[i], env, results.of_setting(curves, i)) for i in there]
+    return [_line(program, settings[i], env, run_folder.of_setting(curves, i)) for i in there]
 
 
 def _line(program, setting, env, curves):
-    return Line(program, setting, env, *sound(curves), np.fmax.reduce(results.per_seed(curves, "diverged")[1], axis=0))
+    return Line(
+        program, setting, env, *sound(curves), np.fmax.reduce(run_folder.per_seed(curves, "diverged")[1], axis=0)
+    )
 
 
 def sound(curves):
-    """`results.per_seed` of the returns, NaN from where a seed diverged."""
-    steps, returns = results.per_seed(curves)
-    return steps, np.where(np.isnan(results.per_seed(curves, "diverged")[1]), returns, np.nan)
+    """`run_folder.per_seed` of the returns, NaN from where a seed diverged."""
+    steps, returns = run_folder.per_seed(curves)
+    return steps, np.where(np.isnan(run_folder.per_seed(curves, "diverged")[1]), returns, np.nan)
 
 
 def ranked(lines):
@@ -87,9 +89,9 @@ def table(lines):
     for line in lines:
         final = line.final if len(line.final) else np.array([np.nan])
         numbers = (line.steps[-1], final.min(), iqm(final), final.max(), line.area)
-        values = [results.cell(line.setting.get(name, np.nan)) for name in names]
+        values = [run_folder.cell(line.setting.get(name, np.nan)) for name in names]
         seeds = (len(line.diverged), int(np.sum(~np.isnan(line.diverged))))
-        rows.append([line.program, line.env, *values, *seeds, *map(results.cell, numbers)])
+        rows.append([line.program, line.env, *values, *seeds, *map(run_folder.cell, numbers)])
     return rows
 
 
@@ -97,9 +99,9 @@ def write(path, lines):
     """Write table.csv and figure.png into the folder `path`."""
     text, picture = io.StringIO(), io.BytesIO()
     csv.writer(text, lineterminator="\n").writerows(table(lines))
-    results.write(path, "table.csv", text.getvalue())
+    run_folder.write(path, "table.csv", text.getvalue())
     figure(lines).savefig(picture, format="png")
-    results.write(path, "figure.png", picture.getvalue())
+    run_folder.write(path, "figure.png", picture.getvalue())
 
 
 def figure(lines):

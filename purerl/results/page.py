@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from purerl import curves, figures, published, results, statistics
+from purerl.results import curves, figures, published, run_folder, statistics
 from purerl.settings import config
 
 FILE = "report.html"
@@ -24,7 +24,7 @@ EPISODES = ("*.html", "*.mp4", "*.gif", "*/*.html", "*/*.mp4", "*/*.gif")
 
 def write(path):
     """Write report.html into the folder `path` of a run or a sweep. Raises ValueError where it holds no run."""
-    results.write(Path(path), FILE, html(path))
+    run_folder.write(Path(path), FILE, html(path))
 
 
 def html(path):
@@ -37,7 +37,7 @@ def html(path):
     folders = curves.folders(path)
     frame = curves.spoken(curves.load(path), path)
     script, panels = components(_panels(frame))
-    template = resources.files("purerl").joinpath("page.html").read_text()
+    template = resources.files("purerl.results").joinpath("page.html").read_text()
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(
         title=_title(path, frame),
         library=Resources(mode="inline", components=["bokeh"]).render_js(),
@@ -178,7 +178,7 @@ def _flat(table, prefix=""):
 
 def _cost(folder):
     """Rows of memory and speed: of log.jsonl, where there is one, and of curves.csv."""
-    table = results.read_curves(folder)
+    table = run_folder.read_curves(folder)
     rows = [("wall time [s]", f"{np.fmax.reduce(table['wall_s'], initial=0):,.1f}")]
     updates, seconds = (np.ptp(table[name]) if len(table[name]) else 0 for name in ("update", "wall_s"))
     if seconds > 0 and np.isfinite(updates):

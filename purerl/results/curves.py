@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl import results, statistics
 from purerl.errors import closest
+from purerl.results import run_folder, statistics
 from purerl.settings import config
 from purerl.settings.schema import fields
 
@@ -54,7 +54,7 @@ def settings(folder):
     """`[{name: value}]` of each setting of a run folder, hyperparameters among them: one, or those of its sweep."""
     table = config.read(Path(folder) / "run.toml")
     common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
-    return [common | swept for swept in results.read_settings(folder)]
+    return [common | swept for swept in run_folder.read_settings(folder)]
 
 
 def load(*paths, by=()):
@@ -69,9 +69,9 @@ def load(*paths, by=()):
 
     frames, paths, by = [], folders(*paths), [column for column in by if column not in TOLD]
     for folder, name in zip(paths, _names(paths), strict=True):
-        said, frame = settings(folder), pandas.DataFrame(results.read_curves(folder))
+        said, frame = settings(folder), pandas.DataFrame(run_folder.read_curves(folder))
         known = [column for column in ("update",) if frame[column].notna().all()]
-        frame = frame.astype(dict.fromkeys((*results.KEYS, *known), int))
+        frame = frame.astype(dict.fromkeys((*run_folder.KEYS, *known), int))
         frame = frame.rename(columns={column: f"measured_{column}" for column in (*GIVEN, *by)})
         limit = said[0].get("episode_length")
         frame.insert(0, "limit", float(limit) if isinstance(limit, int) else np.nan)
@@ -89,7 +89,7 @@ def load(*paths, by=()):
 
 def metrics(frame):
     """The names of the columns of a frame that say how its seeds did, in their order."""
-    return [column for column in results.measured(frame) if column not in GIVEN]
+    return [column for column in run_folder.measured(frame) if column not in GIVEN]
 
 
 def spoken(frame, *paths):
@@ -99,7 +99,7 @@ def spoken(frame, *paths):
     """
     names, paths = {}, folders(*paths)
     for run, path in zip(_names(paths), paths, strict=True):
-        words = [results.spoken(setting) for setting in results.read_settings(path)]
+        words = [run_folder.spoken(setting) for setting in run_folder.read_settings(path)]
         for number, name in enumerate(words):
             names[run, number] = name if words.count(name) == 1 else f"{name} (setting {number})"
     return frame.assign(setting=[names[key] for key in zip(frame["run"], frame["setting"], strict=True)])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl import curves, statistics
+from purerl.results import curves, statistics
 
 SOURCES = {
     "td3_paper": (
