@@ -22,8 +22,9 @@ COMMAND = ["--algo", "td3", "--num-seeds", "64"]
 def programs(arguments):
     """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
 
-    from purerl import fitting, runner, train
+    from purerl import train
     from purerl.command import tune_cpu
+    from purerl.runs import fitting, runner
     from purerl.settings import config
     from purerl.training import mapping
 

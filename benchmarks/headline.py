@@ -82,7 +82,7 @@ def measured(settings, seconds, folder, lock):
     import jax
 
     from benchmarks import hlo
-    from purerl import runner
+    from purerl.runs import runner
     from purerl.settings import config
     from purerl.training import loop, mapping
 

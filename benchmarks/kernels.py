@@ -27,7 +27,7 @@ from benchmarks.training import plan_of, walk
 from purerl import environments
 from purerl.environments import brax
 from purerl.environments.mujoco import tasks
-from purerl.runner import ALGORITHMS
+from purerl.runs.runner import ALGORITHMS
 from purerl.settings.schema import HYPERS, policy_delay
 from purerl.training import loop, mapping
 

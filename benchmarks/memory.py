@@ -14,8 +14,8 @@ import jax
 
 from benchmarks import table
 from benchmarks.training import mesh_for, plan_of, walk
-from purerl import memory
 from purerl.algorithms import td3
+from purerl.runs import memory
 from purerl.training import mapping
 
 SIZES = ((8, 500_000, 16), (8, 1_000_000, 16), (16, 1_000_000, 1))  # seeds, buffer_size, num_envs

@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks import table, timing
 from benchmarks.command import refusing
-from purerl import runner
 from purerl.algorithms.networks import PRECISIONS
 from purerl.results import curves, statistics
+from purerl.runs import runner
 from purerl.settings import config
 from purerl.settings.schema import HYPERS
 from purerl.training import loop, mapping

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks import table
-from purerl import checkpoints
 from purerl.results import run_folder
+from purerl.runs import checkpoints
 
 FLAGS = "--algo td3 --num-seeds 4 --num-evals 1000001 --checkpoint-every 1 --eval-episodes 2 --buffer-size 64000"
 STEPS = 1_200 + 1_000_000 * 16 * 64

@@ -11,8 +11,8 @@ from statistics import median
 import jax
 
 from benchmarks import table
-from purerl import fitting, runner
 from purerl.command import tune_cpu
+from purerl.runs import fitting, runner
 from purerl.settings import config
 from purerl.training import mapping
 

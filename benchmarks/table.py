@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from purerl.record import record
+from purerl.runs.provenance import record
 
 WHERE = ("device", "num_cores", "jax", "brax", "commit", "date")
 

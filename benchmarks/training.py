@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import bare
-from purerl import memory
 from purerl.command import tune_cpu
 from purerl.environments.base import Environment, Outcome
-from purerl.runner import ALGORITHMS
+from purerl.runs import memory
+from purerl.runs.runner import ALGORITHMS
 from purerl.settings.schema import HYPERS, Plan, cycle, policy_delay
 from purerl.training import mapping
 

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from purerl import fitting, hosts, memory, report, runner
+from purerl import hosts, report
 from purerl import search as searching
 from purerl.errors import Refused
-from purerl.progress import Display
 from purerl.results import comparison, page, run_folder
+from purerl.runs import fitting, memory, runner
+from purerl.runs.progress import Display
 from purerl.settings import config
 
 KEPT = "sweep.toml"

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purerl import checkpoints
 from purerl.results import run_folder
+from purerl.runs import checkpoints
 from purerl.settings import config
 from purerl.training import loop
 from purerl.training.normalizer import normalizer

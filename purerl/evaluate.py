@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 
 from purerl import jax_flags, policies
-from purerl.clock import Pace
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
 from purerl.errors import attempt, closest, needs
 from purerl.results.statistics import interval, mean
+from purerl.runs.clock import Pace
 
 
 def main(arguments=None):
@@ -66,7 +66,7 @@ def returns_here(env, kept, chosen, count):
     import jax
 
     from purerl.environments import episodes
-    from purerl.playing import play_out
+    from purerl.runs.playing import play_out
 
     act, policy = policies.act(kept), policies.one(kept, np.array(chosen))
 

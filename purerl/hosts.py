@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import jax
 
-from purerl import report, runner, sinks
+from purerl import report
 from purerl.results import page, run_folder
+from purerl.runs import runner, sinks
 
 PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
 READY = "ready"

@@ -186,7 +186,7 @@ def _instead(path, settings):
 def _at_a_checkpoint(path, settings, number, at):
     """The policies of checkpoint `number`, or of all groups' at the environment step `at`."""
     from purerl import checkpoint_policy
-    from purerl.runner import ALGORITHMS
+    from purerl.runs.runner import ALGORITHMS
 
     there = checkpoint_policy.steps(path, settings)
     if number is None and (kept := _at_the_end_of(path, settings, at, there)):
@@ -386,7 +386,7 @@ def act(policies):
 
     `actor` and `statistics` are those of one policy (`one`). Products are float32's, however the policy was trained.
     """
-    from purerl.runner import ALGORITHMS
+    from purerl.runs.runner import ALGORITHMS
     from purerl.training.normalizer import Statistics, normalizer
 
     settings, sizes = policies.settings, policies.sizes

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from purerl.clock import Clock
 from purerl.command import Parser, fail
 from purerl.results import comparison, figures, page, run_folder
 from purerl.results.statistics import iqm
+from purerl.runs.clock import Clock
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from purerl import fitting, runner
-from purerl.clock import Clock
 from purerl.errors import Refused
-from purerl.progress import Display
 from purerl.results import comparison, run_folder
 from purerl.results.statistics import iqm
+from purerl.runs import fitting, runner
+from purerl.runs.clock import Clock
+from purerl.runs.progress import Display
 from purerl.settings import config
 from purerl.settings.schema import HYPERS, Settings, checked, choice, count, fields
 from purerl.settings.sweep_file import limits

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import closest
+from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.settings import config, sweep_file
 from purerl.settings.schema import Plan, checked, fields
 from purerl.train import add_setting
@@ -86,7 +86,7 @@ def parse(arguments):
 def sweep(path, programs, options):
     """Run `programs` in the folder `path`, or show what would be run. Returns the exit status."""
     from purerl import campaign  # Here, so that help and most errors need not wait for JAX.
-    from purerl.progress import Display
+    from purerl.runs.progress import Display
 
     launchable(options)
     host = joined(options)
@@ -167,7 +167,7 @@ def search(path, table, programs, options):
     """Search as the table [search] says. Returns the exit status."""
     from purerl import campaign
     from purerl import search as searching
-    from purerl.progress import Display
+    from purerl.runs.progress import Display
 
     if options.coordinator is not None or options.launcher is not None:
         raise ValueError("a search is of one process; leave out --coordinator and --launcher")

@@ -9,10 +9,10 @@ from itertools import count
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.clock import DIVERGED, INTERRUPTED, leaving
-from purerl.collector import paused
 from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import Refused
+from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
+from purerl.runs.garbage_collection import paused
 from purerl.settings import config
 from purerl.settings.schema import HYPERS, Plan, fields
 
@@ -123,8 +123,8 @@ def prepare(settings, options):
     The folder of an unfinished run of the same settings is gone on with. Raises ValueError for all that can be wrong
     before compiling.
     """
-    from purerl import runner  # Here, so that help and most errors need not wait for JAX.
     from purerl.results import run_folder
+    from purerl.runs import runner  # Here, so that help and most errors need not wait for JAX.
 
     jax_flags.settle()
     use_compilation_cache(options.compilation_cache)
@@ -174,8 +174,9 @@ def resumable(options, flags):
 
 def train(settings, env, build, path, unnamed):
     """Train in the folder `path`, or, where nobody named it, in a new one of that name. Returns the exit status."""
-    from purerl import fitting, report, runner
-    from purerl.progress import Display
+    from purerl import report
+    from purerl.runs import fitting, runner
+    from purerl.runs.progress import Display
 
     job, display = settings.job, Display()
     try:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from purerl import runner
-from purerl.clock import Interrupt
 from purerl.results import run_folder
+from purerl.runs import runner
+from purerl.runs.clock import Interrupt
 from purerl.settings import config
 from purerl.training import mapping
 

@@ -27,7 +27,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 @pytest.fixture
 def one_turn_at_a_time(monkeypatch):
     """The device does one row, one cycle or 50 steps of an evaluation at a time."""
-    from purerl import clock
+    from purerl.runs import clock
 
     monkeypatch.setattr(clock, "STRETCH", 0.0)
 

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from purerl.collector import paused
+from purerl.runs.garbage_collection import paused
 
 
 class Ring:

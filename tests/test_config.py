@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from purerl import runner, train
+from purerl import train
+from purerl.runs import runner
 from purerl.settings import config
 from purerl.settings.schema import HYPERS, SAC, TD3, Plan, cycle, fields, policy_delay
 

@@ -7,7 +7,8 @@ import jax
 import pytest
 from commands import arguments, assert_same_run, start
 
-from purerl import fitting, train
+from purerl import train
+from purerl.runs import fitting
 from purerl.settings import config
 from purerl.settings.schema import Plan
 from purerl.training import mapping
@@ -118,7 +119,7 @@ CHECKPOINTS = """
 import re, sys, threading, time
 from pathlib import Path
 import jax, numpy as np
-from purerl import checkpoints
+from purerl.runs import checkpoints
 from purerl.training import mapping
 from purerl.training.loop import Carry
 

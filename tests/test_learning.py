@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from purerl import runner
+from purerl.runs import runner
 from purerl.settings import config
 from purerl.training import mapping
 

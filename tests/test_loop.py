@@ -14,7 +14,7 @@ import pytest
 from commands import prepared
 from toys import BUILD, after, contents, counting, learner
 
-from purerl import runner
+from purerl.runs import runner
 from purerl.settings import schema
 from purerl.settings.schema import HYPERS, Cycle, Plan
 from purerl.training import loop, mapping

@@ -7,7 +7,8 @@ import jax
 import pytest
 from commands import arguments, assert_same_run, prepared
 
-from purerl import fitting, memory, train
+from purerl import train
+from purerl.runs import fitting, memory
 from purerl.settings import config
 from purerl.settings.schema import Plan
 from purerl.training import mapping

@@ -16,8 +16,9 @@ import tomli_w
 from commands import SMALL, arguments, assert_same_run, start
 from test_resume import refusal
 
-from purerl import campaign, checkpoints, fingerprint, runner, search, sweep, train
+from purerl import campaign, search, sweep, train
 from purerl.results import run_folder
+from purerl.runs import checkpoints, fingerprint, runner
 from purerl.settings import config
 from purerl.training.loop import Carry
 
@@ -136,7 +137,7 @@ def test_a_checkpoint_without_the_names_of_dtypes_is_read(whole, stopped):
 ROUND = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
-from purerl import checkpoints
+from purerl.runs import checkpoints
 from purerl.training import mapping
 from purerl.training.loop import Carry
 
@@ -450,7 +451,8 @@ def test_the_fingerprint_does_not_judge_what_other_versions_traced():
 
 FINGERPRINTS = """
 import json, sys
-from purerl import environments, fingerprint
+from purerl import environments
+from purerl.runs import fingerprint
 print(json.dumps([fingerprint.of(environments.make(name)) for name in sys.argv[1:]]))
 """
 

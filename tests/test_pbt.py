@@ -8,8 +8,9 @@ import pytest
 from commands import SMALL, assert_same_run, start, stopped_after
 from test_sweep import refusal, write
 
-from purerl import pbt, runner, sweep
+from purerl import sweep
 from purerl.results import run_folder
+from purerl.runs import pbt, runner
 from purerl.settings import config, sweep_file
 from purerl.settings.config import Population
 from purerl.training import loop, mapping

@@ -13,8 +13,9 @@ import pytest
 from commands import arguments
 
 import purerl
-from purerl import checkpoint_policy, checkpoints, evaluate, export, policies, render, train
+from purerl import checkpoint_policy, evaluate, export, policies, render, train
 from purerl.results import run_folder
+from purerl.runs import checkpoints
 
 KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # its checkpoints 2 and 3 are of the steps 200 and 280
 STATES = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)

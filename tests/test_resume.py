@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from commands import arguments, assert_same_run, ended, forked, killed, prepared, start
 
-from purerl import checkpoints, runner, train
-from purerl.clock import Clock, Interrupt
+from purerl import train
 from purerl.errors import Refused
-from purerl.progress import Display
 from purerl.results import run_folder
+from purerl.runs import checkpoints, runner
+from purerl.runs.clock import Clock, Interrupt
+from purerl.runs.progress import Display
 from purerl.settings import config
 from purerl.training import mapping
 
@@ -228,7 +229,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, capfd):
 
 def test_other_versions_are_told(whole, tmp_path, capsys, monkeypatch):
     path = cut_after(whole["td3"], 2, tmp_path / "run")
-    monkeypatch.setattr("purerl.runner.origin", lambda num_devices: {"jax": "9.9"})
+    monkeypatch.setattr("purerl.runs.runner.origin", lambda num_devices: {"jax": "9.9"})
     assert train.main(["--resume", str(path)]) == 0
     assert "and is 9.9" in capsys.readouterr().out
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from commands import SMALL, arguments, assert_same_run
 
-from purerl import environments, runner, train
+from purerl import environments, train
 from purerl.results import run_folder
+from purerl.runs import runner
 from purerl.settings import config
 from purerl.training import loop, mapping
 

@@ -13,10 +13,11 @@ from commands import arguments
 from folders import write_run
 
 import purerl
-from purerl import export, formats, layers, plot, policies, report, runner, sinks
+from purerl import export, formats, layers, plot, policies, report
 from purerl import train as training
 from purerl.algorithms import sac
 from purerl.results import comparison, curves, page, run_folder
+from purerl.runs import runner, sinks
 from purerl.settings import config, schema
 
 KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # two seeds of TD3 on Pendulum-v1, made by commit ba515a4

@@ -8,9 +8,10 @@ import pytest
 from commands import SMALL
 from test_sweep import refusal, write
 
-from purerl import checkpoints, runner, sweep
-from purerl.progress import Display
+from purerl import sweep
 from purerl.results import run_folder
+from purerl.runs import checkpoints, runner
+from purerl.runs.progress import Display
 from purerl.settings import config
 
 SPACE = {"actor_lr": {"log_uniform": [1e-4, 1e-1]}, "tau": {"uniform": [0.001, 0.5]}}

@@ -15,8 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 from wandb.proto import wandb_internal_pb2
 
-from purerl import sinks, train
+from purerl import train
 from purerl.results import run_folder
+from purerl.runs import sinks
 
 ALL = tuple(sinks.SINKS)
 

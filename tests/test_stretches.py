@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from commands import arguments, assert_same_run, start, stopped_after
 
-from purerl import checkpoints, evaluate, policies, runner, train
-from purerl.clock import MOST, STRETCH, Pace
+from purerl import evaluate, policies, train
 from purerl.results import run_folder
+from purerl.runs import checkpoints, runner
+from purerl.runs.clock import MOST, STRETCH, Pace
 from purerl.settings import config
 from purerl.training import loop
 

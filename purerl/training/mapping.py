@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from purerl import memory
 from purerl.environments import episodes
+from purerl.runs import memory
 from purerl.settings.schema import Cycle, Plan, cycle, policy_delay
 from purerl.training import loop
 

@@ -75,7 +75,7 @@ def _version(package):
 @cache
 def commit():
     """The git commit of this package's checkout, with `+` where files differ from it; `unknown` outside a checkout."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent.parent
 
     def git(*arguments):
         command = ["git", "-C", str(folder), *arguments]

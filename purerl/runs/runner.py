@@ -19,25 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 import tomli_w
 
-from purerl import (
-    checkpoints,
-    collector,
-    declared,
-    environments,
-    fingerprint,
-    fitting,
-    memory,
-    pbt,
-    playing,
-    report,
-    sinks,
-)
+from purerl import environments, report
 from purerl.algorithms import ddpg, sac, td3
-from purerl.clock import Clock, Interrupt, Pace
 from purerl.errors import Refused
-from purerl.record import changed, origin, record
 from purerl.results import comparison, page, run_folder
 from purerl.results.statistics import iqm
+from purerl.runs import checkpoints, declared, fingerprint, fitting, garbage_collection, memory, pbt, playing, sinks
+from purerl.runs.clock import Clock, Interrupt, Pace
+from purerl.runs.provenance import changed, origin, record
 from purerl.settings import config
 from purerl.settings.schema import cycle, policy_delay
 from purerl.training import loop, mapping
@@ -267,7 +256,7 @@ def _run(settings, env, build, path, display, interrupt, share, until):
     free = memory.available(fitting.num_devices(settings, len(share)))
     programs = fitting.programs_of(settings, env, build, len(share))
     display.stage("compiling")
-    with clock.on("compile"), collector.paused():
+    with clock.on("compile"), garbage_collection.paused():
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
         fitting.check(settings, fitting.at_least(settings, programs, size), free)
         environment = fingerprint.of(env)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl.record import changed, commit, flags, processor, versions
+from purerl.runs.provenance import changed, commit, flags, processor, versions
 
 UNSEEN = ("name", "ctx_mesh", "debug_info", "sharding")  # parameters of primitives that change no number
 COMPUTED = ("reset", "step", "observe")

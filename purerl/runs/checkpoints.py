@@ -30,10 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from purerl import fingerprint
 from purerl.errors import Refused
-from purerl.record import changed, commit, origin
 from purerl.results.run_folder import write
+from purerl.runs import fingerprint
+from purerl.runs.provenance import changed, commit, origin
 from purerl.settings.config import RECORD, differences, read
 
 LABEL = "label.json"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import jax
 
-from purerl import memory
+from purerl.runs import memory
 from purerl.training import mapping
 
 
