@@ -1,6 +1,6 @@
 """DDPG, TD3 and SAC, trained entirely on the accelerator. Importing this imports no JAX."""
 
-LAZY = {"load_policy": "purerl.policies", "VectorEnv": "purerl.environments.vector"}
+LAZY = {"load_policy": "purerl.policies.load", "VectorEnv": "purerl.environments.vector"}
 
 
 def __getattr__(name):

@@ -6,9 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from purerl import jax_flags, policies
+from purerl import jax_flags
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
 from purerl.errors import attempt, closest, needs
+from purerl.policies import load
 from purerl.results.statistics import interval, mean
 from purerl.runs.clock import Pace
 
@@ -25,7 +26,7 @@ def main(arguments=None):
     parser.add_argument("--env", metavar="NAME", help="another environment of the same sizes (default: the run's own)")
     parser.add_argument("--in", dest="place", choices=("purerl", "gymnasium"), default="purerl", help="where to play")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="per policy (default: %(default)s)")
-    policies.add_choice(parser, "all")
+    load.add_choice(parser, "all")
     add_cache(parser)
     options = parser.parse_args(arguments)
     try:
@@ -39,13 +40,13 @@ def main(arguments=None):
 
 def evaluate(options):
     jax_flags.settle()
-    kept = policies.read(options.run, options.at)
-    chosen = policies.several(kept, options.seed, options.setting)
+    kept = load.read(options.run, options.at)
+    chosen = load.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
     env = here(kept, options.env)
     kept = replace(kept, action_range=env.action_range)
     envs = gymnasium_envs(env, options.episodes) if options.place == "gymnasium" else None
-    policies.check_sizes(kept, env, "it has changed since")
+    load.check_sizes(kept, env, "it has changed since")
     returns = {"purerl": returns_here(env, kept, chosen, options.episodes)}
     if envs is not None:
         returns["Gymnasium"] = np.stack([returns_there(envs, kept, index) for index in chosen])
@@ -55,9 +56,9 @@ def evaluate(options):
 
 def here(kept, name):
     """The environment to play in. Raises ValueError where it is not of the policies' sizes."""
-    env = policies.environment(kept.settings, name)
+    env = load.environment(kept.settings, name)
     if name not in (None, kept.settings.job.env):
-        policies.check_sizes(kept, env, f"leave out --env {name}")
+        load.check_sizes(kept, env, f"leave out --env {name}")
     return env
 
 
@@ -68,7 +69,7 @@ def returns_here(env, kept, chosen, count):
     from purerl.environments import episodes
     from purerl.runs.playing import play_out
 
-    act, policy = policies.act(kept), policies.one(kept, np.array(chosen))
+    act, policy = load.act(kept), load.one(kept, np.array(chosen))
 
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from purerl import jax_flags, policies
+from purerl import jax_flags
 from purerl.command import Parser, add_cache, fail, use_compilation_cache
-from purerl.drawing import FILMS, frames, page, use_no_screen
+from purerl.policies import load
+from purerl.policies.film import FILMS, frames, page, use_no_screen
 from purerl.results import run_folder
 
 
@@ -17,7 +18,7 @@ def main(arguments=None):
         "viewer; it loads Three.js from the network), and a film. No screen is needed.",
         allow_abbrev=False,
     )
-    policies.add_choice(parser)
+    load.add_choice(parser)
     parser.add_argument("--episode", metavar="N", type=int, default=0, help="which random start (default: %(default)s)")
     parser.add_argument("--film", choices=(*FILMS, "none"), default="gif", help="kind of film (default: %(default)s)")
     parser.add_argument(
@@ -39,13 +40,13 @@ def render(options):
     if options.film != "none":
         use_no_screen()
     jax_flags.settle()
-    kept = policies.read(options.run, options.at)
-    index = policies.choose(kept, options.seed, options.setting)
+    kept = load.read(options.run, options.at)
+    index = load.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
-    env, job = policies.environment(kept.settings), kept.settings.job
+    env, job = load.environment(kept.settings), kept.settings.job
     if env.scene is None:
         raise ValueError(f"{job.env} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")
-    policies.check_sizes(kept, env, "it has changed since")
+    load.check_sizes(kept, env, "it has changed since")
     poses, rewards = episode(env, kept, index, options.episode)
     print(f"{job.algo} on {job.env}, {kept.name(index)}: return {rewards.sum():.1f} in {len(rewards)} steps")
     out = Path(options.out).expanduser() if options.out else kept.path / "render"
@@ -63,7 +64,7 @@ def episode(env, kept, index, number):
     import jax
     import jax.numpy as jnp
 
-    act = policies.act(kept)
+    act = load.act(kept)
 
     @jax.jit
     def play(policy, key):
@@ -76,7 +77,7 @@ def episode(env, kept, index, number):
         start = env.reset(key)
         return env.scene.pose(start), jax.lax.scan(step, (start, jnp.bool_(True)), None, env.episode_length)[1]
 
-    first, (rest, rewards, alive) = jax.device_get(play(policies.one(kept, index), jax.random.key(number)))
+    first, (rest, rewards, alive) = jax.device_get(play(load.one(kept, index), jax.random.key(number)))
     length = alive.sum()
     poses = {name: jnp.concatenate([first[name][None], rest[name][:length]]) for name in first}
     return jax.device_get(poses), rewards[:length]

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from purerl import drawing, environments, policies, render
+from purerl import environments, render
+from purerl.policies import film, load
 from purerl.results import run_folder
 
 EPISODE = 20
@@ -42,8 +43,8 @@ def test_the_page_shows_every_state_of_the_episode(pendulums, tmp_path, capsys):
     assert render.main([str(pendulums["td3"]), "--seed", "6", "--film", "none", "--out", str(tmp_path)]) == 0
     assert "seed 6: return -" in capsys.readouterr().out
     shown = viewed((tmp_path / "seed-6.html").read_text())
-    kept = policies.read(pendulums["td3"])
-    poses, rewards = render.episode(policies.environment(kept.settings), kept, 1, 0)
+    kept = load.read(pendulums["td3"])
+    poses, rewards = render.episode(load.environment(kept.settings), kept, 1, 0)
     angle = poses["qpos"][:, 0]
     assert len(shown["states"]["x"]) == len(angle) == EPISODE + 1 == len(rewards) + 1
     half = np.array([x["rot"][0][:3:2] for x in shown["states"]["x"]])  # cos and −sin of half the angle, about −y
@@ -55,7 +56,7 @@ def test_bodies_are_drawn_where_physics_has_them():
     env = environments.make("inverted_pendulum")
     state = jax.jit(env.reset)(jax.random.key(0))
     poses = {field: np.asarray(values)[None] for field, values in env.scene.pose(state).items()}
-    ((position, _),) = drawing._places(env.scene.model, poses)
+    ((position, _),) = film._places(env.scene.model, poses)
     np.testing.assert_allclose(position, state.pipeline_state.x.pos, atol=1e-4)
     assert env.scene.timestep == pytest.approx(0.04)
 
@@ -74,19 +75,19 @@ def test_the_geoms_that_mujoco_hides_are_hidden_and_colours_are_as_there():
         <geom type="ellipsoid" size="1 2 3" rgba="0 1 0 1" material="red"/></body></worldbody></mujoco>"""
     )
     scene = environments.base.Scene(model, None, 0.1)
-    shown = viewed(drawing.page(scene, {"qpos": model.qpos0[None]}))["geoms"]
+    shown = viewed(film.page(scene, {"qpos": model.qpos0[None]}))["geoms"]
     assert shown["world"][0]["size"] == [0, 0, 0]
     assert [(x["name"], x["rgba"]) for x in shown["it"]] == [("Sphere", [1, 0, 0, 1]), ("Box", [0, 1, 0, 1])]
 
 
 @pytest.mark.skipif(
-    not any(map(ctypes.util.find_library, drawing.LIBRARIES.values())), reason="neither EGL nor OSMesa is here"
+    not any(map(ctypes.util.find_library, film.LIBRARIES.values())), reason="neither EGL nor OSMesa is here"
 )
 def test_a_film_shows_a_pendulum_that_moves(pendulums, tmp_path):
     command = [sys.executable, "-m", "purerl.render", pendulums["td3"], "--out", tmp_path, "--seed", "5"]
     subprocess.run([*map(str, command), "--seconds", "0.5"], check=True, capture_output=True)
     with Image.open(tmp_path / "seed-5.gif") as image:
-        assert image.size == drawing.SIZE and image.n_frames == 10 and image.info["duration"] == 50
+        assert image.size == film.SIZE and image.n_frames == 10 and image.info["duration"] == 50
         first = np.asarray(image.convert("RGB"), int)
         image.seek(9)
         last = np.asarray(image.convert("RGB"), int)
@@ -94,10 +95,10 @@ def test_a_film_shows_a_pendulum_that_moves(pendulums, tmp_path):
 
 
 def test_an_mp4_has_its_frames():
-    images = np.random.default_rng(0).integers(0, 255, (12, *drawing.SIZE[::-1], 3)).astype(np.uint8)
-    film = drawing.mp4(images, 0.05)
+    images = np.random.default_rng(0).integers(0, 255, (12, *film.SIZE[::-1], 3)).astype(np.uint8)
+    content = film.mp4(images, 0.05)
     with NamedTemporaryFile(suffix=".mp4") as file:
-        file.write(film)
+        file.write(content)
         file.flush()
         assert imageio_ffmpeg.count_frames_and_secs(file.name) == (12, pytest.approx(0.6, abs=0.06))
 
@@ -110,7 +111,7 @@ def test_a_film_takes_as_long_as_the_episode():
         drawn.append(len(poses["qpos"]))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "_drawn", count)
+        patch.setattr(film, "_drawn", count)
         for timestep, seconds, number, interval in (
             (0.008, 4.0, 100, 0.04),
             (0.05, 1.0, 20, 0.05),
@@ -118,7 +119,7 @@ def test_a_film_takes_as_long_as_the_episode():
         ):
             scene = environments.base.Scene(model, None, timestep)
             states = 101 if timestep == 0.05 else 1001
-            _, between = drawing.frames(scene, {"qpos": np.zeros((states, 0))}, seconds)
+            _, between = film.frames(scene, {"qpos": np.zeros((states, 0))}, seconds)
             assert drawn.pop() == number and between == pytest.approx(interval)
 
 
@@ -138,4 +139,4 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
     assert is_one_line(capsys, [tmp_path, "--film", "none"], "fast has no bodies")
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(ValueError, match=r"an MP4 needs the package imageio_ffmpeg; pip install 'purerl\[film\]'"):
-        drawing.mp4(np.zeros((2, 320, 480, 3), np.uint8), 0.1)
+        film.mp4(np.zeros((2, 320, 480, 3), np.uint8), 0.1)

@@ -13,9 +13,10 @@ from commands import arguments
 from folders import write_run
 
 import purerl
-from purerl import export, formats, layers, plot, policies, report
+from purerl import export, plot, report
 from purerl import train as training
 from purerl.algorithms import sac
+from purerl.policies import formats, layers, load
 from purerl.results import comparison, curves, page, run_folder
 from purerl.runs import runner, sinks
 from purerl.settings import config, schema
@@ -351,8 +352,8 @@ def test_the_size_of_an_action_is_what_the_run_recorded_whatever_the_algorithm_i
     monkeypatch.setitem(runner.ALGORITHMS, "td3", gaussian(quantile_spread=0.0, zero_everywhere=0.0))
     states = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
     for at in (None, 120):
-        kept = policies.read(trained, at)
-        expected = np.asarray(policies.trained(kept, 1)(states))
+        kept = load.read(trained, at)
+        expected = np.asarray(load.trained(kept, 1)(states))
         action = purerl.load_policy(trained, seed=6, at=at)(states)
         assert action.shape == (16, 1) and np.ptp(action) > 1e-4
         np.testing.assert_allclose(layers.apply(kept.layers(1), states), expected, atol=1e-5)
@@ -372,9 +373,9 @@ def test_an_actor_that_is_not_made_of_known_layers_acts_in_jax(trained, monkeypa
         )
 
     monkeypatch.setitem(runner.ALGORITHMS, "td3", build)
-    kept, states = policies.read(trained, 200), np.ones((4, 3), np.float32)
+    kept, states = load.read(trained, 200), np.ones((4, 3), np.float32)
     policy = purerl.load_policy(trained, seed=5, at=200)
-    np.testing.assert_allclose(policy(states), policies.trained(kept, 0)(states), atol=1e-6)
+    np.testing.assert_allclose(policy(states), load.trained(kept, 0)(states), atol=1e-6)
     assert policy(np.ones((2, 0, 3))).shape == (2, 0, 1)
     with pytest.raises(ValueError, match="the shape \\(5, 1\\)"):
         policy(np.ones((5, 1)))

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl import layers
-from purerl.formats import READERS
+from purerl.policies import layers
+from purerl.policies.formats import READERS
 from purerl.results import run_folder
 from purerl.settings import config
 
@@ -72,7 +72,7 @@ class Policies:
         return int(self.final["seed"][index])
 
     def layers(self, index):
-        """The `purerl.layers` of one policy; None where it is not made of such."""
+        """The `purerl.policies.layers` of one policy; None where it is not made of such."""
         actor, statistics = one(self, index)
         activation = self.settings.plan.activation
         return layers.describe(actor, statistics, activation, *self.sizes, self.action_range)
@@ -124,9 +124,9 @@ def place(path):
 
 def _checkpoints(folder):
     """Its checkpoints, in words."""
-    from purerl import checkpoint_policy
+    from purerl.policies import from_checkpoint
 
-    there = checkpoint_policy.steps(folder, config.resolve({}, folder / "run.toml"))
+    there = from_checkpoint.steps(folder, config.resolve({}, folder / "run.toml"))
     named = [f"checkpoints/{number} (step {step})" for step, numbers in there.items() for number in numbers]
     return f", or in it {_listed(named)}" if named else ""
 
@@ -176,24 +176,24 @@ def _instead(path, settings):
     """What to do where a run has kept no policy."""
     if not any((path / "checkpoints").glob("[0-9]*")):
         return "nor a checkpoint; train it again in another folder"
-    from purerl import checkpoint_policy
+    from purerl.policies import from_checkpoint
 
-    there = checkpoint_policy.steps(path, settings)
+    there = from_checkpoint.steps(path, settings)
     checkpoint = f", or take a checkpoint's, at {_listed(there)}" if there else ""
     return f"go on with --resume {path}{checkpoint}"
 
 
 def _at_a_checkpoint(path, settings, number, at):
     """The policies of checkpoint `number`, or of all groups' at the environment step `at`."""
-    from purerl import checkpoint_policy
+    from purerl.policies import from_checkpoint
     from purerl.runs.runner import ALGORITHMS
 
-    there = checkpoint_policy.steps(path, settings)
+    there = from_checkpoint.steps(path, settings)
     if number is None and (kept := _at_the_end_of(path, settings, at, there)):
         return kept
     numbers = there[at] if number is None else [number]
     sizes = _sizes(path, settings)
-    kept = checkpoint_policy.read(path, settings, numbers, ALGORITHMS[settings.job.algo], sizes)
+    kept = from_checkpoint.read(path, settings, numbers, ALGORITHMS[settings.job.algo], sizes)
     final = _last_rows(path, kept.setting, kept.seed, kept.env_step)
     low_high, step = _action_range(path, settings), int(kept.env_step[0])
     return Policies(path, settings, kept.actor, kept.statistics, kept.env_step, final, low_high, sizes, step)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl import layers
 from purerl.errors import needs
+from purerl.policies import layers
 
 OPSET = 20  # of ONNX: the first with Gelu
 
@@ -21,7 +21,7 @@ class Exported(NamedTuple):
     """A policy that is to be written.
 
     Attributes:
-        layers: as `purerl.layers` describes them, or None.
+        layers: as `purerl.policies.layers` describes them, or None.
         function: the trained policy in JAX, `[b, obs_size]` -> `[b, action_size]`.
         obs_size, action_size: Python ints.
         about: `{name: text, number or list}`, what the file says of it, where it can.
