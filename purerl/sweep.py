@@ -85,8 +85,8 @@ def parse(arguments):
 
 def sweep(path, programs, options):
     """Run `programs` in the folder `path`, or show what would be run. Returns the exit status."""
-    from purerl import campaign  # Here, so that help and most errors need not wait for JAX.
     from purerl.runs.progress import Display
+    from purerl.sweeps import campaign  # Here, so that help and most errors need not wait for JAX.
 
     launchable(options)
     host = joined(options)
@@ -141,7 +141,7 @@ def launchable(options):
 
 def launched(path, tasks, options, display):
     """`{name: error}` of the programs that failed where the launcher ran them."""
-    from purerl import launchers
+    from purerl.sweeps import launchers
 
     words = [str(Path(options.file).absolute() if Path(options.file).is_file() else options.file)]
     words += ["--out", str(path.absolute()), "--compilation-cache", options.compilation_cache]
@@ -158,16 +158,16 @@ def joined(options):
         if options.num_processes is not None or options.process_id is not None:
             raise ValueError("num_processes and process_id need --coordinator HOST:PORT")
         return None
-    from purerl import hosts
+    from purerl.sweeps import hosts
 
     return hosts.join(options.coordinator, options.num_processes, options.process_id)
 
 
 def search(path, table, programs, options):
     """Search as the table [search] says. Returns the exit status."""
-    from purerl import campaign
-    from purerl import search as searching
     from purerl.runs.progress import Display
+    from purerl.sweeps import campaign
+    from purerl.sweeps import search as searching
 
     if options.coordinator is not None or options.launcher is not None:
         raise ValueError("a search is of one process; leave out --coordinator and --launcher")

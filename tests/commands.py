@@ -57,7 +57,9 @@ def start(*arguments, code="import sys; from purerl import train; sys.exit(train
 def forked(main, *words):
     """A process that exits with `main(words)`, forked from one that has imported everything and begun nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["purerl.campaign", "purerl.environments.brax", "purerl.sweep", "purerl.train"])
+    context.set_forkserver_preload(
+        ["purerl.sweeps.campaign", "purerl.environments.brax", "purerl.sweep", "purerl.train"]
+    )
     process = context.Process(target=_exit_with, args=(main, [*map(str, words)]))
     process.start()
     return process

@@ -16,10 +16,11 @@ import tomli_w
 from commands import SMALL, arguments, assert_same_run, start
 from test_resume import refusal
 
-from purerl import campaign, search, sweep, train
+from purerl import sweep, train
 from purerl.results import run_folder
 from purerl.runs import checkpoints, fingerprint, runner
 from purerl.settings import config
+from purerl.sweeps import campaign, search
 from purerl.training.loop import Carry
 
 ENV = {"env": "changing:task", "algo": "ddpg", "num_seeds": "2"}

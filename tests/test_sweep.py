@@ -18,11 +18,12 @@ import pytest
 import tomli_w
 from commands import SMALL, assert_same_run, ended, forked, killed, start
 
-from purerl import hosts, report, sweep, train
+from purerl import report, sweep, train
 from purerl.results import run_folder
 from purerl.runs import runner
 from purerl.runs.progress import Display
 from purerl.settings import config, sweep_file
+from purerl.sweeps import hosts
 from purerl.training import mapping
 
 ROOT = Path(__file__).parent.parent

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from purerl import hosts, report
-from purerl import search as searching
+from purerl import report
 from purerl.errors import Refused
 from purerl.results import comparison, page, run_folder
 from purerl.runs import fitting, memory, runner
 from purerl.runs.progress import Display
 from purerl.settings import config
+from purerl.sweeps import hosts
+from purerl.sweeps import search as searching
 
 KEPT = "sweep.toml"
 
