@@ -2,7 +2,7 @@
 
 import functools
 
-from purerl.command import fail
+from purerl.cli.parser import fail
 
 # Otherwise an error within JAX ends with a note on how its traceback was shortened, not with what it is.
 WHOLE_TRACEBACKS = {"JAX_TRACEBACK_FILTERING": "off"}

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from purerl import jax_flags
-from purerl.command import Parser, add_cache, fail, use_compilation_cache
+from purerl.cli.parser import Parser, add_cache, fail, use_compilation_cache
 from purerl.errors import attempt, closest, needs
 from purerl.policies import load
 from purerl.results.statistics import interval, mean

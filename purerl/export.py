@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from purerl import jax_flags
-from purerl.command import Parser, fail
+from purerl.cli.parser import Parser, fail
 from purerl.policies import load
 from purerl.policies.formats import READERS, WRITERS, Exported
 from purerl.policies.load import trained

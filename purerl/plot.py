@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from purerl.command import Parser, fail
+from purerl.cli.parser import Parser, fail
 
 STYLES = ("rliable", "td3", "sac", "spinningup")
 FORMATS = (".png", ".svg", ".pdf")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from purerl.command import Parser, fail
+from purerl.cli.parser import Parser, fail
 from purerl.results import comparison, figures, page, run_folder
 from purerl.results.statistics import iqm
 from purerl.runs.clock import Clock

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
+from purerl.cli.parser import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import closest
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.settings import config, sweep_file

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.command import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
+from purerl.cli.parser import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
 from purerl.errors import Refused
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.runs.garbage_collection import paused
