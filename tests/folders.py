@@ -1,12 +1,15 @@
 """Run folders with curves that a test has written."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import tomli_w
 
 from purerl.results import run_folder
 
+ROOT = Path(__file__).parent.parent  # of the clone
+KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # two seeds of TD3 on Pendulum-v1, made by commit ba515a4
 METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")  # of purerl 0.1.0, whatever the algorithm
 
 

@@ -1,16 +1,16 @@
 """The notebooks, from top to bottom, on small runs that are made here, but for one; and as they are shipped."""
 
 import os
-from pathlib import Path
 
 import nbformat
 import pytest
 from commands import arguments
+from folders import ROOT
 from nbclient import NotebookClient
 
 from purerl import train
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
+FOLDER = ROOT / "notebooks"
 TINY = {
     "num_envs": "4", "updates_per_step": "2", "batch_size": "16", "widths": "8", "warmup_steps": "40",
     "total_steps": "280", "num_evals": "4", "eval_episodes": "2", "buffer_size": "200",

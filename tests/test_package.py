@@ -4,13 +4,11 @@ import re
 import subprocess
 import sys
 import venv
-from pathlib import Path
 
 import numpy as np
+from folders import ROOT
 
 from purerl.settings import config
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_a_wheel_finds_the_environments_it_ships(tmp_path):
@@ -26,7 +24,7 @@ def test_a_wheel_finds_the_environments_it_ships(tmp_path):
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", wheel], check=True, capture_output=True)
     subprocess.run([python, "-m", "pip", "install", "-q", "pydantic", "tomli-w"], check=True, capture_output=True)
     listed = subprocess.run(
-        [python, "-c", "from purerl import config; print(config.__file__, *config.environment_files())"],
+        [python, "-c", "from purerl.settings import config; print(config.__file__, *config.environment_files())"],
         check=True,
         capture_output=True,
         text=True,
@@ -38,7 +36,7 @@ def test_a_wheel_finds_the_environments_it_ships(tmp_path):
 
 def test_training_does_not_wait_for_what_only_its_end_needs():
     late = ("bokeh", "matplotlib", "pandas", "scipy.stats")
-    code = f"import sys; from purerl import runner; print(*[name for name in {late} if name in sys.modules])"
+    code = f"import sys; from purerl.runs import runner; print(*[name for name in {late} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout.split() == []
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import time
 from functools import partial
-from pathlib import Path
 from random import Random
 
 import jax
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import tomli_w
 from commands import SMALL, assert_same_run, ended, forked, killed, start
+from folders import ROOT
 
 from purerl import report, sweep, train
 from purerl.results import run_folder
@@ -26,7 +26,6 @@ from purerl.settings import config, sweep_file
 from purerl.sweeps import hosts
 from purerl.training import mapping
 
-ROOT = Path(__file__).parent.parent
 TABLE = SMALL | {"algo": "td3", "num_seeds": "4", "total_steps": "440", "num_evals": "3"}
 GRID = {"actor_lr": [1e-3, 1e-2, 1e-1], "tau": 0.05}
 

@@ -9,7 +9,7 @@ from purerl import environments
 from purerl.settings import config
 
 SLOW = {"ant", "halfcheetah", "humanoid", "humanoidstandup", "pusher"}  # Too long to compile here; traced instead.
-ELSEWHERE = {name for name in config.environment_files() if name.endswith("-v5")}  # in test_gymnasium_parity.py
+ELSEWHERE = {name for name in config.environment_files() if name.endswith("-v5")}  # in test_parity.py
 
 
 def rolled(env):

@@ -7,17 +7,15 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from folders import ROOT
 
 from purerl import train
 from purerl.runs import runner
 from purerl.settings import config
 from purerl.settings.schema import HYPERS, SAC, TD3, Plan, cycle, fields, policy_delay
-
-ROOT = Path(__file__).parent.parent
 
 
 def error_of(function, *arguments, **options):

@@ -1,11 +1,11 @@
 """A CPU's cores as devices that share the seeds."""
 
 import os
-from pathlib import Path
 
 import jax
 import pytest
 from commands import arguments, assert_same_run, start
+from folders import ROOT
 
 from purerl import train
 from purerl.runs import fitting
@@ -13,7 +13,6 @@ from purerl.settings import config
 from purerl.settings.schema import Plan
 from purerl.training import mapping
 
-ROOT = Path(__file__).parent.parent
 WORDS = arguments(algo="td3")  # three seeds
 
 
@@ -52,7 +51,9 @@ def test_all_cores_share_the_seeds_unless_said_otherwise(tmp_path, monkeypatch):
 
 def test_where_jax_computes_already_nothing_changes(monkeypatch):
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
-    code = "import jax; jax.devices(); from purerl import command; command.use_cores(); print(jax.local_device_count())"
+    code = (
+        "import jax; jax.devices(); from purerl.cli import parser; parser.use_cores(); print(jax.local_device_count())"
+    )
     assert start(code=code).communicate(timeout=60)[0].strip() == "1"
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import arguments
-from folders import write_run
+from folders import KEPT, write_run
 
 import purerl
 from purerl import export, plot, report
@@ -21,7 +21,6 @@ from purerl.results import comparison, curves, page, run_folder
 from purerl.runs import runner, sinks
 from purerl.settings import config, schema
 
-KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # two seeds of TD3 on Pendulum-v1, made by commit ba515a4
 STEPS = [0, 120, 200, 280]
 
 

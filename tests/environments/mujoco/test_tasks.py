@@ -1,4 +1,4 @@
-"""Gymnasium's tasks by name: what they are made of, what is refused. (Their numbers: test_gymnasium_parity.py.)"""
+"""Gymnasium's tasks by name: what they are made of, what is refused. (Their numbers: test_parity.py.)"""
 
 import importlib.util
 

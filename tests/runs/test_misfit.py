@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sys
-from pathlib import Path
 
 import changing
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tomli_w
 from commands import SMALL, arguments, assert_same_run, start
+from folders import ROOT
 from test_resume import refusal
 
 from purerl import sweep, train
@@ -460,7 +460,7 @@ print(json.dumps([fingerprint.of(environments.make(name)) for name in sys.argv[1
 
 def test_the_fingerprint_is_the_same_in_every_process(monkeypatch):
     found = []
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), *filter(None, sys.path)]))
     for seed in ("1", "2"):
         monkeypatch.setenv("PYTHONHASHSEED", seed)
         process = start("Pendulum-v1", "inverted_pendulum", "changing:task", code=FINGERPRINTS)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import arguments
+from folders import KEPT
 
 import purerl
 from purerl import evaluate, export, render, train
@@ -18,7 +19,6 @@ from purerl.policies import from_checkpoint, load
 from purerl.results import run_folder
 from purerl.runs import checkpoints
 
-KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # its checkpoints 2 and 3 are of the steps 200 and 280
 STATES = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 
 
