@@ -22,13 +22,14 @@ def updates(plan, build, env, hyper, rounds):
     def run(numbers, agent, batches, key):
         algorithm = build(dataclasses.replace(hyper, **numbers), plan, env)
 
-        def update_critic(agent, batch_and_value):
-            return algorithm.update_critic(agent, *batch_and_value)
+        def update_critic(agent, batch_value_key):
+            return algorithm.update_critic(agent, *batch_value_key)
 
         def one_round(agent, number):
-            value_key, actor_key = jax.random.split(jax.random.fold_in(key, number))
+            value_key, actor_key, critic_key = jax.random.split(jax.random.fold_in(key, number), 3)
             values = algorithm.next_value(agent, batches, value_key)
-            agent, metrics = jax.lax.scan(update_critic, agent, (batches, values), unroll=True)
+            critic_keys = jax.random.split(critic_key, len(batches.reward))
+            agent, metrics = loop.critic_updates(update_critic, agent, (batches, values, critic_keys))
             agent, more = algorithm.update_actor(agent, jax.tree.map(lambda x: x[-1], batches), actor_key)
             return agent, jax.tree.map(jnp.mean, metrics | more)
 

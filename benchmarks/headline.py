@@ -162,9 +162,8 @@ def costs_of_an_epoch(plan, build, env, hyper, numbers, keys):
     import jax
 
     from benchmarks import bare
-    from purerl.settings.schema import policy_delay
 
-    delay = policy_delay(hyper)
+    delay = hyper.policy_delay
     agents = jax.eval_shape(partial(bare.agents, plan, build, env, hyper), keys)
     batches = jax.eval_shape(partial(bare.batches, plan, env, delay), keys)
     one_round, arguments = jax.jit(bare.updates(plan, build, env, hyper, 1)), (numbers, agents, batches, keys)

@@ -10,7 +10,7 @@ from purerl.cli.parser import tune_cpu
 from purerl.environments.base import Environment, Outcome
 from purerl.runs import memory
 from purerl.runs.runner import ALGORITHMS
-from purerl.settings.schema import HYPERS, Plan, cycle, policy_delay
+from purerl.settings.schema import HYPERS, Plan, cycle
 from purerl.training import mapping
 
 tune_cpu()  # as the command lines do
@@ -85,7 +85,7 @@ class Updates:
 
     def __init__(self, algo, plan, num_seeds, env=None):
         env, hyper, mesh = env or walk(), HYPERS[algo](), mesh_for(num_seeds)
-        keys, delay = mapping.laid_out(mesh, mapping.keys(0, num_seeds)), policy_delay(hyper)
+        keys, delay = mapping.laid_out(mesh, mapping.keys(0, num_seeds)), hyper.policy_delay
         cycles = cycle(plan, delay)
         self.updates, self.numbers = plan.num_updates * num_seeds, mapping.laid_out(mesh, mapping.flowing(hyper))
         agents = jax.jit(partial(bare.agents, plan, ALGORITHMS[algo], env, hyper))(keys)

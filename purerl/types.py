@@ -75,12 +75,14 @@ class Algorithm(NamedTuple):
         act: `(policy, observation [..., obs_size]) -> action [..., A]`, deterministic.
         explore: `(state, observation [E, obs_size], noise [E, A], key) -> action [E, A]`.
         prepare: `(window: Transition [n, B, ...]) -> Batch [B, ...]`, n consecutive steps seen as one.
-        next_value: `(state, batch [..., B], key) -> V(s') [..., B]`, which no critic update changes: it is made of
-            target networks and the policy, and those move with the actor.
-        update_critic: `(state, batch, next_value [B]) -> (state, metrics)`.
+        next_value: `(state, batch [C, B, ...], key) -> value`, what the targets of the C critic updates before an actor
+            update share: a pytree of arrays `[C, ...]`, V(s') `[C, B]` for DDPG, TD3 and SAC. It is computed once, for
+            all C at once, from the state before them. `()` where every critic update computes its own target.
+        update_critic: `(state, batch [B, ...], value, key) -> (state, metrics)`: the critics, and whatever else moves
+            with each critic update. `value` is this update's part of what `next_value` returned.
         update_actor: `(state, batch, key) -> (state, metrics)`: the policy, the temperature, the target networks.
         noise: the process that feeds `explore`.
-        policy_delay: critic updates per actor update, a Python int: 1 for DDPG and SAC, 2 for TD3.
+        policy_delay: critic updates per actor update, a Python int, C above.
         metrics: the names of the metrics, scalars, that `update_critic` and `update_actor` return, in the order in
             which curves.csv, report.html and the loggers have them.
     """

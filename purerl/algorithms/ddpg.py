@@ -9,10 +9,9 @@ import optax
 
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import deterministic_policy_loss, perturbed, polyak
-from purerl.algorithms.networks import Actor, Critics, torso
-from purerl.algorithms.optimization import Trained, adam, begin, critic_step, descend, prepare
+from purerl.algorithms.networks import Actor, Critic, Critics, torso
+from purerl.algorithms.optimization import Trained, adam, begin, descend, prepare, td_step
 from purerl.settings.schema import DDPG as Hyper
-from purerl.settings.schema import policy_delay
 from purerl.types import Algorithm, Noise, Params
 
 
@@ -42,8 +41,8 @@ def build(hyper, plan, env, num_critics):
         hyper,
         env.obs_size,
         Actor(env.action_size, torso(plan)),
-        Critics(num_critics, torso(plan)),
-        adam(hyper.actor_lr, hyper, plan.num_updates // policy_delay(hyper)),
+        Critics(num_critics, Critic(torso(plan))),
+        adam(hyper.actor_lr, hyper, plan.num_updates // hyper.policy_delay),
         adam(hyper.critic_lr, hyper, plan.num_updates),
         exploration.exploration(hyper, (plan.num_envs, env.action_size)),
     )
@@ -76,7 +75,7 @@ def explore(model, state, observation, noise, key):
 
 
 def next_value(model, state, batch, key):
-    """Q'(s', μ'(s')), `[..., B]`."""
+    """Q'(s', μ'(s')), `[C, B]`."""
     del key  # DDPG's target draws nothing.
     action = model.actor.apply(state.target_actor, batch.next_observation)
     return model.critic.first(state.target_critic, batch.next_observation, action)
@@ -115,10 +114,10 @@ def algorithm(model):
         explore=partial(explore, model),
         prepare=partial(prepare, model.hyper),
         next_value=partial(next_value, model),
-        update_critic=partial(critic_step, model),
+        update_critic=partial(td_step, model),
         update_actor=partial(update_actor, model),
         noise=model.noise,
-        policy_delay=1,
+        policy_delay=model.hyper.policy_delay,
         metrics=("critic_loss", "q", "actor_loss"),
     )
 

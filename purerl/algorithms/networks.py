@@ -5,6 +5,7 @@ values are near zero and no tanh is saturated (DDPG arXiv:1509.02971, §7; PyTor
 use, has the same hidden kernels). Biases begin at zero, where both draw them.
 """
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -142,34 +143,41 @@ class SquashedGaussian(NamedTuple):
 
 
 class Critic(nn.Module):
-    """Q(s, a): -> `[...]`."""
+    """Q(s, a): one value, -> `[...]`, or several `outputs`, for example quantiles, -> `[..., outputs]`."""
 
     torso: MLP
+    outputs: int | None = None
 
     @nn.compact
     def __call__(self, observation, action):
         x = self.torso(jnp.concatenate([observation, action], axis=-1))
-        return head(1, self.torso, x).squeeze(-1)
+        x = head(self.outputs or 1, self.torso, x)
+        return x.squeeze(-1) if self.outputs is None else x
 
 
 class Critics:
-    """`count` independent critics as one module: -> `[count, ...]`.
+    """`count` independent copies of the module `critic` as one: -> `[count, ...]`.
+
+    `critic` maps `(observation, action)` to an array. Its variables, whatever their collection, have a leading axis
+    over critics, and each critic has its own random numbers.
 
     Every critic is given its own copy of (s, a), so that the products of a layer are one batched product; of a shared
     input XLA would make one wide product, and transpose what goes in and what comes out.
     """
 
-    def __init__(self, count, torso):
-        self.count, self.critic = count, Critic(torso)
-        self.ensemble = nn.vmap(Critic, variable_axes={"params": 0}, split_rngs={"params": True})(torso)
+    def __init__(self, count, critic):
+        self.count, self.critic = count, critic
+        lifted = nn.vmap(type(critic), variable_axes={True: 0}, split_rngs={True: True})
+        self.ensemble = lifted(**_fields(critic))
 
     def init(self, key, observation, action):
         return self.ensemble.init(key, *self._copies(observation, action))
 
-    def apply(self, params, observation, action):
-        if self.count == 1:
+    def apply(self, params, observation, action, **passing):
+        """-> `[count, ...]`. `passing` goes to `flax.linen.Module.apply`: `rngs`, `mutable`."""
+        if self.count == 1 and not passing:
             return self.first(params, observation, action)[None]
-        return self.ensemble.apply(params, *self._copies(observation, action))
+        return self.ensemble.apply(params, *self._copies(observation, action), **passing)
 
     def first(self, params, observation, action):
         """Q₁(s, a): -> `[...]`."""
@@ -177,6 +185,12 @@ class Critics:
 
     def _copies(self, *inputs):
         return [jnp.broadcast_to(x, (self.count, *x.shape)) for x in inputs]
+
+
+def _fields(module):
+    """The arguments that a Flax module was made with."""
+    names = (field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name"))
+    return {name: getattr(module, name) for name in names}
 
 
 def torso(plan):

@@ -1,6 +1,7 @@
 """What every learner does to its parameters: keep them with their optimiser state, and descend."""
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,28 +21,39 @@ COUNTED = 2**31 - 1  # updates that the counters of optax count; there they stop
 
 
 class Trained(NamedTuple):
-    """Parameters and the state of the optimiser that trains them."""
+    """Parameters and what trains along with them.
+
+    Attributes:
+        params: the parameters, which the optimiser moves.
+        opt_state: the state of that optimiser.
+        variables: what a network keeps besides parameters and computes anew in each pass, for example the running
+            statistics of batch normalisation; `()` where it keeps nothing.
+    """
 
     params: Params
     opt_state: optax.OptState
+    variables: Any = ()
 
 
-def adam(learning_rate, hyper, num_updates):
-    """Adam (arXiv:1412.6980), with the schedule, gradient clipping and weight decay that `hyper` asks for."""
+def adam(learning_rate, hyper, num_updates, **moments):
+    """Adam (arXiv:1412.6980), with the schedule, gradient clipping and weight decay that `hyper` asks for.
+
+    `moments` are those of `optax.adam`: `b1`, `b2`, `eps`.
+    """
     schedule, parts = SCHEDULES[hyper.lr_schedule], []
     if hyper.max_grad_norm is not None:
         parts.append(optax.clip_by_global_norm(hyper.max_grad_norm))
     if hyper.lr_schedule == "constant" or num_updates <= COUNTED:
-        parts.append(_adam(schedule(learning_rate, num_updates), hyper))
+        parts.append(_adam(schedule(learning_rate, num_updates), hyper, moments))
     else:
-        parts += [_adam(1.0, hyper), scale_by_share(schedule(learning_rate, 1), num_updates)]
+        parts += [_adam(1.0, hyper, moments), scale_by_share(schedule(learning_rate, 1), num_updates)]
     return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
 
-def _adam(learning_rate, hyper):
+def _adam(learning_rate, hyper, moments):
     if hyper.weight_decay is None:
-        return optax.adam(learning_rate)
-    return optax.adamw(learning_rate, weight_decay=hyper.weight_decay)
+        return optax.adam(learning_rate, **moments)
+    return optax.adamw(learning_rate, weight_decay=hyper.weight_decay, **moments)
 
 
 class LongCount(NamedTuple):
@@ -68,18 +80,20 @@ def scale_by_share(schedule, num_updates):
     return optax.GradientTransformation(init, update)
 
 
-def begin(optimizer, params):
-    return Trained(params, optimizer.init(params))
+def begin(optimizer, params, variables=()):
+    """`Trained` before its first update."""
+    return Trained(params, optimizer.init(params), variables)
 
 
-def descend(optimizer, trained, loss_fn):
+def descend(optimizer, trained, loss_fn, variables_of=None):
     """One gradient step on `loss_fn(params) -> (loss, aux)`, none where the loss is not finite.
 
-    Returns `(trained, loss, aux)`.
+    `variables_of(aux)` are the new `Trained.variables`; without it they stay. Returns `(trained, loss, aux)`.
     """
     (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained.params)
     updates, opt_state = optimizer.update(grads, trained.opt_state, trained.params)
-    moved = Trained(optax.apply_updates(trained.params, updates), opt_state)
+    variables = trained.variables if variables_of is None else variables_of(aux)
+    moved = Trained(optax.apply_updates(trained.params, updates), opt_state, variables)
     return where(jnp.isfinite(loss), moved, trained), loss, aux
 
 
@@ -99,13 +113,23 @@ def prepare(hyper, window):
     return Batch(window.observation[0], window.action[0], reward, discount, next_observation)
 
 
-def critic_step(model, state, batch, next_value):
-    """Move every critic toward y = r + γ (1 − d) V(s'). All three algorithms differ only in V, `[B]`."""
-    target = td_target(batch.reward, batch.discount, next_value)
+def critic_step(model, state, batch, loss_of, **passing):
+    """Move the critics down `loss_of(q) -> []`, where `q` `[N, B, ...]` is what they say of the batch.
+
+    `passing` goes to `Critics.apply`, for example the random keys of dropout. The metric `q` is the mean over critics,
+    batch and outputs.
+    """
 
     def loss_fn(params):
-        q = model.critic.apply(params, batch.observation, batch.action)
-        return critic_loss(q, target), sum(q.mean(axis=1)) / len(q)
+        q = model.critic.apply(params, batch.observation, batch.action, **passing)
+        return loss_of(q), sum(q.reshape(len(q), -1).mean(axis=1)) / len(q)
 
     critic, loss, q = descend(model.critic_optimizer, state.critic, loss_fn)
     return state._replace(critic=critic), {"critic_loss": loss, "q": q}
+
+
+def td_step(model, state, batch, next_value, key):
+    """Move every critic toward y = r + γ (1 − d) V(s'). DDPG, TD3 and SAC differ only in `next_value`, V(s') `[B]`."""
+    del key  # The target draws nothing more.
+    target = td_target(batch.reward, batch.discount, next_value)
+    return critic_step(model, state, batch, partial(critic_loss, target=target))

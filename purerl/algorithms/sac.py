@@ -9,8 +9,8 @@ import optax
 
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
-from purerl.algorithms.networks import Critics, GaussianActor, SquashedGaussian, torso
-from purerl.algorithms.optimization import Trained, adam, begin, critic_step, descend, prepare
+from purerl.algorithms.networks import Critic, Critics, GaussianActor, SquashedGaussian, torso
+from purerl.algorithms.optimization import Trained, adam, begin, descend, prepare, td_step
 from purerl.settings.schema import SAC as Hyper
 from purerl.types import Algorithm, Params
 
@@ -42,7 +42,7 @@ def build(hyper, plan, env):
         hyper,
         env.obs_size,
         GaussianActor(env.action_size, torso(plan)),
-        Critics(2, torso(plan)),
+        Critics(2, Critic(torso(plan))),
         adam(hyper.actor_lr, hyper, plan.num_updates),
         adam(hyper.critic_lr, hyper, plan.num_updates),
         optax.adam(hyper.alpha_lr) if hyper.alpha is None else optax.set_to_zero(),
@@ -90,7 +90,7 @@ def temperature(model, state):
 
 
 def next_value(model, state, batch, key):
-    """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[..., B]`."""
+    """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[C, B]`."""
     action, log_prob = pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(key)
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
     return soft_value(q, log_prob, temperature(model, state))
@@ -142,9 +142,9 @@ def sac(hyper, plan, env):
         explore=partial(explore, model),
         prepare=partial(prepare, hyper),
         next_value=partial(next_value, model),
-        update_critic=partial(critic_step, model),
+        update_critic=partial(td_step, model),
         update_actor=partial(update_actor, model),
         noise=exploration.silent((plan.num_envs, env.action_size)),
-        policy_delay=1,
+        policy_delay=hyper.policy_delay,
         metrics=("critic_loss", "q", "actor_loss", "alpha", "entropy"),
     )

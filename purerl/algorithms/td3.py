@@ -9,7 +9,7 @@ from purerl.settings.schema import TD3 as Hyper
 
 
 def next_value(model, state, batch, key):
-    """minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[..., B]`. All critics see the one ε."""
+    """minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[C, B]`. All critics see the one ε."""
     action = model.actor.apply(state.target_actor, batch.next_observation)
     epsilon = model.hyper.target_noise * standard_normal(key, action.shape)
     action = smoothed(action, epsilon, model.hyper.noise_clip)  # trick 3: target policy smoothing
@@ -22,5 +22,5 @@ def td3(hyper: Hyper, plan, env):
     model = ddpg.build(hyper, plan, env, hyper.num_critics)
     return ddpg.algorithm(model)._replace(
         next_value=partial(next_value, model),
-        policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates
+        policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates; DDPG's is 1
     )

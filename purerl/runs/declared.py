@@ -26,8 +26,9 @@ def _once(algorithm, plan, env, key):
     observation, action = (jnp.zeros((*lead, size), jnp.float32) for size in (env.obs_size, env.action_size))
     reward, over = jnp.zeros(lead, jnp.float32), jnp.zeros(lead, bool)
     batch = algorithm.prepare(Transition(observation, action, reward, over, over, observation))
-    value = algorithm.next_value(state, jax.tree.map(lambda x: x[None], batch), key)[0]
-    _, critic = algorithm.update_critic(state, batch, value)
+    values = algorithm.next_value(state, jax.tree.map(lambda x: x[None], batch), key)
+    value = jax.tree.map(lambda x: x[0], values)
+    _, critic = algorithm.update_critic(state, batch, value, key)
     _, actor = algorithm.update_actor(state, batch, key)
     return algorithm.policy(state), critic, actor
 

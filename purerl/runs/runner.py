@@ -28,7 +28,7 @@ from purerl.runs import checkpoints, declared, fingerprint, fitting, garbage_col
 from purerl.runs.clock import Clock, Interrupt, Pace
 from purerl.runs.provenance import changed, origin, record
 from purerl.settings import config
-from purerl.settings.schema import cycle, policy_delay
+from purerl.settings.schema import cycle
 from purerl.training import loop, mapping
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
@@ -359,7 +359,7 @@ def _steps(plan, index):
 
 def _due(settings, index):
     """The row at which evaluation `index` is made."""
-    return loop.row_of(settings.plan, cycle(settings.plan, policy_delay(settings.hyper)), index)
+    return loop.row_of(settings.plan, cycle(settings.plan, settings.hyper.policy_delay), index)
 
 
 def _position(label, settings, index):

@@ -30,7 +30,6 @@ from purerl.settings.schema import (
     number,
     optional_count,
     optional_text,
-    policy_delay,
     text,
 )
 
@@ -249,7 +248,7 @@ def _build(settings):
             if name not in fields(cls):
                 raise ValueError(unknown(name, job.algo))
     plan, hypers = Plan(**settings), _each_setting(hyper_class, hyper, swept)
-    cycle(plan, policy_delay(hypers[0]))
+    cycle(plan, hypers[0].policy_delay)
     swept = {name: tuple(getattr(each, name) for each in hypers) for name in swept}
     for name, values in swept.items():
         if not all(isinstance(value, float) for value in values):

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -248,8 +248,21 @@ class Plan(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learning(Settings):
-    """What all three algorithms share."""
+class Hyperparameters(Settings):
+    """The settings of an algorithm. Every algorithm has a class of its own, derived from this one.
+
+    Attributes:
+        policy_delay: critic updates per actor update. A field of the algorithms where it can be set, as for TD3.
+        initial_only: names of fields that count only when a run begins, so that no population changes them.
+    """
+
+    policy_delay: ClassVar[int] = 1
+    initial_only: ClassVar[tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning(Hyperparameters):
+    """What DDPG, TD3 and SAC share."""
 
     actor_lr: number("learning rate of the actor (Adam)", gt=0) = 3e-4
     critic_lr: number("learning rate of the critics (Adam)", gt=0) = 3e-4
@@ -318,6 +331,8 @@ class TD3(DDPG):
 class SAC(Learning):
     """Hyperparameters of SAC. The defaults are the authors' (arXiv:1812.05905)."""
 
+    initial_only: ClassVar[tuple[str, ...]] = ("initial_alpha",)
+
     alpha: optional("fixed temperature; none: learned", gt=0) = None
     initial_alpha: number("temperature that learning begins with; idle where alpha is fixed", gt=0) = 1.0
     alpha_lr: number("learning rate of the temperature (Adam); idle where alpha is fixed", gt=0) = 3e-4
@@ -325,11 +340,6 @@ class SAC(Learning):
 
 
 HYPERS: dict[str, Any] = {"ddpg": DDPG, "td3": TD3, "sac": SAC}
-
-
-def policy_delay(hyper):
-    """Critic updates per actor update: 1 but for TD3."""
-    return getattr(hyper, "policy_delay", 1)
 
 
 @dataclass(frozen=True)

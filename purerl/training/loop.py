@@ -22,7 +22,9 @@ from purerl.training.normalizer import Normalizer, normalizer
 from purerl.training.replay import Replay, replay
 from purerl.types import Algorithm, Array, Key
 
-AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT = range(8)  # what a key is for
+AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT, CRITIC = range(9)  # what a key is for
+
+UNROLLED = 2  # critic updates of a round that are compiled one by one; more are one loop, which compiles once
 
 LONGEST_EVALUATION = 1_000_000  # steps of an episode that is evaluated, where nothing else limits it
 
@@ -247,22 +249,29 @@ def learn(run, carry, row):
     def one_round(state, keys):
         """`policy_delay` critic updates, then one of the actor, on the last of their batches."""
         agent, sound = state
-        sample_key, value_key, actor_key = keys
+        (sample_key, value_key, actor_key), critic_keys = keys
         batches = draw(sample_key)
         values = run.algorithm.next_value(agent, batches, value_key)
 
-        def update_critic(agent, batch_and_value):
-            new, metrics = run.algorithm.update_critic(agent, *batch_and_value)
+        def update_critic(agent, batch_value_key):
+            new, metrics = run.algorithm.update_critic(agent, *batch_value_key)
             return where(sound, new, agent), metrics
 
-        agent, critic_metrics = jax.lax.scan(update_critic, agent, (batches, values), unroll=True)
+        agent, critic_metrics = critic_updates(update_critic, agent, (batches, values, critic_keys))
         new, actor_metrics = run.algorithm.update_actor(agent, jax.tree.map(lambda x: x[-1], batches), actor_key)
         metrics = _mean(critic_metrics) | actor_metrics
         return (where(sound, new, agent), sound & _finite(metrics)), metrics
 
-    keys = jax.random.split(key_for(carry.key, LEARN, row), (run.cycle.actor_updates, 3))
-    (agent, sound), metrics = scan_mean(one_round, (carry.agent, carry.diverged < 0), keys)
+    rounds = run.cycle.actor_updates
+    keys = jax.random.split(key_for(carry.key, LEARN, row), (rounds, 3))
+    critic_keys = jax.random.split(key_for(carry.key, CRITIC, row), (rounds, run.cycle.critic_updates))
+    (agent, sound), metrics = scan_mean(one_round, (carry.agent, carry.diverged < 0), (keys, critic_keys))
     return _watched(carry._replace(agent=agent), sound, row), metrics
+
+
+def critic_updates(update, agent, xs):
+    """`jax.lax.scan` over the critic updates of a round: few are compiled one by one, so that XLA fuses across them."""
+    return jax.lax.scan(update, agent, xs, unroll=len(jax.tree.leaves(xs)[0]) <= UNROLLED)
 
 
 def collect(run, carry, row):

@@ -18,7 +18,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from purerl.environments import episodes
 from purerl.runs import memory
-from purerl.settings.schema import Cycle, Plan, cycle, policy_delay
+from purerl.settings.schema import Cycle, Plan
 from purerl.training import loop
 
 RUNS = "runs"  # the axis of the mesh of devices
@@ -257,7 +257,7 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
         begin_refill=jax.jit(begin_refill, static_argnums=2),
         refill=jax.jit(spread(mesh, refill, axes, 0, 0, None), donate_argnums=1, compiler_options=options),
         plan=plan,
-        cycle=cycle(plan, policy_delay(hyper)),
+        cycle=setup({}).cycle,
         mesh=mesh,
         options=options,
     )

@@ -119,7 +119,8 @@ def check_updates(name, settings, n, dtype, rounds=3, **tolerance):
             window = windows(rng, n, dtype)
             batch, same_batch = algorithm.prepare(window), reference.prepare(window, hyper)
             assert_close(batch, Batch(*same_batch), **tolerance)
-            state, metrics = update_critic(state, batch, next_value(state, batch, critic_key))
+            value = next_value(state, jax.tree.map(lambda x: x[None], batch), critic_key)[0]
+            state, metrics = update_critic(state, batch, value, critic_key)
             value = reference_value(name, hyper, expected, same_batch, standard_normal(name, critic_key, dtype))
             expected, same_metrics = reference.critic_update(expected, same_batch, value, hyper)
             assert_close(metrics, same_metrics, **tolerance)
@@ -242,7 +243,7 @@ def test_td3_without_its_tricks_is_ddpg():
         for i, each in enumerate((plain, untricked)):
             key = jax.random.key(seed)
             value = jax.jit(each.next_value)(states[i], a_batch(each, seed), key)
-            states[i], _ = jax.jit(each.update_critic)(states[i], a_batch(each, seed), value)
+            states[i], _ = jax.jit(each.update_critic)(states[i], a_batch(each, seed), value, key)
             states[i], _ = jax.jit(each.update_actor)(states[i], a_batch(each, seed), key)
     assert_close(*states, rtol=1e-6, atol=1e-7)
 
@@ -264,7 +265,7 @@ def test_policy_gradient_does_not_reach_the_critic(name):
 def test_critic_update_moves_the_critic_only(name):
     _, algorithm = learner(name)
     state = begun(algorithm)
-    after, _ = jax.jit(algorithm.update_critic)(state, a_batch(algorithm), jnp.ones(BATCH_SIZE))
+    after, _ = jax.jit(algorithm.update_critic)(state, a_batch(algorithm), jnp.ones(BATCH_SIZE), jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, after._replace(critic=state.critic), state)
     assert all((x != y).any() for x, y in zip(*map(jax.tree.leaves, (after.critic, state.critic)), strict=True))
 

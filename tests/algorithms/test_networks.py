@@ -20,7 +20,7 @@ def assert_close(actual, expected):
 
 
 def test_each_of_the_critics_is_a_critic_of_its_own():
-    ensemble = networks.Critics(3, SMALL)
+    ensemble = networks.Critics(3, networks.Critic(SMALL))
     params = ensemble.init(jax.random.key(0), OBSERVATION, ACTION)
     values = ensemble.apply(params, OBSERVATION, ACTION)
     assert values.shape == (3, 5)
@@ -30,7 +30,7 @@ def test_each_of_the_critics_is_a_critic_of_its_own():
 
 
 def test_critics_begin_with_different_parameters():
-    params = networks.Critics(3, SMALL).init(jax.random.key(0), OBSERVATION, ACTION)
+    params = networks.Critics(3, networks.Critic(SMALL)).init(jax.random.key(0), OBSERVATION, ACTION)
     kernels = [x for x in jax.tree.leaves(params) if x.ndim == 3]
     assert len(kernels) == 3
     for kernel in kernels:
@@ -110,7 +110,7 @@ def test_networks_begin_small(make):
 
 
 def test_critics_begin_small():
-    params = networks.Critics(10, networks.MLP((60, 60), "relu", False)).init(
+    params = networks.Critics(10, networks.Critic(networks.MLP((60, 60), "relu", False))).init(
         jax.random.key(0), jnp.zeros(20), jnp.zeros(5)
     )["params"]
     assert_uniform(params["torso"]["Dense_0"]["kernel"], 1 / np.sqrt(25))
@@ -153,7 +153,7 @@ def test_parameters_and_outputs_are_float32_whatever_the_products_are(precision)
     for module, inputs in (
         (networks.Actor(2, torso), (OBSERVATION,)),
         (networks.GaussianActor(2, torso), (OBSERVATION,)),
-        (networks.Critics(2, torso), (OBSERVATION, ACTION)),
+        (networks.Critics(2, networks.Critic(torso)), (OBSERVATION, ACTION)),
     ):
         params = module.init(jax.random.key(0), *inputs)
         leaves = jax.tree.leaves((params, module.apply(params, *inputs)))
@@ -162,7 +162,7 @@ def test_parameters_and_outputs_are_float32_whatever_the_products_are(precision)
 
 def products(precision):
     """The precision and the dtypes of every product in the critics' gradient."""
-    critics = networks.Critics(2, networks.MLP((8, 8), "relu", False, precision))
+    critics = networks.Critics(2, networks.Critic(networks.MLP((8, 8), "relu", False, precision)))
     params = critics.init(jax.random.key(0), OBSERVATION, ACTION)
     gradient = jax.grad(lambda params, observation: critics.apply(params, observation, ACTION).sum(), (0, 1))
     text = str(jax.make_jaxpr(gradient)(params, OBSERVATION))
@@ -193,7 +193,7 @@ def test_gradients_of_a_product_are_jax_own_and_a_kernels_is_not_turned_around(s
 
 def test_bf16_rounds_and_tf32_does_not_on_a_cpu():
     def values(precision):
-        critics = networks.Critics(2, networks.MLP((60, 60), "relu", False, precision))
+        critics = networks.Critics(2, networks.Critic(networks.MLP((60, 60), "relu", False, precision)))
         return critics.apply(critics.init(jax.random.key(0), OBSERVATION, ACTION), OBSERVATION, ACTION)
 
     plain, tf32, bf16 = map(values, networks.PRECISIONS)

@@ -26,11 +26,15 @@ SMALL = {"widths": (16,), "batch_size": 32, "num_evals": 3}
 
 
 class Log(NamedTuple):
-    """`count` calls so far; of each: what it was, its key data, and the batch it got. `born` is the key of `init`."""
+    """`count` calls so far; of each: what it was, its keys, and the batch it got. `born` is the key of `init`.
+
+    `key` is that of the values or of the actor, `own` that of a critic update.
+    """
 
     count: jax.Array
     what: jax.Array
     key: jax.Array
+    own: jax.Array
     batch: jax.Array
     born: jax.Array
 
@@ -42,20 +46,23 @@ def digits(key):
 
 
 def recorder(plan, delay=1):
-    """Logs its updates, those of critics with the key of their values; its actions `[8]` are the digits of the key of
-    the noise, then of the key of `explore`."""
+    """Logs its updates, those of critics with the key of their values and their own.
+
+    Its actions `[8]` are the digits of the key of the noise, then of the key of `explore`.
+    """
 
     def init(key):
         batch = jnp.zeros((CALLS, plan.batch_size, 2))
-        return Log(jnp.int32(0), jnp.zeros(CALLS, jnp.int32), jnp.zeros((CALLS, 4)), batch, digits(key))
+        keys = jnp.zeros((CALLS, 4))
+        return Log(jnp.int32(0), jnp.zeros(CALLS, jnp.int32), keys, keys, batch, digits(key))
 
     def next_value(log, batch, key):
         return jnp.tile(digits(key), (delay, 1))
 
-    def update(what, log, batch, digits):
-        values = (what, digits, batch.observation)
-        what, keys, batches = (x.at[log.count].set(y) for x, y in zip(log[1:4], values, strict=True))
-        return Log(log.count + 1, what, keys, batches, log.born), {}
+    def update(what, log, batch, value, own):
+        found = (what, value, own, batch.observation)
+        logged = (x.at[log.count].set(y) for x, y in zip(log[1:5], found, strict=True))
+        return Log(log.count + 1, *logged, log.born), {}
 
     def draw(state, progress, key):
         return state, jnp.tile(jnp.concatenate([digits(key), jnp.zeros(4)]), (plan.num_envs, 1))
@@ -67,8 +74,8 @@ def recorder(plan, delay=1):
         explore=lambda log, observation, noise, key: noise.at[:, 4:].set(digits(key)),
         prepare=lambda window: Batch(*(x[0] for x in window[:4]), window.next_observation[0]),
         next_value=next_value,
-        update_critic=partial(update, 1),
-        update_actor=lambda log, batch, key: update(2, log, batch, digits(key)),
+        update_critic=lambda log, batch, value, key: update(1, log, batch, value, digits(key)),
+        update_actor=lambda log, batch, key: update(2, log, batch, digits(key), 0.0),
         noise=Noise(lambda: (), draw, lambda state, over: state),
         policy_delay=delay,
         metrics=(),
@@ -110,7 +117,7 @@ def record(delay=1, updates=1):
     return Recording([NAMES[log.what[part]].tolist() for part in parts], [log.batch[part] for part in parts], carries)
 
 
-SHAPES = pytest.mark.parametrize("delay, updates", [(1, 1), (2, 1), (2, 2), (2, 8), (1, 4), (4, 2)])
+SHAPES = pytest.mark.parametrize("delay, updates", [(1, 1), (2, 1), (2, 2), (2, 8), (1, 4), (4, 2), (20, 20)])
 
 
 @SHAPES
@@ -156,11 +163,12 @@ def test_no_key_is_used_twice():
     carries = record(2, 8).carries
     last = carries[-1]
     logged = np.unique(last.agent.key[: last.agent.count], axis=0)  # one of values, one of the actor a round
+    own = last.agent.own[: last.agent.count][last.agent.what[: last.agent.count] == 1]
     written = np.asarray(contents(last.ring, 2).action)
     actions = written[WARMUP : WARMUP + 2 * ROWS, 0].reshape(-1, 4)
     resets = jax.vmap(digits)(jax.random.wrap_key_data(last.episodes.pool.key))
-    keys = np.concatenate([np.asarray(last.agent.born)[None], digits(last.key)[None], logged, actions, resets])
-    assert len(keys) == 2 + 2 * ROWS * (4 + 4) + 2 * ROWS * 2 + 128
+    keys = np.concatenate([np.asarray(last.agent.born)[None], digits(last.key)[None], logged, own, actions, resets])
+    assert len(keys) == 2 + 2 * ROWS * (4 + 4 + 8) + 2 * ROWS * 2 + 128
     assert len(np.unique(keys, axis=0)) == len(keys)
     assert len(np.unique(written[:WARMUP])) == written[:WARMUP].size
 

@@ -1,7 +1,7 @@
 """MuJoCo's physics in JAX: MJX's kinematics, contacts and forces, with a small state and a solver of known length.
 
-The numbers are those of MuJoCo's C code, to rounding, for the tasks of tests/environments/mujoco/test_parity.py. What differs
-from MJX:
+The numbers are those of MuJoCo's C code, to rounding, for the tasks of tests/environments/mujoco/test_parity.py.
+What differs from MJX:
 
 * `State` is the little that one step needs of the one before. MJX carries all it has computed.
 * The constraints are solved by `newton`, contacts are found by `contacts`; each says why.
