@@ -9,7 +9,7 @@ import argparse
 from benchmarks import table, timing
 from benchmarks.command import refusing
 from benchmarks.training import Training, Updates, plan_of
-from purerl.settings.schema import HYPERS
+from purerl.settings.registry import ALGORITHMS
 
 COLUMNS = ("algo", "num_seeds", "num_envs", "widths", "batch_size", "us_per_update", "bare_us_per_update", "share")
 COLUMNS += ("cpu_share",)
@@ -18,7 +18,7 @@ COLUMNS += ("cpu_share",)
 @refusing
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--algo", choices=HYPERS, nargs="+", default=["td3"])
+    parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=["td3"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[8])
     parser.add_argument("--envs", type=int, nargs="+", default=[1])
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 256])

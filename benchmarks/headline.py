@@ -33,7 +33,8 @@ from benchmarks.command import WHOLE_TRACEBACKS, last_line
 from purerl import train
 from purerl.algorithms.networks import PRECISIONS
 from purerl.errors import closest
-from purerl.settings.schema import HYPERS, Plan, fields
+from purerl.settings.registry import ALGORITHMS
+from purerl.settings.schema import Plan, fields
 
 ROOT = Path(__file__).parents[1]
 HONOURED = ("preset", "backend", "episode_length", "num_seeds")  # of what a run has besides its plan
@@ -248,7 +249,7 @@ def show(title, figures, folder):
 def parsed(arguments):
     """`(options, settings)`: the latter of the flags that are `purerl.train`'s. Whatever would be ignored ends it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--algo", choices=("td3", "sac", "ddpg"), nargs="+", default=["td3", "sac", "ddpg"])
+    parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=list(ALGORITHMS))
     parser.add_argument("--env", nargs="+", default=["halfcheetah", "hopper", "ant"], help="environments")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["tf32"], help="precisions to compare")
     parser.add_argument("--flags", nargs="+", choices=[*FLAGS, "all"], default=["none"], help="XLA flags to compare")
@@ -259,7 +260,7 @@ def parsed(arguments):
     parser.add_argument("--small", action="store_true", help="tiny sizes: whether all of it runs")
     parser.add_argument("--one", metavar="JSON", help=argparse.SUPPRESS)
     options, others = parser.parse_known_args(arguments)
-    known = {*HONOURED, *fields(Plan), *(name for cls in HYPERS.values() for name in fields(cls))}
+    known = {*HONOURED, *fields(Plan), *(name for spec in ALGORITHMS.values() for name in fields(spec.hyperparameters))}
     for word in others:
         name = word.removeprefix("--").partition("=")[0].replace("-", "_")
         if word.startswith("--") and name not in known:

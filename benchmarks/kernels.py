@@ -27,8 +27,7 @@ from benchmarks.training import plan_of, walk
 from purerl import environments
 from purerl.environments import brax
 from purerl.environments.mujoco import tasks
-from purerl.runs.runner import ALGORITHMS
-from purerl.settings.schema import HYPERS
+from purerl.settings.registry import ALGORITHMS
 from purerl.training import loop, mapping
 
 TARGET = "PURERL_GPU_TARGET"  # names the file where --target does not
@@ -76,7 +75,7 @@ class Programs:
 
     def __init__(self, sharding, algo, env, num_seeds, num_envs, widths=(256, 256), batch_size=256):
         self.sharding, self.env, self.num_seeds = sharding, env, num_seeds
-        self.hyper, self.build = HYPERS[algo](), ALGORITHMS[algo]
+        self.hyper, self.build = ALGORITHMS[algo].hyperparameters(), ALGORITHMS[algo].build
         self.delay = self.hyper.policy_delay
         self.plan = plan_of(
             ROUNDS * num_envs * max(1, self.delay // num_envs),  # an epoch of as many cycles

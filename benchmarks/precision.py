@@ -17,7 +17,7 @@ from purerl.algorithms.networks import PRECISIONS
 from purerl.results import curves, statistics
 from purerl.runs import runner
 from purerl.settings import config
-from purerl.settings.schema import HYPERS
+from purerl.settings.registry import ALGORITHMS
 from purerl.training import loop, mapping
 
 COLUMNS = ("algo", "env", "precision", "num_seeds", "final_iqm", "area", "difference", "low", "high", "welch_p")
@@ -39,7 +39,7 @@ def trained(algo, env, precision, num_seeds, more):
 @refusing
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--algo", choices=HYPERS, default="td3")
+    parser.add_argument("--algo", choices=ALGORITHMS, default="td3")
     parser.add_argument("--env", nargs="+", default=["Pendulum-v1", "inverted_pendulum"])
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--total-steps", type=int, help="of a seed, in place of the environment's own")

@@ -8,7 +8,7 @@ import argparse
 from benchmarks import table, timing
 from benchmarks.command import refusing
 from benchmarks.training import Training, plan_of
-from purerl.settings.schema import HYPERS
+from purerl.settings.registry import ALGORITHMS
 
 COLUMNS = ("algo", "num_seeds", "widths", "batch_size", "buffer_size", "us_per_update", "ratio", "cpu_ratio")
 
@@ -16,7 +16,7 @@ COLUMNS = ("algo", "num_seeds", "widths", "batch_size", "buffer_size", "us_per_u
 @refusing
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--algo", choices=HYPERS, nargs="+", default=["td3"])
+    parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=["td3"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 4, 16, 64, 256])
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 256])
     parser.add_argument("--batch-size", type=int, default=256)

@@ -9,8 +9,8 @@ from benchmarks import bare
 from purerl.cli.parser import tune_cpu
 from purerl.environments.base import Environment, Outcome
 from purerl.runs import memory
-from purerl.runs.runner import ALGORITHMS
-from purerl.settings.schema import HYPERS, Plan, cycle
+from purerl.settings.registry import ALGORITHMS
+from purerl.settings.schema import Plan, cycle
 from purerl.training import mapping
 
 tune_cpu()  # as the command lines do
@@ -55,9 +55,9 @@ class Training:
     """Calling it trains the epoch of `plan` in all seeds, from where the last call ended."""
 
     def __init__(self, algo, plan, num_seeds, env=None):
-        hyper = HYPERS[algo]()
+        hyper = ALGORITHMS[algo].hyperparameters()
         mesh = mesh_for(num_seeds)
-        programs = mapping.programs(plan, ALGORITHMS[algo], env or walk(), hyper, mesh=mesh)
+        programs = mapping.programs(plan, ALGORITHMS[algo].build, env or walk(), hyper, mesh=mesh)
         self.plan, self.num_seeds, self.numbers = plan, num_seeds, mapping.laid_out(mesh, mapping.flowing(hyper))
         self.compiled = mapping.compiled(programs, self.numbers, num_seeds)
         self.carry = self.compiled.begin(self.numbers, mapping.laid_out(mesh, mapping.keys(0, num_seeds)))
@@ -84,13 +84,13 @@ class Updates:
     """
 
     def __init__(self, algo, plan, num_seeds, env=None):
-        env, hyper, mesh = env or walk(), HYPERS[algo](), mesh_for(num_seeds)
+        env, hyper, mesh = env or walk(), ALGORITHMS[algo].hyperparameters(), mesh_for(num_seeds)
         keys, delay = mapping.laid_out(mesh, mapping.keys(0, num_seeds)), hyper.policy_delay
         cycles = cycle(plan, delay)
         self.updates, self.numbers = plan.num_updates * num_seeds, mapping.laid_out(mesh, mapping.flowing(hyper))
-        agents = jax.jit(partial(bare.agents, plan, ALGORITHMS[algo], env, hyper))(keys)
+        agents = jax.jit(partial(bare.agents, plan, ALGORITHMS[algo].build, env, hyper))(keys)
         self.state = agents, jax.jit(partial(bare.batches, plan, env, delay))(keys), keys
-        updates = bare.updates(plan, ALGORITHMS[algo], env, hyper, cycles.per_epoch * cycles.actor_updates)
+        updates = bare.updates(plan, ALGORITHMS[algo].build, env, hyper, cycles.per_epoch * cycles.actor_updates)
         platform = jax.default_backend()
 
         def update(numbers, state):

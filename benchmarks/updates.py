@@ -8,7 +8,7 @@ import argparse
 from benchmarks import table, timing
 from benchmarks.command import refusing
 from benchmarks.training import Updates, plan_of
-from purerl.settings.schema import HYPERS
+from purerl.settings.registry import ALGORITHMS
 
 COLUMNS = ("algo", "num_seeds", "widths", "batch_size", "us_per_update", "cpu_us_per_update", "updates_per_s")
 
@@ -16,7 +16,7 @@ COLUMNS = ("algo", "num_seeds", "widths", "batch_size", "us_per_update", "cpu_us
 @refusing
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--algo", choices=HYPERS, nargs="+", default=list(HYPERS))
+    parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=list(ALGORITHMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 256])
     parser.add_argument("--batch-size", type=int, default=256)

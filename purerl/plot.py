@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from purerl.cli.parser import Parser, fail
+from purerl.settings import registry
 
 STYLES = ("rliable", "td3", "sac", "spinningup")
 FORMATS = (".png", ".svg", ".pdf")
@@ -93,7 +94,7 @@ def draw(options):
 
 def label(by, key):
     """`TD3`, or `TD3, tau 0.005`."""
-    return ", ".join(value.upper() if name == "algo" else value if name == "run" else f"{name} {value}"
+    return ", ".join(registry.label(value) if name == "algo" else value if name == "run" else f"{name} {value}"
                      for name, value in zip(by, key, strict=True))  # fmt: skip
 
 

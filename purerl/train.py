@@ -13,8 +13,8 @@ from purerl.cli.parser import Parser, add_cache, fail, refuse_unknown, tune_cpu,
 from purerl.errors import Refused
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.runs.garbage_collection import paused
-from purerl.settings import config
-from purerl.settings.schema import HYPERS, Plan, fields
+from purerl.settings import config, registry
+from purerl.settings.schema import Plan, fields
 
 
 def main(arguments=None):
@@ -74,7 +74,7 @@ def build_parser(algo, defaults):
     parser.settings = set()
     parts = (defaults.job, defaults.plan, defaults.keep, defaults.hyper) if defaults else ()
     values = {type(part): part for part in parts}
-    hypers = [type(defaults.hyper)] if defaults else HYPERS.values()
+    hypers = [type(defaults.hyper)] if defaults else _hyperparameters(algo)
     groups = [
         ("the run", config.Job),
         ("training (a new value compiles anew)", Plan),
@@ -95,6 +95,12 @@ def build_parser(algo, defaults):
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
     add_cache(output)
     return parser
+
+
+def _hyperparameters(algo):
+    """The classes of hyperparameters whose flags are known: those of all algorithms, `algo` of a module among them."""
+    specs = registry.ALGORITHMS | ({algo: registry.find(algo)} if algo and ":" in algo else {})
+    return [spec.hyperparameters for spec in specs.values()]
 
 
 def add_setting(group, name, default, description, cls, show=True):
@@ -195,7 +201,7 @@ def train(settings, env, build, path, unnamed):
 
 def default_folder(job):
     name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
-    return Path("runs") / f"{job.algo}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Path("runs") / f"{job.algo.rpartition(':')[2]}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def fresh(path):

@@ -11,12 +11,11 @@ from commands import SMALL, arguments, assert_same_run
 
 from purerl import environments, train
 from purerl.results import run_folder
-from purerl.runs import runner
-from purerl.settings import config
+from purerl.settings import config, registry
 from purerl.training import loop, mapping
 
 
-@pytest.fixture(scope="module", params=["ddpg", "td3", "sac"])
+@pytest.fixture(scope="module", params=registry.ALGORITHMS)
 def finished(request, tmp_path_factory):
     """`(settings, folder)` of a run of each algorithm."""
     path = tmp_path_factory.mktemp("runs") / request.param
@@ -53,7 +52,7 @@ def test_curves_have_a_row_per_seed_and_evaluation(finished):
 def test_one_scan_equals_the_chunked_command_line(finished):
     settings, path = finished
     env = environments.make("fast", episode_length=20)
-    algorithm = runner.ALGORITHMS[settings.job.algo](settings.hyper, settings.plan, env)
+    algorithm = registry.find(settings.job.algo).build(settings.hyper, settings.plan, env)
     _, scanned = jax.jit(jax.vmap(partial(loop.train, settings.plan, algorithm, env)))(mapping.keys(5, 3))
     chunked = run_folder.read_curves(path)
     for name in loop.JUDGED:
@@ -78,7 +77,7 @@ def test_another_seed_gives_other_curves(finished):
 def test_the_kept_policy_is_the_one_that_was_evaluated(finished):
     settings, path = finished
     env = environments.make("fast", episode_length=20)
-    algorithm = runner.ALGORITHMS[settings.job.algo](settings.hyper, settings.plan, env)
+    algorithm = registry.find(settings.job.algo).build(settings.hyper, settings.plan, env)
     run = loop.setup(settings.plan, algorithm, env)
     kept = run_folder.read_policy(path)
     statistics = kept.get("observation")
@@ -133,7 +132,7 @@ def test_a_users_own_environment_trains_by_name(tmp_path, monkeypatch):
     assert run_folder.read_curves(out)["env_step"][-1] == 280
 
 
-@pytest.mark.parametrize("algo", ["ddpg", "td3", "sac"])
+@pytest.mark.parametrize("algo", registry.ALGORITHMS)
 def test_the_compact_ring_trains_exactly_as_the_plain_one(algo, tmp_path):
     for ring in ("plain", "compact"):
         assert train.main([*arguments(algo=algo, ring=ring, n_step="2"), "--out", str(tmp_path / ring)]) == 0

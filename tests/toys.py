@@ -1,17 +1,21 @@
 """Environments and learners whose right answers are known by hand, small enough to compile in a second."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from purerl.algorithms.ddpg import ddpg
-from purerl.algorithms.sac import sac
-from purerl.algorithms.td3 import td3
 from purerl.environments.base import Environment, Outcome
-from purerl.settings.schema import HYPERS
+from purerl.settings.registry import ALGORITHMS
 
-BUILD = {"ddpg": ddpg, "td3": td3, "sac": sac}
+BUILD = {name: spec.build for name, spec in ALGORITHMS.items()}
+HYPERS = {name: spec.hyperparameters for name, spec in ALGORITHMS.items()}
+
+
+def construct(monkeypatch, build, name="td3"):
+    """Let `build` make the algorithm called `name`."""
+    monkeypatch.setitem(ALGORITHMS, name, replace(ALGORITHMS[name], constructor=build))
 
 
 def learner(name, plan, env, **changes):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from benchmarks import table, timing
 from benchmarks.command import WHOLE_TRACEBACKS, last_line
+from purerl.settings.registry import ALGORITHMS
 
 ROOT = Path(__file__).parents[2]
 WARMUP = 256
@@ -51,7 +52,7 @@ class Case(NamedTuple):
     buffer_size: int
 
 
-CASES = [Case(algo, 1, 256, 256, 1_000_000) for algo in ("td3", "sac", "ddpg")]
+CASES = [Case(algo, 1, 256, 256, 1_000_000) for algo in ALGORITHMS]
 CASES += [Case(algo, 8, 64, 64, 100_000) for algo in ("td3", "sac")]
 
 
@@ -194,7 +195,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venvs", metavar="FOLDER", type=Path, default=Path("~/.cache/purerl/peers").expanduser())
     parser.add_argument("--peer", choices=PEERS, nargs="+", default=list(PEERS))
-    parser.add_argument("--algo", choices=("td3", "sac", "ddpg"), nargs="+", default=["td3", "sac", "ddpg"])
+    parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=list(ALGORITHMS))
     parser.add_argument("--seeds", type=int, choices=(1, 8), nargs="+", default=[1, 8])
     parser.add_argument("--steps", type=int, default=200, help="steps and updates of each seed in a stretch")
     parser.add_argument("--rounds", type=int, default=5)

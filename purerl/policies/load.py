@@ -16,7 +16,7 @@ import numpy as np
 from purerl.policies import layers
 from purerl.policies.formats import READERS
 from purerl.results import run_folder
-from purerl.settings import config
+from purerl.settings import config, registry
 
 CHOICES = ("best", "median", "worst")
 KEPT = re.compile(r"actor(-\d+)?\.npz")  # what `run_folder.write_policy` wrote
@@ -186,14 +186,13 @@ def _instead(path, settings):
 def _at_a_checkpoint(path, settings, number, at):
     """The policies of checkpoint `number`, or of all groups' at the environment step `at`."""
     from purerl.policies import from_checkpoint
-    from purerl.runs.runner import ALGORITHMS
 
     there = from_checkpoint.steps(path, settings)
     if number is None and (kept := _at_the_end_of(path, settings, at, there)):
         return kept
     numbers = there[at] if number is None else [number]
     sizes = _sizes(path, settings)
-    kept = from_checkpoint.read(path, settings, numbers, ALGORITHMS[settings.job.algo], sizes)
+    kept = from_checkpoint.read(path, settings, numbers, registry.find(settings.job.algo).build, sizes)
     final = _last_rows(path, kept.setting, kept.seed, kept.env_step)
     low_high, step = _action_range(path, settings), int(kept.env_step[0])
     return Policies(path, settings, kept.actor, kept.statistics, kept.env_step, final, low_high, sizes, step)
@@ -386,12 +385,11 @@ def act(policies):
 
     `actor` and `statistics` are those of one policy (`one`). Products are float32's, however the policy was trained.
     """
-    from purerl.runs.runner import ALGORITHMS
     from purerl.training.normalizer import Statistics, normalizer
 
     settings, sizes = policies.settings, policies.sizes
     plan = replace(settings.plan, precision="float32")
-    algorithm, scaling = ALGORITHMS[settings.job.algo](settings.hyper, plan, sizes), normalizer(plan)
+    algorithm, scaling = registry.find(settings.job.algo).build(settings.hyper, plan, sizes), normalizer(plan)
 
     _check_fits(policies, algorithm)
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from purerl.errors import closest
 from purerl.results import run_folder, statistics
-from purerl.settings import config
+from purerl.settings import config, registry
 from purerl.settings.schema import fields
 
 AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
 KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(config.Keep))  # settings that do not change what a seed learns
 TOLD = ("run", "setting", "seed")  # columns of every frame that tell its rows apart
-GIVEN = ("run", "algo", "env", "limit")  # columns of every frame that curves.csv has not
+GIVEN = ("run", "algo", "env", "limit", "colour")  # columns of every frame that curves.csv has not
 LAST = 10  # evaluations that a final return is the mean of
 
 
@@ -27,6 +27,7 @@ class Runs(NamedTuple):
     values: Any  # [n, R], NaN after a seed diverged, and where its run has not come to
     seeds: Any  # [R]
     diverged: Any  # [R], the environment step at which; NaN where it did not
+    colour: str | None = None  # of their algorithm in figures
 
     @property
     def sound(self):
@@ -61,9 +62,10 @@ def load(*paths, by=()):
     """A row per run, setting, seed and evaluation of all runs at and below `paths`: a pandas DataFrame.
 
     Its columns are `run`, each setting named in `by`, `algo`, `env`, `limit` (the most steps of an episode, NaN where
-    that is the environment's own), and those of curves.csv, called `measured_alpha` and the like where `by` names a
-    setting so. What only some runs measured is NaN in the others. Raises ValueError for a path without runs, for runs
-    without an evaluation, and for a setting that a run does not know.
+    that is the environment's own), `colour` (of the algorithm, None where it has none), and those of curves.csv,
+    called `measured_alpha` and the like where `by` names a setting so. What only some runs measured is NaN in the
+    others. Raises ValueError for a path without runs, for runs without an evaluation, and for a setting that a run
+    does not know.
     """
     import pandas
 
@@ -74,6 +76,7 @@ def load(*paths, by=()):
         frame = frame.astype(dict.fromkeys((*run_folder.KEYS, *known), int))
         frame = frame.rename(columns={column: f"measured_{column}" for column in (*GIVEN, *by)})
         limit = said[0].get("episode_length")
+        frame.insert(0, "colour", _colour(folder, said[0]["algo"]))
         frame.insert(0, "limit", float(limit) if isinstance(limit, int) else np.nan)
         for column in dict.fromkeys(("env", "algo", *by)):
             if column not in said[0]:
@@ -85,6 +88,12 @@ def load(*paths, by=()):
     if all(frame.empty for frame in frames):
         raise ValueError(f"no evaluation has been made yet in {', '.join(map(str, paths))}; wait for the first")
     return pandas.concat(frames, ignore_index=True)
+
+
+def _colour(folder, algo):
+    """The colour of the algorithm of a run: as its run.toml says; of an older run, as the registry does."""
+    own = registry.ALGORITHMS.get(algo)
+    return config.read(Path(folder) / "run.toml").get(config.RECORD, {}).get("colour", own and own.colour)
 
 
 def metrics(frame):
@@ -142,7 +151,14 @@ def gather(frame, x="env_step", column="return_mean"):
         np.stack([_on(grid, seed[x], seed[column].where(seed["diverged"].isna())) for seed in seeds], axis=1),
         np.array([seed["seed"].iloc[0] for seed in seeds]),
         np.array([seed["diverged"].iloc[-1] for seed in seeds]),
+        _only(frame["colour"]) if "colour" in frame else None,
     )
+
+
+def _only(values):
+    """The value that all have, None where they differ."""
+    known = set(values)
+    return known.pop() if len(known) == 1 else None
 
 
 def _on(grid, x, values):

@@ -1,5 +1,6 @@
 """Pictures of runs, as the papers draw theirs."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import cycle
@@ -10,11 +11,11 @@ import numpy as np
 from purerl.results import statistics
 from purerl.results.curves import AXES
 from purerl.results.statistics import iqm
+from purerl.settings import registry
 
 BLUE = "#0072b2"
 # Okabe & Ito's: colour-blind safe
 PALETTE = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
-OWN = {"td3": BLUE, "sac": "#d55e00", "ddpg": "#009e73"}  # each algorithm has the same colour in every figure
 DASHES = ((0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # of published sources
 COLUMN = 3.4  # inches: one column of a paper
 LINE = 0.12  # inches: one of a legend
@@ -78,7 +79,7 @@ def compare(panels, x="env_step", style="rliable", published=None):
     size = (COLUMN if columns == 1 else 2 * COLUMN + 0.2, (2.2 + LINE * entries) * rows)
     figure = blank(size)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    colours = palette([label for lines in panels.values() for label in lines])
+    colours = palette({label: runs.colour for lines in panels.values() for label, runs in lines.items()})
     for panel, (title, lines) in zip(axes, panels.items(), strict=False):
         _panel(panel, title, lines, x, STYLES[style], colours, published.get(title, {}))
     for panel in axes[len(panels) :]:
@@ -88,12 +89,18 @@ def compare(panels, x="env_step", style="rliable", published=None):
     return figure
 
 
-def palette(labels):
-    """`{label: colour}`: an algorithm's own, or the next that nobody has."""
-    labels = list(dict.fromkeys(labels))
-    own = {label: OWN[label.split(",")[0].lower()] for label in labels if label.lower() in OWN}
-    free = [colour for colour in PALETTE if colour not in own.values()]
-    others = [label for label in labels if label not in own]
+def palette(wanted):
+    """`{label: colour}` of `{label: the colour of its algorithm, or None}`.
+
+    An algorithm has the same colour in every figure: a label that is the name of one gets that algorithm's where None
+    is given. Where several labels are of one algorithm, or there is no colour, they get the next that nobody has.
+    """
+    known = {registry.label(name): spec.colour for name, spec in registry.ALGORITHMS.items()}
+    wanted = {label: colour or known.get(label) for label, colour in wanted.items()}
+    counts = Counter(wanted.values())
+    own = {label: colour for label, colour in wanted.items() if colour and counts[colour] == 1}
+    free = [colour for colour in PALETTE if colour not in own.values()] or PALETTE
+    others = [label for label in wanted if label not in own]
     return own | {label: free[i % len(free)] for i, label in enumerate(others)}
 
 
@@ -171,7 +178,7 @@ def profiles(scores, thresholds, xlabel="normalised return τ", **how):
     `scores` is `{label: [[R_t] of each task]}`.
     """
     figure = blank((COLUMN, 2.5))
-    axes, colours = figure.subplots(), palette(scores)
+    axes, colours = figure.subplots(), palette(dict.fromkeys(scores))
     for label, tasks in scores.items():
         fraction, low, high = statistics.profile_band(*tasks, thresholds=thresholds, **how)
         axes.plot(thresholds, fraction, color=colours[label], linewidth=1.2, label=literal(label))

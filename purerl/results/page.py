@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from purerl.results import curves, figures, published, run_folder, statistics
-from purerl.settings import config
+from purerl.settings import config, registry
 
 FILE = "report.html"
 TOLD = ("return_mean", "return_std")  # columns that have no panel of their own beside that of the returns
@@ -55,7 +55,7 @@ def html(path):
 
 
 def _title(path, frame):
-    what = ", ".join(f"{algo.upper()} on {env}" for algo, env in frame.groupby(["algo", "env"]).groups)
+    what = ", ".join(f"{registry.label(algo)} on {env}" for algo, env in frame.groupby(["algo", "env"]).groups)
     return f"{path.absolute().name}: {what}"
 
 
@@ -85,7 +85,7 @@ def _panel(frame, metric, **ranges):
     )  # fmt: skip
     panel.xaxis.formatter = NumeralTickFormatter(format="0,0")
     groups = _named(frame)
-    colours = figures.palette(groups)
+    colours = figures.palette({label: part["colour"].iloc[0] for label, part in groups.items()})
     lines = [line for label, part in groups.items() for line in _lines(part, metric, label, colours[label])]
     columns = ("x", "y", "seed", "of", "colour")
     drawn = panel.multi_line(
@@ -111,7 +111,7 @@ def _panel(frame, metric, **ranges):
 def _named(frame):
     """`{label: rows}` of each setting of each run: by algorithm where that tells them apart."""
     parts = dict(list(frame.groupby(["run", "setting"], sort=False)))
-    algos = [part["algo"].iloc[0].upper() for part in parts.values()]
+    algos = [registry.label(part["algo"].iloc[0]) for part in parts.values()]
     if len(set(algos)) == len(algos):
         return dict(zip(algos, parts.values(), strict=True))
     return {", ".join(filter(None, key)): part for key, part in parts.items()}

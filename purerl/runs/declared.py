@@ -11,9 +11,15 @@ from purerl.results.run_folder import COLUMNS
 from purerl.types import Transition
 
 
-def check(name, algorithm, plan, env):
+def check(name, algorithm, settings, env):
     """Raises ValueError, in one line, where the algorithm called `name` does not do what it declares."""
-    policy, critic, actor = jax.eval_shape(lambda key: _once(algorithm, plan, env, key), jax.random.key(0))
+    delay = settings.hyper.policy_delay
+    if algorithm.policy_delay != delay:
+        raise ValueError(
+            f"{name}: its policy_delay is {algorithm.policy_delay}, but {delay} in its hyperparameters; "
+            "the constructor should take it from there"
+        )
+    policy, critic, actor = jax.eval_shape(lambda key: _once(algorithm, settings.plan, env, key), jax.random.key(0))
     for metric in algorithm.metrics:
         _check_name(name, metric)
     _check_metrics(name, algorithm.metrics, critic, actor)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purerl.results import run_folder
-from purerl.settings.schema import HYPERS, fields
+from purerl.settings.schema import fields
 from purerl.training import loop
 
 FILE = "pbt.csv"
@@ -75,14 +75,14 @@ def step(path, settings, index, numbers, returns):
     found = {}
     for name, key in zip(settings.swept, keys, strict=True):
         values = jnp.reshape(numbers[name], shape)
-        found[name] = explored(values, source, key, settings.pbt.factor, *_limits(settings.job.algo, name)).ravel()
+        found[name] = explored(values, source, key, settings.pbt.factor, *_limits(type(settings.hyper), name)).ravel()
     _append(path, settings, index, np.ravel(source), jax.device_get(found))
     return np.ravel(source * shape[1] + np.arange(shape[1]))
 
 
-def _limits(algo, name):
+def _limits(kind, name):
     """The least and the largest value of a hyperparameter."""
-    schema = fields(HYPERS[algo])[name][2].json_schema()
+    schema = fields(kind)[name][2].json_schema()
     schema = next(kind for kind in schema.get("anyOf", [schema]) if kind["type"] == "number")
     return schema.get("minimum", -np.inf), schema.get("maximum", np.inf)
 

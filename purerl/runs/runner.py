@@ -20,19 +20,15 @@ import numpy as np
 import tomli_w
 
 from purerl import environments, report
-from purerl.algorithms import ddpg, sac, td3
 from purerl.errors import Refused
 from purerl.results import comparison, page, run_folder
 from purerl.results.statistics import iqm
 from purerl.runs import checkpoints, declared, fingerprint, fitting, garbage_collection, memory, pbt, playing, sinks
 from purerl.runs.clock import Clock, Interrupt, Pace
 from purerl.runs.provenance import changed, origin, record
-from purerl.settings import config
+from purerl.settings import config, registry
 from purerl.settings.schema import cycle
 from purerl.training import loop, mapping
-
-ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
-
 
 AUTO = 15 * 60.0  # seconds between checkpoints where `checkpoint_every` is "auto"
 SPARE = 2**26  # bytes of the disk that a checkpoint leaves free
@@ -125,10 +121,10 @@ class Session:
 def prepare(settings):
     """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where they cannot be or do not fit."""
     job = settings.job
-    env, build = environments.make(job.env, job.backend, job.episode_length), ALGORITHMS[job.algo]
+    env, build = environments.make(job.env, job.backend, job.episode_length), registry.find(job.algo).build
     algorithm = build(settings.hyper, settings.plan, env)
+    declared.check(job.algo, algorithm, settings, env)
     loop.setup(settings.plan, algorithm, env)
-    declared.check(job.algo, algorithm, settings.plan, env)
     sinks.check(settings.keep.log)
     fitting.num_devices(settings, settings.num_runs)
     return env, build
@@ -142,11 +138,11 @@ def create(path, settings, env, num_runs=None, environment=None):
     num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
     ran = record() | {"num_devices": num_devices, "obs_size": env.obs_size, "action_size": env.action_size}
-    build = ALGORITHMS[settings.job.algo]
-    made_by = f"{build.__module__}:{getattr(build, '__qualname__', type(build).__name__)}"
-    ran |= {"action_low": low, "action_high": high, "algorithm": made_by}
+    spec = registry.find(settings.job.algo)
+    ran |= {"action_low": low, "action_high": high, "algorithm": spec.origin}
     ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
-    metrics = build(settings.hyper, settings.plan, env).metrics
+    ran |= {} if spec.colour is None else {"colour": spec.colour}
+    metrics = spec.build(settings.hyper, settings.plan, env).metrics
     run_folder.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
     run_folder.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 
@@ -286,7 +282,7 @@ def _run(settings, env, build, path, display, interrupt, share, until):
         curves = run_folder.read_curves(path)
         evaluated = len(curves["env_step"]) > 0
         if evaluated:
-            report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
+            report.draw(path, curves, f"{registry.label(settings.job.algo)} on {env.name}", env.name, settings.swept)
         ended = None if complete else interrupt.reason
         outcome = report.Outcome(run_folder.final(curves), ended, interrupt.reason, clock)
         if outcome.all_diverged and outcome.final["env_step"].max() < settings.plan.total_steps:

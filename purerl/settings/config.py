@@ -15,8 +15,9 @@ from typing import Any
 import tomli_w
 
 from purerl.errors import closest
+from purerl.settings import registry
+from purerl.settings.registry import ALGORITHMS, PRESETS
 from purerl.settings.schema import (
-    HYPERS,
     Plan,
     Settings,
     choice,
@@ -35,7 +36,6 @@ from purerl.settings.schema import (
 
 HERE = Path(__file__).parent  # holds presets.toml
 PACKAGE = HERE.parent
-PRESETS = ("tuned", "paper", "paper-2018", "fast")
 RECORD = "record"  # the head of run.toml that is a record of the run, and no setting
 
 
@@ -43,7 +43,7 @@ RECORD = "record"  # the head of run.toml that is a record of the run, and no se
 class Job(Settings):
     """What is run."""
 
-    algo: choice("algorithm", *HYPERS) = "td3"
+    algo: text(f"algorithm: {', '.join(ALGORITHMS)}, or module:NAME of your own") = "td3"
     env: text(
         "a file of envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML file, or module:NAME"
     ) = "inverted_pendulum"
@@ -58,6 +58,7 @@ class Job(Settings):
 
     def __post_init__(self):
         super().__post_init__()
+        registry.find(self.algo)
         if self.seed + self.num_seeds > 2**31:
             raise ValueError(
                 f"seed {self.seed} with num_seeds {self.num_seeds} counts beyond 2147483647; "
@@ -106,10 +107,9 @@ class Config:
     pbt: Population | None = None
 
     def __post_init__(self):
-        if self.pbt and "initial_alpha" in self.swept:
-            raise ValueError(
-                "[pbt] cannot change initial_alpha of a run that has begun; list alpha or alpha_lr instead"
-            )
+        for name in self.hyper.initial_only:
+            if self.pbt and name in self.swept:
+                raise ValueError(f"[pbt] cannot change {name} of a run that has begun; list another hyperparameter")
         if self.pbt and (not self.swept or self.job.seeds_per_batch not in (None, self.num_runs)):
             raise ValueError("[pbt] needs lists of numbers under [hyper], all in one program, and no seeds_per_batch")
         at_once, runs = self.job.seeds_per_batch, self.num_runs
@@ -174,14 +174,23 @@ def resolve_table(flags, settings, file="this table", of_a_run=False):
     job = {name: said[name] for name in ("algo", "env", "preset") if name in said}
     algo, env, preset = (getattr(Job(**job), name) for name in ("algo", "env", "preset"))
 
-    declared = _declaration(env)
-    layers = [read(HERE / "presets.toml"), {name: declared[name] for name in PRESETS if name in declared}]
+    declared, spec = _declaration(env), registry.find(algo)
+    own = {name: {algo: table} for name, table in spec.presets.items()}
+    layers = [read(HERE / "presets.toml"), own, {name: declared[name] for name in PRESETS if name in declared}]
     resolved = {name: declared[name] for name in ("env", "backend", "episode_length") if name in declared}
     for layer in [] if of_a_run else layers:
-        for head in ("all", algo):
-            resolved = _overlay(resolved, layer.get(preset, {}).get(head, {}))
+        heads = layer.get(preset, {})
+        resolved = _overlay(resolved, _known_to(spec, heads.get("all", {})))
+        resolved = _overlay(resolved, heads.get(algo, {}))
     resolved = _overlay(resolved, said | ({"env": declared.get("env", env)} if "env" in said else {}))
     return _build(resolved)
+
+
+def _known_to(spec, table):
+    """What is said of all algorithms, without the hyperparameters that this one does not have."""
+    known = fields(spec.hyperparameters)
+    hyper = {name: value for name, value in table.get("hyper", {}).items() if name in known}
+    return table | ({"hyper": hyper} if "hyper" in table else {})
 
 
 def to_toml(config):
@@ -214,8 +223,8 @@ def _flat(computation):
     All runs at once may be said in two ways.
     """
     swept, population = (computation.get(name, {}) for name in ("sweep", "pbt"))
-    classes = (Job, Plan, HYPERS.get(computation.get("algo", Job.algo)))
-    flat = {name: default for cls in classes if cls for name, default in _defaults(cls).items()}
+    classes = (Job, Plan, *_hyperparameters(computation.get("algo", Job.algo)))
+    flat = {name: default for cls in classes for name, default in _defaults(cls).items()}
     flat |= {f"pbt.{name}": value for name, value in (population and _defaults(Population) | population).items()}
     flat |= {name: value for name, value in computation.items() if name not in ("hyper", "sweep", "pbt")}
     flat |= computation.get("hyper", {}) | swept
@@ -229,9 +238,17 @@ def _defaults(cls):
     return _without_none({name: default for name, (default, _, _) in fields(cls).items()})
 
 
+def _hyperparameters(algo):
+    """`[class]` of the hyperparameters of `algo`; `[]` where nothing is called so here."""
+    try:
+        return [registry.find(algo).hyperparameters]
+    except ValueError:
+        return []
+
+
 def names(algo):
     """`{name: settings class}` of everything that can be set for `algo`."""
-    return {name: cls for cls in (Job, Plan, Keep, HYPERS[algo]) for name in fields(cls)}
+    return {name: cls for cls in (Job, Plan, Keep, *_hyperparameters(algo)) for name in fields(cls)}
 
 
 def _build(settings):
@@ -242,7 +259,7 @@ def _build(settings):
         if name not in fields(Population):
             raise ValueError(f"unknown setting {name!r} under [pbt]{closest(name, fields(Population))}")
     job, keep = (cls(**{name: settings.pop(name) for name in fields(cls) if name in settings}) for cls in (Job, Keep))
-    hyper_class = HYPERS[job.algo]
+    hyper_class = registry.find(job.algo).hyperparameters
     for table, cls in ((settings, Plan), (hyper | swept, hyper_class)):
         for name in table:
             if name not in fields(cls):
@@ -267,9 +284,9 @@ def _each_setting(hyper_class, hyper, swept):
 def unknown(name, algo):
     """Why `name` is no setting in the table where it stands, for `algo`."""
     known = names(algo)
-    owners = [other for other, cls in HYPERS.items() if name in fields(cls)]
+    owners = [other for other, spec in ALGORITHMS.items() if name in fields(spec.hyperparameters)]
     if name in known:
-        place = "under [hyper]" if known[name] is HYPERS[algo] else "at the top, not under [hyper]"
+        place = "under [hyper]" if known[name] in _hyperparameters(algo) else "at the top, not under [hyper]"
         return f"setting {name!r} belongs {place}"
     if owners:
         return f"setting {name!r} belongs to {' and '.join(owners)}, not to {algo}"
@@ -279,7 +296,7 @@ def unknown(name, algo):
 def _nested(flags, algo):
     """Flags know no tables: put the hyperparameters under `hyper`."""
     algo = flags.get("algo", algo or Job.algo)
-    hypers = fields(HYPERS[algo]) if algo in HYPERS else {}
+    hypers = {name for cls in _hyperparameters(algo) for name in fields(cls)}
     top = {name: value for name, value in flags.items() if name not in hypers}
     return top | {"hyper": {name: value for name, value in flags.items() if name in hypers}}
 
@@ -312,8 +329,8 @@ def _checked_declaration(path):
     for preset in set(PRESETS) & set(declared):
         _table(path, preset, declared[preset])
         for head, table in declared[preset].items():
-            if head not in ("all", *HYPERS):
-                raise ValueError(f"{path}: unknown head [{preset}.{head}]{closest(head, ('all', *HYPERS))}")
+            if head not in ("all", *ALGORITHMS) and ":" not in head:  # as [tuned."my_module:my_algorithm"]
+                raise ValueError(f"{path}: unknown head [{preset}.{head}]{closest(head, ('all', *ALGORITHMS))}")
             _table(path, f"{preset}.{head}", table)
             _table(path, f"{preset}.{head}.hyper", table.get("hyper", {}))
             for name in table:

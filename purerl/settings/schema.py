@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, ClassVar, Literal, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -337,9 +337,6 @@ class SAC(Learning):
     initial_alpha: number("temperature that learning begins with; idle where alpha is fixed", gt=0) = 1.0
     alpha_lr: number("learning rate of the temperature (Adam); idle where alpha is fixed", gt=0) = 3e-4
     target_entropy: optional("entropy [nats] that a learned temperature aims at; none: minus the action size") = None
-
-
-HYPERS: dict[str, Any] = {"ddpg": DDPG, "td3": TD3, "sac": SAC}
 
 
 @dataclass(frozen=True)

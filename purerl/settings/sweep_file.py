@@ -24,8 +24,8 @@ from zlib import crc32
 import numpy as np
 
 from purerl.errors import closest
-from purerl.settings import config
-from purerl.settings.schema import HYPERS, checked, fields
+from purerl.settings import config, registry
+from purerl.settings.schema import checked, fields
 
 MODES = ("grid", "zip")
 DRAWN = ("uniform", "log_uniform")
@@ -93,11 +93,12 @@ def _of_entry(table, flags, mode):
 
 def _split(algo, hyper, mode):
     """`(fixed, swept)` hyperparameters of every program that the table [hyper] makes, `swept` being `{name: list}`."""
+    kind = registry.find(algo).hyperparameters
     for name in hyper:
-        if name not in fields(HYPERS[algo]):
+        if name not in fields(kind):
             raise ValueError(config.unknown(name, algo))
     axes = {name: _values(name, value) for name, value in hyper.items() if isinstance(value, list | dict)}
-    axes = {name: [checked(HYPERS[algo], name, value) for value in values] for name, values in axes.items()}
+    axes = {name: [checked(kind, name, value) for value in values] for name, values in axes.items()}
     if mode == "zip" and len({len(values) for values in axes.values()}) > 1:
         lengths = ", ".join(f"{name} has {len(values)}" for name, values in axes.items())
         raise ValueError(f"mode 'zip' needs lists of one length under [hyper]; {lengths}")

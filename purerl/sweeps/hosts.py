@@ -14,6 +14,7 @@ import jax
 from purerl import report
 from purerl.results import page, run_folder
 from purerl.runs import runner, sinks
+from purerl.settings import registry
 
 PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
 READY = "ready"
@@ -147,7 +148,11 @@ def merge(path, settings, env, count):
     with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
         feed()
     report.draw(
-        path, run_folder.read_curves(path), f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept
+        path,
+        run_folder.read_curves(path),
+        f"{registry.label(settings.job.algo)} on {env.name}",
+        env.name,
+        settings.swept,
     )
     run_folder.write_policy(path, run_folder.joined([run_folder.read_policy(share) for share in shares]))
     shutil.rmtree(path / "shares")

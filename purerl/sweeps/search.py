@@ -30,7 +30,7 @@ from purerl.runs import fitting, runner
 from purerl.runs.clock import Clock
 from purerl.runs.progress import Display
 from purerl.settings import config
-from purerl.settings.schema import HYPERS, Settings, checked, choice, count, fields
+from purerl.settings.schema import Settings, checked, choice, count, fields
 from purerl.settings.sweep_file import limits
 
 STUDY = "study.log"  # Optuna's journal
@@ -90,13 +90,13 @@ def understood(table, programs):
 
 
 def _interval(settings, name, value):
-    algo = settings.job.algo
-    if name not in fields(HYPERS[algo]):
-        raise ValueError(config.unknown(name, algo))
+    hyper = type(settings.hyper)
+    if name not in fields(hyper):
+        raise ValueError(config.unknown(name, settings.job.algo))
     kind = next(iter(value)) if isinstance(value, dict) and len(value) == 1 else None
     if kind not in ("uniform", "log_uniform"):
         raise ValueError(f"search.space.{name} is {value!r}; it should be like {{ log_uniform = [1e-4, 1e-2] }}")
-    low, high = (checked(HYPERS[algo], name, x) for x in limits(f"search.space.{name}", kind, value[kind]))
+    low, high = (checked(hyper, name, x) for x in limits(f"search.space.{name}", kind, value[kind]))
     there = getattr(settings.hyper, name)
     if not isinstance(low, float) or not isinstance(there, float):
         raise ValueError(f"search.space.{name}: only numbers that flow through the program can be searched")

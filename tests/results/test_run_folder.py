@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from commands import arguments
 from folders import KEPT, write_run
+from toys import construct
 
 import purerl
 from purerl import export, plot, report
@@ -19,7 +20,7 @@ from purerl.algorithms import sac
 from purerl.policies import formats, layers, load
 from purerl.results import comparison, curves, page, run_folder
 from purerl.runs import runner, sinks
-from purerl.settings import config, schema
+from purerl.settings import config, registry, schema
 
 STEPS = [0, 120, 200, 280]
 
@@ -285,6 +286,7 @@ def gaussian(changes=None, **metrics):
             return state, found | {name: jnp.asarray(value) for name, value in metrics.items()}
 
         more = made._replace(update_actor=update_actor, metrics=(*made.metrics, *metrics))
+        more = more._replace(policy_delay=hyper.policy_delay)
         return more._replace(**changes(more) if changes else {})
 
     return build
@@ -302,13 +304,14 @@ def gaussian(changes=None, **metrics):
         (gaussian(**{"a/b": 1.0}), "'a/b' is no name"),
         (gaussian(lambda made: {"metrics": made.metrics[:5]}, q=1.0), "both return the metric 'q'"),
         (gaussian(each=[1.0, 2.0]), r"'each' is float32\[2\]; it should be a number"),
+        (gaussian(lambda made: {"policy_delay": 3}), "its policy_delay is 3, but 2 in its hyperparameters"),
         (gaussian(sound=True), r"'sound' is bool\[\]; it should be a number"),
         (gaussian(lambda made: {"policy": lambda state: (state.actor.params,)}), "has the part .* nested dicts"),
         (gaussian(lambda made: {"policy": lambda state: state.log_alpha.params}), "its policy is .* nested dicts"),
     ],
 )
 def test_what_an_algorithm_does_not_do_as_it_declares_is_one_line(build, says, monkeypatch):
-    monkeypatch.setitem(runner.ALGORITHMS, "td3", build)
+    construct(monkeypatch, build)
     with pytest.raises(ValueError, match=f"^td3: .*{says}") as error:
         runner.prepare(config.resolve({"env": "Pendulum-v1"}))
     assert "\n" not in str(error.value)
@@ -320,7 +323,7 @@ def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
     words = arguments(env="Pendulum-v1", algo="td3", num_seeds="2", normalize_observations="true")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(runner.ALGORITHMS, "td3", gaussian(quantile_spread=2.0**24, zero_everywhere=0.0))
+        construct(patch, gaussian(quantile_spread=2.0**24, zero_everywhere=0.0))
         words += ["--log", "csv,jsonl", "--checkpoint-every", "1", "--checkpoint-keep", "9", "--out", str(path)]
         assert training.main(words) == 0
     return path
@@ -340,15 +343,15 @@ def test_the_metrics_of_an_algorithm_reach_the_curves_the_page_and_the_loggers(t
     assert (ran_on["obs_size"], ran_on["action_size"]) == (3, 1)
 
 
-@pytest.mark.parametrize("algo", runner.ALGORITHMS)
+@pytest.mark.parametrize("algo", registry.ALGORITHMS)
 def test_every_algorithm_declares_what_it_does(algo):
     made = config.resolve({"algo": algo, "env": "Pendulum-v1"})
-    assert runner.ALGORITHMS[algo](made.hyper, made.plan, runner.prepare(made)[0]).metrics[:2] == ("critic_loss", "q")
+    assert registry.find(algo).build(made.hyper, made.plan, runner.prepare(made)[0]).metrics[:2] == ("critic_loss", "q")
 
 
 def test_the_size_of_an_action_is_what_the_run_recorded_whatever_the_algorithm_is_called(trained, monkeypatch):
     """This one has a mean and a deviation for an action of one number."""
-    monkeypatch.setitem(runner.ALGORITHMS, "td3", gaussian(quantile_spread=0.0, zero_everywhere=0.0))
+    construct(monkeypatch, gaussian(quantile_spread=0.0, zero_everywhere=0.0))
     states = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
     for at in (None, 120):
         kept = load.read(trained, at)
@@ -371,7 +374,7 @@ def test_an_actor_that_is_not_made_of_known_layers_acts_in_jax(trained, monkeypa
             act=lambda policy, observation: jnp.sin(made.act(policy["mine"], observation)),
         )
 
-    monkeypatch.setitem(runner.ALGORITHMS, "td3", build)
+    construct(monkeypatch, build)
     kept, states = load.read(trained, 200), np.ones((4, 3), np.float32)
     policy = purerl.load_policy(trained, seed=5, at=200)
     np.testing.assert_allclose(policy(states), load.trained(kept, 0)(states), atol=1e-6)

@@ -22,9 +22,8 @@ from purerl.runs import checkpoints, runner
 from purerl.runs.clock import Clock, Interrupt
 from purerl.runs.progress import Display
 from purerl.settings import config
+from purerl.settings.registry import ALGORITHMS
 from purerl.training import mapping
-
-ALGORITHMS = ("ddpg", "td3", "sac")
 
 
 def options(algo):

@@ -14,8 +14,8 @@ from folders import ROOT
 
 from purerl import train
 from purerl.runs import runner
-from purerl.settings import config
-from purerl.settings.schema import HYPERS, SAC, TD3, Plan, cycle, fields, policy_delay
+from purerl.settings import config, registry
+from purerl.settings.schema import SAC, TD3, Plan, cycle, fields
 
 
 def error_of(function, *arguments, **options):
@@ -26,12 +26,12 @@ def error_of(function, *arguments, **options):
     return message
 
 
-@pytest.mark.parametrize("algo", HYPERS)
+@pytest.mark.parametrize("algo", registry.ALGORITHMS)
 @pytest.mark.parametrize("preset", config.PRESETS)
 @pytest.mark.parametrize("env", config.environment_files())
 def test_every_environment_file_resolves_for_every_algorithm_and_preset(env, preset, algo):
     settings = config.resolve({"env": env, "preset": preset, "algo": algo})
-    assert cycle(settings.plan, policy_delay(settings.hyper)).per_epoch > 0
+    assert cycle(settings.plan, settings.hyper.policy_delay).per_epoch > 0
     assert settings.job.algo == algo
 
 
@@ -93,7 +93,7 @@ def test_the_preset_paper_2018_has_the_settings_of_the_td3_paper():
 
 
 @pytest.mark.parametrize("name", config.environment_files())
-@pytest.mark.parametrize("algo", HYPERS)
+@pytest.mark.parametrize("algo", registry.ALGORITHMS)
 def test_random_steps_and_lengths_of_2018_are_each_tasks_own(name, algo):
     plan = config.resolve({"algo": algo, "preset": "paper-2018", "env": name}).plan
     task = name.removesuffix("-v5").lower()
@@ -126,7 +126,7 @@ def test_the_paper_preset_has_the_authors_settings():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"algo": "td4"}, "algo is 'td4'.*'ddpg', 'td3' or 'sac'"),
+        ({"algo": "td4"}, "algo is 'td4'.*did you mean td3.*known: ddpg, td3, sac, or module:NAME"),
         ({"preset": "papr"}, "preset is 'papr'.*'tuned', 'paper', 'paper-2018' or 'fast'"),
         ({"num_seeds": "0"}, "num_seeds is '0'.*greater than or equal to 1"),
         ({"num_envs": "-4"}, "num_envs is '-4'.*greater than or equal to 1"),
@@ -228,7 +228,7 @@ def test_settings_made_in_python_are_checked_too():
 
 
 def test_every_setting_has_a_description():
-    for cls in (config.Job, Plan, *HYPERS.values()):
+    for cls in (config.Job, Plan, *(spec.hyperparameters for spec in registry.ALGORITHMS.values())):
         for name, (_, description, _) in fields(cls).items():
             assert description, name
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import arguments
-from toys import BUILD, counting, learner
+from toys import BUILD, HYPERS, counting, learner
 
 from purerl import train
 from purerl.results import run_folder
-from purerl.settings.schema import HYPERS, Plan
+from purerl.settings.schema import Plan
 from purerl.training import loop, mapping
 
 PLAN = Plan(

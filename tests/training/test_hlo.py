@@ -9,10 +9,10 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import pytest
-from toys import BUILD, learner, steered
+from toys import BUILD, HYPERS, learner, steered
 
 from benchmarks import hlo
-from purerl.settings.schema import HYPERS, Plan
+from purerl.settings.schema import Plan
 from purerl.training import loop, mapping, replay
 from purerl.training.mapping import keys
 from purerl.types import Transition

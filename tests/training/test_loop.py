@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import prepared
-from toys import BUILD, after, contents, counting, learner
+from toys import BUILD, HYPERS, after, contents, counting, learner
 
 from purerl.runs import runner
 from purerl.settings import schema
-from purerl.settings.schema import HYPERS, Cycle, Plan
+from purerl.settings.schema import Cycle, Plan
 from purerl.training import loop, mapping
 from purerl.types import Algorithm, Batch, Noise
 

@@ -1,0 +1,99 @@
+"""The algorithms that `--algo` knows, each declared once. No JAX here: a constructor is imported when it is called.
+
+An algorithm of your own needs no entry: `--algo my_module:my_algorithm` takes an `AlgorithmSpec` from a module.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from purerl.errors import attempt, closest
+from purerl.settings.schema import DDPG, SAC, TD3, Hyperparameters
+
+PRESETS = ("tuned", "paper", "paper-2018", "fast")
+
+
+@dataclass(frozen=True)
+class AlgorithmSpec:
+    """What purerl knows of an algorithm before it is built.
+
+    Attributes:
+        hyperparameters: its class of settings, derived from `Hyperparameters`. Flags, `--help`, TOML files and sweeps
+            follow from it.
+        constructor: `(hyper, plan, env) -> Algorithm`, or "module:function" where that is.
+        colour: of its curves, as "#0072b2"; None: the next that is free.
+        presets: `{preset: settings}`, in the form of presets.toml: settings of the plan, and under "hyper" the
+            hyperparameters. They stand above the preset's settings for all algorithms.
+
+    Raises ValueError where an attribute is none of that.
+    """
+
+    hyperparameters: type[Hyperparameters]
+    constructor: Callable | str
+    colour: str | None = None
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        kind = self.hyperparameters
+        if not (isinstance(kind, type) and issubclass(kind, Hyperparameters)):
+            raise ValueError(f"hyperparameters is {kind!r}; it should be a class derived from Hyperparameters")
+        if not callable(self.constructor) and not isinstance(self.constructor, str):
+            raise ValueError(f"constructor is {self.constructor!r}; it should be a function of (hyper, plan, env)")
+        if self.colour is not None and not re.fullmatch("#[0-9a-f]{6}", self.colour):
+            raise ValueError(f"colour is {self.colour!r}; it should be like '#0072b2'")
+        for preset, table in self.presets.items():
+            if preset not in PRESETS:
+                raise ValueError(f"presets: unknown preset {preset!r}{closest(preset, PRESETS)}")
+            if not isinstance(table, Mapping) or not isinstance(table.get("hyper", {}), Mapping):
+                raise ValueError(f"presets: {preset} is {table!r}; it should be a dict of settings, hyper a dict in it")
+
+    def build(self, hyper, plan, env):
+        """The `Algorithm`."""
+        return self.function(hyper, plan, env)
+
+    @property
+    def function(self):
+        """The constructor itself."""
+        if callable(self.constructor):
+            return self.constructor
+        module, _, name = self.constructor.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    @property
+    def origin(self):
+        """Where the constructor stands, "module:name"."""
+        if isinstance(self.constructor, str):
+            return self.constructor
+        function = self.constructor
+        return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+ALGORITHMS = {
+    "ddpg": AlgorithmSpec(DDPG, "purerl.algorithms.ddpg:ddpg", "#009e73"),
+    "td3": AlgorithmSpec(TD3, "purerl.algorithms.td3:td3", "#0072b2"),
+    "sac": AlgorithmSpec(SAC, "purerl.algorithms.sac:sac", "#d55e00"),
+}
+
+
+def find(name):
+    """The `AlgorithmSpec` called `name`, or the one that `module:NAME` means. Raises ValueError, in one line."""
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    module_name, colon, own_name = name.partition(":")
+    if not colon:
+        raise ValueError(f"algo is {name!r}, which is no algorithm{closest(name, tuple(ALGORITHMS))}, or module:NAME")
+    if not all(part.isidentifier() for part in (*module_name.split("."), own_name)):
+        raise ValueError(f"algo {name!r} is no module:NAME; an example is my_package.my_module:my_algorithm")
+    module = attempt(f"algo {name!r}: importing {module_name!r}", lambda: importlib.import_module(module_name))
+    known = {key: value for key, value in vars(module).items() if isinstance(value, AlgorithmSpec)}
+    if own_name not in known:
+        near = closest(own_name, tuple(known))
+        raise ValueError(f"algo {name!r}: {module_name} has no {own_name!r} that is an AlgorithmSpec{near}")
+    return known[own_name]
+
+
+def label(name):
+    """What an algorithm is called in tables and figures: `TD3`, and of module:NAME the name."""
+    return name.rpartition(":")[2].upper()
