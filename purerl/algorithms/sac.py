@@ -37,13 +37,13 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def build(hyper, plan, env):
+def build(hyper, plan, env, critic):
     return Model(
         hyper,
         env.obs_size,
         GaussianActor(env.action_size, torso(plan)),
-        Critics(2, Critic(torso(plan))),
-        adam(hyper.actor_lr, hyper, plan.num_updates),
+        critic,
+        adam(hyper.actor_lr, hyper, plan.num_updates // hyper.policy_delay),
         adam(hyper.critic_lr, hyper, plan.num_updates),
         optax.adam(hyper.alpha_lr) if hyper.alpha is None else optax.set_to_zero(),
         -float(env.action_size) if hyper.target_entropy is None else hyper.target_entropy,
@@ -96,13 +96,13 @@ def next_value(model, state, batch, key):
     return soft_value(q, log_prob, temperature(model, state))
 
 
-def actor_step(model, state, batch, key):
-    """Move the actor up minᵢ Qᵢ(s, a) − α log π(a|s), the critics held constant. Also returns log π(a|s), `[B]`."""
+def actor_step(model, state, batch, key, policy_loss):
+    """Move the actor down `policy_loss(q, log_prob, α)`, the critics held constant. Also returns log π(a|s), `[B]`."""
 
     def loss_fn(params):
         action, log_prob = pi(model, params, batch.observation).sample_and_log_prob(key)
         q = model.critic.apply(state.critic.params, batch.observation, action)
-        return entropy_policy_loss(q, log_prob, temperature(model, state)), log_prob
+        return policy_loss(q, log_prob, temperature(model, state)), log_prob
 
     actor, loss, log_prob = descend(model.actor_optimizer, state.actor, loss_fn)
     return state._replace(actor=actor), loss, log_prob
@@ -125,26 +125,29 @@ def target_step(model, state):
     return state._replace(target_critic=polyak(state.critic.params, state.target_critic, model.hyper.tau))
 
 
-def update_actor(model, state, batch, key):
-    state, loss, log_prob = actor_step(model, state, batch, key)
+def update_actor(model, state, batch, key, policy_loss=entropy_policy_loss):
+    state, loss, log_prob = actor_step(model, state, batch, key, policy_loss)
     state = temperature_step(model, state, log_prob)
     metrics = {"actor_loss": loss, "alpha": temperature(model, state), "entropy": -log_prob.mean()}
     return target_step(model, state), metrics
 
 
-def sac(hyper, plan, env):
-    """SAC for the observations and actions of `env`, with the networks of `plan`."""
-    model = build(hyper, plan, env)
+def algorithm(model, plan):
     return Algorithm(
         init=partial(init, model),
         policy=policy,
         act=partial(act, model),
         explore=partial(explore, model),
-        prepare=partial(prepare, hyper),
+        prepare=partial(prepare, model.hyper),
         next_value=partial(next_value, model),
         update_critic=partial(td_step, model),
         update_actor=partial(update_actor, model),
-        noise=exploration.silent((plan.num_envs, env.action_size)),
-        policy_delay=hyper.policy_delay,
+        noise=exploration.silent((plan.num_envs, model.actor.action_size)),
+        policy_delay=model.hyper.policy_delay,
         metrics=("critic_loss", "q", "actor_loss", "alpha", "entropy"),
     )
+
+
+def sac(hyper, plan, env):
+    """SAC for the observations and actions of `env`, with the networks of `plan`."""
+    return algorithm(build(hyper, plan, env, Critics(2, Critic(torso(plan)))), plan)

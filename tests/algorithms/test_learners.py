@@ -13,6 +13,7 @@ import reference
 
 from benchmarks.training import walk
 from purerl.algorithms import ddpg, optimization, sac, td3
+from purerl.algorithms.networks import Critic, Critics, torso
 from purerl.algorithms.optimization import Trained
 from purerl.settings.schema import DDPG, SAC, TD3, Plan
 from purerl.training import loop
@@ -22,6 +23,7 @@ ENV = SimpleNamespace(obs_size=3, action_size=2)
 PLAN = Plan(num_envs=4, widths=(8, 8))
 BATCH_SIZE = 16
 LEARNERS = {"ddpg": (DDPG, ddpg.ddpg), "td3": (TD3, td3.td3), "sac": (SAC, sac.sac)}
+TWO_CRITICS = Critics(2, Critic(torso(PLAN)))
 RATES = {"actor_lr": 1e-2, "critic_lr": 2e-2, "tau": 0.1}
 
 every_learner = pytest.mark.parametrize("name", LEARNERS)
@@ -306,7 +308,7 @@ def test_one_smoothing_noise_serves_both_critics():
 def test_sac_target_uses_the_current_policy():
     assert "target_actor" not in sac.State._fields
     hyper, algorithm = learner("sac")
-    model, batch, key = sac.build(hyper, PLAN, ENV), a_batch(algorithm), jax.random.key(0)
+    model, batch, key = sac.build(hyper, PLAN, ENV, TWO_CRITICS), a_batch(algorithm), jax.random.key(0)
     state = begun(algorithm)
     moved, _ = algorithm.update_actor(state, batch, key)
     for each in (state, state._replace(actor=moved.actor)):
@@ -316,7 +318,7 @@ def test_sac_target_uses_the_current_policy():
 
 def test_target_entropy_is_minus_the_action_size_by_default():
     hyper, algorithm = learner("sac")
-    model, state = sac.build(hyper, PLAN, ENV), begun(algorithm)
+    model, state = sac.build(hyper, PLAN, ENV, TWO_CRITICS), begun(algorithm)
 
     def change(entropy):
         after = sac.temperature_step(model, state, jnp.full(BATCH_SIZE, -entropy))

@@ -1,0 +1,140 @@
+"""An algorithm from outside of the package, `tqc.py`: it trains, resumes, sweeps, exports and draws its own metric."""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tqc
+from commands import arguments, assert_same_run, stopped_after
+
+import purerl
+from purerl import export, plot, sweep, train
+from purerl.policies import load
+from purerl.results import curves, page, run_folder
+from purerl.settings import config, registry
+
+WORDS = {"algo": "tqc:tqc", "env": "Pendulum-v1", "num_quantiles": "4"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    words = [*arguments(**WORDS), "--log", "csv", "--checkpoint-every", "1", "--checkpoint-keep", "9"] + [
+        "--out",
+        str(path),
+    ]
+    assert train.main(words) == 0
+    return path
+
+
+def test_it_takes_one_file_of_eighty_lines():
+    assert len(Path(tqc.__file__).read_text().splitlines()) <= 80
+
+
+def test_its_metric_is_in_the_curves_the_page_and_the_loggers(trained):
+    spread = run_folder.read_curves(trained)["quantile_spread"]
+    assert np.isnan(spread[:3]).all() and (spread[3:] > 0).all()
+    assert "quantile spread" in page.html(trained) and "quantile_spread/iqm" in (trained / "metrics.csv").read_text()
+
+
+def test_its_name_and_its_colour_are_in_the_figures(trained, tmp_path):
+    frame = curves.load(trained)
+    assert set(frame["colour"]) == {"#cc79a7"} and curves.gather(frame).colour == "#cc79a7"
+    text = page.html(trained)
+    assert "TQC on Pendulum-v1" in text and "#cc79a7" in text
+    assert plot.main([str(trained), "--out", str(tmp_path / "it.png")]) == 0
+
+
+def test_it_resumes_bit_for_bit(trained, tmp_path, monkeypatch, one_turn_at_a_time):
+    command = [*arguments(**WORDS), "--out", str(tmp_path / "run")]
+    with stopped_after(30, monkeypatch):
+        assert train.main(command) == train.INTERRUPTED
+    assert train.main(["--resume", str(tmp_path / "run")]) == 0
+    assert_same_run(trained, tmp_path / "run")
+
+
+def test_its_numbers_are_swept_inside_a_program_and_its_shapes_make_programs(tmp_path):
+    lists = "[hyper]\ntau = [0.01, 0.02]\ndropped = [0, 1]\nnum_quantiles = 4\n"
+    (tmp_path / "it.toml").write_text(f'algo = "tqc:tqc"\n{lists}')
+    small = arguments(**{name: value for name, value in WORDS.items() if name == "env"}, num_seeds="2")
+    assert sweep.main([str(tmp_path / "it.toml"), *small, "--out", str(tmp_path / "out")]) == 0
+    for dropped in (0, 1):
+        (folder,) = (tmp_path / "out").glob(f"*dropped={dropped}*")
+        found = run_folder.read_curves(folder)
+        assert set(found["setting"]) == {0, 1} and np.isfinite(found["quantile_spread"]).any()
+
+
+@pytest.mark.parametrize("format", ["npz", "onnx", "stablehlo"])
+def test_it_is_exported_from_its_end_and_from_a_checkpoint(trained, format, tmp_path):
+    for at in (None, "200"):
+        words = [str(trained), "--seed", "6", "--format", format, "--out", str(tmp_path / f"it.{format}")]
+        assert export.main([*words, *(("--at", at) if at else ())]) == 0
+        action = purerl.load_policy(tmp_path / f"it.{format}")(np.ones((5, 3), np.float32))
+        kept = load.read(trained, at)
+        np.testing.assert_allclose(action, np.asarray(load.trained(kept, 1)(np.ones((5, 3)))), atol=1e-4)
+
+
+def test_help_and_presets_are_its_own(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--algo", "tqc:tqc", "--help"])
+    shown = capsys.readouterr().out
+    assert "hyperparameters of tqc:tqc" in shown and "--dropped N" in shown and "--noise " not in shown
+    settings = config.resolve({"algo": "tqc:tqc", "env": "swimmer"})
+    assert (settings.plan.num_evals, settings.hyper.dropped, settings.hyper.policy_delay) == (11, 3, 1)
+    assert config.resolve({"algo": "tqc:tqc", "env": "swimmer", "dropped": "1"}).hyper.dropped == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--algo", "tqc:tcq"], ("tqc has no 'tcq' that is an AlgorithmSpec", "did you mean tqc?")),
+        (["--algo", "tqc:build"], ("has no 'build' that is an AlgorithmSpec", "known: tqc")),
+        (["--algo", "nowhere:tqc"], ("importing 'nowhere' fails", "No module named 'nowhere'")),
+        (["--algo", "tqc:"], ("is no module:NAME", "my_package.my_module:my_algorithm")),
+        (["--algo", "tqc"], ("'tqc', which is no algorithm", "or module:NAME")),
+        (["--algo", "tqc:tqc", "--num-quantile", "3"], ("unknown argument '--num-quantile'; did you mean",)),
+        (["--algo", "tqc:tqc", "--num-quantiles", "0"], ("num_quantiles is '0' but",)),
+        (["--algo", "tqc:tqc", "--policy-delay", "2"], ("'policy_delay' belongs to td3, not to tqc:tqc",)),
+        (["--num-quantiles", "3"], ("unknown argument '--num-quantiles'",)),
+    ],
+)
+def test_what_is_wrong_is_one_line(words, says, capsys):
+    with pytest.raises(SystemExit) as ended:
+        train.main(words)
+    shown = capsys.readouterr().err
+    assert ended.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1
+    assert all(text in shown for text in says), shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"hyperparameters": dict}, "hyperparameters is .* derived from Hyperparameters"),
+        ({"constructor": None}, "constructor is None"),
+        ({"colour": "red"}, "colour is 'red'; it should be like '#0072b2'"),
+        ({"presets": {"papers": {}}}, "unknown preset 'papers'; did you mean paper"),
+        ({"presets": {"paper": {"hyper": 3}}}, "presets: paper is .*hyper a dict in it"),
+    ],
+)
+def test_a_declaration_is_checked_when_it_is_made(changes, says):
+    declared = {"hyperparameters": tqc.Hyper, "constructor": tqc.build} | changes
+    with pytest.raises(ValueError, match=says):
+        registry.AlgorithmSpec(**declared)
+
+
+def test_a_file_of_an_environment_may_have_its_settings(tmp_path):
+    (tmp_path / "it.toml").write_text('env = "fast"\n[tuned."tqc:tqc"]\nhyper.num_critics = 3\n[tuned.all.hyper]\n')
+    settings = config.resolve({"algo": "tqc:tqc", "env": str(tmp_path / "it.toml")})
+    assert settings.hyper.num_critics == 3
+
+
+def test_the_truncated_quantiles_are_the_least_of_all_critics_together():
+    q = jnp.array([[[1.0, 5.0, 9.0]], [[2.0, 3.0, 4.0]]])  # two critics of one transition
+    assert tqc.truncated(q, 1).tolist() == [[1.0, 2.0, 3.0, 4.0]]
+
+
+def test_the_quantile_loss_is_least_at_the_quantiles_of_the_target():
+    target = jnp.arange(100.0)[None] * 1e3  # errors beyond the quadratic part
+    at = [float(tqc.quantile_huber_loss(jnp.array([[[x, 75e3]]]), target)) for x in (10e3, 25e3, 40e3)]
+    assert at[1] < at[0] and at[1] < at[2]
