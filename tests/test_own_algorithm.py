@@ -20,10 +20,8 @@ WORDS = {"algo": "tqc:tqc", "env": "Pendulum-v1", "num_quantiles": "4"}
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
-    words = [*arguments(**WORDS), "--log", "csv", "--checkpoint-every", "1", "--checkpoint-keep", "9"] + [
-        "--out",
-        str(path),
-    ]
+    words = [*arguments(**WORDS), "--log", "csv", "--checkpoint-every", "1", "--checkpoint-keep", "9"]
+    words += ["--out", str(path)]
     assert train.main(words) == 0
     return path
 
