@@ -174,8 +174,7 @@ def resumable(options, flags):
 
 def train(settings, env, build, path, unnamed):
     """Train in the folder `path`, or, where nobody named it, in a new one of that name. Returns the exit status."""
-    from purerl import report
-    from purerl.runs import fitting, runner
+    from purerl.runs import fitting, runner, summary
     from purerl.runs.progress import Display
 
     job, display = settings.job, Display()
@@ -184,7 +183,7 @@ def train(settings, env, build, path, unnamed):
             fitting.plan(settings, env, build, display)
             return 0
         path = fresh(path) if unnamed else path
-        display.say(f"{job.algo} on {env.name}, {report.size(settings)}, into {path}")
+        display.say(f"{job.algo} on {env.name}, {summary.size(settings)}, into {path}")
         outcome = runner.run(settings, env, build, path, display)
     except Refused as error:
         fail(error)

@@ -18,8 +18,8 @@ import tomli_w
 from commands import SMALL, assert_same_run, ended, forked, killed, start
 from folders import ROOT
 
-from purerl import report, sweep, train
-from purerl.results import run_folder
+from purerl import sweep, train
+from purerl.results import picture, run_folder
 from purerl.runs import runner
 from purerl.runs.progress import Display
 from purerl.settings import config, sweep_file
@@ -450,7 +450,7 @@ def test_processes_hear_of_what_fails_in_one():
 
 
 def test_a_signal_that_comes_too_late_for_a_program_ends_the_sweep(tmp_path, monkeypatch):
-    draw = report.draw
+    draw = picture.draw
 
     def late(*arguments):
         draw(*arguments)
@@ -459,7 +459,7 @@ def test_a_signal_that_comes_too_late_for_a_program_ends_the_sweep(tmp_path, mon
 
     file, out = write(tmp_path / "two.toml", TABLE | {"n_step": [1, 2]}), tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr(report, "draw", late)
+        patched.setattr(picture, "draw", late)
         assert sweep.main([str(file), "--out", str(out)]) == sweep.INTERRUPTED
     complete = sorted(path.parent.parent.name for path in out.glob("*/policy/actor.npz"))
     assert complete == ["n_step=1"]

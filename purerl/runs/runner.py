@@ -19,13 +19,25 @@ import jax.numpy as jnp
 import numpy as np
 import tomli_w
 
-from purerl import environments, report
+from purerl import environments
 from purerl.algorithms import ddpg, sac, td3
 from purerl.errors import Refused
-from purerl.results import comparison, page, run_folder
+from purerl.results import comparison, page, picture, run_folder
 from purerl.results.statistics import iqm
-from purerl.runs import checkpoints, declared, fingerprint, fitting, garbage_collection, memory, pbt, playing, sinks
+from purerl.runs import (
+    checkpoints,
+    declared,
+    fingerprint,
+    fitting,
+    garbage_collection,
+    memory,
+    pbt,
+    playing,
+    sinks,
+    summary,
+)
 from purerl.runs.clock import Clock, Interrupt, Pace
+from purerl.runs.outcome import Outcome
 from purerl.runs.provenance import changed, origin, record
 from purerl.settings import config
 from purerl.settings.schema import cycle, policy_delay
@@ -236,7 +248,7 @@ def _are_finished(path, plan, runs, group=None):
 def run(settings, env, build, path, display, share=None, until=None):
     """Train what the run in the folder `path`, which is made where there is none, has not trained yet.
 
-    Returns the `report.Outcome`, also of a run that ended early. `share` are the `settings.runs` to train, all by
+    Returns the `Outcome`, also of a run that ended early. `share` are the `settings.runs` to train, all by
     default; `until` is the evaluation after which they are left, with a checkpoint, for `fork`.
 
     Every `checkpoint_every` evaluations (auto: every 15 minutes; 0: never), and where the run ends early, the whole
@@ -246,12 +258,12 @@ def run(settings, env, build, path, display, share=None, until=None):
     """
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
         outcome = worker.submit(_run, settings, env, build, path, display, interrupt, share, until).result()
-    report.show(display, settings, path, outcome)
+    summary.show(display, settings, path, outcome)
     return outcome
 
 
 def _run(settings, env, build, path, display, interrupt, share, until):
-    """The `report.Outcome`."""
+    """The `Outcome`."""
     clock, share = Clock(), share or settings.runs
     free = memory.available(fitting.num_devices(settings, len(share)))
     programs = fitting.programs_of(settings, env, build, len(share))
@@ -266,7 +278,7 @@ def _run(settings, env, build, path, display, interrupt, share, until):
     with run_folder.locked(path):
         if run_folder.has_begun(path):
             if _ended_meanwhile(path, settings, share):
-                return report.Outcome(run_folder.final(run_folder.read_curves(path)), None, None, clock)
+                return Outcome(run_folder.final(run_folder.read_curves(path)), None, None, clock)
         else:
             create(path, settings, env, len(share), environment)
         policy = build(settings.hyper, settings.plan, env).policy
@@ -286,9 +298,9 @@ def _run(settings, env, build, path, display, interrupt, share, until):
         curves = run_folder.read_curves(path)
         evaluated = len(curves["env_step"]) > 0
         if evaluated:
-            report.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
+            picture.draw(path, curves, f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept)
         ended = None if complete else interrupt.reason
-        outcome = report.Outcome(run_folder.final(curves), ended, interrupt.reason, clock)
+        outcome = Outcome(run_folder.final(curves), ended, interrupt.reason, clock)
         if outcome.all_diverged and outcome.final["env_step"].max() < settings.plan.total_steps:
             display.say(f"ended at step {outcome.final['env_step'].max():,.0f}: every run has diverged, none is left")
         run_folder.log(path, "end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))

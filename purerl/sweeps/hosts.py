@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import jax
 
-from purerl import report
-from purerl.results import page, run_folder
+from purerl.results import page, picture, run_folder
 from purerl.runs import runner, sinks
 
 PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
@@ -146,7 +145,7 @@ def merge(path, settings, env, count):
         run_folder.copy_rows(share, path)
     with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
         feed()
-    report.draw(
+    picture.draw(
         path, run_folder.read_curves(path), f"{settings.job.algo.upper()} on {env.name}", env.name, settings.swept
     )
     run_folder.write_policy(path, run_folder.joined([run_folder.read_policy(share) for share in shares]))
