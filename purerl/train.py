@@ -124,7 +124,7 @@ def prepare(settings, options):
     before compiling.
     """
     from purerl.results import run_folder
-    from purerl.runs import runner  # Here, so that help and most errors need not wait for JAX.
+    from purerl.runs import claims, runner  # Here, so that help and most errors need not wait for JAX.
 
     jax_flags.settle()
     use_compilation_cache(options.compilation_cache)
@@ -135,7 +135,7 @@ def prepare(settings, options):
     env, build = runner.prepare(settings)
     if options.plan:
         return settings, env, build, None, False
-    settings, complete = runner.claim(path, settings)
+    settings, complete = claims.claim(path, settings)
     if complete:
         raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
     return settings, env, build, path, options.out is None and options.resume is None

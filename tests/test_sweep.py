@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import time
+from dataclasses import replace
 from functools import partial
 from random import Random
 
@@ -20,7 +21,7 @@ from folders import ROOT
 
 from purerl import sweep, train
 from purerl.results import picture, run_folder
-from purerl.runs import runner
+from purerl.runs import claims, runner
 from purerl.runs.progress import Display
 from purerl.settings import config, sweep_file
 from purerl.sweeps import hosts
@@ -62,8 +63,8 @@ def grid(tmp_path_factory):
 def alone(settings, setting, seed):
     """What a single run ends with: its actor, and the mean losses of its last epoch."""
     chosen = {name: values[setting] for name, values in settings.swept.items()}
-    hyper = runner.replace(settings.hyper, **chosen)
-    single = runner.replace(settings, hyper=hyper, swept={})
+    hyper = replace(settings.hyper, **chosen)
+    single = replace(settings, hyper=hyper, swept={})
     if "alone" not in CACHE:
         env, build = runner.prepare(single)
         CACHE["alone"] = mapping.programs(single.plan, build, env, single.hyper), build(hyper, single.plan, env)
@@ -412,14 +413,14 @@ def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
     env, build = runner.prepare(settings)
     trained = [host for host in (hosts.Host(index, count) for index in range(count)) if host.share(settings.runs)]
     for host in trained:
-        runner.run(settings, env, build, host.folder(tmp_path), Display(), host.share(settings.runs))
+        runner.run(settings, env, build, host.folder(tmp_path), Display(), share=host.share(settings.runs))
     lost = trained[-1].folder(tmp_path)
     lost.rename(tmp_path / "lost")
     with pytest.raises(ValueError, match=r"cannot read .*curves.csv"):
-        hosts.merge(tmp_path, settings, env, count)
+        hosts.merge(tmp_path, settings, env, build, count)
     (tmp_path / "lost").rename(lost)
-    hosts.merge(tmp_path, settings, env, count)
-    assert runner.is_complete(tmp_path, settings) and not (tmp_path / "shares").exists()
+    hosts.merge(tmp_path, settings, env, build, count)
+    assert claims.is_complete(tmp_path, settings) and not (tmp_path / "shares").exists()
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     seeds = {name for line in logged for name in line if name.startswith("return_mean/seed_")}
     assert len(seeds) == num_runs and "return_mean/iqm" in logged[-1]

@@ -9,15 +9,12 @@ nobody sees its copies.
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tomli_w
 
 from purerl import environments
 from purerl.algorithms import ddpg, sac, td3
@@ -26,6 +23,7 @@ from purerl.results import comparison, page, picture, run_folder
 from purerl.results.statistics import iqm
 from purerl.runs import (
     checkpoints,
+    claims,
     declared,
     fingerprint,
     fitting,
@@ -33,14 +31,15 @@ from purerl.runs import (
     memory,
     pbt,
     playing,
+    position,
     sinks,
     summary,
 )
 from purerl.runs.clock import Clock, Interrupt, Pace
 from purerl.runs.outcome import Outcome
-from purerl.runs.provenance import changed, origin, record
+from purerl.runs.position import Position
+from purerl.runs.provenance import changed, origin
 from purerl.settings import config
-from purerl.settings.schema import cycle, policy_delay
 from purerl.training import loop, mapping
 
 ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
@@ -48,18 +47,6 @@ ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
 
 AUTO = 15 * 60.0  # seconds between checkpoints where `checkpoint_every` is "auto"
 SPARE = 2**26  # bytes of the disk that a checkpoint leaves free
-
-
-class Position(NamedTuple):
-    """How far the runs of a group have come: rows written, and evaluations that stand in curves.csv."""
-
-    row: int = 0
-    evaluations: int = 0
-
-    @property
-    def index(self):
-        """The number of the last evaluation; 0 also before the first."""
-        return max(0, self.evaluations - 1)
 
 
 @dataclass(frozen=True)
@@ -146,106 +133,7 @@ def prepare(settings):
     return env, build
 
 
-def create(path, settings, env, num_runs=None, environment=None):
-    """Make the folder of a run of which `num_runs`, all by default, are trained here.
-
-    `environment` is the fingerprint of `env`, where it is known already.
-    """
-    num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
-    low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
-    ran = record() | {"num_devices": num_devices, "obs_size": env.obs_size, "action_size": env.action_size}
-    build = ALGORITHMS[settings.job.algo]
-    made_by = f"{build.__module__}:{getattr(build, '__qualname__', type(build).__name__)}"
-    ran |= {"action_low": low, "action_high": high, "algorithm": made_by}
-    ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
-    metrics = build(settings.hyper, settings.plan, env).metrics
-    run_folder.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
-    run_folder.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
-
-
-def check(path, settings):
-    """`settings`, with the `seeds_per_batch` that "auto" meant when the run in the folder `path` was made.
-
-    Raises ValueError where they are not that run's, saying where they differ, or where its curves cannot be read.
-    """
-    there = config.resolve({}, path / "run.toml")
-    if settings.job.seeds_per_batch == "auto":
-        settings = replace(settings, job=replace(settings.job, seeds_per_batch=there.job.seeds_per_batch))
-    here = config.computation(settings)
-    if differs := config.differences(config.computation(there), here):
-        raise ValueError(f"{path} holds another run: {differs}; name another folder, or delete it")
-    for number in checkpoints.numbers(path):
-        with suppress(checkpoints.Damaged):
-            checkpoints.label(path, number, here)
-    if run_folder.has_begun(path):
-        run_folder.read_curves(path)
-    return settings
-
-
-def claim(path, settings, share=None):
-    """`(settings, whether the run is complete)`: what the folder `path`, which may be free, says of this run.
-
-    `share` are the runs that are trained there, all by default. Raises ValueError where it holds another, or something
-    else.
-    """
-    if run_folder.is_free(path):
-        return settings, False
-    if not (path / "run.toml").is_file():
-        raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
-    settings = check(path, settings)
-    return settings, is_complete(path, settings, share)
-
-
-def is_complete(path, settings, share=None):
-    """Whether the run in the folder `path` came to its end: its policy is the last that is written."""
-    return _are_finished(path, settings.plan, share or settings.runs)
-
-
-def has_come_to(path, settings, index):
-    """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for `fork`."""
-    steps = _steps(settings.plan, index)
-    if not run_folder.has_begun(path) or not run_folder.has_rows(run_folder.read_curves(path), settings.runs, steps):
-        return False
-    try:
-        label = checkpoints.verify(path, index, config.computation(settings))
-    except checkpoints.Damaged:
-        return False
-    return _position(label, settings, index).row == _due(settings, index)
-
-
-def check_fit(path, settings, programs, share, environment=None):
-    """Raises checkpoints.Misfit where a group of `share` would go on from a checkpoint of another program."""
-    plan, size = settings.plan, min(settings.group_size, len(share))
-    numbers, computation = checkpoints.numbers(path), config.computation(settings)
-    for group in range(-(-len(share) // size)):
-        runs, first = share[group * size : (group + 1) * size], group * plan.num_evals
-        own = [number for number in numbers if first <= number < first + plan.num_evals]
-        if own and not _are_finished(path, plan, runs, group):
-            carry = fitting.abstract(settings, programs, size)
-            checkpoints.check_newest(path, own, computation, partial(_like, carry, runs), environment)
-
-
-def _are_finished(path, plan, runs, group=None):
-    """Whether `runs`, those of `group` or all, went to their end, and their policies and curves are there.
-
-    The end is the last step, or the evaluation at which all runs of a group had diverged.
-    """
-    trained = run_folder.trained_steps(path, group)
-    if trained is None or len(trained) != len(runs):
-        return False
-    curves = run_folder.read_curves(path)
-    for step in np.unique(trained):
-        those = [run for run, last in zip(runs, trained, strict=True) if last == step]
-        steps = [each for each in _steps(plan, plan.num_epochs) if each <= step]
-        if not run_folder.has_rows(curves, those, steps):
-            return False
-        last = run_folder.are_of(curves, those) & (curves["env_step"] == steps[-1])
-        if step < plan.total_steps and np.isnan(curves["diverged"][last]).any():
-            return False
-    return True
-
-
-def run(settings, env, build, path, display, share=None, until=None):
+def run(settings, env, build, path, display, *, share=None, until=None):
     """Train what the run in the folder `path`, which is made where there is none, has not trained yet.
 
     Returns the `Outcome`, also of a run that ended early. `share` are the `settings.runs` to train, all by
@@ -272,7 +160,7 @@ def _run(settings, env, build, path, display, interrupt, share, until):
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
         fitting.check(settings, fitting.at_least(settings, programs, size), free)
         environment = fingerprint.of(env)
-        check_fit(path, settings, programs, share, environment)
+        claims.check_fit(path, settings, programs, share, environment)
         settings, compiled, needs = fitting.fit(settings, programs, free, len(share))
         fitting.check(settings, needs, free)
     with run_folder.locked(path):
@@ -280,7 +168,7 @@ def _run(settings, env, build, path, display, interrupt, share, until):
             if _ended_meanwhile(path, settings, share):
                 return Outcome(run_folder.final(run_folder.read_curves(path)), None, None, clock)
         else:
-            create(path, settings, env, len(share), environment)
+            claims.create(path, settings, env, build, num_runs=len(share), environment=environment)
         policy = build(settings.hyper, settings.plan, env).policy
         kept = checkpoints.manager(path)
         run_folder.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
@@ -315,10 +203,10 @@ def _run(settings, env, build, path, display, interrupt, share, until):
 def _ended_meanwhile(path, settings, share):
     """Whether another process completed the run since it was claimed. Raises Refused where it made it another."""
     try:
-        check(path, settings)
+        claims.check(path, settings)
     except ValueError as error:
         raise Refused(f"another process was here meanwhile: {error}") from None
-    return is_complete(path, settings, share)
+    return claims.is_complete(path, settings, share)
 
 
 def train(session):
@@ -329,7 +217,7 @@ def train(session):
     plan, parts = session.plan, []
     for group in range(session.groups):
         runs = session.runs(group)
-        if _are_finished(session.path, plan, runs, group):
+        if claims.are_finished(session.path, plan, runs, group):
             parts.append(run_folder.read_policy(session.path, group))
             continue
         at, carry = _restored(session, group)
@@ -345,41 +233,6 @@ def train(session):
     return parts, True
 
 
-def fork(source, target, there, here, env, index, kept):
-    """Begin the program `here`, in the folder `target`, from evaluation `index` of the program `there` in `source`.
-
-    It has the settings `kept` of that. Both train all their runs at once. `has_come_to` tells whether that is possible.
-    Raises Refused where there is no whole checkpoint.
-    """
-    scratch = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    create(scratch, here, env)
-    rows = [there.runs.index((setting, seed)) for setting in kept for seed in dict.fromkeys(s for _, s in there.runs)]
-    try:
-        checkpoints.fork(source, scratch, index, rows, [config.computation(settings) for settings in (there, here)])
-    except checkpoints.Damaged as error:
-        raise Refused(f"{source} has no whole checkpoint {index}: {error}; the same command makes it again") from None
-    run_folder.copy_rows(source, scratch, kept, loop.env_steps(here.plan, index))
-    scratch.rename(target)
-
-
-def _steps(plan, index):
-    """The environment steps of the evaluations up to `index`."""
-    return [loop.env_steps(plan, i) for i in range(index + 1)]
-
-
-def _due(settings, index):
-    """The row at which evaluation `index` is made."""
-    return loop.row_of(settings.plan, cycle(settings.plan, policy_delay(settings.hyper)), index)
-
-
-def _position(label, settings, index):
-    """The `Position` of a checkpoint that follows evaluation `index`; older ones were all made right after it."""
-    progress = label.get("progress") or {"row": _due(settings, index), "evaluations": index + 1}
-    return Position(progress["row"], progress["evaluations"])
-
-
 def _restored(session, group):
     """`(at, carry)` of the newest whole checkpoint of a group; of none where there is none, the carry being None.
 
@@ -393,12 +246,12 @@ def _restored(session, group):
             continue
         try:
             label = checkpoints.label(path, number, config.computation(session.settings))
-            at = _position(label, session.settings, number - first)
-            if at.evaluations and not run_folder.has_rows(curves, runs, _steps(plan, at.index)):
+            at = position.of_label(label, session.settings, number - first)
+            if at.evaluations and not run_folder.has_rows(curves, runs, position.evaluated_steps(plan, at.index)):
                 session.display.say(f"curves.csv lacks rows from before checkpoint {number}, which is left out")
                 lacking.append(number)
                 continue
-            like = _like(session.programs.carry, runs, label["ring"])
+            like = claims.held(session.programs.carry, runs, label["ring"])
             carry = checkpoints.restore(session.kept, number, like, label)
         except checkpoints.Damaged as error:
             session.log("damaged", checkpoint=number, error=str(error))
@@ -445,12 +298,6 @@ def _say_environment(session, then, when):
     if line := fingerprint.said(then, session.environment, when):
         session.log("environment", line=line)
         session.display.say(f"{line}; resuming goes on with what it is now")
-
-
-def _like(carry, runs, ring):
-    """What a checkpoint of `runs` holds, as `jax.ShapeDtypeStruct`s; `carry` is an abstract one of any number."""
-    carry = carry if ring else carry._replace(ring=None)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(runs), *x.shape[1:]), x.dtype), carry)
 
 
 def _continued(session, group, at, label, carry):

@@ -20,7 +20,7 @@ import tomli_w
 
 from purerl.errors import Refused
 from purerl.results import comparison, page, run_folder
-from purerl.runs import fitting, memory, runner, summary
+from purerl.runs import claims, fitting, memory, runner, summary
 from purerl.runs.progress import Display
 from purerl.settings import config
 from purerl.sweeps import hosts
@@ -77,7 +77,7 @@ def check(path, here):
 
 
 def _task(path, program, host):
-    claim = hosts.claim if host else runner.claim
+    claim = hosts.claim if host else claims.claim
     try:
         env, build = runner.prepare(program.settings)
         settings, complete = claim(path, program.settings)
