@@ -9,11 +9,8 @@ nobody sees its copies.
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from purerl import environments
@@ -35,10 +32,11 @@ from purerl.runs import (
     sinks,
     summary,
 )
-from purerl.runs.clock import Clock, Interrupt, Pace
+from purerl.runs.clock import Clock, Interrupt
 from purerl.runs.outcome import Outcome
 from purerl.runs.position import Position
 from purerl.runs.provenance import changed, origin
+from purerl.runs.session import Session
 from purerl.settings import config
 from purerl.training import loop, mapping
 
@@ -47,78 +45,6 @@ ALGORITHMS = {"ddpg": ddpg.ddpg, "td3": td3.td3, "sac": sac.sac}
 
 AUTO = 15 * 60.0  # seconds between checkpoints where `checkpoint_every` is "auto"
 SPARE = 2**26  # bytes of the disk that a checkpoint leaves free
-
-
-@dataclass(frozen=True)
-class Session:
-    """What stays the same while a process trains, but for `paces`, which are measured as it goes."""
-
-    settings: config.Config
-    path: Any
-    display: Any
-    clock: Clock
-    interrupt: Interrupt
-    programs: mapping.Programs
-    policy: Any
-    kept: Any
-    feed: Any
-    share: Any
-    until: Any
-    environment: Any
-    paces: Any = field(default_factory=lambda: {name: Pace() for name in ("warm_up", "cycles", "refill", "play_on")})
-
-    @property
-    def plan(self):
-        return self.settings.plan
-
-    @property
-    def groups(self):
-        return -(-len(self.share) // self.group_size)
-
-    @property
-    def group_size(self):
-        return min(self.settings.group_size, len(self.share))
-
-    def runs(self, group):
-        return self.share[group * self.group_size : (group + 1) * self.group_size]
-
-    def rows(self, group):
-        """The runs of a group, with as many copies of the last as the program has rows to fill."""
-        runs = self.runs(group)
-        return runs + runs[-1:] * (len(self.programs.carry.diverged) - len(runs))
-
-    def numbers(self, group, index=0):
-        """The hyperparameters that flow through the programs of a group after evaluation `index`."""
-        numbers = fitting.numbers_of(self.settings, self.rows(group))
-        if self.settings.pbt:
-            now = pbt.numbers_at(self.path, self.settings, index)
-            numbers |= {name: jnp.asarray(self.repeated(group, values)) for name, values in now.items()}
-        return mapping.laid_out(self.programs.mesh, numbers)
-
-    def due(self, evaluations):
-        """The row at which evaluation number `evaluations` is made."""
-        return loop.row_of(self.plan, self.programs.cycle, evaluations)
-
-    def env_steps(self, at):
-        """To which environment step the agents of a `Position` were trained."""
-        return at.row * self.plan.num_envs if at.row > self.plan.warmup_rows else 0
-
-    def without_copies(self, group, tree):
-        """`tree` with an axis over the runs of a group, and no more."""
-        runs, rows = len(self.runs(group)), len(self.rows(group))
-        return tree if runs == rows else jax.tree.map(lambda x: x[:runs], tree)
-
-    def with_copies(self, group, tree):
-        """`tree` with an axis over the rows of the program, laid out over its devices."""
-        return mapping.laid_out(self.programs.mesh, jax.tree.map(lambda x: self.repeated(group, x), tree))
-
-    def repeated(self, group, x):
-        """`x` `[runs, ...]` with the copies of the last that fill the rows of the program."""
-        runs, rows = len(self.runs(group)), len(self.rows(group))
-        return x if runs == rows else x[np.minimum(np.arange(rows), runs - 1)]
-
-    def log(self, event, **facts):
-        run_folder.log(self.path, event, **facts)
 
 
 def prepare(settings):
@@ -179,7 +105,18 @@ def _run(settings, env, build, path, display, interrupt, share, until):
             )
         with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
             session = Session(
-                settings, path, display, clock, interrupt, compiled, policy, kept, feed, share, until, environment
+                settings=settings,
+                path=path,
+                display=display,
+                clock=clock,
+                interrupt=interrupt,
+                programs=compiled,
+                policy=policy,
+                checkpoints=kept,
+                feed=feed,
+                share=share,
+                environment=environment,
+                until=until,
             )
             display.total = settings.plan.total_steps * session.groups
             parts, complete = train(session)
@@ -252,7 +189,7 @@ def _restored(session, group):
                 lacking.append(number)
                 continue
             like = claims.held(session.programs.carry, runs, label["ring"])
-            carry = checkpoints.restore(session.kept, number, like, label)
+            carry = checkpoints.restore(session.checkpoints, number, like, label)
         except checkpoints.Damaged as error:
             session.log("damaged", checkpoint=number, error=str(error))
             session.display.say(f"checkpoint {number} is damaged and left out: {error}")
@@ -472,7 +409,7 @@ def _checkpoint(session, group, at, carry):
         return
     try:
         facts = {"progress": progress, "environment": session.environment}
-        checkpoints.save(session.kept, number, carry, runs, computation, keep.checkpoint_keep, **facts)
+        checkpoints.save(session.checkpoints, number, carry, runs, computation, keep.checkpoint_keep, **facts)
     except OSError as error:
         reason = (str(error).splitlines() or [""])[0]
         session.display.say(f"checkpoint {number} could not be written, the ones before it stay: {reason}")
