@@ -1,6 +1,6 @@
 """The record of what stays the same while one process trains a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Session:
         share: the runs that this process trains.
         environment: the fingerprint of the environment.
         until: the evaluation after which the run is left; None: the last.
+        listeners: called after purerl's own, with the same events.
         paces: how long the stretches of each program are.
     """
 
@@ -56,6 +57,7 @@ class Session:
     share: Runs
     environment: dict[str, Any]
     until: int | None = None
+    listeners: Sequence[Callable] = ()
     paces: dict[str, Pace] = field(default_factory=lambda: {name: Pace() for name in PACED})
 
     @property

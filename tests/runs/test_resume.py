@@ -229,7 +229,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, capfd):
 
 def test_other_versions_are_told(whole, tmp_path, capsys, monkeypatch):
     path = cut_after(whole["td3"], 2, tmp_path / "run")
-    monkeypatch.setattr("purerl.runs.runner.origin", lambda num_devices: {"jax": "9.9"})
+    monkeypatch.setattr("purerl.runs.restoring.origin", lambda num_devices: {"jax": "9.9"})
     assert train.main(["--resume", str(path)]) == 0
     assert "and is 9.9" in capsys.readouterr().out
 
