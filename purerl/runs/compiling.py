@@ -1,6 +1,6 @@
 """The programs of a run: compiled, for as many runs at once as the memory holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from purerl.environments.base import Environment
 from purerl.results import run_folder
 from purerl.runs import claims, fingerprint, fitting, garbage_collection, memory
 from purerl.runs.clock import Clock
+from purerl.runs.events import Listener
 from purerl.runs.progress import Display
 from purerl.settings.config import Config
 from purerl.training import loop
@@ -26,6 +27,7 @@ class Order:
     display: Display
     share: claims.Runs
     until: int | None
+    listeners: Sequence[Listener]
 
 
 class Compiled(NamedTuple):

@@ -8,7 +8,7 @@ nobody sees its copies.
 What a folder holds is told in claims.py. epochs.py trains, and listeners/ has what happens after each stretch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from purerl.runs import checkpoints, claims, compiling, declared, epochs, fittin
 from purerl.runs.clock import Clock, Interrupt
 from purerl.runs.compiling import Order
 from purerl.runs.conclusion import conclude
+from purerl.runs.events import Listener
 from purerl.runs.outcome import Outcome
 from purerl.runs.progress import Display
 from purerl.runs.session import Session
@@ -51,6 +52,7 @@ def run(
     *,
     share: claims.Runs | None = None,
     until: int | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Train what the run in the folder `path`, which is made where there is none, has not trained yet.
 
@@ -62,6 +64,9 @@ def run(
         display: shows progress.
         share: the `settings.runs` to train, all by default.
         until: the evaluation after which they are left, with a checkpoint, for `fork.fork`.
+        listeners: called with an `events.Event` after every stretch of training and after every evaluation. One that
+            returns the event with a reason to `stop` ends the run there, with a checkpoint. Where one raises, a
+            checkpoint is written, and the exception goes on.
 
     Every `checkpoint_every` evaluations (auto: every 15 minutes; 0: never), and where the run ends early, the whole
     carry is kept. A run of which every seed has diverged ends at that evaluation.
@@ -69,7 +74,7 @@ def run(
     Returns the `Outcome`, also of a run that ended early. Raises Refused, before anything is trained, where memory does
     not hold the runs or another process runs in `path`, and OSError where nothing more can be written.
     """
-    order = Order(settings, env, build, path, display, share or settings.runs, until)
+    order = Order(settings, env, build, path, display, share or settings.runs, until, listeners)
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
         outcome = worker.submit(_run, order, interrupt).result()
     summary.show(display, settings, path, outcome)
@@ -119,6 +124,7 @@ def _trained(order, made, clock, interrupt):
             share=order.share,
             environment=made.environment,
             until=order.until,
+            listeners=order.listeners,
         )
         display.total = settings.plan.total_steps * session.groups
         return session, epochs.train(session)
