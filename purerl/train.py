@@ -130,7 +130,7 @@ def prepare(settings, options):
     before compiling.
     """
     from purerl.results import run_folder
-    from purerl.runs import runner  # Here, so that help and most errors need not wait for JAX.
+    from purerl.runs import claims, runner  # Here, so that help and most errors need not wait for JAX.
 
     jax_flags.settle()
     use_compilation_cache(options.compilation_cache)
@@ -141,7 +141,7 @@ def prepare(settings, options):
     env, build = runner.prepare(settings)
     if options.plan:
         return settings, env, build, None, False
-    settings, complete = runner.claim(path, settings)
+    settings, complete = claims.claim(path, settings)
     if complete:
         raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
     return settings, env, build, path, options.out is None and options.resume is None
@@ -180,8 +180,7 @@ def resumable(options, flags):
 
 def train(settings, env, build, path, unnamed):
     """Train in the folder `path`, or, where nobody named it, in a new one of that name. Returns the exit status."""
-    from purerl import report
-    from purerl.runs import fitting, runner
+    from purerl.runs import fitting, runner, summary
     from purerl.runs.progress import Display
 
     job, display = settings.job, Display()
@@ -190,7 +189,7 @@ def train(settings, env, build, path, unnamed):
             fitting.plan(settings, env, build, display)
             return 0
         path = fresh(path) if unnamed else path
-        display.say(f"{job.algo} on {env.name}, {report.size(settings)}, into {path}")
+        display.say(f"{job.algo} on {env.name}, {summary.size(settings)}, into {path}")
         outcome = runner.run(settings, env, build, path, display)
     except Refused as error:
         fail(error)

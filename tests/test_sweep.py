@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import time
+from dataclasses import replace
 from functools import partial
 from random import Random
 
@@ -18,9 +19,9 @@ import tomli_w
 from commands import SMALL, assert_same_run, ended, forked, killed, start
 from folders import ROOT
 
-from purerl import report, sweep, train
-from purerl.results import run_folder
-from purerl.runs import runner
+from purerl import sweep, train
+from purerl.results import picture, run_folder
+from purerl.runs import claims, runner
 from purerl.runs.progress import Display
 from purerl.settings import config, sweep_file
 from purerl.sweeps import hosts
@@ -62,8 +63,8 @@ def grid(tmp_path_factory):
 def alone(settings, setting, seed):
     """What a single run ends with: its actor, and the mean losses of its last epoch."""
     chosen = {name: values[setting] for name, values in settings.swept.items()}
-    hyper = runner.replace(settings.hyper, **chosen)
-    single = runner.replace(settings, hyper=hyper, swept={})
+    hyper = replace(settings.hyper, **chosen)
+    single = replace(settings, hyper=hyper, swept={})
     if "alone" not in CACHE:
         env, build = runner.prepare(single)
         CACHE["alone"] = mapping.programs(single.plan, build, env, single.hyper), build(hyper, single.plan, env)
@@ -412,14 +413,14 @@ def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
     env, build = runner.prepare(settings)
     trained = [host for host in (hosts.Host(index, count) for index in range(count)) if host.share(settings.runs)]
     for host in trained:
-        runner.run(settings, env, build, host.folder(tmp_path), Display(), host.share(settings.runs))
+        runner.run(settings, env, build, host.folder(tmp_path), Display(), share=host.share(settings.runs))
     lost = trained[-1].folder(tmp_path)
     lost.rename(tmp_path / "lost")
     with pytest.raises(ValueError, match=r"cannot read .*curves.csv"):
         hosts.merge(tmp_path, settings, env, count)
     (tmp_path / "lost").rename(lost)
     hosts.merge(tmp_path, settings, env, count)
-    assert runner.is_complete(tmp_path, settings) and not (tmp_path / "shares").exists()
+    assert claims.is_complete(tmp_path, settings) and not (tmp_path / "shares").exists()
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     seeds = {name for line in logged for name in line if name.startswith("return_mean/seed_")}
     assert len(seeds) == num_runs and "return_mean/iqm" in logged[-1]
@@ -450,7 +451,7 @@ def test_processes_hear_of_what_fails_in_one():
 
 
 def test_a_signal_that_comes_too_late_for_a_program_ends_the_sweep(tmp_path, monkeypatch):
-    draw = report.draw
+    draw = picture.draw
 
     def late(*arguments):
         draw(*arguments)
@@ -459,7 +460,7 @@ def test_a_signal_that_comes_too_late_for_a_program_ends_the_sweep(tmp_path, mon
 
     file, out = write(tmp_path / "two.toml", TABLE | {"n_step": [1, 2]}), tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr(report, "draw", late)
+        patched.setattr(picture, "draw", late)
         assert sweep.main([str(file), "--out", str(out)]) == sweep.INTERRUPTED
     complete = sorted(path.parent.parent.name for path in out.glob("*/policy/actor.npz"))
     assert complete == ["n_step=1"]

@@ -292,6 +292,11 @@ def log(path, event, **facts):
     append(path, "log.jsonl", json.dumps({"time": round(time.time(), 3), "event": event, **facts}) + "\n")
 
 
+def json_number(value):
+    """`value` as JSON has it, which knows neither NaN nor infinity: they become None."""
+    return float(value) if np.isfinite(value) else None
+
+
 def write(path, name, content):
     """Write a file whole or not at all, whoever writes it at the same time."""
     scratch = path / f"{name}.{uuid4().hex[:8]}.partial"

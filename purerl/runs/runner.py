@@ -1,124 +1,35 @@
-"""The host's side of a run: compile, train chunk by chunk, and leave everything on disk as it comes.
+"""The host's side of a run: compile, train a stretch at a time, and leave everything on disk as it comes.
 
 A run folder holds one program: one run per seed, or, of a sweep, per setting and seed. They are trained in groups
 (`seeds_per_batch`), one after another; mostly there is one. Checkpoint number g · num_evals + i is of group g, after
 its evaluation i and before the next. Where the devices or the groups do not divide the runs, the last run is repeated;
 nobody sees its copies.
+
+What a folder holds is told in claims.py. epochs.py trains, and listeners/ has what happens after each stretch.
 """
 
-import shutil
-import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import tomli_w
-
-from purerl import environments, report
+from purerl import environments
+from purerl.environments.base import Environment
 from purerl.errors import Refused
-from purerl.results import comparison, page, run_folder
-from purerl.results.statistics import iqm
-from purerl.runs import checkpoints, declared, fingerprint, fitting, garbage_collection, memory, pbt, playing, sinks
-from purerl.runs.clock import Clock, Interrupt, Pace
-from purerl.runs.provenance import changed, origin, record
-from purerl.settings import config, registry
-from purerl.settings.schema import cycle
-from purerl.training import loop, mapping
-
-AUTO = 15 * 60.0  # seconds between checkpoints where `checkpoint_every` is "auto"
-SPARE = 2**26  # bytes of the disk that a checkpoint leaves free
-
-
-class Position(NamedTuple):
-    """How far the runs of a group have come: rows written, and evaluations that stand in curves.csv."""
-
-    row: int = 0
-    evaluations: int = 0
-
-    @property
-    def index(self):
-        """The number of the last evaluation; 0 also before the first."""
-        return max(0, self.evaluations - 1)
+from purerl.results import run_folder
+from purerl.runs import checkpoints, claims, compiling, declared, epochs, fitting, sinks, summary
+from purerl.runs.clock import Clock, Interrupt
+from purerl.runs.compiling import Order
+from purerl.runs.conclusion import conclude
+from purerl.runs.events import Listener
+from purerl.runs.outcome import Outcome
+from purerl.runs.progress import Display
+from purerl.runs.session import Session
+from purerl.settings import registry
+from purerl.settings.config import Config
+from purerl.training import loop
 
 
-@dataclass(frozen=True)
-class Session:
-    """What stays the same while a process trains, but for `paces`, which are measured as it goes."""
-
-    settings: config.Config
-    path: Any
-    display: Any
-    clock: Clock
-    interrupt: Interrupt
-    programs: mapping.Programs
-    policy: Any
-    kept: Any
-    feed: Any
-    share: Any
-    until: Any
-    environment: Any
-    paces: Any = field(default_factory=lambda: {name: Pace() for name in ("warm_up", "cycles", "refill", "play_on")})
-
-    @property
-    def plan(self):
-        return self.settings.plan
-
-    @property
-    def groups(self):
-        return -(-len(self.share) // self.group_size)
-
-    @property
-    def group_size(self):
-        return min(self.settings.group_size, len(self.share))
-
-    def runs(self, group):
-        return self.share[group * self.group_size : (group + 1) * self.group_size]
-
-    def rows(self, group):
-        """The runs of a group, with as many copies of the last as the program has rows to fill."""
-        runs = self.runs(group)
-        return runs + runs[-1:] * (len(self.programs.carry.diverged) - len(runs))
-
-    def numbers(self, group, index=0):
-        """The hyperparameters that flow through the programs of a group after evaluation `index`."""
-        numbers = fitting.numbers_of(self.settings, self.rows(group))
-        if self.settings.pbt:
-            now = pbt.numbers_at(self.path, self.settings, index)
-            numbers |= {name: jnp.asarray(self.repeated(group, values)) for name, values in now.items()}
-        return mapping.laid_out(self.programs.mesh, numbers)
-
-    def due(self, evaluations):
-        """The row at which evaluation number `evaluations` is made."""
-        return loop.row_of(self.plan, self.programs.cycle, evaluations)
-
-    def env_steps(self, at):
-        """To which environment step the agents of a `Position` were trained."""
-        return at.row * self.plan.num_envs if at.row > self.plan.warmup_rows else 0
-
-    def without_copies(self, group, tree):
-        """`tree` with an axis over the runs of a group, and no more."""
-        runs, rows = len(self.runs(group)), len(self.rows(group))
-        return tree if runs == rows else jax.tree.map(lambda x: x[:runs], tree)
-
-    def with_copies(self, group, tree):
-        """`tree` with an axis over the rows of the program, laid out over its devices."""
-        return mapping.laid_out(self.programs.mesh, jax.tree.map(lambda x: self.repeated(group, x), tree))
-
-    def repeated(self, group, x):
-        """`x` `[runs, ...]` with the copies of the last that fill the rows of the program."""
-        runs, rows = len(self.runs(group)), len(self.rows(group))
-        return x if runs == rows else x[np.minimum(np.arange(rows), runs - 1)]
-
-    def log(self, event, **facts):
-        run_folder.log(self.path, event, **facts)
-
-
-def prepare(settings):
+def prepare(settings: Config) -> tuple[Environment, Callable]:
     """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where they cannot be or do not fit."""
     job = settings.job
     env, build = environments.make(job.env, job.backend, job.episode_length), registry.find(job.algo).build
@@ -130,502 +41,88 @@ def prepare(settings):
     return env, build
 
 
-def create(path, settings, env, num_runs=None, environment=None):
-    """Make the folder of a run of which `num_runs`, all by default, are trained here.
-
-    `environment` is the fingerprint of `env`, where it is known already.
-    """
-    num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
-    low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
-    ran = record() | {"num_devices": num_devices, "obs_size": env.obs_size, "action_size": env.action_size}
-    spec = registry.find(settings.job.algo)
-    ran |= {"action_low": low, "action_high": high, "algorithm": spec.origin}
-    ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
-    ran |= {} if spec.colour is None else {"colour": spec.colour}
-    metrics = spec.build(settings.hyper, settings.plan, env).metrics
-    run_folder.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
-    run_folder.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
-
-
-def check(path, settings):
-    """`settings`, with the `seeds_per_batch` that "auto" meant when the run in the folder `path` was made.
-
-    Raises ValueError where they are not that run's, saying where they differ, or where its curves cannot be read.
-    """
-    there = config.resolve({}, path / "run.toml")
-    if settings.job.seeds_per_batch == "auto":
-        settings = replace(settings, job=replace(settings.job, seeds_per_batch=there.job.seeds_per_batch))
-    here = config.computation(settings)
-    if differs := config.differences(config.computation(there), here):
-        raise ValueError(f"{path} holds another run: {differs}; name another folder, or delete it")
-    for number in checkpoints.numbers(path):
-        with suppress(checkpoints.Damaged):
-            checkpoints.label(path, number, here)
-    if run_folder.has_begun(path):
-        run_folder.read_curves(path)
-    return settings
-
-
-def claim(path, settings, share=None):
-    """`(settings, whether the run is complete)`: what the folder `path`, which may be free, says of this run.
-
-    `share` are the runs that are trained there, all by default. Raises ValueError where it holds another, or something
-    else.
-    """
-    if run_folder.is_free(path):
-        return settings, False
-    if not (path / "run.toml").is_file():
-        raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
-    settings = check(path, settings)
-    return settings, is_complete(path, settings, share)
-
-
-def is_complete(path, settings, share=None):
-    """Whether the run in the folder `path` came to its end: its policy is the last that is written."""
-    return _are_finished(path, settings.plan, share or settings.runs)
-
-
-def has_come_to(path, settings, index):
-    """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for `fork`."""
-    steps = _steps(settings.plan, index)
-    if not run_folder.has_begun(path) or not run_folder.has_rows(run_folder.read_curves(path), settings.runs, steps):
-        return False
-    try:
-        label = checkpoints.verify(path, index, config.computation(settings))
-    except checkpoints.Damaged:
-        return False
-    return _position(label, settings, index).row == _due(settings, index)
-
-
-def check_fit(path, settings, programs, share, environment=None):
-    """Raises checkpoints.Misfit where a group of `share` would go on from a checkpoint of another program."""
-    plan, size = settings.plan, min(settings.group_size, len(share))
-    numbers, computation = checkpoints.numbers(path), config.computation(settings)
-    for group in range(-(-len(share) // size)):
-        runs, first = share[group * size : (group + 1) * size], group * plan.num_evals
-        own = [number for number in numbers if first <= number < first + plan.num_evals]
-        if own and not _are_finished(path, plan, runs, group):
-            carry = fitting.abstract(settings, programs, size)
-            checkpoints.check_newest(path, own, computation, partial(_like, carry, runs), environment)
-
-
-def _are_finished(path, plan, runs, group=None):
-    """Whether `runs`, those of `group` or all, went to their end, and their policies and curves are there.
-
-    The end is the last step, or the evaluation at which all runs of a group had diverged.
-    """
-    trained = run_folder.trained_steps(path, group)
-    if trained is None or len(trained) != len(runs):
-        return False
-    curves = run_folder.read_curves(path)
-    for step in np.unique(trained):
-        those = [run for run, last in zip(runs, trained, strict=True) if last == step]
-        steps = [each for each in _steps(plan, plan.num_epochs) if each <= step]
-        if not run_folder.has_rows(curves, those, steps):
-            return False
-        last = run_folder.are_of(curves, those) & (curves["env_step"] == steps[-1])
-        if step < plan.total_steps and np.isnan(curves["diverged"][last]).any():
-            return False
-    return True
-
-
-def run(settings, env, build, path, display, share=None, until=None):
+def run(
+    settings: Config,
+    env: Environment,
+    build: Callable,
+    path: Path,
+    display: Display,
+    *,
+    share: claims.Runs | None = None,
+    until: int | None = None,
+    listeners: Sequence[Listener] = (),
+) -> Outcome:
     """Train what the run in the folder `path`, which is made where there is none, has not trained yet.
 
-    Returns the `report.Outcome`, also of a run that ended early. `share` are the `settings.runs` to train, all by
-    default; `until` is the evaluation after which they are left, with a checkpoint, for `fork`.
+    Args:
+        settings: what is trained, from `purerl.settings.config.resolve`.
+        env: the environment, from `prepare`.
+        build: `(hyper, plan, env) -> algorithm`, from `prepare`.
+        path: the folder of the run.
+        display: shows progress.
+        share: the `settings.runs` to train, all by default.
+        until: the evaluation after which they are left, with a checkpoint, for `fork.fork`.
+        listeners: called with an `events.Event` after every stretch of training and after every evaluation. One that
+            returns the event with a reason to `stop` ends the run there, with a checkpoint. Where one raises, a
+            checkpoint is written, and the exception goes on.
 
     Every `checkpoint_every` evaluations (auto: every 15 minutes; 0: never), and where the run ends early, the whole
-    carry is kept. A run of which every seed has diverged ends at that evaluation. Raises Refused, before anything is
-    trained, where memory does not hold the runs or another process runs in `path`, and OSError where nothing more can
-    be written.
+    carry is kept. A run of which every seed has diverged ends at that evaluation.
+
+    Returns the `Outcome`, also of a run that ended early. Raises Refused, before anything is trained, where memory does
+    not hold the runs or another process runs in `path`, and OSError where nothing more can be written.
     """
+    order = Order(settings, env, build, path, display, share or settings.runs, until, listeners)
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
-        outcome = worker.submit(_run, settings, env, build, path, display, interrupt, share, until).result()
-    report.show(display, settings, path, outcome)
+        outcome = worker.submit(_run, order, interrupt).result()
+    summary.show(display, settings, path, outcome)
     return outcome
 
 
-def _run(settings, env, build, path, display, interrupt, share, until):
-    """The `report.Outcome`."""
-    clock, share = Clock(), share or settings.runs
-    free = memory.available(fitting.num_devices(settings, len(share)))
-    programs = fitting.programs_of(settings, env, build, len(share))
-    display.stage("compiling")
-    with clock.on("compile"), garbage_collection.paused():
-        size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, len(share))
-        fitting.check(settings, fitting.at_least(settings, programs, size), free)
-        environment = fingerprint.of(env)
-        check_fit(path, settings, programs, share, environment)
-        settings, compiled, needs = fitting.fit(settings, programs, free, len(share))
-        fitting.check(settings, needs, free)
-    with run_folder.locked(path):
-        if run_folder.has_begun(path):
-            if _ended_meanwhile(path, settings, share):
-                return report.Outcome(run_folder.final(run_folder.read_curves(path)), None, None, clock)
+def _run(order, interrupt):
+    """The `Outcome`."""
+    clock = Clock()
+    made = compiling.compiled(order, clock)
+    with run_folder.locked(order.path):
+        if run_folder.has_begun(order.path):
+            if _ended_meanwhile(order, made.settings):
+                return Outcome(run_folder.final(run_folder.read_curves(order.path)), None, None, clock)
         else:
-            create(path, settings, env, len(share), environment)
-        policy = build(settings.hyper, settings.plan, env).policy
-        kept = checkpoints.manager(path)
-        run_folder.log(path, "compiled", seconds=round(clock.compile, 3), bytes_needed=needs.total, bytes_free=free)
-        display.say(f"compiled in {clock.compile:.1f} s; {memory.line(needs, free)}")
-        if loop.longest(settings.plan, env) < env.episode_length and settings.plan.eval_length is None:
-            display.say(
-                f"an evaluated episode ends after {loop.LONGEST_EVALUATION:,} steps; --eval-length sets another"
-            )
-        with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
-            session = Session(
-                settings, path, display, clock, interrupt, compiled, policy, kept, feed, share, until, environment
-            )
-            display.total = settings.plan.total_steps * session.groups
-            parts, complete = train(session)
-        curves = run_folder.read_curves(path)
-        evaluated = len(curves["env_step"]) > 0
-        if evaluated:
-            report.draw(path, curves, f"{registry.label(settings.job.algo)} on {env.name}", env.name, settings.swept)
-        ended = None if complete else interrupt.reason
-        outcome = report.Outcome(run_folder.final(curves), ended, interrupt.reason, clock)
-        if outcome.all_diverged and outcome.final["env_step"].max() < settings.plan.total_steps:
-            display.say(f"ended at step {outcome.final['env_step'].max():,.0f}: every run has diverged, none is left")
-        run_folder.log(path, "end", interrupted=outcome.interrupted, return_iqm=_number(iqm(outcome.returns)))
-        run_folder.write_policy(path, run_folder.joined(parts))  # the last: it says that the run is complete
-        if complete:
-            run_folder.drop_parts(path)
-        if evaluated:
-            page.write(path)
-    return outcome
+            facts = {"num_runs": len(order.share), "environment": made.environment}
+            claims.create(order.path, made.settings, order.env, **facts)
+        session, trained = _trained(order, made, clock, interrupt)
+        return conclude(session, order.env.name, trained)
 
 
-def _ended_meanwhile(path, settings, share):
+def _ended_meanwhile(order, settings):
     """Whether another process completed the run since it was claimed. Raises Refused where it made it another."""
     try:
-        check(path, settings)
+        claims.check(order.path, settings)
     except ValueError as error:
         raise Refused(f"another process was here meanwhile: {error}") from None
-    return is_complete(path, settings, share)
+    return claims.is_complete(order.path, settings, order.share)
 
 
-def train(session):
-    """Bring every group to its end, in order, or up to where the run is to end early.
-
-    Returns `(policies of the groups, whether all came to their end)`.
-    """
-    plan, parts = session.plan, []
-    for group in range(session.groups):
-        runs = session.runs(group)
-        if _are_finished(session.path, plan, runs, group):
-            parts.append(run_folder.read_policy(session.path, group))
-            continue
-        at, carry = _restored(session, group)
-        if carry is None:
-            carry = _begun(session, group)
-        at, carry, ended = _advanced(session, group, at, carry)
-        parts.append(_policy(session, group, carry, at))
-        if not ended:
-            return parts, False
-        run_folder.write_policy(session.path, parts[-1], group)
-        if session.interrupt.reason and group < session.groups - 1:
-            return parts, False
-    return parts, True
-
-
-def fork(source, target, there, here, env, index, kept):
-    """Begin the program `here`, in the folder `target`, from evaluation `index` of the program `there` in `source`.
-
-    It has the settings `kept` of that. Both train all their runs at once. `has_come_to` tells whether that is possible.
-    Raises Refused where there is no whole checkpoint.
-    """
-    scratch = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    create(scratch, here, env)
-    rows = [there.runs.index((setting, seed)) for setting in kept for seed in dict.fromkeys(s for _, s in there.runs)]
-    try:
-        checkpoints.fork(source, scratch, index, rows, [config.computation(settings) for settings in (there, here)])
-    except checkpoints.Damaged as error:
-        raise Refused(f"{source} has no whole checkpoint {index}: {error}; the same command makes it again") from None
-    run_folder.copy_rows(source, scratch, kept, loop.env_steps(here.plan, index))
-    scratch.rename(target)
-
-
-def _steps(plan, index):
-    """The environment steps of the evaluations up to `index`."""
-    return [loop.env_steps(plan, i) for i in range(index + 1)]
-
-
-def _due(settings, index):
-    """The row at which evaluation `index` is made."""
-    return loop.row_of(settings.plan, cycle(settings.plan, settings.hyper.policy_delay), index)
-
-
-def _position(label, settings, index):
-    """The `Position` of a checkpoint that follows evaluation `index`; older ones were all made right after it."""
-    progress = label.get("progress") or {"row": _due(settings, index), "evaluations": index + 1}
-    return Position(progress["row"], progress["evaluations"])
-
-
-def _restored(session, group):
-    """`(at, carry)` of the newest whole checkpoint of a group; of none where there is none, the carry being None.
-
-    Raises Refused, and touches nothing, where there is one that cannot be gone on from.
-    """
-    path, plan, runs = session.path, session.plan, session.runs(group)
-    first, curves = group * plan.num_evals, run_folder.read_curves(session.path)
-    lacking, damaged = [], []
-    for number in checkpoints.numbers(path):
-        if not first <= number < first + plan.num_evals:
-            continue
-        try:
-            label = checkpoints.label(path, number, config.computation(session.settings))
-            at = _position(label, session.settings, number - first)
-            if at.evaluations and not run_folder.has_rows(curves, runs, _steps(plan, at.index)):
-                session.display.say(f"curves.csv lacks rows from before checkpoint {number}, which is left out")
-                lacking.append(number)
-                continue
-            like = _like(session.programs.carry, runs, label["ring"])
-            carry = checkpoints.restore(session.kept, number, like, label)
-        except checkpoints.Damaged as error:
-            session.log("damaged", checkpoint=number, error=str(error))
-            session.display.say(f"checkpoint {number} is damaged and left out: {error}")
-            damaged.append(number)
-            continue
-        if lacking or damaged:
-            _set_aside(session)
-        _say_environment(session, label.get("environment"), f"when checkpoint {number} was written")
-        carry = session.with_copies(group, carry)
-        return at, _continued(session, group, at, label, carry)
-    if whole := [number for number in lacking if _is_whole(session, number)]:
-        raise Refused(
-            f"{path}/curves.csv lacks rows from before checkpoint {whole[0]}, which is whole; put back the rows to go "
-            f"on from it, or delete {path}/checkpoints to start again from step 0"
+def _trained(order, made, clock, interrupt):
+    """`(session, epochs.Trained)` after training."""
+    settings, path, display = made.settings, order.path, order.display
+    kept = checkpoints.manager(path)
+    compiling.say(order, made, clock)
+    with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
+        session = Session(
+            settings=settings,
+            path=path,
+            display=display,
+            clock=clock,
+            interrupt=interrupt,
+            programs=made.programs,
+            policy=order.build(settings.hyper, settings.plan, order.env).policy,
+            checkpoints=kept,
+            feed=feed,
+            share=order.share,
+            environment=made.environment,
+            until=order.until,
+            listeners=order.listeners,
         )
-    if run_folder.are_of(curves, runs).any():
-        session.display.say("no whole checkpoint to go on from; starting again from step 0")
-        _set_aside(session)
-    made = config.read(path / "run.toml").get(config.RECORD, {})
-    _say_environment(session, fingerprint.recorded(made), "when the run began")
-    session.clock.resume(run_folder.truncate(path, runs, -1))
-    pbt.truncate(path, -1)
-    return Position(), None
-
-
-def _is_whole(session, number):
-    try:
-        checkpoints.verify(session.path, number, config.computation(session.settings))
-    except checkpoints.Damaged:
-        return False
-    return True
-
-
-def _set_aside(session):
-    """Keep copies of what is computed anew, where a run falls back behind what it had come to."""
-    kept = ", ".join(checkpoints.set_aside(session.path, ("curves.csv", pbt.FILE, run_folder.POLICY)))
-    session.log("set aside", files=kept)
-    session.display.say(f"copies of what there was: {kept}")
-
-
-def _say_environment(session, then, when):
-    """Say where the environment is another than its fingerprint `then` tells."""
-    if line := fingerprint.said(then, session.environment, when):
-        session.log("environment", line=line)
-        session.display.say(f"{line}; resuming goes on with what it is now")
-
-
-def _like(carry, runs, ring):
-    """What a checkpoint of `runs` holds, as `jax.ShapeDtypeStruct`s; `carry` is an abstract one of any number."""
-    carry = carry if ring else carry._replace(ring=None)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(runs), *x.shape[1:]), x.dtype), carry)
-
-
-def _continued(session, group, at, label, carry):
-    """Let the files end where the carry does; fill its ring where it has none."""
-    last = loop.env_steps(session.plan, at.index) if at.evaluations else -1
-    session.clock.resume(run_folder.truncate(session.path, session.runs(group), last))
-    pbt.truncate(session.path, at.index)
-    session.log("resume", group=group, index=at.index, row=at.row, ring=label["ring"])
-    session.display.say(f"resumed after {at.row * session.plan.num_envs:,} steps")
-    if others := changed(label["versions"], origin(len(carry.diverged.devices()))):
-        session.display.say(f"not bit for bit as without the stop: {', '.join(others)}")
-    if carry.ring is None:
-        session.display.say("the checkpoint has no replay buffer: its policy fills a new one, and this is not exact")
-        carry = _refilled(session, group, at, carry)
-    return carry
-
-
-def _refilled(session, group, at, carry):
-    """`carry` with a ring that its policy fills; as it is where the run is to end before."""
-    numbers, turn = session.numbers(group, at.index), loop.first_refilled(session.plan, at.row)
-    acting = session.programs.begin_refill(numbers, carry, at.row)
-    while turn < at.row:
-        if session.interrupt.reason:
-            return carry
-        turn, acting = _stretch(session, "refill", numbers, acting, turn, at.row)
-    return session.programs.refilled(carry, acting)
-
-
-def _stretch(session, what, numbers, carry, turn, end):
-    """`(turn, carry)` after a stretch of the program `what`, up to turn `end` at most."""
-    turns = min(session.paces[what].turns, end - turn)
-    begun = time.perf_counter()
-    with session.interrupt.stretch(session.clock), session.clock.on("train"):
-        carry = jax.block_until_ready(session.programs.advance(what, numbers, carry, turn, turn + turns))
-    session.paces[what].took(turns, time.perf_counter() - begun)
-    return turn + turns, carry
-
-
-def _begun(session, group):
-    """The carry of a group before its warm-up."""
-    keys = mapping.laid_out(session.programs.mesh, mapping.keys_of([seed for _, seed in session.rows(group)]))
-    return session.programs.before_warm_up(session.numbers(group), keys)
-
-
-def _advanced(session, group, at, carry):
-    """`(at, carry, whether that is the end)` where the run ends, early perhaps, then with a checkpoint there.
-
-    Where an evaluation finds that all runs have diverged, nothing is left to be trained: that is the end, too.
-    """
-    wanted = session.plan.num_evals if session.until is None else session.until + 1
-    saved, since, numbers, lost = None, time.monotonic(), session.numbers(group, at.index), False
-    while at.evaluations < wanted and not session.interrupt.reason and not lost:
-        evaluations = at.evaluations
-        if at.row < session.due(evaluations) and _all_diverged(session, group, carry):
-            at = at._replace(row=session.due(evaluations))  # All are frozen; the evaluation says so.
-        if at.row < session.due(evaluations):
-            at, carry = _trained(session, group, at, numbers, carry)
-        else:
-            at, carry = _evaluated(session, group, at, numbers, carry)
-        is_new = at.evaluations > evaluations
-        lost = is_new and _all_diverged(session, group, carry)
-        if is_new and _exploits(session, at.index):
-            carry = _exploited(session, at.index, numbers, carry)
-            numbers = session.numbers(group, at.index)
-        if _checkpoint_is_due(session, at, is_new, since):
-            _checkpoint(session, group, at, carry)
-            saved, since = at, time.monotonic()
-    ended = lost or at.evaluations == session.plan.num_evals
-    if not ended and saved != at:
-        _checkpoint(session, group, at, carry)
-    return at, carry, ended
-
-
-def _all_diverged(session, group, carry):
-    """Whether no run of a group is left."""
-    return bool((session.without_copies(group, jax.device_get(carry.diverged)) >= 0).all())
-
-
-def _exploits(session, index):
-    """Whether the settings are a population that exploits after evaluation `index`."""
-    population = session.settings.pbt
-    return bool(population and index and index % population.every == 0 and index < session.plan.num_epochs)
-
-
-def _checkpoint_is_due(session, at, is_new, since):
-    """Whether to keep the carry now, the last one having been kept at the time `since`, and an evaluation `is_new`."""
-    every = session.settings.keep.checkpoint_every
-    if every == "auto":
-        return at.evaluations < session.plan.num_evals and time.monotonic() - since >= AUTO
-    return bool(every and is_new and at.index and at.index % every == 0)
-
-
-def _trained(session, group, at, numbers, carry):
-    """`(at, carry)` after a stretch of the warm-up or of training."""
-    plan, clock, runs = session.plan, session.clock, session.runs(group)
-    what, rows, done, end = "warm_up", 1, 0, plan.warmup_rows
-    if at.row >= plan.warmup_rows:
-        what, rows, done = "cycles", session.programs.cycle.collects, plan.warmup_rows
-        end = session.due(at.evaluations)
-    session.display.stage("warming up" if what == "warm_up" else "training")
-    turn = (at.row - done) // rows
-    turned, carry = _stretch(session, what, numbers, carry, turn, (end - done) // rows)
-    new = (turned - turn) * rows
-    clock.env_steps += new * plan.num_envs * len(runs)
-    clock.updates += new * plan.updates_per_step * len(runs) * (what == "cycles")
-    at = at._replace(row=at.row + new)
-    session.display.moved(group * plan.total_steps + at.row * plan.num_envs)
-    return at, carry
-
-
-def _played(session, at, numbers, carry):
-    """The episodes of an evaluation, or None where the run is to end before they have."""
-    session.display.stage("evaluating")
-    with session.clock.on("evaluate"):
-        return playing.play_out(
-            session.programs.evaluation(carry, at.evaluations),
-            lambda play, count: session.programs.play_on(numbers, carry, play, count),
-            session.paces["play_on"],
-            stretch=lambda: session.interrupt.stretch(session.clock),
-            stopped=lambda: session.interrupt.reason,
-        )
-
-
-def _evaluated(session, group, at, numbers, carry):
-    """`(at, carry)` after an evaluation that is written and shown; as they were where the run is to end before."""
-    plan, clock, index = session.plan, session.clock, at.evaluations
-    play = _played(session, at, numbers, carry)
-    if play is None:
-        session.display.say(f"evaluation {index} was not finished and begins anew on resuming")
-        return at, carry
-    values = session.programs.judged(numbers, carry, play, at.row)
-    carry = carry._replace(**{name: values[name] for name in loop.JUDGED})
-    values = session.without_copies(group, jax.device_get(values))
-    if index == 0:  # Nothing has been learned yet.
-        values = {name: x for name, x in values.items() if name not in carry.sums}
-    steps = loop.env_steps(plan, index)
-    for name in loop.JUDGED:
-        values[name] = np.where(values[name] < 0, np.nan, values[name] * float(plan.num_envs))
-    returns = np.where(np.isnan(values["diverged"]), values["return_mean"], np.nan)
-    common = {"env_step": steps, "update": loop.updates(plan, index), "wall_s": round(clock.wall, 3)}
-    run_folder.append_evaluation(session.path, session.runs(group), common, values)
-    session.feed()
-    session.log("evaluation", index=index, return_iqm=_number(iqm(returns)), **common)
-    session.display.evaluation(
-        group * plan.total_steps + steps, iqm(returns), clock.per_second(clock.updates), int(np.isnan(returns).sum())
-    )
-    return at._replace(evaluations=index + 1), carry
-
-
-def _exploited(session, index, numbers, carry):
-    """The carry in which the worst settings of every seed have taken over from the best; pbt.csv has their numbers."""
-    returns = comparison.sound(run_folder.read_curves(session.path))[1][-1]
-    numbers = session.without_copies(0, {name: numbers[name] for name in session.settings.swept})
-    rows = pbt.step(session.path, session.settings, index, numbers, returns)
-    return mapping.laid_out(session.programs.mesh, pbt.taken_over(carry, session.repeated(0, rows)))
-
-
-def _checkpoint(session, group, at, carry):
-    begun = time.perf_counter()
-    keep = session.settings.keep
-    carry = carry if keep.checkpoint_ring else carry._replace(ring=None)
-    number, runs = group * session.plan.num_evals + at.index, len(session.runs(group))
-    progress = at._asdict() | {"env_step": session.env_steps(at)}
-    computation = config.computation(session.settings)
-    size = checkpoints.size(carry, runs)
-    free = shutil.disk_usage(session.path).free
-    if size + SPARE > free:
-        session.display.say(
-            f"checkpoint {number} is left out: it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB "
-            "free; make room, or set --checkpoint-ring false"
-        )
-        return
-    try:
-        facts = {"progress": progress, "environment": session.environment}
-        checkpoints.save(session.kept, number, carry, runs, computation, keep.checkpoint_keep, **facts)
-    except OSError as error:
-        reason = (str(error).splitlines() or [""])[0]
-        session.display.say(f"checkpoint {number} could not be written, the ones before it stay: {reason}")
-        return
-    session.log("checkpoint", number=number, bytes=size, seconds=round(time.perf_counter() - begun, 3))
-
-
-def _policy(session, group, carry, at):
-    """What acts, of every run of a group, whose it is, and to which environment step it was trained."""
-    statistics = carry.statistics._asdict() if carry.statistics else {}
-    kept = jax.device_get({"actor": session.policy(carry.agent), "observation": statistics})
-    settings, seeds = np.array(session.runs(group)).T
-    steps = np.full(len(seeds), session.env_steps(at))
-    return session.without_copies(group, kept) | {"setting": settings, "seed": seeds, "env_step": steps}
-
-
-def _number(value):
-    """JSON knows no NaN."""
-    return float(value) if np.isfinite(value) else None
+        display.total = settings.plan.total_steps * session.groups
+        return session, epochs.train(session)

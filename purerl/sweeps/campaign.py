@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from purerl import report
 from purerl.errors import Refused
 from purerl.results import comparison, page, run_folder
-from purerl.runs import fitting, memory, runner
+from purerl.runs import claims, fitting, memory, runner, summary
 from purerl.runs.progress import Display
 from purerl.settings import config
 from purerl.sweeps import hosts
@@ -78,7 +77,7 @@ def check(path, here):
 
 
 def _task(path, program, host):
-    claim = hosts.claim if host else runner.claim
+    claim = hosts.claim if host else claims.claim
     try:
         env, build = runner.prepare(program.settings)
         settings, complete = claim(path, program.settings)
@@ -108,7 +107,7 @@ def run(tasks, display, time_limit=None, host=None):
         if asked:  # too late for the program before
             return failed, asked
         settings = task.settings
-        display.say(f"{heading}: {settings.job.algo} on {task.env.name}, {report.size(settings)}, into {task.path}")
+        display.say(f"{heading}: {settings.job.algo} on {task.env.name}, {summary.size(settings)}, into {task.path}")
         if time_limit is not None:
             rest = max(1e-3, time_limit - (time.monotonic() - begun))
             settings = replace(settings, keep=replace(settings.keep, time_limit=rest))
@@ -159,7 +158,7 @@ def compare(path, tasks, display):
         fcntl.flock(file, fcntl.LOCK_EX)  # Other processes may be comparing, too.
         comparison.write(path, lines)
         page.write(path)
-    best = [(line.label or line.env, report.spread(np.sort(line.final))) for line in comparison.ranked(lines)[:20]]
+    best = [(line.label or line.env, summary.spread(np.sort(line.final))) for line in comparison.ranked(lines)[:20]]
     display.table(f"final return: min / IQM / max of the best {len(best)} of {len(lines)} settings", best)
     display.say(f"all of them: {path / 'table.csv'}, {path / 'figure.png'}")
 

@@ -8,12 +8,12 @@ started again.
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 
-from purerl import report
-from purerl.results import page, run_folder
-from purerl.runs import runner, sinks
+from purerl.results import page, picture, run_folder
+from purerl.runs import claims, runner, sinks
 from purerl.settings import registry
 
 PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
@@ -88,10 +88,10 @@ def join(coordinator, num_processes, process_id):
 
 
 def claim(path, settings):
-    """`runner.claim`, where several processes share the run: until it is merged, the folder `path` has but shares."""
+    """`claims.claim`, where several processes share the run: until it is merged, the folder `path` has but shares."""
     if (path / "shares").is_dir() and not (path / "run.toml").is_file():
         return settings, False
-    return runner.claim(path, settings)
+    return claims.claim(path, settings)
 
 
 def run(settings, env, build, path, display, host):
@@ -102,8 +102,8 @@ def run(settings, env, build, path, display, host):
     early = _together(host, f"{path.name} trained", lambda: _trained(settings, env, build, path, display, host))
     if early:
         return early
-    merging = host.index == 0
-    return _together(host, f"{path.name} merged", lambda: merge(path, settings, env, host.count) if merging else None)
+    merged = partial(merge, path, settings, env, host.count) if host.index == 0 else lambda: None
+    return _together(host, f"{path.name} merged", merged)
 
 
 def _together(host, name, function):
@@ -129,10 +129,10 @@ def _trained(settings, env, build, path, display, host):
     if not share:
         return None
     folder = host.folder(path)
-    settings, complete = runner.claim(folder, settings, share)
+    settings, complete = claims.claim(folder, settings, share)
     if complete:
         return None
-    return runner.run(settings, env, build, folder, display, share).asked
+    return runner.run(settings, env, build, folder, display, share=share).asked
 
 
 def merge(path, settings, env, count):
@@ -142,18 +142,13 @@ def merge(path, settings, env, count):
     """
     hosts = (Host(index, count) for index in range(count))
     shares = [host.folder(path) for host in hosts if host.share(settings.runs)]
-    runner.create(path, settings, env)
+    claims.create(path, settings, env)
     for share in shares:
         run_folder.copy_rows(share, path)
     with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
         feed()
-    report.draw(
-        path,
-        run_folder.read_curves(path),
-        f"{registry.label(settings.job.algo)} on {env.name}",
-        env.name,
-        settings.swept,
-    )
+    title = f"{registry.label(settings.job.algo)} on {env.name}"
+    picture.draw(path, run_folder.read_curves(path), title, env.name, settings.swept)
     run_folder.write_policy(path, run_folder.joined([run_folder.read_policy(share) for share in shares]))
     shutil.rmtree(path / "shares")
     page.write(path)

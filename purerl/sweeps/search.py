@@ -26,8 +26,9 @@ import numpy as np
 from purerl.errors import Refused
 from purerl.results import comparison, run_folder
 from purerl.results.statistics import iqm
-from purerl.runs import fitting, runner
+from purerl.runs import claims, fitting, runner
 from purerl.runs.clock import Clock
+from purerl.runs.fork import Origin, fork
 from purerl.runs.progress import Display
 from purerl.settings import config
 from purerl.settings.schema import Settings, checked, choice, count, fields
@@ -179,8 +180,7 @@ def _trained(path, plan, values, generation, made, display, time_limit):
         settings = of_trials(plan.settings, [values[i] for i in alive])
         folder = path / (f"generation-{generation:03}" + (f"-rung-{rung}" if plan.rungs else ""))
         if before and not run_folder.has_begun(folder):
-            source, there, kept = before
-            runner.fork(source, folder, there, settings, made[0], plan.rungs[rung - 1], kept)
+            fork(before, folder, settings, made[0])
         if time_limit is not None:
             rest = max(1e-3, time_limit - clock.session)
             settings = replace(settings, keep=replace(settings.keep, time_limit=rest))
@@ -190,7 +190,7 @@ def _trained(path, plan, values, generation, made, display, time_limit):
         found = _scores(folder, plan, last)
         scores |= {trial: (score, last) for trial, score in zip(alive, found, strict=True)}
         kept = sorted(np.argsort(-found, kind="stable")[: -(-len(found) // plan.search.keep)].tolist())
-        before, alive = (folder, settings, kept), [alive[i] for i in kept]
+        before, alive = Origin(folder, settings, last, kept), [alive[i] for i in kept]
     return [scores[i] for i in range(len(values))]
 
 
@@ -214,11 +214,11 @@ def example(plan, task):
 
 def _brought(settings, made, folder, until, display):
     """Train a program to its end, or up to evaluation `until`. Returns why that was to end early, or None."""
-    settings, complete = runner.claim(folder, settings)
+    settings, complete = claims.claim(folder, settings)
     if complete:
         return None
-    if until and runner.has_come_to(folder, settings, until):
-        runner.check_fit(folder, settings, fitting.programs_of(settings, *made, settings.num_runs), settings.runs)
+    if until and claims.has_come_to(folder, settings, until):
+        claims.check_fit(folder, settings, fitting.programs_of(settings, *made, settings.num_runs), settings.runs)
         return None
     return runner.run(settings, *made, folder, Display(display.console), until=until).asked
 

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from purerl.results.statistics import iqm
 from purerl.runs import runner
 from purerl.settings import config
 from purerl.training import mapping
@@ -25,4 +26,4 @@ def test_the_default_job_learns_to_balance_the_pole(algo):
         carry, _ = programs.epoch(numbers, carry, index)
     after = jax.device_get(programs.evaluate(numbers, carry, settings.plan.num_epochs))["return_mean"]
     assert before.max() < 100
-    assert runner.iqm(after) >= THRESHOLD[algo], np.sort(after)
+    assert iqm(after) >= THRESHOLD[algo], np.sort(after)

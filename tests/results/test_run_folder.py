@@ -19,7 +19,7 @@ from purerl import train as training
 from purerl.algorithms import sac
 from purerl.policies import formats, layers, load
 from purerl.results import comparison, curves, page, run_folder
-from purerl.runs import runner, sinks
+from purerl.runs import claims, runner, sinks
 from purerl.settings import config, registry, schema
 
 STEPS = [0, 120, 200, 280]
@@ -85,10 +85,10 @@ def test_the_kept_folder_says_what_it_said(tmp_path, capsys):
 
 def test_the_kept_folder_is_of_the_settings_that_it_says():
     resolved = config.resolve({}, KEPT / "run.toml")
-    assert runner.check(KEPT, resolved) == resolved and resolved.plan.widths == (8,)
-    assert runner.is_complete(KEPT, resolved)
+    assert claims.check(KEPT, resolved) == resolved and resolved.plan.widths == (8,)
+    assert claims.is_complete(KEPT, resolved)
     with pytest.raises(ValueError, match="seed is 5 there and 6 here"):
-        runner.check(KEPT, config.resolve({"seed": "6"}, KEPT / "run.toml"))
+        claims.check(KEPT, config.resolve({"seed": "6"}, KEPT / "run.toml"))
 
 
 def test_the_kept_folder_goes_on_or_is_refused_and_nothing_is_lost(tmp_path, capfd):

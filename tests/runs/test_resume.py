@@ -228,7 +228,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, capfd):
 
 def test_other_versions_are_told(whole, tmp_path, capsys, monkeypatch):
     path = cut_after(whole["td3"], 2, tmp_path / "run")
-    monkeypatch.setattr("purerl.runs.runner.origin", lambda num_devices: {"jax": "9.9"})
+    monkeypatch.setattr("purerl.runs.restoring.origin", lambda num_devices: {"jax": "9.9"})
     assert train.main(["--resume", str(path)]) == 0
     assert "and is 9.9" in capsys.readouterr().out
 
@@ -455,7 +455,7 @@ def test_a_run_that_dies_before_its_picture_is_completed(whole, tmp_path, monkey
     path = tmp_path / "run"
     command = [*arguments(**options("ddpg")), "--out", str(path)]
     with monkeypatch.context() as patch, pytest.raises(Died):
-        patch.setattr("purerl.report.draw", die)
+        patch.setattr("purerl.results.picture.draw", die)
         train.main(command)
     assert train.main(command) == 0
     assert (path / "curve.png").exists()

@@ -10,8 +10,9 @@ from commands import arguments, assert_same_run, start, stopped_after
 from purerl import evaluate, train
 from purerl.policies import load
 from purerl.results import run_folder
-from purerl.runs import checkpoints, runner
+from purerl.runs import checkpoints
 from purerl.runs.clock import MOST, STRETCH, Pace
+from purerl.runs.listeners import checkpointing
 from purerl.settings import config
 from purerl.training import loop
 
@@ -71,8 +72,8 @@ def test_many_stops_change_nothing(whole, one_turn_at_a_time, tmp_path, monkeypa
 
 def test_a_checkpoint_is_kept_every_quarter_of_an_hour_also_within_an_epoch(tmp_path, monkeypatch, one_turn_at_a_time):
     kept = []
-    monkeypatch.setattr(runner, "AUTO", 0.0)
-    monkeypatch.setattr(runner, "_checkpoint", lambda session, group, at, carry: kept.append(tuple(at)))
+    monkeypatch.setattr(checkpointing, "AUTO", 0.0)
+    monkeypatch.setattr(checkpointing, "write", lambda event: kept.append(tuple(event.at)))
     assert train.main(command(tmp_path / "auto")) == 0
     rows = [*range(1, 11), 10, *range(11, 31), 30, *range(31, 51), 50, *range(51, 71)]
     assert [row for row, _ in kept] == rows
@@ -86,7 +87,7 @@ def test_a_checkpoint_without_room_is_left_out_and_the_one_before_stays(tmp_path
     path = tmp_path / "run"
     assert train.main(command(path, checkpoint_every="1", time_limit="0.001")) == train.INTERRUPTED
     before = checkpoints.numbers(path)
-    monkeypatch.setattr(runner.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**6}))
+    monkeypatch.setattr(checkpointing.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**6}))
     assert train.main(["--resume", str(path), "--time-limit", "none"]) == 0
     shown = capsys.readouterr().out
     assert "is left out: it takes" in shown and "the disk has 1 MB free" in shown

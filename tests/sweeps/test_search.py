@@ -10,7 +10,7 @@ from test_sweep import refusal, write
 
 from purerl import sweep
 from purerl.results import run_folder
-from purerl.runs import checkpoints, runner
+from purerl.runs import checkpoints, claims, runner
 from purerl.runs.progress import Display
 from purerl.settings import config
 
@@ -115,12 +115,12 @@ def test_a_rung_whose_checkpoint_is_damaged_is_trained_again(searched, tmp_path)
     folder = tmp_path / "rung"
     shutil.copytree(searched[1] / "generation-000-rung-0", folder)
     settings = config.resolve({}, folder / "run.toml")
-    assert runner.has_come_to(folder, settings, 2)
+    assert claims.has_come_to(folder, settings, 2)
     (arrays,) = (folder / "checkpoints" / "2").rglob(checkpoints.ARRAYS)
     arrays.write_bytes(arrays.read_bytes()[:-1])
-    assert not runner.has_come_to(folder, settings, 2)
+    assert not claims.has_come_to(folder, settings, 2)
     runner.run(settings, *runner.prepare(settings), folder, Display(), until=2)
-    assert runner.has_come_to(folder, settings, 2)
+    assert claims.has_come_to(folder, settings, 2)
 
 
 def test_a_search_is_of_one_program(tmp_path, capfd):

@@ -1,0 +1,22 @@
+"""curve.png: the learning curves of a run folder."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from purerl.results import comparison, figures, run_folder
+
+
+def draw(path: Path, curves: dict[str, np.ndarray], title: str, env: str, swept: dict) -> None:
+    """Write curve.png into the folder `path` of a run on `env`, without the returns of a seed after it diverged.
+
+    `curves` are its curves.csv, `{column: [rows]}`. Where hyperparameters are `swept`, every setting has a line.
+    """
+    if swept:
+        figure = comparison.figure(comparison.lines(path, env))
+    else:
+        figure = figures.learning_curve(*comparison.sound(curves), title)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    run_folder.write(path, "curve.png", picture.getvalue())

@@ -1,0 +1,141 @@
+"""What a folder says of the run in it: whether it may be used, what it holds, and how far that has come.
+
+Nothing is trained here, and only `create` writes.
+"""
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tomli_w
+
+from purerl.environments.base import Environment
+from purerl.results import run_folder
+from purerl.runs import checkpoints, fingerprint, fitting, position
+from purerl.runs.provenance import record
+from purerl.settings import config, registry
+from purerl.settings.config import Config
+from purerl.settings.schema import Plan
+from purerl.training.loop import Carry
+from purerl.training.mapping import Programs
+
+Runs = list[tuple[int, int]]  # (setting, seed) of each
+
+
+def create(
+    path: Path,
+    settings: Config,
+    env: Environment,
+    *,
+    num_runs: int | None = None,
+    environment: dict | None = None,
+) -> None:
+    """Make the folder of a run of which `num_runs`, all by default, are trained here.
+
+    `environment` is the fingerprint of `env`, where it is known already.
+    """
+    num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
+    low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
+    ran = record() | {"num_devices": num_devices, "obs_size": env.obs_size, "action_size": env.action_size}
+    spec = registry.find(settings.job.algo)
+    ran |= {"action_low": low, "action_high": high, "algorithm": spec.origin}
+    ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
+    ran |= {} if spec.colour is None else {"colour": spec.colour}
+    metrics = spec.build(settings.hyper, settings.plan, env).metrics
+    run_folder.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
+    run_folder.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
+
+
+def check(path: Path, settings: Config) -> Config:
+    """`settings`, with the `seeds_per_batch` that "auto" meant when the run in the folder `path` was made.
+
+    Raises ValueError where they are not that run's, saying where they differ, or where its curves cannot be read.
+    """
+    there = config.resolve({}, path / "run.toml")
+    if settings.job.seeds_per_batch == "auto":
+        settings = replace(settings, job=replace(settings.job, seeds_per_batch=there.job.seeds_per_batch))
+    here = config.computation(settings)
+    if differs := config.differences(config.computation(there), here):
+        raise ValueError(f"{path} holds another run: {differs}; name another folder, or delete it")
+    for number in checkpoints.numbers(path):
+        with suppress(checkpoints.Damaged):
+            checkpoints.label(path, number, here)
+    if run_folder.has_begun(path):
+        run_folder.read_curves(path)
+    return settings
+
+
+def claim(path: Path, settings: Config, share: Runs | None = None) -> tuple[Config, bool]:
+    """`(settings, whether the run is complete)`: what the folder `path`, which may be free, says of this run.
+
+    `share` are the runs that are trained there, all by default. Raises ValueError where it holds another, or something
+    else.
+    """
+    if run_folder.is_free(path):
+        return settings, False
+    if not (path / "run.toml").is_file():
+        raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
+    settings = check(path, settings)
+    return settings, is_complete(path, settings, share)
+
+
+def is_complete(path: Path, settings: Config, share: Runs | None = None) -> bool:
+    """Whether the run in the folder `path` came to its end: its policy is the last that is written."""
+    return are_finished(path, settings.plan, share or settings.runs)
+
+
+def are_finished(path: Path, plan: Plan, runs: Runs, group: int | None = None) -> bool:
+    """Whether `runs`, those of `group` or all, went to their end, and their policies and curves are there.
+
+    The end is the last step, or the evaluation at which all runs of a group had diverged.
+    """
+    trained = run_folder.trained_steps(path, group)
+    if trained is None or len(trained) != len(runs):
+        return False
+    curves = run_folder.read_curves(path)
+    for step in np.unique(trained):
+        those = [run for run, last in zip(runs, trained, strict=True) if last == step]
+        steps = [each for each in position.evaluated_steps(plan, plan.num_epochs) if each <= step]
+        if not run_folder.has_rows(curves, those, steps):
+            return False
+        last = run_folder.are_of(curves, those) & (curves["env_step"] == steps[-1])
+        if step < plan.total_steps and np.isnan(curves["diverged"][last]).any():
+            return False
+    return True
+
+
+def has_come_to(path: Path, settings: Config, index: int) -> bool:
+    """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for a fork."""
+    steps = position.evaluated_steps(settings.plan, index)
+    if not run_folder.has_begun(path) or not run_folder.has_rows(run_folder.read_curves(path), settings.runs, steps):
+        return False
+    try:
+        label = checkpoints.verify(path, index, config.computation(settings))
+    except checkpoints.Damaged:
+        return False
+    return position.of_label(label, settings, index).row == position.due(settings, index)
+
+
+def check_fit(path: Path, settings: Config, programs: Programs, share: Runs, environment: dict | None = None) -> None:
+    """Raises checkpoints.Misfit where a group of `share` would go on from a checkpoint of another program."""
+    plan, size = settings.plan, min(settings.group_size, len(share))
+    numbers, computation = checkpoints.numbers(path), config.computation(settings)
+    for group in range(-(-len(share) // size)):
+        runs, first = share[group * size : (group + 1) * size], group * plan.num_evals
+        own = [number for number in numbers if first <= number < first + plan.num_evals]
+        if own and not are_finished(path, plan, runs, group):
+            carry = fitting.abstract(settings, programs, size)
+            checkpoints.check_newest(path, own, computation, partial(held, carry, runs), environment)
+
+
+def held(carry: Carry, runs: Runs, ring: bool) -> Any:
+    """What a checkpoint of `runs` holds, as `jax.ShapeDtypeStruct`s; `carry` is an abstract one of any number.
+
+    Without its `ring` where the checkpoint has none.
+    """
+    carry = carry if ring else carry._replace(ring=None)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(runs), *x.shape[1:]), x.dtype), carry)

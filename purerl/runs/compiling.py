@@ -1,0 +1,75 @@
+"""The programs of a run: compiled, for as many runs at once as the memory holds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from purerl.environments.base import Environment
+from purerl.results import run_folder
+from purerl.runs import claims, fingerprint, fitting, garbage_collection, memory
+from purerl.runs.clock import Clock
+from purerl.runs.events import Listener
+from purerl.runs.progress import Display
+from purerl.settings.config import Config
+from purerl.training import loop
+from purerl.training.mapping import Programs
+
+
+@dataclass(frozen=True)
+class Order:
+    """What `runner.run` was asked for: its arguments, where `share` has a value."""
+
+    settings: Config
+    env: Environment
+    build: Callable
+    path: Path
+    display: Display
+    share: claims.Runs
+    until: int | None
+    listeners: Sequence[Listener]
+
+
+class Compiled(NamedTuple):
+    """What is known of a run as soon as its programs are compiled.
+
+    Attributes:
+        settings: those of the order, `seeds_per_batch` being a number.
+        programs: for the runs of one group.
+        needs: the memory that they take.
+        free: the memory that there is, in bytes.
+        environment: the fingerprint of the environment.
+    """
+
+    settings: Config
+    programs: Programs
+    needs: memory.Needs
+    free: int
+    environment: dict[str, Any]
+
+
+def compiled(order: Order, clock: Clock) -> Compiled:
+    """The `Compiled` of an order. Raises Refused where the memory or a checkpoint does not fit."""
+    settings, env, num_runs = order.settings, order.env, len(order.share)
+    free = memory.available(fitting.num_devices(settings, num_runs))
+    programs = fitting.programs_of(settings, env, order.build, num_runs)
+    order.display.stage("compiling")
+    with clock.on("compile"), garbage_collection.paused():
+        size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, num_runs)
+        fitting.check(settings, fitting.at_least(settings, programs, size), free)
+        environment = fingerprint.of(env)
+        claims.check_fit(order.path, settings, programs, order.share, environment)
+        settings, fitted, needs = fitting.fit(settings, programs, free, num_runs)
+        fitting.check(settings, needs, free)
+    return Compiled(settings, fitted, needs, free, environment)
+
+
+def say(order: Order, made: Compiled, clock: Clock) -> None:
+    """Log and show what compiling took, and what the runs will take."""
+    seconds, total, plan = round(clock.compile, 3), made.needs.total, made.settings.plan
+    run_folder.log(order.path, "compiled", seconds=seconds, bytes_needed=total, bytes_free=made.free)
+    order.display.say(f"compiled in {clock.compile:.1f} s; {memory.line(made.needs, made.free)}")
+    if loop.longest(plan, order.env) < order.env.episode_length and plan.eval_length is None:
+        order.display.say(
+            f"an evaluated episode ends after {loop.LONGEST_EVALUATION:,} steps; --eval-length sets another"
+        )

@@ -1,0 +1,39 @@
+"""What a run writes at its end: its picture, its policy and its page."""
+
+from purerl.results import page, picture, run_folder
+from purerl.results.statistics import iqm
+from purerl.runs.epochs import Trained
+from purerl.runs.listeners import limits
+from purerl.runs.outcome import Outcome
+from purerl.runs.session import Session
+from purerl.settings import registry
+
+
+def conclude(session: Session, env: str, trained: Trained) -> Outcome:
+    """The `Outcome` of a run on `env`, after the files that it has at its end.
+
+    The policy is written after all that a complete run must have: it says that the run is complete.
+    """
+    settings, path = session.settings, session.path
+    curves = run_folder.read_curves(path)
+    evaluated = len(curves["env_step"]) > 0
+    if evaluated:
+        picture.draw(path, curves, f"{registry.label(settings.job.algo)} on {env}", env, settings.swept)
+    outcome = _outcome(session, run_folder.final(curves), trained)
+    if outcome.all_diverged and outcome.final["env_step"].max() < settings.plan.total_steps:
+        last = outcome.final["env_step"].max()
+        session.display.say(f"ended at step {last:,.0f}: every run has diverged, none is left")
+    session.log("end", interrupted=outcome.interrupted, return_iqm=run_folder.json_number(iqm(outcome.returns)))
+    run_folder.write_policy(path, run_folder.joined(trained.policies))
+    if trained.complete:
+        run_folder.drop_parts(path)
+    if evaluated:
+        page.write(path)
+    return outcome
+
+
+def _outcome(session, final, trained):
+    """What the run came to; one that is left for a fork was not interrupted."""
+    stop = None if trained.stop == limits.UNTIL else trained.stop
+    asked = session.interrupt.reason or stop
+    return Outcome(final, None if trained.complete else asked, asked, session.clock)

@@ -1,0 +1,79 @@
+"""Checkpoints: every N evaluations or every 15 minutes, and where a run ends early."""
+
+import shutil
+import time
+
+from purerl.runs import checkpoints
+from purerl.runs.events import Event
+from purerl.runs.position import Position
+from purerl.settings import config
+
+AUTO = 15 * 60.0  # seconds between checkpoints where `checkpoint_every` is "auto"
+SPARE = 2**26  # bytes of the disk that a checkpoint leaves free
+
+
+class Checkpointing:
+    """The listener that writes the checkpoints of one group. It knows where and when it wrote the last."""
+
+    def __init__(self) -> None:
+        self.saved: Position | None = None
+        self.since = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Write a checkpoint where one is due, or where the run ends early and this position has none yet."""
+        if self._is_due(event):
+            self._write(event)
+        elif event.stop and not event.ended:
+            self.keep(event)
+
+    def keep(self, event: Event) -> None:
+        """Write a checkpoint, unless the last was at this position."""
+        if self.saved != event.at:
+            self._write(event)
+
+    def _write(self, event):
+        write(event)
+        self.saved, self.since = event.at, time.monotonic()
+
+    def _is_due(self, event):
+        every, at = event.session.settings.keep.checkpoint_every, event.at
+        if every == "auto":
+            return at.evaluations < event.session.plan.num_evals and time.monotonic() - self.since >= AUTO
+        return bool(every and event.metrics is not None and at.index and at.index % every == 0)
+
+
+def write(event: Event) -> None:
+    """Write the checkpoint of an event, or say why it cannot be written; those before it stay."""
+    begun, session = time.perf_counter(), event.session
+    if not session.settings.keep.checkpoint_ring:
+        event = event._replace(carry=event.carry._replace(ring=None))
+    number = event.group * session.plan.num_evals + event.at.index
+    size = checkpoints.size(event.carry, len(session.runs(event.group)))
+    if problem := _no_room(session, size) or _failed(event, number):
+        session.display.say(f"checkpoint {number} {problem}")
+    else:
+        session.log("checkpoint", number=number, bytes=size, seconds=round(time.perf_counter() - begun, 3))
+
+
+def _no_room(session, size):
+    """Why the disk does not take `size` bytes more, or None."""
+    free = shutil.disk_usage(session.path).free
+    if size + SPARE <= free:
+        return None
+    return (
+        f"is left out: it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free; "
+        "make room, or set --checkpoint-ring false"
+    )
+
+
+def _failed(event, number):
+    """Why the checkpoint could not be written, or None where it was."""
+    session, runs = event.session, len(event.session.runs(event.group))
+    progress = event.at._asdict() | {"env_step": session.env_steps(event.at)}
+    facts = {"progress": progress, "environment": session.environment}
+    computation, keep = config.computation(session.settings), session.settings.keep.checkpoint_keep
+    try:
+        checkpoints.save(session.checkpoints, number, event.carry, runs, computation, keep, **facts)
+    except OSError as error:
+        return f"could not be written, the ones before it stay: {(str(error).splitlines() or [''])[0]}"
+    return None

@@ -1,0 +1,31 @@
+"""Population-based training: after some evaluations, the worst settings of every seed take over from the best."""
+
+from purerl.results import comparison, run_folder
+from purerl.runs import pbt
+from purerl.runs.events import Event
+from purerl.training import mapping
+
+
+def exploit(event: Event) -> Event | None:
+    """The event with the carry and the numbers after an exploit, where one is due; pbt.csv has the numbers.
+
+    The returns are read from curves.csv, so `metrics.write` comes before.
+    """
+    if not _is_due(event):
+        return None
+    session, index = event.session, event.at.index
+    returns = comparison.sound(run_folder.read_curves(session.path))[1][-1]
+    numbers = session.without_copies(event.group, {name: event.numbers[name] for name in session.settings.swept})
+    rows = pbt.step(session.path, session.settings, index, numbers, returns)
+    carry = pbt.taken_over(event.carry, session.repeated(event.group, rows))
+    return event._replace(
+        carry=mapping.laid_out(session.programs.mesh, carry), numbers=session.numbers(event.group, index)
+    )
+
+
+def _is_due(event):
+    """Whether the settings are a population, and an evaluation just ended after which it exploits: not the last."""
+    population, index = event.session.settings.pbt, event.at.index
+    if not population or event.metrics is None:
+        return False
+    return index > 0 and index % population.every == 0 and index < event.session.plan.num_epochs

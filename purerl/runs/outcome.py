@@ -1,0 +1,34 @@
+"""What a run came to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from purerl.runs.clock import Clock
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        final: the last row of curves.csv of each run, `{column: [R]}`.
+        interrupted: why it ended early, or None.
+        asked: why it was to end early, also where it came to its end before; or None.
+        clock: where the time went.
+    """
+
+    final: dict[str, np.ndarray]
+    interrupted: str | None
+    asked: str | None
+    clock: Clock
+
+    @property
+    def returns(self) -> np.ndarray:
+        """The last return of each run that has not diverged."""
+        return self.final["return_mean"][np.isnan(self.final["diverged"])]
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether there are runs, and none is left."""
+        return len(self.final["diverged"]) > 0 and not len(self.returns)

@@ -1,0 +1,116 @@
+"""The record of what stays the same while one process trains a run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from purerl.results import run_folder
+from purerl.runs import fitting, pbt
+from purerl.runs.claims import Runs
+from purerl.runs.clock import Clock, Interrupt, Pace
+from purerl.runs.position import Position
+from purerl.runs.progress import Display
+from purerl.settings.config import Config
+from purerl.settings.schema import Plan
+from purerl.training import loop, mapping
+from purerl.types import Array, Params
+
+PACED = ("warm_up", "cycles", "refill", "play_on")  # the programs that work in stretches
+
+
+@dataclass(frozen=True)
+class Session:
+    """What stays the same while a process trains, but for `paces`, which are measured as it goes.
+
+    Attributes:
+        settings: what is computed; `seeds_per_batch` is a number.
+        path: the folder of the run.
+        display: shows progress and messages.
+        clock: where the time goes.
+        interrupt: why the run should end early.
+        programs: compiled, for the runs of one group.
+        policy: `(agent) -> policy`, the part of the algorithm's state that acts.
+        checkpoints: writes and reads those of the run.
+        feed: `() -> None`, hands new rows of curves.csv to the loggers.
+        share: the runs that this process trains.
+        environment: the fingerprint of the environment.
+        until: the evaluation after which the run is left; None: the last.
+        listeners: called after purerl's own, with the same events.
+        paces: how long the stretches of each program are.
+    """
+
+    settings: Config
+    path: Path
+    display: Display
+    clock: Clock
+    interrupt: Interrupt
+    programs: mapping.Programs
+    policy: Callable[[Any], Params]
+    checkpoints: ocp.CheckpointManager
+    feed: Callable[[], None]
+    share: Runs
+    environment: dict[str, Any]
+    until: int | None = None
+    listeners: Sequence[Callable] = ()
+    paces: dict[str, Pace] = field(default_factory=lambda: {name: Pace() for name in PACED})
+
+    @property
+    def plan(self) -> Plan:
+        return self.settings.plan
+
+    @property
+    def groups(self) -> int:
+        """How many groups of runs are trained, one after another."""
+        return -(-len(self.share) // self.group_size)
+
+    @property
+    def group_size(self) -> int:
+        return min(self.settings.group_size, len(self.share))
+
+    def runs(self, group: int) -> Runs:
+        return self.share[group * self.group_size : (group + 1) * self.group_size]
+
+    def rows(self, group: int) -> Runs:
+        """The runs of a group, with as many copies of the last as the program has rows to fill."""
+        runs = self.runs(group)
+        return runs + runs[-1:] * (len(self.programs.carry.diverged) - len(runs))
+
+    def numbers(self, group: int, index: int = 0) -> dict[str, Array]:
+        """The hyperparameters that flow through the programs of a group after evaluation `index`."""
+        numbers = fitting.numbers_of(self.settings, self.rows(group))
+        if self.settings.pbt:
+            now = pbt.numbers_at(self.path, self.settings, index)
+            numbers |= {name: jnp.asarray(self.repeated(group, values)) for name, values in now.items()}
+        return mapping.laid_out(self.programs.mesh, numbers)
+
+    def due(self, evaluations: int) -> int:
+        """The row at which evaluation number `evaluations` is made."""
+        return loop.row_of(self.plan, self.programs.cycle, evaluations)
+
+    def env_steps(self, at: Position) -> int:
+        """To which environment step the agents of a `Position` were trained."""
+        return at.row * self.plan.num_envs if at.row > self.plan.warmup_rows else 0
+
+    def without_copies(self, group: int, tree: Any) -> Any:
+        """`tree` with an axis over the runs of a group, and no more."""
+        runs, rows = len(self.runs(group)), len(self.rows(group))
+        return tree if runs == rows else jax.tree.map(lambda x: x[:runs], tree)
+
+    def with_copies(self, group: int, tree: Any) -> Any:
+        """`tree` with an axis over the rows of the program, laid out over its devices."""
+        return mapping.laid_out(self.programs.mesh, jax.tree.map(lambda x: self.repeated(group, x), tree))
+
+    def repeated(self, group: int, x: Any) -> Any:
+        """`x` `[runs, ...]` with the copies of the last that fill the rows of the program."""
+        runs, rows = len(self.runs(group)), len(self.rows(group))
+        return x if runs == rows else x[np.minimum(np.arange(rows), runs - 1)]
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Add a line to log.jsonl."""
+        run_folder.log(self.path, event, **facts)

@@ -1,0 +1,22 @@
+"""Work on the device, a stretch at a time, so that the host can stop in between."""
+
+import time
+
+import jax
+
+from purerl.runs.session import Session
+from purerl.training.loop import Carry
+from purerl.types import Array
+
+
+def advance(session: Session, what: str, numbers: dict[str, Array], carry: Carry, turns: range) -> tuple[int, Carry]:
+    """`(turn, carry)` after a stretch of the program `what`: the first of `turns`, as many as its pace says.
+
+    The carry is donated.
+    """
+    pace, begun = session.paces[what], time.perf_counter()
+    turns = turns[: pace.turns]
+    with session.interrupt.stretch(session.clock), session.clock.on("train"):
+        carry = jax.block_until_ready(session.programs.advance(what, numbers, carry, turns.start, turns.stop))
+    pace.took(len(turns), time.perf_counter() - begun)
+    return turns.stop, carry

@@ -1,0 +1,82 @@
+"""The table that a run prints at its end, and the words in it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from purerl.results import comparison
+from purerl.results.statistics import iqm
+from purerl.runs.outcome import Outcome
+from purerl.runs.progress import Display
+from purerl.settings.config import Config
+
+SHOWN = 5  # settings, and runs that diverged, which the table names
+
+Row = tuple[str, str]  # a name and a value
+
+
+def show(display: Display, settings: Config, path: Path, outcome: Outcome) -> None:
+    """Print the table. The speed is that of this process."""
+    job, early = settings.job, outcome.interrupted
+    rows = [(f"{'return so far' if early else 'final return'}: min / IQM / max", spread(np.sort(outcome.returns)))]
+    rows += faults(outcome.final, settings)
+    if settings.swept:
+        rows += [(f"  {line.label}", spread(np.sort(line.final))) for line in best(path, job.env)]
+    rows += _speed(settings, outcome)
+    rows.append(("go on with" if early else "kept in", f"{'--resume ' if early else ''}{path}"))
+    ended = f", ended early: {early}" if early else ""
+    display.table(f"{job.algo} on {job.env}, {size(settings)}{ended}", rows)
+
+
+def _speed(settings: Config, outcome: Outcome) -> list[Row]:
+    """Rows of the table: where the time went, and how fast training was."""
+    clock, runs = outcome.clock, "runs" if settings.swept else "seeds"
+    env_steps, updates = (f"{clock.per_second(number):,.0f}" for number in (clock.env_steps, clock.updates))
+    return [
+        ("wall time, seconds", f"{clock.session:.1f}" + (f", {clock.earlier:.1f} before" if clock.earlier else "")),
+        ("  compile / train / evaluate", f"{clock.compile:.1f} / {clock.train:.1f} / {clock.evaluate:.1f}"),
+        (f"training, all {runs}", f"{env_steps} env steps/s, {updates} updates/s"),
+    ]
+
+
+def faults(final: dict[str, np.ndarray], settings: Config) -> list[Row]:
+    """Rows of the table: which runs have diverged, which their environment gave NaN, and what was not stored."""
+    from_environment = ~np.isnan(final["environment_nan"])
+    by_itself = ~np.isnan(final["diverged"]) & ~from_environment
+    rows = []
+    for what, lost in (("diverged", by_itself), ("NaN or overflow of environment", from_environment)):
+        if lost.any():
+            rows.append((f"{what}, left out: {lost.sum()}", _named(final, np.flatnonzero(lost), settings)))
+    if dropped := np.nansum(final["dropped"]):
+        made = np.sum(final["env_step"])
+        rows.append(("transitions not stored", f"{dropped:,.0f} of {made:,.0f}: reward not finite at the end"))
+    return rows
+
+
+def _named(final, lost, settings):
+    """The runs `lost`, and when they diverged, in words."""
+    which = [f"{_name(final, run, settings)} at step {final['diverged'][run]:,.0f}" for run in lost]
+    more = f" and {len(which) - SHOWN} more" if len(which) > SHOWN else ""
+    return ", ".join(which[:SHOWN]) + more
+
+
+def _name(final, run, settings):
+    setting = f"setting {final['setting'][run]:.0f}, " if settings.swept else ""
+    return f"{setting}seed {final['seed'][run]:.0f}"
+
+
+def size(settings: Config) -> str:
+    """How many runs there are, in words."""
+    seeds = settings.job.num_seeds
+    of_settings = f"{settings.num_settings} settings x " if settings.swept else ""
+    return f"{of_settings}{seeds} seed{'s' * (seeds > 1)}"
+
+
+def best(path: Path, env: str, number: int = SHOWN) -> list[comparison.Line]:
+    """The best settings of the run in the folder `path`."""
+    return comparison.ranked(comparison.lines(path, env))[:number]
+
+
+def spread(returns: np.ndarray) -> str:
+    """`returns` `[R]`, sorted, in words."""
+    return f"{returns[0]:.1f} / {iqm(returns):.1f} / {returns[-1]:.1f}" if len(returns) else "none"
