@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import bare
-from purerl.cli.parser import tune_cpu
+from purerl.cli.startup import tune_cpu
 from purerl.environments.base import Environment, Outcome
 from purerl.runs import memory
 from purerl.runs.runner import ALGORITHMS

@@ -7,7 +7,9 @@ from functools import partial
 import numpy as np
 
 from purerl import jax_flags
-from purerl.cli.parser import Parser, add_cache, fail, use_compilation_cache
+from purerl.cli.flags import add_cache
+from purerl.cli.parser import Parser, fail
+from purerl.cli.startup import use_compilation_cache
 from purerl.errors import attempt, closest, needs
 from purerl.policies import load
 from purerl.results.statistics import interval, mean

@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.cli.parser import Parser, add_cache, fail, use_compilation_cache
+from purerl.cli.flags import add_cache
+from purerl.cli.parser import Parser, fail
+from purerl.cli.startup import use_compilation_cache
 from purerl.policies import load
 from purerl.policies.film import FILMS, frames, page, use_no_screen
 from purerl.results import run_folder

@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.cli.parser import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
+from purerl.cli.flags import add_cache, add_setting
+from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
+from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.errors import closest
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.settings import config, sweep_file
 from purerl.settings.schema import Plan, checked, fields
-from purerl.train import add_setting
 
 FAILED = 1  # the exit status of a sweep of which a program failed
 

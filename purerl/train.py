@@ -9,7 +9,9 @@ from itertools import count
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.cli.parser import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
+from purerl.cli.flags import add_cache, add_setting
+from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
+from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.errors import Refused
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.runs.garbage_collection import paused
@@ -95,26 +97,6 @@ def build_parser(algo, defaults):
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
     add_cache(output)
     return parser
-
-
-def add_setting(group, name, default, description, cls, show=True):
-    """Add the flag of a setting, whose help may `show` its default."""
-    shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
-    flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
-    if show:
-        description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
-    group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
-
-
-def form(cls, name):
-    """What a value looks like: N, X, true|false, N,N, NAME, or the names to choose from."""
-    schema = fields(cls)[name][2].json_schema()
-    schema = next((kind for kind in schema.get("anyOf", []) if kind["type"] != "null"), schema)
-    if "enum" in schema:
-        return "|".join(schema["enum"])
-    if "enum" in schema.get("items", {}):
-        return "|".join(schema["items"]["enum"]) + ",..."
-    return {"integer": "N", "number": "X", "boolean": "true|false", "array": "N,N"}.get(schema["type"], "NAME")
 
 
 def prepare(settings, options):

@@ -1,0 +1,35 @@
+"""The flags that several commands have."""
+
+import os
+
+from purerl.settings.schema import fields
+
+
+def add_setting(group, name, default, description, cls, show=True):
+    """Add the flag of a setting, whose help may `show` its default."""
+    shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
+    flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
+    if show:
+        description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
+    group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
+
+
+def form(cls, name):
+    """What a value looks like: N, X, true|false, N,N, NAME, or the names to choose from."""
+    schema = fields(cls)[name][2].json_schema()
+    schema = next((kind for kind in schema.get("anyOf", []) if kind["type"] != "null"), schema)
+    if "enum" in schema:
+        return "|".join(schema["enum"])
+    if "enum" in schema.get("items", {}):
+        return "|".join(schema["items"]["enum"]) + ",..."
+    return {"integer": "N", "number": "X", "boolean": "true|false", "array": "N,N"}.get(schema["type"], "NAME")
+
+
+def add_cache(parser):
+    """The flag `--compilation-cache`, whose value `use_compilation_cache` takes."""
+    parser.add_argument(
+        "--compilation-cache",
+        metavar="FOLDER",
+        default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/purerl/xla"),
+        help="folder that keeps compiled programs between runs; none: keep none (default: %(default)s)",
+    )
