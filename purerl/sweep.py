@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.cli.flags import add_cache, add_setting
+from purerl.cli.flags import add_cache, add_settings
 from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
 from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.settings import config, sweep_file
-from purerl.settings.schema import Plan, checked, fields
+from purerl.settings.schema import Plan, checked
 
 FAILED = 1  # the exit status of a sweep of which a program failed
 
@@ -68,14 +68,9 @@ def parse(arguments):
     group.add_argument("--num-processes", metavar="N", type=int, help="how many there are")
     group.add_argument("--process-id", metavar="K", type=int, help="which this is, from 0")
     add_cache(parser)
-    settings = set()
     runs = "settings of every run (where neither flag nor file says one, the environment's file does, or the preset)"
-    for title, cls in ((runs, config.Job), ("its plan", Plan), ("keeping it", config.Keep)):
-        group = parser.add_argument_group(title)
-        for name, (default, description, _) in fields(cls).items():
-            if name != "time_limit":
-                add_setting(group, name, default, description, cls, show=False)
-                settings.add(name)
+    groups = [(runs, config.Job), ("its plan", Plan), ("keeping it", config.Keep)]
+    settings = add_settings(parser, groups, show=False, without=["time_limit"])
     options, unknown = parser.parse_known_args(arguments)
     refuse_unknown(parser, unknown)
     options.time_limit = checked(config.Keep, "time_limit", options.time_limit)

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.cli.flags import add_cache, add_setting
+from purerl.cli.flags import add_cache, add_settings
 from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
 from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.errors import Refused
@@ -73,7 +73,6 @@ def build_parser(algo, defaults):
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    parser.settings = set()
     parts = (defaults.job, defaults.plan, defaults.keep, defaults.hyper) if defaults else ()
     values = {type(part): part for part in parts}
     hypers = [type(defaults.hyper)] if defaults else HYPERS.values()
@@ -83,12 +82,7 @@ def build_parser(algo, defaults):
         ("checkpoints, logs and devices", config.Keep),
     ]
     groups += [(f"hyperparameters of {algo}", cls) for cls in hypers]
-    for title, cls in groups:
-        group = parser.add_argument_group(title)
-        for name, (default, description, _) in fields(cls).items():
-            if name not in parser.settings:
-                add_setting(group, name, getattr(values[cls], name) if values else default, description, cls)
-                parser.settings.add(name)
+    parser.settings = add_settings(parser, groups, values)
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")

@@ -5,8 +5,25 @@ import os
 from purerl.settings.schema import fields
 
 
-def add_setting(group, name, default, description, cls, show=True):
+def add_settings(parser, groups, values=None, show=True, without=()):
+    """Add the flags of all settings of `groups`, `[(title, class of settings)]`; of two of one name, only the first.
+
+    The default that help may `show` is the one in `values`, `{class: instance}`, or else the class's own. Returns the
+    names of the settings.
+    """
+    names = set()
+    for title, cls in groups:
+        group = parser.add_argument_group(title)
+        for name, (default, *_) in fields(cls).items():
+            if name not in names and name not in without:
+                add_setting(group, name, cls, getattr(values[cls], name) if values else default, show)
+                names.add(name)
+    return names
+
+
+def add_setting(group, name, cls, default, show=True):
     """Add the flag of a setting, whose help may `show` its default."""
+    description = fields(cls)[name][1]
     shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
     flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
     if show:
