@@ -1,11 +1,7 @@
 """`python -m purerl.train`: train, show how it goes, and leave curves and policies behind."""
 
 import argparse
-import re
 import sys
-from contextlib import suppress
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 
 from purerl import jax_flags
@@ -13,6 +9,7 @@ from purerl.cli.flags import add_cache, add_settings
 from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
 from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.errors import Refused
+from purerl.results import naming
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.runs.garbage_collection import paused
 from purerl.settings import config
@@ -121,18 +118,7 @@ def folder(job, options):
     """Where the run is kept. Raises ValueError for a name that can be none."""
     if options.resume is not None:
         return Path(options.resume).expanduser()
-    if options.out is None:
-        return default_folder(job)
-    if not options.out:
-        raise ValueError("out is empty; name a folder")
-    path = Path(options.out).expanduser()
-    try:
-        taken = (path.exists() and not path.is_dir()) or (path.is_symlink() and not path.exists())
-    except OSError as error:
-        raise ValueError(f"out {options.out!r} cannot be read: {error.strerror}; name another folder") from None
-    if taken:
-        raise ValueError(f"out {options.out!r} exists already and is no folder; name another")
-    return path
+    return naming.default(job) if options.out is None else naming.said(options.out)
 
 
 def resumable(options, flags):
@@ -159,7 +145,7 @@ def train(settings, env, build, path, unnamed):
         if path is None:
             fitting.plan(settings, env, build, display)
             return 0
-        path = fresh(path) if unnamed else path
+        path = naming.fresh(path) if unnamed else path
         display.say(f"{job.algo} on {env.name}, {report.size(settings)}, into {path}")
         outcome = runner.run(settings, env, build, path, display)
     except Refused as error:
@@ -167,20 +153,6 @@ def train(settings, env, build, path, unnamed):
     except OSError as error:
         return unwritable(error, f"all that was written before stays in {path}; go on with --resume {path}")
     return INTERRUPTED if outcome.interrupted else DIVERGED if outcome.all_diverged else 0
-
-
-def default_folder(job):
-    name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
-    return Path("runs") / f"{job.algo}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def fresh(path):
-    """Make the folder `path`; where another process has made it in the same second, `path`-2, and so on."""
-    for number in count(1):
-        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        with suppress(FileExistsError):
-            free.mkdir(parents=True)
-            return free
 
 
 if __name__ == "__main__":

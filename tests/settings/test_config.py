@@ -4,7 +4,6 @@ import ast
 import subprocess
 import sys
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ import pytest
 from folders import ROOT
 
 from purerl import train
+from purerl.results import naming
 from purerl.runs import runner
 from purerl.settings import config
 from purerl.settings.schema import HYPERS, SAC, TD3, Plan, cycle, fields, policy_delay
@@ -322,7 +322,7 @@ def test_two_runs_begun_in_one_second_have_folders_of_their_own(tmp_path, monkey
             return cls(2026, 11, 28, 12)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "datetime", Frozen)
+    monkeypatch.setattr(naming, "datetime", Frozen)
     paths = []
     monkeypatch.setattr(
         runner, "run", lambda *given: paths.append(given[3]) or SimpleNamespace(interrupted=None, all_diverged=False)
@@ -332,12 +332,6 @@ def test_two_runs_begun_in_one_second_have_folders_of_their_own(tmp_path, monkey
     assert [train.train(*one) for one in begun] == [0, 0, 0]
     name = "runs/td3-Pendulum-v1-20261128-120000"
     assert [str(path) for path in paths] == [name, f"{name}-2", f"{name}-3"]
-
-
-def test_of_many_who_make_a_folder_at_once_each_makes_its_own(tmp_path):
-    with ThreadPoolExecutor(16) as workers:
-        paths = list(workers.map(lambda _: train.fresh(tmp_path / "runs" / "a"), range(64)))
-    assert len(set(paths)) == 64 and all(path.is_dir() for path in paths)
 
 
 def test_a_flag_does_not_pass_for_what_a_sweep_says_of_every_setting(tmp_path):
