@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 
 from purerl import jax_flags
-from purerl.cli.flags import add_cache
+from purerl.cli.flags import add_cache, add_choice
 from purerl.cli.parser import Parser, fail
 from purerl.cli.startup import use_compilation_cache
 from purerl.errors import attempt, closest, needs
-from purerl.policies import load
+from purerl.policies import acting, choice, load
 from purerl.results.statistics import interval, mean
 from purerl.runs.clock import Pace
 
@@ -28,7 +28,7 @@ def main(arguments=None):
     parser.add_argument("--env", metavar="NAME", help="another environment of the same sizes (default: the run's own)")
     parser.add_argument("--in", dest="place", choices=("purerl", "gymnasium"), default="purerl", help="where to play")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="per policy (default: %(default)s)")
-    load.add_choice(parser, "all")
+    add_choice(parser, "all")
     add_cache(parser)
     options = parser.parse_args(arguments)
     try:
@@ -43,12 +43,12 @@ def main(arguments=None):
 def evaluate(options):
     jax_flags.settle()
     kept = load.read(options.run, options.at)
-    chosen = load.several(kept, options.seed, options.setting)
+    chosen = choice.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
     env = here(kept, options.env)
     kept = replace(kept, action_range=env.action_range)
     envs = gymnasium_envs(env, options.episodes) if options.place == "gymnasium" else None
-    load.check_sizes(kept, env, "it has changed since")
+    acting.check_sizes(kept, env, "it has changed since")
     returns = {"purerl": returns_here(env, kept, chosen, options.episodes)}
     if envs is not None:
         returns["Gymnasium"] = np.stack([returns_there(envs, kept, index) for index in chosen])
@@ -58,9 +58,9 @@ def evaluate(options):
 
 def here(kept, name):
     """The environment to play in. Raises ValueError where it is not of the policies' sizes."""
-    env = load.environment(kept.settings, name)
+    env = acting.environment(kept.settings, name)
     if name not in (None, kept.settings.job.env):
-        load.check_sizes(kept, env, f"leave out --env {name}")
+        acting.check_sizes(kept, env, f"leave out --env {name}")
     return env
 
 
@@ -71,7 +71,7 @@ def returns_here(env, kept, chosen, count):
     from purerl.environments import episodes
     from purerl.runs.playing import play_out
 
-    act, policy = load.act(kept), load.one(kept, np.array(chosen))
+    act, policy = acting.act(kept), acting.one(kept, np.array(chosen))
 
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from purerl import jax_flags
+from purerl.cli.flags import add_choice
 from purerl.cli.parser import Parser, fail
-from purerl.policies import load
+from purerl.policies import acting, choice, load
 from purerl.policies.formats import READERS, WRITERS, Exported
-from purerl.policies.load import trained
+from purerl.policies.kept import about
 from purerl.results import run_folder
 
 TOLERANCE = 1e-5  # in units of half the action's range
@@ -25,13 +26,13 @@ def main(arguments=None):
         allow_abbrev=False,
     )
     parser.add_argument("--format", choices=tuple(WRITERS), default="npz", help="kind of file (default: %(default)s)")
-    load.add_choice(parser)
+    add_choice(parser)
     parser.add_argument("--out", metavar="FILE", help="the file (default: RUN/policy/seed-K.FORMAT)")
     options = parser.parse_args(arguments)
     try:
         jax_flags.settle()
         kept = load.read(options.run, options.at)
-        index = load.choose(kept, options.seed, options.setting)
+        index = choice.choose(kept, options.seed, options.setting)
         name = f"{kept.name(index).replace(' ', '-')}.{options.format}"
         out = Path(options.out).expanduser() if options.out else (kept.path / run_folder.POLICY).with_name(name)
         jax_flags.check_platform()
@@ -44,13 +45,13 @@ def main(arguments=None):
 
 
 def export(kept, index, format, out):
-    """Write policy number `index` of `kept`, a `load.Policies`, to the file `out`.
+    """Write policy number `index` of `kept`, a `Policies`, to the file `out`.
 
     Returns the largest difference of an action from the trained policy's, in units of half its range, over 1024 random
     observations. Raises ValueError where it is more than 1e-5; then nothing is written.
     """
     policy = Exported(
-        kept.layers(index), trained(kept, index), kept.obs_size, kept.action_size, load.about(kept, index)
+        kept.layers(index), acting.trained(kept, index), kept.obs_size, kept.action_size, about(kept, index)
     )
     content, observation = WRITERS[format](policy), observations(kept, index)
     low, high = kept.action_range
@@ -66,7 +67,7 @@ def export(kept, index, format, out):
 def observations(kept, index, count=1024):
     """Random observations `[count, obs_size]`, around those that were met where the normaliser knows them."""
     noise = 3 * np.random.default_rng(0).normal(size=(count, kept.obs_size)).astype(np.float32)
-    _, statistics = load.one(kept, index)
+    _, statistics = acting.one(kept, index)
     return statistics["mean"] + np.sqrt(statistics["variance"]) * noise if statistics else noise
 
 

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.cli.flags import add_cache
+from purerl.cli.flags import add_cache, add_choice
 from purerl.cli.parser import Parser, fail
 from purerl.cli.startup import use_compilation_cache
-from purerl.policies import load
+from purerl.policies import acting, choice, load
 from purerl.policies.film import FILMS, frames, page, use_no_screen
 from purerl.results import run_folder
 
@@ -20,7 +20,7 @@ def main(arguments=None):
         "viewer; it loads Three.js from the network), and a film. No screen is needed.",
         allow_abbrev=False,
     )
-    load.add_choice(parser)
+    add_choice(parser)
     parser.add_argument("--episode", metavar="N", type=int, default=0, help="which random start (default: %(default)s)")
     parser.add_argument("--film", choices=(*FILMS, "none"), default="gif", help="kind of film (default: %(default)s)")
     parser.add_argument(
@@ -43,12 +43,12 @@ def render(options):
         use_no_screen()
     jax_flags.settle()
     kept = load.read(options.run, options.at)
-    index = load.choose(kept, options.seed, options.setting)
+    index = choice.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
-    env, job = load.environment(kept.settings), kept.settings.job
+    env, job = acting.environment(kept.settings), kept.settings.job
     if env.scene is None:
         raise ValueError(f"{job.env} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")
-    load.check_sizes(kept, env, "it has changed since")
+    acting.check_sizes(kept, env, "it has changed since")
     poses, rewards = episode(env, kept, index, options.episode)
     print(f"{job.algo} on {job.env}, {kept.name(index)}: return {rewards.sum():.1f} in {len(rewards)} steps")
     out = Path(options.out).expanduser() if options.out else kept.path / "render"
@@ -66,7 +66,7 @@ def episode(env, kept, index, number):
     import jax
     import jax.numpy as jnp
 
-    act = load.act(kept)
+    act = acting.act(kept)
 
     @jax.jit
     def play(policy, key):
@@ -79,7 +79,7 @@ def episode(env, kept, index, number):
         start = env.reset(key)
         return env.scene.pose(start), jax.lax.scan(step, (start, jnp.bool_(True)), None, env.episode_length)[1]
 
-    first, (rest, rewards, alive) = jax.device_get(play(load.one(kept, index), jax.random.key(number)))
+    first, (rest, rewards, alive) = jax.device_get(play(acting.one(kept, index), jax.random.key(number)))
     length = alive.sum()
     poses = {name: jnp.concatenate([first[name][None], rest[name][:length]]) for name in first}
     return jax.device_get(poses), rewards[:length]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from purerl import environments, evaluate
-from purerl.policies import load
+from purerl.policies import acting, load
 from purerl.results import run_folder
 
 
@@ -36,11 +36,11 @@ def test_a_policy_is_worth_the_same_in_gymnasium_from_the_same_starts(pendulums)
     envs.reset(seed=0)
     starts = np.array([each.unwrapped.state for each in envs.envs], np.float32)
     theirs = evaluate.returns_there(envs, kept, 1)
-    act = load.act(kept)
+    act = acting.act(kept)
     from purerl.environments import episodes
 
     same = episodes.starts(env, 8, jax.random.key(0))._replace(angle=starts[:, 0], speed=starts[:, 1])
-    ours, length = episodes.play(env, lambda observation: act(*load.one(kept, 1), observation), same)
+    ours, length = episodes.play(env, lambda observation: act(*acting.one(kept, 1), observation), same)
     assert (length == 20).all() and np.ptp(theirs) > 1
     np.testing.assert_allclose(ours, theirs, atol=1e-2)
 

@@ -50,3 +50,23 @@ def add_cache(parser):
         default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/purerl/xla"),
         help="folder that keeps compiled programs between runs; none: keep none (default: %(default)s)",
     )
+
+
+def add_choice(parser, *more):
+    """The flags `--seed`, `--setting` and `--at` of a command line, which say the policies of which run are meant.
+
+    With "all" in `more`, they are for `choice.several`, and otherwise for `choice.choose`.
+    """
+    from purerl.policies.choice import CHOICES
+
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or of one of its checkpoints")
+    parser.add_argument(
+        "--seed",
+        metavar="|".join(("K", *CHOICES, *more)),
+        default=more[0] if more else "best",
+        help="which policy, by its seed or its return there (default: %(default)s)",
+    )
+    parser.add_argument("--setting", metavar="N", type=int, help="of a sweep: choose from this setting (default: all)")
+    parser.add_argument(
+        "--at", metavar="STEP", help="as a checkpoint at this environment step has it (default: at the end)"
+    )

@@ -16,7 +16,7 @@ import purerl
 from purerl import export, plot, report
 from purerl import train as training
 from purerl.algorithms import sac
-from purerl.policies import formats, layers, load
+from purerl.policies import acting, formats, layers, load
 from purerl.results import comparison, curves, page, run_folder
 from purerl.runs import runner, sinks
 from purerl.settings import config, schema
@@ -352,7 +352,7 @@ def test_the_size_of_an_action_is_what_the_run_recorded_whatever_the_algorithm_i
     states = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
     for at in (None, 120):
         kept = load.read(trained, at)
-        expected = np.asarray(load.trained(kept, 1)(states))
+        expected = np.asarray(acting.trained(kept, 1)(states))
         action = purerl.load_policy(trained, seed=6, at=at)(states)
         assert action.shape == (16, 1) and np.ptp(action) > 1e-4
         np.testing.assert_allclose(layers.apply(kept.layers(1), states), expected, atol=1e-5)
@@ -374,7 +374,7 @@ def test_an_actor_that_is_not_made_of_known_layers_acts_in_jax(trained, monkeypa
     monkeypatch.setitem(runner.ALGORITHMS, "td3", build)
     kept, states = load.read(trained, 200), np.ones((4, 3), np.float32)
     policy = purerl.load_policy(trained, seed=5, at=200)
-    np.testing.assert_allclose(policy(states), load.trained(kept, 0)(states), atol=1e-6)
+    np.testing.assert_allclose(policy(states), acting.trained(kept, 0)(states), atol=1e-6)
     assert policy(np.ones((2, 0, 3))).shape == (2, 0, 1)
     with pytest.raises(ValueError, match="the shape \\(5, 1\\)"):
         policy(np.ones((5, 1)))
