@@ -143,7 +143,7 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
 
 
 def test_a_file_that_acts_otherwise_is_not_written(pendulums, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(export.READERS, "npz", lambda content: lambda observation: np.full((len(observation), 1), 9.0))
+    monkeypatch.setitem(formats.READERS, "npz", lambda content: lambda observation: np.full((len(observation), 1), 9.0))
     assert is_one_line(capsys, [pendulums["td3"], "--out", tmp_path / "it.npz"], "differ by", "more than 1e-05")
     assert list(tmp_path.iterdir()) == []
 

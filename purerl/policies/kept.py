@@ -59,6 +59,10 @@ class Policies:
         setting = f"setting {self.final['setting'][index]:.0f} " if several else ""
         return f"{setting}seed {self.seed(index)}" + ("" if self.at is None else f" at step {self.at}")
 
+    def file_name(self, index):
+        """Which policy this is, as the name of a file without its ending: `seed-7`."""
+        return self.name(index).replace(" ", "-")
+
     def seed(self, index):
         return int(self.final["seed"][index])
 
