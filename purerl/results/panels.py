@@ -65,7 +65,7 @@ def find(frame, by):
         first = part.iloc[0]
         line = label(by, [first[name] for name in by])
         found.setdefault(env, {}).setdefault(line, []).extend(published.find(env, algo))
-    if not any(curves for lines in found.values() for curves in lines.values()):
+    if not any(found_here for lines in found.values() for found_here in lines.values()):
         envs = ", ".join(frame["env"].unique())
         raise ValueError(
             f"nothing is published for {envs}; known: {', '.join(published.tasks())}, in episodes of their own length"

@@ -1,6 +1,5 @@
 """What a user says, and what becomes of it before anything is compiled."""
 
-import ast
 import subprocess
 import sys
 import tomllib
@@ -9,7 +8,6 @@ from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
-from folders import ROOT
 
 from purerl import train
 from purerl.results import naming
@@ -282,30 +280,6 @@ def test_an_existing_run_folder_is_never_overwritten(tmp_path, capfd):
         train.main(["--out", str(tmp_path)])
     assert "exists already and holds no run" in capfd.readouterr().err
     assert (tmp_path / "curves.csv").read_text() == "precious"
-
-
-def test_no_library_file_imports_upwards():
-    """Design §1: dependencies point one way, and loop and algorithms do not know each other."""
-    forbidden = {
-        "loop": {"ddpg", "td3", "sac", "batch", "runner", "config", "results"},
-        "ddpg": {"loop", "replay", "environments", "batch", "td3", "sac"},
-        "td3": {"loop", "replay", "environments", "batch", "sac"},
-        "sac": {"loop", "replay", "environments", "batch", "ddpg", "td3"},
-        "equations": {"networks", "learning", "loop", "replay"},
-        "curves": {"jax", "loop"},
-        "results": {"jax", "loop"},
-        "config": {"jax", "loop", "runner"},
-        "settings": {"jax", "config"},
-    }
-    for name, wrong in forbidden.items():
-        tree = ast.parse((ROOT / "purerl" / f"{name}.py").read_text())
-        imported = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                imported |= {part for alias in node.names for part in alias.name.split(".")}
-            if isinstance(node, ast.ImportFrom):
-                imported |= {*(node.module or "").split("."), *(alias.name for alias in node.names)}
-        assert not imported & wrong, name
 
 
 def test_asdict_of_a_config_holds_every_setting():
