@@ -52,3 +52,11 @@ def test_an_import_upwards_is_found(tmp_path, contract, module, line, broken):
     status, output = linted(tmp_path)
     assert status == 1
     assert f"{contract} BROKEN" in output and broken in output, output
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "plot", "report", "evaluate", "export", "render"])
+def test_the_help_of_no_command_waits_for_jax(command):
+    code = "import sys; from purerl import {0}\ntry: {0}.main(['--help'])\nfinally: print('jax' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code.format(command)], capture_output=True, text=True, check=True)
+    shown = ran.stdout
+    assert shown.startswith(f"usage: python -m purerl.{command} ") and shown.endswith("False\n")
