@@ -23,7 +23,7 @@ def programs(arguments):
     """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
 
     from purerl import train
-    from purerl.cli.parser import tune_cpu
+    from purerl.cli.startup import tune_cpu
     from purerl.runs import fitting, runner
     from purerl.settings import config
     from purerl.training import mapping

@@ -10,7 +10,7 @@ import argparse
 from benchmarks import table, timing
 from benchmarks.environments import Batch
 from purerl import environments
-from purerl.cli.parser import tune_cpu
+from purerl.cli.startup import tune_cpu
 
 TASKS = (("halfcheetah", "spring"), ("HalfCheetah-v5", None), ("inverted_pendulum", "generalized"))
 COLUMNS = ("env", "backend", "num_envs", "steps", "ms_per_step", "ratio", "cpu_ratio")

@@ -11,7 +11,7 @@ from statistics import median
 import jax
 
 from benchmarks import table
-from purerl.cli.parser import tune_cpu
+from purerl.cli.startup import tune_cpu
 from purerl.runs import fitting, runner
 from purerl.settings import config
 from purerl.training import mapping

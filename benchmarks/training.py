@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import bare
-from purerl.cli.parser import tune_cpu
+from purerl.cli.startup import tune_cpu
 from purerl.environments.base import Environment, Outcome
-from purerl.runs import memory
 from purerl.settings.registry import ALGORITHMS
 from purerl.settings.schema import Plan, cycle
 from purerl.training import mapping
@@ -18,7 +17,7 @@ tune_cpu()  # as the command lines do
 
 def mesh_for(num_seeds):
     """The devices over which the command lines would lay out so many seeds, where they divide them."""
-    return mapping.mesh(memory.largest_divisor(num_seeds, jax.local_device_count()))
+    return mapping.mesh(mapping.largest_divisor(num_seeds, jax.local_device_count()))
 
 
 def walk(obs_size=17, action_size=6):

@@ -1,17 +1,13 @@
 """`python -m purerl.evaluate`: what trained policies are worth, in the environment they know and in Gymnasium's own."""
 
 import sys
-from dataclasses import replace
-from functools import partial
-
-import numpy as np
 
 from purerl import jax_flags
-from purerl.cli.parser import Parser, add_cache, fail, use_compilation_cache
-from purerl.errors import attempt, closest, needs
-from purerl.policies import load
+from purerl.cli.flags import add_cache, add_choice
+from purerl.cli.parser import Parser, fail
+from purerl.cli.startup import use_compilation_cache
+from purerl.policies import choice, evaluation, load
 from purerl.results.statistics import interval, mean
-from purerl.runs.clock import Pace
 
 
 def main(arguments=None):
@@ -26,7 +22,7 @@ def main(arguments=None):
     parser.add_argument("--env", metavar="NAME", help="another environment of the same sizes (default: the run's own)")
     parser.add_argument("--in", dest="place", choices=("purerl", "gymnasium"), default="purerl", help="where to play")
     parser.add_argument("--episodes", metavar="N", type=int, default=100, help="per policy (default: %(default)s)")
-    load.add_choice(parser, "all")
+    add_choice(parser, "all")
     add_cache(parser)
     options = parser.parse_args(arguments)
     try:
@@ -41,71 +37,12 @@ def main(arguments=None):
 def evaluate(options):
     jax_flags.settle()
     kept = load.read(options.run, options.at)
-    chosen = load.several(kept, options.seed, options.setting)
+    chosen = choice.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
-    env = here(kept, options.env)
-    kept = replace(kept, action_range=env.action_range)
-    envs = gymnasium_envs(env, options.episodes) if options.place == "gymnasium" else None
-    load.check_sizes(kept, env, "it has changed since")
-    returns = {"purerl": returns_here(env, kept, chosen, options.episodes)}
-    if envs is not None:
-        returns["Gymnasium"] = np.stack([returns_there(envs, kept, index) for index in chosen])
+    env = evaluation.environment(kept, options.env)
+    returns = evaluation.returns(env, kept, chosen, options.episodes, options.place == "gymnasium")
     title = f"{kept.settings.job.algo} on {env.name}, mean return of {options.episodes} episodes, 95% intervals"
     show(title, [kept.name(index) for index in chosen], returns)
-
-
-def here(kept, name):
-    """The environment to play in. Raises ValueError where it is not of the policies' sizes."""
-    env = load.environment(kept.settings, name)
-    if name not in (None, kept.settings.job.env):
-        load.check_sizes(kept, env, f"leave out --env {name}")
-    return env
-
-
-def returns_here(env, kept, chosen, count):
-    """Returns `[policies, count]`, all policies from the same random starts."""
-    import jax
-
-    from purerl.environments import episodes
-    from purerl.runs.playing import play_out
-
-    act, policy = load.act(kept), load.one(kept, np.array(chosen))
-
-    @jax.jit
-    @partial(jax.vmap, in_axes=(0, None))
-    def begin(policy, key):
-        return episodes.begin_play(episodes.starts(env, count, key))
-
-    @jax.jit
-    @partial(jax.vmap, in_axes=(0, 0, None))
-    def play_on(policy, play, turns):
-        return episodes.play_on(env, partial(act, *policy), play, turns, env.episode_length)
-
-    return np.asarray(play_out(begin(policy, jax.random.key(0)), partial(play_on, policy), Pace()).returns)
-
-
-def gymnasium_envs(env, count):
-    """`count` copies of Gymnasium's environment of that name, with the same time limit.
-
-    Raises ValueError where Gymnasium has none, or cannot make it.
-    """
-    gymnasium = needs("gymnasium", "gymnasium", "--in gymnasium")
-    if env.name not in gymnasium.registry:
-        known = tuple(name for name in gymnasium.registry if name.endswith(("-v4", "-v5", "Pendulum-v1")))
-        raise ValueError(f"Gymnasium has no {env.name!r}; say another by --env{closest(env.name, known)}")
-    make = partial(gymnasium.make, env.name, max_episode_steps=env.episode_length)
-    return attempt(f"gymnasium.make({env.name!r})", lambda: gymnasium.vector.SyncVectorEnv([make] * count))
-
-
-def returns_there(envs, kept, index):
-    """Returns `[count]` of one policy in the copies `envs`, each from a random start of its own."""
-    policy, total, alive = kept.function(index), np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
-    observation, _ = envs.reset(seed=0)
-    while alive.any():
-        observation, reward, terminated, truncated, _ = envs.step(policy(observation))
-        total += np.where(alive, reward, 0.0)
-        alive &= ~(terminated | truncated)
-    return total
 
 
 def show(title, names, returns):

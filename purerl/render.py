@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.cli.parser import Parser, add_cache, fail, use_compilation_cache
-from purerl.policies import load
-from purerl.policies.film import FILMS, frames, page, use_no_screen
-from purerl.results import run_folder
+from purerl.cli.flags import add_cache, add_choice
+from purerl.cli.parser import Parser, fail
+from purerl.cli.startup import use_compilation_cache
+from purerl.policies import choice, load, rendering
+from purerl.policies.film import FILMS, use_no_screen
 
 
 def main(arguments=None):
@@ -18,7 +19,7 @@ def main(arguments=None):
         "viewer; it loads Three.js from the network), and a film. No screen is needed.",
         allow_abbrev=False,
     )
-    load.add_choice(parser)
+    add_choice(parser)
     parser.add_argument("--episode", metavar="N", type=int, default=0, help="which random start (default: %(default)s)")
     parser.add_argument("--film", choices=(*FILMS, "none"), default="gif", help="kind of film (default: %(default)s)")
     parser.add_argument(
@@ -41,46 +42,14 @@ def render(options):
         use_no_screen()
     jax_flags.settle()
     kept = load.read(options.run, options.at)
-    index = load.choose(kept, options.seed, options.setting)
+    index = choice.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
-    env, job = load.environment(kept.settings), kept.settings.job
-    if env.scene is None:
-        raise ValueError(f"{job.env} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")
-    load.check_sizes(kept, env, "it has changed since")
-    poses, rewards = episode(env, kept, index, options.episode)
+    env, job = rendering.environment(kept), kept.settings.job
+    poses, rewards = rendering.episode(env, kept, index, options.episode)
     print(f"{job.algo} on {job.env}, {kept.name(index)}: return {rewards.sum():.1f} in {len(rewards)} steps")
     out = Path(options.out).expanduser() if options.out else kept.path / "render"
-    out.mkdir(parents=True, exist_ok=True)
-    name = kept.name(index).replace(" ", "-")
-    run_folder.write(out, f"{name}.html", page(env.scene, poses))
-    print(out / f"{name}.html")
-    if options.film != "none":
-        run_folder.write(out, f"{name}.{options.film}", FILMS[options.film](*frames(env.scene, poses, options.seconds)))
-        print(out / f"{name}.{options.film}")
-
-
-def episode(env, kept, index, number):
-    """`(poses of its states [T + 1, ...], rewards [T])` of one whole episode, from the random start `number`."""
-    import jax
-    import jax.numpy as jnp
-
-    act = load.act(kept)
-
-    @jax.jit
-    def play(policy, key):
-        def step(carry, _):
-            state, alive = carry
-            state, outcome = env.step(state, act(*policy, env.observe(state)))
-            going_on = alive & ~(outcome.terminated | outcome.truncated)
-            return (state, going_on), (env.scene.pose(state), outcome.reward, alive)
-
-        start = env.reset(key)
-        return env.scene.pose(start), jax.lax.scan(step, (start, jnp.bool_(True)), None, env.episode_length)[1]
-
-    first, (rest, rewards, alive) = jax.device_get(play(load.one(kept, index), jax.random.key(number)))
-    length = alive.sum()
-    poses = {name: jnp.concatenate([first[name][None], rest[name][:length]]) for name in first}
-    return jax.device_get(poses), rewards[:length]
+    for file in rendering.write(out / kept.file_name(index), env.scene, poses, options.film, options.seconds):
+        print(file)
 
 
 if __name__ == "__main__":

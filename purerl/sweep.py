@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.cli.parser import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
-from purerl.errors import closest
+from purerl.cli.flags import add_cache, add_settings
+from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
+from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.settings import config, sweep_file
-from purerl.settings.schema import Plan, checked, fields
-from purerl.train import add_setting
+from purerl.settings.schema import Plan, checked
 
 FAILED = 1  # the exit status of a sweep of which a program failed
 
@@ -68,14 +68,9 @@ def parse(arguments):
     group.add_argument("--num-processes", metavar="N", type=int, help="how many there are")
     group.add_argument("--process-id", metavar="K", type=int, help="which this is, from 0")
     add_cache(parser)
-    settings = set()
     runs = "settings of every run (where neither flag nor file says one, the environment's file does, or the preset)"
-    for title, cls in ((runs, config.Job), ("its plan", Plan), ("keeping it", config.Keep)):
-        group = parser.add_argument_group(title)
-        for name, (default, description, _) in fields(cls).items():
-            if name != "time_limit":
-                add_setting(group, name, default, description, cls, show=False)
-                settings.add(name)
+    groups = [(runs, config.Job), ("its plan", Plan), ("keeping it", config.Keep)]
+    settings = add_settings(parser, groups, show=False, without=["time_limit"])
     options, unknown = parser.parse_known_args(arguments)
     refuse_unknown(parser, unknown)
     options.time_limit = checked(config.Keep, "time_limit", options.time_limit)
@@ -86,25 +81,18 @@ def parse(arguments):
 def sweep(path, programs, options):
     """Run `programs` in the folder `path`, or show what would be run. Returns the exit status."""
     from purerl.runs.progress import Display
-    from purerl.sweeps import campaign  # Here, so that help and most errors need not wait for JAX.
+    from purerl.sweeps import campaign, hosts, launchers  # Here, so that help and most errors need not wait for JAX.
 
-    launchable(options)
-    host = joined(options)
+    launchers.refuse_unusable(options.launcher, options.gpus_per_program, options.time_limit, options.coordinator)
+    host = hosts.join(options.coordinator, options.num_processes, options.process_id)
     display = Display()
-
-    def prepare():
-        tasks = campaign.prepare(path, programs, host=host)
-        wanted = chosen(tasks, options.only) if options.only else tasks
-        if not options.dry_run:
-            campaign.create(path, programs)
-        return tasks, wanted
-
-    tasks, wanted = host.in_turn("prepared", prepare) if host else prepare()
+    tasks, wanted = prepared(path, programs, options, host)
     if options.dry_run:
         campaign.show_plan(wanted, display, [task.name for task in tasks])
         return 0
     if options.launcher:
-        failed, interrupted = launched(path, wanted, options, display), None
+        launch = launchers.Launch(options.launcher, main, common_words(path, options), options.gpus_per_program)
+        failed, interrupted = launchers.run(launch, wanted, path, display), None
     else:
         failed, interrupted = campaign.run(wanted, display, options.time_limit, host)
     if host is None or host.index == 0:
@@ -112,55 +100,32 @@ def sweep(path, programs, options):
     for name, error in failed.items():
         print(f"error: program {name} failed: {error}", file=sys.stderr)
     if interrupted:
-        display.say(f"ended early: {interrupted}; the same command goes on")
-        return INTERRUPTED
+        return ended_early(interrupted, display)
     if failed:
         return FAILED
     return DIVERGED if campaign.all_diverged(tasks) else 0
 
 
-def launchable(options):
-    """Raises ValueError where the launcher cannot be had, or what was said does not go with it, or with none."""
-    from importlib.util import find_spec
+def prepared(path, programs, options, host):
+    """`(tasks of all programs, those that are to run)`; makes the folder of the sweep unless this is a dry run."""
+    from purerl.sweeps import campaign
 
-    gpus = options.gpus_per_program
-    if options.launcher is None:
-        if gpus is not None:
-            raise ValueError("gpus_per_program is of a launcher; say --launcher ray or slurm, or leave it out")
-        return
-    if gpus is not None and (gpus < 0 or (options.launcher == "slurm" and not gpus.is_integer())):
-        raise ValueError(f"gpus_per_program is {gpus}; it should be 0 or more, and of slurm a whole number")
-    if options.time_limit is not None:
-        raise ValueError("a launcher's programs have the limits of their jobs; leave out --time-limit")
-    if options.coordinator is not None:
-        raise ValueError("a launcher starts programs of one process each; leave out --coordinator")
-    package = {"ray": "ray", "slurm": "submitit"}[options.launcher]
-    if find_spec(package) is None:
-        raise ValueError(f"launcher {options.launcher!r} needs {package}; pip install 'purerl[{options.launcher}]'")
+    def prepare():
+        tasks = campaign.prepare(path, programs, host=host)
+        wanted = campaign.chosen(tasks, options.only) if options.only else tasks
+        if not options.dry_run:
+            campaign.create(path, programs)
+        return tasks, wanted
+
+    return host.in_turn("prepared", prepare) if host else prepare()
 
 
-def launched(path, tasks, options, display):
-    """`{name: error}` of the programs that failed where the launcher ran them."""
-    from purerl.sweeps import launchers
-
-    words = [str(Path(options.file).absolute() if Path(options.file).is_file() else options.file)]
+def common_words(path, options):
+    """The command line of the sweep that a launcher's programs have in common."""
+    file = Path(options.file)
+    words = [str(file.absolute()) if file.is_file() else options.file]
     words += ["--out", str(path.absolute()), "--compilation-cache", options.compilation_cache]
-    words += [part for name, value in options.flags.items() for part in (f"--{name.replace('_', '-')}", value)]
-    tasks = [task for task in tasks if not task.complete]
-    if options.launcher == "ray":
-        return launchers.ray(tasks, words, options.gpus_per_program, display)
-    return launchers.slurm(tasks, words, options.gpus_per_program, path, display)
-
-
-def joined(options):
-    """The `hosts.Host` that this process is, or None. Raises ValueError where that cannot be."""
-    if options.coordinator is None:
-        if options.num_processes is not None or options.process_id is not None:
-            raise ValueError("num_processes and process_id need --coordinator HOST:PORT")
-        return None
-    from purerl.sweeps import hosts
-
-    return hosts.join(options.coordinator, options.num_processes, options.process_id)
+    return words + [part for name, value in options.flags.items() for part in (f"--{name.replace('_', '-')}", value)]
 
 
 def search(path, table, programs, options):
@@ -181,21 +146,18 @@ def search(path, table, programs, options):
     campaign.create(path, programs, table)
     interrupted = searching.run(path, plan, display, options.time_limit)
     if interrupted:
-        display.say(f"ended early: {interrupted}; the same command goes on")
-        return INTERRUPTED
+        return ended_early(interrupted, display)
     display.say(f"all trials: {path / 'trials.csv'}, {path / 'history.png'}")
     return 0
 
 
-def chosen(tasks, names):
-    """Those of `tasks` that `names` say, or their numbers from 0. Raises ValueError for what none has."""
-    known = [task.name for task in tasks]
-    names = [known[int(name)] if name.isdecimal() and int(name) < len(known) else name for name in names]
-    for name in names:
-        if name not in known:
-            raise ValueError(f"the sweep has no program {name!r}{closest(name, known)}")
-    return [task for task in tasks if task.name in names]
+def ended_early(reason, display):
+    """Say why the sweep ended early. Returns the exit status."""
+    display.say(f"ended early: {reason}; the same command goes on")
+    return INTERRUPTED
 
 
 if __name__ == "__main__":
+    from purerl.sweep import main  # A launcher's workers import it by this name.
+
     sys.exit(main())

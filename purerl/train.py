@@ -1,16 +1,15 @@
 """`python -m purerl.train`: train, show how it goes, and leave curves and policies behind."""
 
 import argparse
-import re
 import sys
-from contextlib import suppress
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 
 from purerl import jax_flags
-from purerl.cli.parser import Parser, add_cache, fail, refuse_unknown, tune_cpu, unwritable, use_compilation_cache
+from purerl.cli.flags import add_cache, add_settings
+from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
+from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.errors import Refused
+from purerl.results import naming
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.runs.garbage_collection import paused
 from purerl.settings import config, registry
@@ -71,7 +70,6 @@ def build_parser(algo, defaults):
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    parser.settings = set()
     parts = (defaults.job, defaults.plan, defaults.keep, defaults.hyper) if defaults else ()
     values = {type(part): part for part in parts}
     hypers = [type(defaults.hyper)] if defaults else _hyperparameters(algo)
@@ -81,12 +79,7 @@ def build_parser(algo, defaults):
         ("checkpoints, logs and devices", config.Keep),
     ]
     groups += [(f"hyperparameters of {algo}", cls) for cls in hypers]
-    for title, cls in groups:
-        group = parser.add_argument_group(title)
-        for name, (default, description, _) in fields(cls).items():
-            if name not in parser.settings:
-                add_setting(group, name, getattr(values[cls], name) if values else default, description, cls)
-                parser.settings.add(name)
+    parser.settings = add_settings(parser, groups, values)
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
@@ -101,26 +94,6 @@ def _hyperparameters(algo):
     """The classes of hyperparameters whose flags are known: those of all algorithms, `algo` of a module among them."""
     specs = registry.ALGORITHMS | ({algo: registry.find(algo)} if algo and ":" in algo else {})
     return [spec.hyperparameters for spec in specs.values()]
-
-
-def add_setting(group, name, default, description, cls, show=True):
-    """Add the flag of a setting, whose help may `show` its default."""
-    shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
-    flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
-    if show:
-        description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
-    group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
-
-
-def form(cls, name):
-    """What a value looks like: N, X, true|false, N,N, NAME, or the names to choose from."""
-    schema = fields(cls)[name][2].json_schema()
-    schema = next((kind for kind in schema.get("anyOf", []) if kind["type"] != "null"), schema)
-    if "enum" in schema:
-        return "|".join(schema["enum"])
-    if "enum" in schema.get("items", {}):
-        return "|".join(schema["items"]["enum"]) + ",..."
-    return {"integer": "N", "number": "X", "boolean": "true|false", "array": "N,N"}.get(schema["type"], "NAME")
 
 
 def prepare(settings, options):
@@ -151,18 +124,7 @@ def folder(job, options):
     """Where the run is kept. Raises ValueError for a name that can be none."""
     if options.resume is not None:
         return Path(options.resume).expanduser()
-    if options.out is None:
-        return default_folder(job)
-    if not options.out:
-        raise ValueError("out is empty; name a folder")
-    path = Path(options.out).expanduser()
-    try:
-        taken = (path.exists() and not path.is_dir()) or (path.is_symlink() and not path.exists())
-    except OSError as error:
-        raise ValueError(f"out {options.out!r} cannot be read: {error.strerror}; name another folder") from None
-    if taken:
-        raise ValueError(f"out {options.out!r} exists already and is no folder; name another")
-    return path
+    return naming.default(job) if options.out is None else naming.said(options.out)
 
 
 def resumable(options, flags):
@@ -188,7 +150,7 @@ def train(settings, env, build, path, unnamed):
         if path is None:
             fitting.plan(settings, env, build, display)
             return 0
-        path = fresh(path) if unnamed else path
+        path = naming.fresh(path) if unnamed else path
         display.say(f"{job.algo} on {env.name}, {summary.size(settings)}, into {path}")
         outcome = runner.run(settings, env, build, path, display)
     except Refused as error:
@@ -196,20 +158,6 @@ def train(settings, env, build, path, unnamed):
     except OSError as error:
         return unwritable(error, f"all that was written before stays in {path}; go on with --resume {path}")
     return INTERRUPTED if outcome.interrupted else DIVERGED if outcome.all_diverged else 0
-
-
-def default_folder(job):
-    name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
-    return Path("runs") / f"{job.algo.rpartition(':')[2]}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def fresh(path):
-    """Make the folder `path`; where another process has made it in the same second, `path`-2, and so on."""
-    for number in count(1):
-        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        with suppress(FileExistsError):
-            free.mkdir(parents=True)
-            return free
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from purerl import environments, evaluate
-from purerl.policies import load
+from purerl.policies import acting, evaluation, load
 from purerl.results import run_folder
 
 
@@ -32,15 +32,15 @@ def is_one_line(capsys, arguments, *parts):
 def test_a_policy_is_worth_the_same_in_gymnasium_from_the_same_starts(pendulums):
     kept = strengthened(load.read(pendulums["td3"]))
     env = environments.make("Pendulum-v1", episode_length=20)
-    envs = evaluate.gymnasium_envs(env, 8)
+    envs = evaluation.gymnasium_envs(env, 8)
     envs.reset(seed=0)
     starts = np.array([each.unwrapped.state for each in envs.envs], np.float32)
-    theirs = evaluate.returns_there(envs, kept, 1)
-    act = load.act(kept)
+    theirs = evaluation.returns_there(envs, kept, 1)
+    act = acting.act(kept)
     from purerl.environments import episodes
 
     same = episodes.starts(env, 8, jax.random.key(0))._replace(angle=starts[:, 0], speed=starts[:, 1])
-    ours, length = episodes.play(env, lambda observation: act(*load.one(kept, 1), observation), same)
+    ours, length = episodes.play(env, lambda observation: act(*acting.one(kept, 1), observation), same)
     assert (length == 20).all() and np.ptp(theirs) > 1
     np.testing.assert_allclose(ours, theirs, atol=1e-2)
 
@@ -61,7 +61,7 @@ class Ending:
 
 
 def test_what_comes_after_the_end_of_an_episode_does_not_count(pendulums):
-    assert evaluate.returns_there(Ending(), load.read(pendulums["td3"]), 0).tolist() == [1.0, 3.0]
+    assert evaluation.returns_there(Ending(), load.read(pendulums["td3"]), 0).tolist() == [1.0, 3.0]
 
 
 def test_both_places_are_shown_with_intervals_that_overlap(pendulums, capsys):

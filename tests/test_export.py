@@ -12,7 +12,7 @@ from conftest import PENDULUMS
 
 import purerl
 from purerl import errors, export
-from purerl.policies import formats, load
+from purerl.policies import acting, choice, formats, load
 from purerl.results import run_folder
 
 
@@ -39,7 +39,7 @@ def test_a_file_acts_as_the_policy_that_was_trained(pendulums, algo, format, cap
     file = pendulums[algo] / "policy" / f"seed-6.{format}"
     assert str(file) in capsys.readouterr().out
     kept = load.read(pendulums[algo])
-    expected = np.asarray(export.trained(kept, 1)(states()))
+    expected = np.asarray(acting.trained(kept, 1)(states()))
     assert np.ptp(expected) > 1e-4
     np.testing.assert_allclose(purerl.load_policy(file)(states()), expected, atol=2e-5)
     np.testing.assert_allclose(purerl.load_policy(pendulums[algo], seed=6)(states()), expected, atol=2e-5)
@@ -57,7 +57,7 @@ def test_a_policy_takes_one_observation_or_any_batch_of_them(pendulums):
 
 def test_actions_are_in_the_units_of_the_environment(pendulums, tmp_path):
     kept = load.read(pendulums["sac"])
-    unit = np.asarray(load.act(kept)(*load.one(kept, 0), states()))
+    unit = np.asarray(acting.act(kept)(*acting.one(kept, 0), states()))
     np.testing.assert_allclose(purerl.load_policy(pendulums["sac"], seed=5)(states()), 2 * unit, atol=1e-6)
     assert export.main([str(pendulums["sac"]), "--seed", "5", "--out", str(tmp_path / "it.npz")]) == 0
     with np.load(tmp_path / "it.npz") as file:
@@ -105,9 +105,9 @@ def test_the_choice_goes_by_the_final_return_and_leaves_out_what_diverged(pendul
 
     def choose(returns, diverged=(np.nan,) * 3, which="best"):
         final = kept.final | {"return_mean": np.array(returns), "diverged": np.array(diverged)}
-        return load.choose(dataclasses.replace(kept, final=final), which)
+        return choice.choose(dataclasses.replace(kept, final=final), which)
 
-    assert [choose([1.0, 3.0, 2.0], which=which) for which in load.CHOICES] == [1, 2, 0]
+    assert [choose([1.0, 3.0, 2.0], which=which) for which in choice.CHOICES] == [1, 2, 0]
     assert choose([1.0, 3.0, 2.0], diverged=(np.nan, 40.0, np.nan)) == 2
     assert choose([1.0, 3.0, 2.0], which="7") == 2
     with pytest.raises(ValueError, match="have diverged"):
@@ -143,7 +143,7 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
 
 
 def test_a_file_that_acts_otherwise_is_not_written(pendulums, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(export.READERS, "npz", lambda content: lambda observation: np.full((len(observation), 1), 9.0))
+    monkeypatch.setitem(formats.READERS, "npz", lambda content: lambda observation: np.full((len(observation), 1), 9.0))
     assert is_one_line(capsys, [pendulums["td3"], "--out", tmp_path / "it.npz"], "differ by", "more than 1e-05")
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from purerl import environments, render
-from purerl.policies import film, load
+from purerl.policies import acting, film, load, rendering
 from purerl.results import run_folder
 
 EPISODE = 20
@@ -44,7 +44,7 @@ def test_the_page_shows_every_state_of_the_episode(pendulums, tmp_path, capsys):
     assert "seed 6: return -" in capsys.readouterr().out
     shown = viewed((tmp_path / "seed-6.html").read_text())
     kept = load.read(pendulums["td3"])
-    poses, rewards = render.episode(load.environment(kept.settings), kept, 1, 0)
+    poses, rewards = rendering.episode(acting.environment(kept.settings), kept, 1, 0)
     angle = poses["qpos"][:, 0]
     assert len(shown["states"]["x"]) == len(angle) == EPISODE + 1 == len(rewards) + 1
     half = np.array([x["rot"][0][:3:2] for x in shown["states"]["x"]])  # cos and −sin of half the angle, about −y

@@ -13,7 +13,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from benchmarks.peers import serve
-from purerl.cli.parser import use_cores
+from purerl.cli.startup import use_cores
 
 
 @struct.dataclass

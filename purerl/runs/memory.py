@@ -7,6 +7,7 @@ import jax
 import psutil
 
 from purerl.errors import Refused
+from purerl.training.mapping import largest_divisor
 
 GIB = 2**30
 
@@ -79,11 +80,6 @@ def available(num_devices):
 def largest_group(needs, num_runs, free):
     """The largest divisor of `num_runs` of which so many runs at once fit; 0 where not even one does."""
     return largest_divisor(num_runs, _fitting(needs, free))
-
-
-def largest_divisor(number, most):
-    """Of `number`, and not over `most`; 0 where that is under 1."""
-    return max((n for n in range(1, min(number, most) + 1) if number % n == 0), default=0)
 
 
 def _fitting(needs, free):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from purerl.errors import Refused
+from purerl.errors import Refused, closest
 from purerl.results import comparison, page, run_folder
 from purerl.runs import claims, fitting, memory, runner, summary
 from purerl.runs.progress import Display
@@ -84,6 +84,16 @@ def _task(path, program, host):
     except ValueError as error:
         raise ValueError(f"program {program.name!r}: {error}") from None
     return Task(program.name, path, settings, env, build, complete)
+
+
+def chosen(tasks, names):
+    """Those of `tasks` that `names` say, or their numbers from 0. Raises ValueError for what none has."""
+    known = [task.name for task in tasks]
+    names = [known[int(name)] if name.isdecimal() and int(name) < len(known) else name for name in names]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"the sweep has no program {name!r}{closest(name, known)}")
+    return [task for task in tasks if task.name in names]
 
 
 def create(path, programs, search=None):

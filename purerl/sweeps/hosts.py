@@ -70,7 +70,14 @@ def _said(name, index):
 
 
 def join(coordinator, num_processes, process_id):
-    """Start `jax.distributed`; `coordinator` "auto" leaves all to what the scheduler says. Raises ValueError."""
+    """Start `jax.distributed`; `coordinator` "auto" leaves all to what the scheduler says. Raises ValueError.
+
+    Returns the `Host` that this process is; None where there is no coordinator.
+    """
+    if coordinator is None:
+        if num_processes is not None or process_id is not None:
+            raise ValueError("num_processes and process_id need --coordinator HOST:PORT")
+        return None
     if coordinator == "auto":
         address, num_processes, process_id = None, None, None
     elif num_processes is None or process_id is None or not 0 <= process_id < num_processes:

@@ -4,7 +4,10 @@ Every program is one `python -m purerl.sweep FILE --only PROGRAM`, in the folder
 see. What dies is started again and goes on from its checkpoints; what another process still runs in is left alone.
 """
 
+import importlib.util
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,35 +15,78 @@ from purerl.results import run_folder
 from purerl.results.statistics import iqm
 
 RETRIES = 3
+PACKAGES = {"ray": "ray", "slurm": "submitit"}
 
 
-def program(words):
+class Launch(NamedTuple):
+    """How the programs of a sweep are started.
+
+    Attributes:
+        launcher: "ray" or "slurm".
+        main: the command of a sweep, `(words) -> exit status`. Workers import it by its name.
+        words: the command line that all programs have in common.
+        gpus: of each program, or None for the launcher's default.
+    """
+
+    launcher: str
+    main: Callable
+    words: list[str]
+    gpus: float | None = None
+
+
+def refuse_unusable(launcher, gpus, time_limit, coordinator):
+    """Raises ValueError if the launcher is not installed, or if an option does not go with it, or with None."""
+    if launcher is None:
+        if gpus is not None:
+            raise ValueError("gpus_per_program is of a launcher; say --launcher ray or slurm, or leave it out")
+        return
+    if gpus is not None and (gpus < 0 or (launcher == "slurm" and not gpus.is_integer())):
+        raise ValueError(f"gpus_per_program is {gpus}; it should be 0 or more, and of slurm a whole number")
+    if time_limit is not None:
+        raise ValueError("a launcher's programs have the limits of their jobs; leave out --time-limit")
+    if coordinator is not None:
+        raise ValueError("a launcher starts programs of one process each; leave out --coordinator")
+    package = PACKAGES[launcher]
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(f"launcher {launcher!r} needs {package}; pip install 'purerl[{launcher}]'")
+
+
+def run(launch, tasks, path, display):
+    """Run those of `tasks` that are not complete, of the sweep in the folder `path`.
+
+    Returns `{name: error}` of those that failed.
+    """
+    tasks = [task for task in tasks if not task.complete]
+    if launch.launcher == "ray":
+        return ray(launch, tasks, display)
+    return slurm(launch, tasks, path, display)
+
+
+def program(main, words):
     """Run the command line of a sweep in this process. Raises RuntimeError where it does not end well."""
-    from purerl import sweep
-
     try:
-        status = sweep.main(words)
+        status = main(words)
     except SystemExit as error:  # Ray would take it for the end of its worker.
         status = error.code
     if status:
         raise RuntimeError(f"purerl.sweep {' '.join(words)} ended with status {status}")
 
 
-def ray(tasks, words, gpus, display):
-    """Run `tasks` as Ray tasks, each with its share of `gpus`; `words` is their common command line.
+def ray(launch, tasks, display):
+    """Run `tasks` as Ray tasks, each with its share of the GPUs.
 
     Joins the cluster that RAY_ADDRESS names, or starts one here. Returns `{name: error}` of those that failed.
     """
     import ray
 
     ray.init(log_to_driver=False, configure_logging=True, logging_level="warning", include_dashboard=False)
-    gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0)) if gpus is None else gpus
+    gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0)) if launch.gpus is None else launch.gpus
     share = {"env_vars": {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.3f}"}} if 0 < gpus < 1 else {}
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, retry_exceptions=True, runtime_env=share)(
         program
     )
     try:
-        running = {remote.remote([*words, "--only", task.name]): task for task in tasks}
+        running = {remote.remote(launch.main, [*launch.words, "--only", task.name]): task for task in tasks}
         failed, view = {}, View(tasks, display)
         while running:
             ended, _ = ray.wait(list(running), timeout=1.0)
@@ -55,7 +101,7 @@ def ray(tasks, words, gpus, display):
         ray.shutdown()
 
 
-def slurm(tasks, words, gpus, path, display):
+def slurm(launch, tasks, path, display):
     """Run `tasks` as one job array of SLURM, or as processes of this machine where there is no SLURM.
 
     Returns `{name: error}` of those that failed.
@@ -63,9 +109,11 @@ def slurm(tasks, words, gpus, path, display):
     import submitit
 
     executor = submitit.AutoExecutor(folder=path / "jobs")
-    executor.update_parameters(name="purerl", timeout_min=24 * 60, gpus_per_node=int(gpus or 0))
+    executor.update_parameters(name="purerl", timeout_min=24 * 60, gpus_per_node=int(launch.gpus or 0))
     with executor.batch():
-        running = {task.name: executor.submit(program, [*words, "--only", task.name]) for task in tasks}
+        running = {
+            task.name: executor.submit(program, launch.main, [*launch.words, "--only", task.name]) for task in tasks
+        }
     failed, view = {}, View(tasks, display)
     while running:
         time.sleep(1.0)

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from purerl.environments import episodes
-from purerl.runs import memory
 from purerl.settings.schema import Cycle, Plan
 from purerl.training import loop
 
@@ -317,7 +316,12 @@ def side_by_side(agents, cache):
     leaves = jax.tree.leaves(agents)
     num_runs, size = len(leaves[0]), sum(x.size * x.dtype.itemsize for x in leaves)
     fits = num_runs if cache is None else max(2, num_runs * cache // size)
-    return memory.largest_divisor(num_runs, fits)
+    return largest_divisor(num_runs, fits)
+
+
+def largest_divisor(number, most):
+    """Of `number`, and not over `most`; 0 where that is under 1."""
+    return max((n for n in range(1, min(number, most) + 1) if number % n == 0), default=0)
 
 
 def keys(seed, num_seeds):

@@ -15,7 +15,7 @@ from folders import KEPT
 
 import purerl
 from purerl import evaluate, export, render, train
-from purerl.policies import from_checkpoint, load
+from purerl.policies import acting, choice, from_checkpoint, load
 from purerl.results import run_folder
 from purerl.runs import checkpoints
 
@@ -111,7 +111,7 @@ def test_a_checkpoint_acts_as_the_state_that_it_holds(number, step, seed):
         kept = load.read(path, at)
         assert kept.name(seed - 5) == f"seed {seed} at step {step}" and kept.env_step.tolist() == [step, step]
         np.testing.assert_allclose(purerl.load_policy(path, seed, at=at)(STATES), expected, atol=1e-5)
-        np.testing.assert_allclose(load.trained(kept, seed - 5)(STATES), expected, atol=1e-5)
+        np.testing.assert_allclose(acting.trained(kept, seed - 5)(STATES), expected, atol=1e-5)
     deep = KEPT / "checkpoints" / str(number) / "default" / "arrays.npy"
     np.testing.assert_allclose(purerl.load_policy(deep, seed)(STATES), expected, atol=1e-5)
 
@@ -124,7 +124,7 @@ def test_a_checkpoint_at_the_end_is_the_policy_that_the_run_kept():
 
 def test_best_is_the_best_of_that_time():
     """Seed 6 returned more at step 200, seed 5 at the end."""
-    assert [load.choose(load.read(KEPT, at), "best") for at in (200, 280, None)] == [1, 0, 0]
+    assert [choice.choose(load.read(KEPT, at), "best") for at in (200, 280, None)] == [1, 0, 0]
     assert load.read(KEPT, 200).final["return_mean"].tolist() == [-123.8973, -114.5462]
 
 

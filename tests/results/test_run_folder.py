@@ -14,10 +14,10 @@ from folders import KEPT, write_run
 from toys import construct
 
 import purerl
-from purerl import export, plot, report
+from purerl import plot, report
 from purerl import train as training
 from purerl.algorithms import sac
-from purerl.policies import formats, layers, load
+from purerl.policies import acting, exporting, formats, layers, load
 from purerl.results import comparison, curves, page, run_folder
 from purerl.runs import claims, runner, sinks
 from purerl.settings import config, registry, schema
@@ -355,13 +355,13 @@ def test_the_size_of_an_action_is_what_the_run_recorded_whatever_the_algorithm_i
     states = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
     for at in (None, 120):
         kept = load.read(trained, at)
-        expected = np.asarray(load.trained(kept, 1)(states))
+        expected = np.asarray(acting.trained(kept, 1)(states))
         action = purerl.load_policy(trained, seed=6, at=at)(states)
         assert action.shape == (16, 1) and np.ptp(action) > 1e-4
         np.testing.assert_allclose(layers.apply(kept.layers(1), states), expected, atol=1e-5)
         np.testing.assert_allclose(action, expected, atol=1e-5)
         for format in formats.WRITERS:
-            assert export.export(kept, 1, format, trained / f"it.{format}") < 1e-5
+            assert exporting.export(kept, 1, format, trained / f"it.{format}") < 1e-5
 
 
 def test_an_actor_that_is_not_made_of_known_layers_acts_in_jax(trained, monkeypatch, tmp_path):
@@ -377,12 +377,12 @@ def test_an_actor_that_is_not_made_of_known_layers_acts_in_jax(trained, monkeypa
     construct(monkeypatch, build)
     kept, states = load.read(trained, 200), np.ones((4, 3), np.float32)
     policy = purerl.load_policy(trained, seed=5, at=200)
-    np.testing.assert_allclose(policy(states), load.trained(kept, 0)(states), atol=1e-6)
+    np.testing.assert_allclose(policy(states), acting.trained(kept, 0)(states), atol=1e-6)
     assert policy(np.ones((2, 0, 3))).shape == (2, 0, 1)
     with pytest.raises(ValueError, match="the shape \\(5, 1\\)"):
         policy(np.ones((5, 1)))
-    assert export.export(kept, 0, "stablehlo", tmp_path / "it.stablehlo") < 1e-6
+    assert exporting.export(kept, 0, "stablehlo", tmp_path / "it.stablehlo") < 1e-6
     with pytest.raises(ValueError, match="not made of layers that npz has; say stablehlo"):
-        export.export(kept, 0, "npz", tmp_path / "it.npz")
+        exporting.export(kept, 0, "npz", tmp_path / "it.npz")
     with pytest.raises(ValueError, match=r"an older purerl's: \['params'\].* here; take the commit"):
         purerl.load_policy(trained, seed=5)

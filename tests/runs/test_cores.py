@@ -52,7 +52,8 @@ def test_all_cores_share_the_seeds_unless_said_otherwise(tmp_path, monkeypatch):
 def test_where_jax_computes_already_nothing_changes(monkeypatch):
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
     code = (
-        "import jax; jax.devices(); from purerl.cli import parser; parser.use_cores(); print(jax.local_device_count())"
+        "import jax; jax.devices(); from purerl.cli import startup; startup.use_cores(); "
+        "print(jax.local_device_count())"
     )
     assert start(code=code).communicate(timeout=60)[0].strip() == "1"
 

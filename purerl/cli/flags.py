@@ -1,0 +1,72 @@
+"""The flags that several commands have."""
+
+import os
+
+from purerl.settings.schema import fields
+
+
+def add_settings(parser, groups, values=None, show=True, without=()):
+    """Add the flags of all settings of `groups`, `[(title, class of settings)]`; of two of one name, only the first.
+
+    The default that help may `show` is the one in `values`, `{class: instance}`, or else the class's own. Returns the
+    names of the settings.
+    """
+    names = set()
+    for title, cls in groups:
+        group = parser.add_argument_group(title)
+        for name, (default, *_) in fields(cls).items():
+            if name not in names and name not in without:
+                add_setting(group, name, cls, getattr(values[cls], name) if values else default, show)
+                names.add(name)
+    return names
+
+
+def add_setting(group, name, cls, default, show=True):
+    """Add the flag of a setting, whose help may `show` its default."""
+    description = fields(cls)[name][1]
+    shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
+    flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
+    if show:
+        description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
+    group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
+
+
+def form(cls, name):
+    """What a value looks like: N, X, true|false, N,N, NAME, or the names to choose from."""
+    schema = fields(cls)[name][2].json_schema()
+    schema = next((kind for kind in schema.get("anyOf", []) if kind["type"] != "null"), schema)
+    if "enum" in schema:
+        return "|".join(schema["enum"])
+    if "enum" in schema.get("items", {}):
+        return "|".join(schema["items"]["enum"]) + ",..."
+    return {"integer": "N", "number": "X", "boolean": "true|false", "array": "N,N"}.get(schema["type"], "NAME")
+
+
+def add_cache(parser):
+    """The flag `--compilation-cache`, whose value `use_compilation_cache` takes."""
+    parser.add_argument(
+        "--compilation-cache",
+        metavar="FOLDER",
+        default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/purerl/xla"),
+        help="folder that keeps compiled programs between runs; none: keep none (default: %(default)s)",
+    )
+
+
+def add_choice(parser, *more):
+    """The flags `--seed`, `--setting` and `--at` of a command line, which say the policies of which run are meant.
+
+    With "all" in `more`, they are for `choice.several`, and otherwise for `choice.choose`.
+    """
+    from purerl.policies.choice import CHOICES
+
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or of one of its checkpoints")
+    parser.add_argument(
+        "--seed",
+        metavar="|".join(("K", *CHOICES, *more)),
+        default=more[0] if more else "best",
+        help="which policy, by its seed or its return there (default: %(default)s)",
+    )
+    parser.add_argument("--setting", metavar="N", type=int, help="of a sweep: choose from this setting (default: all)")
+    parser.add_argument(
+        "--at", metavar="STEP", help="as a checkpoint at this environment step has it (default: at the end)"
+    )

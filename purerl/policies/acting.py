@@ -1,0 +1,87 @@
+"""How policies act, in JAX, and in which environment.
+
+`policies` are a `purerl.policies.kept.Policies`.
+"""
+
+from dataclasses import replace
+
+from purerl.settings import registry
+
+
+def environment(settings, name=None):
+    """The environment that a run was trained on, or that of another `name`, with the time limit of its evaluations.
+
+    Importing physics takes seconds.
+    """
+    from purerl import environments
+    from purerl.training import loop
+
+    job = settings.job
+    own = name in (None, job.env)
+    env = environments.make(job.env, job.backend, job.episode_length) if own else environments.make(name)
+    return env._replace(episode_length=loop.longest(settings.plan, env))
+
+
+def check_sizes(policies, env, remedy):
+    """Raises ValueError where the environment is not of the sizes of `policies`."""
+    if (env.obs_size, env.action_size) != policies.sizes:
+        raise ValueError(
+            f"the policies of {policies.path} are of {policies.settings.job.env}, with {policies.obs_size} "
+            f"observations and {policies.action_size} actions, but {env.name} has {env.obs_size} and "
+            f"{env.action_size}; {remedy}"
+        )
+
+
+def act(policies):
+    """`(actor, statistics, observation [..., obs_size]) -> action [..., action_size]` in [-1, 1], in JAX.
+
+    `actor` and `statistics` are those of one policy (`one`). Products are float32's, however the policy was trained.
+    """
+    from purerl.training.normalizer import Statistics, normalizer
+
+    settings, sizes = policies.settings, policies.sizes
+    plan = replace(settings.plan, precision="float32")
+    algorithm, scaling = registry.find(settings.job.algo).build(settings.hyper, plan, sizes), normalizer(plan)
+
+    _check_fits(policies, algorithm)
+
+    def apply(actor, statistics, observation):
+        return algorithm.act(actor, scaling.apply(statistics and Statistics(**statistics), observation))
+
+    return apply
+
+
+def _check_fits(policies, algorithm):
+    """Raises ValueError where the arrays of `policies` are not those of the algorithm's policy."""
+    import jax
+
+    like = jax.eval_shape(lambda key: algorithm.policy(algorithm.init(key)), jax.random.key(0))
+    here = {jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(like)}
+    there = {jax.tree_util.keystr(path): x.shape[1:] for path, x in jax.tree_util.tree_leaves_with_path(policies.actor)}
+    if differs := [name for name in there | here if there.get(name) != here.get(name)]:
+        name = differs[0]
+        raise ValueError(
+            f"policies in {str(policies.path)!r} are an older purerl's: {name} is {there.get(name, 'absent')} there "
+            f"and {here.get(name, 'absent')} here; take the commit that its run.toml names"
+        )
+
+
+def trained(policies, index):
+    """The policy as it was trained, in JAX, with actions in the environment's own units: what every file must equal."""
+    from purerl.environments.base import scaled
+
+    apply, policy = act(policies), one(policies, index)
+
+    def function(observation):
+        return scaled(apply(*policy, observation), policies.action_range)
+
+    return function
+
+
+def one(policies, index):
+    """`(actor, statistics)` of one policy; of several where `index` is an array."""
+    return _at(policies.actor, index), _at(policies.statistics, index)
+
+
+def _at(tree, index):
+    return {name: _at(x, index) if isinstance(x, dict) else x[index] for name, x in tree.items()}

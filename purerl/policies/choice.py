@@ -1,0 +1,49 @@
+"""Which of a run's policies is meant: by its seed, by its return, or all."""
+
+import numpy as np
+
+CHOICES = ("best", "median", "worst")
+
+
+def several(policies, which, setting=None):
+    """The indices of the policies that `which` names: as in `choose`, or all."""
+    if which != "all":
+        return [choose(policies, which, setting)]
+    return np.flatnonzero(_in_setting(policies, setting)).tolist()
+
+
+def choose(policies, which, setting=None):
+    """The index of one policy: `which` is the number of its seed, or best, median or worst by the final return.
+
+    `setting` narrows the choice to one of a sweep's. Raises ValueError where there is no such policy.
+    """
+    final, which, there = policies.final, str(which), _in_setting(policies, setting)
+    if which in CHOICES:
+        sound = there & np.isnan(final["diverged"]) & np.isfinite(final["return_mean"])
+        if not sound.any():
+            why = "have diverged" if (~np.isnan(final["diverged"][there])).all() else "have no return yet"
+            raise ValueError(f"all seeds of {policies.path} {why}; name one of {_span(final['seed'])}")
+        there = np.flatnonzero(sound)
+        ranked = there[np.argsort(final["return_mean"][there], kind="stable")]
+        return int(ranked[{"best": -1, "median": len(ranked) // 2, "worst": 0}[which]])
+    found = np.flatnonzero(there & (final["seed"] == int(which))) if which.isdecimal() else []
+    if len(found) == 0:
+        known = f"{_span(final['seed'])}, {', '.join(CHOICES)}"
+        raise ValueError(f"there is no seed {which!r} in {policies.path}; known: {known}")
+    if len(found) > 1:
+        raise ValueError(f"seed {which} was run with {len(found)} settings; say --setting {_span(final['setting'])}")
+    return int(found[0])
+
+
+def _in_setting(policies, setting):
+    there = np.ones(len(policies.env_step), bool) if setting is None else policies.final["setting"] == setting
+    if not there.any():
+        known = _span(policies.final["setting"])
+        raise ValueError(f"there is no setting {setting} in {policies.path}; known: {known}")
+    return there
+
+
+def _span(numbers):
+    """`0 to 7`."""
+    low, high = int(min(numbers)), int(max(numbers))
+    return str(low) if low == high else f"{low} to {high}"

@@ -1,0 +1,78 @@
+"""Whole episodes played with trained policies, in purerl's environment and in Gymnasium's of the same name."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from purerl.errors import attempt, closest, needs
+from purerl.policies import acting
+from purerl.runs.clock import Pace
+
+
+def environment(kept, name):
+    """The environment to play in. Raises ValueError where it is not of the policies' sizes."""
+    env = acting.environment(kept.settings, name)
+    if name not in (None, kept.settings.job.env):
+        acting.check_sizes(kept, env, f"leave out --env {name}")
+    return env
+
+
+def returns(env, kept, chosen, count, in_gymnasium=False):
+    """`{place: returns [policies, count]}` of the policies `chosen`, in "purerl" and, if asked for, in "Gymnasium".
+
+    Raises ValueError where the environment is not what they were trained in, or where Gymnasium cannot make it.
+    """
+    kept = replace(kept, action_range=env.action_range)
+    envs = gymnasium_envs(env, count) if in_gymnasium else None
+    acting.check_sizes(kept, env, "it has changed since")
+    found = {"purerl": returns_here(env, kept, chosen, count)}
+    if envs is not None:
+        found["Gymnasium"] = np.stack([returns_there(envs, kept, index) for index in chosen])
+    return found
+
+
+def returns_here(env, kept, chosen, count):
+    """Returns `[policies, count]`, all policies from the same random starts."""
+    import jax
+
+    from purerl.environments import episodes
+    from purerl.runs.playing import play_out
+
+    act, policy = acting.act(kept), acting.one(kept, np.array(chosen))
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(0, None))
+    def begin(policy, key):
+        return episodes.begin_play(episodes.starts(env, count, key))
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(0, 0, None))
+    def play_on(policy, play, turns):
+        return episodes.play_on(env, partial(act, *policy), play, turns, env.episode_length)
+
+    return np.asarray(play_out(begin(policy, jax.random.key(0)), partial(play_on, policy), Pace()).returns)
+
+
+def gymnasium_envs(env, count):
+    """`count` copies of Gymnasium's environment of that name, with the same time limit.
+
+    Raises ValueError where Gymnasium has none, or cannot make it.
+    """
+    gymnasium = needs("gymnasium", "gymnasium", "--in gymnasium")
+    if env.name not in gymnasium.registry:
+        known = tuple(name for name in gymnasium.registry if name.endswith(("-v4", "-v5", "Pendulum-v1")))
+        raise ValueError(f"Gymnasium has no {env.name!r}; say another by --env{closest(env.name, known)}")
+    make = partial(gymnasium.make, env.name, max_episode_steps=env.episode_length)
+    return attempt(f"gymnasium.make({env.name!r})", lambda: gymnasium.vector.SyncVectorEnv([make] * count))
+
+
+def returns_there(envs, kept, index):
+    """Returns `[count]` of one policy in the copies `envs`, each from a random start of its own."""
+    policy, total, alive = kept.function(index), np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
+    observation, _ = envs.reset(seed=0)
+    while alive.any():
+        observation, reward, terminated, truncated, _ = envs.step(policy(observation))
+        total += np.where(alive, reward, 0.0)
+        alive &= ~(terminated | truncated)
+    return total

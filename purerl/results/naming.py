@@ -1,0 +1,36 @@
+"""Names for the folders of new runs."""
+
+import re
+from contextlib import suppress
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+
+def said(out):
+    """The folder that the user calls `out`. Raises ValueError where it can be none."""
+    if not out:
+        raise ValueError("out is empty; name a folder")
+    path = Path(out).expanduser()
+    try:
+        taken = (path.exists() and not path.is_dir()) or (path.is_symlink() and not path.exists())
+    except OSError as error:
+        raise ValueError(f"out {out!r} cannot be read: {error.strerror}; name another folder") from None
+    if taken:
+        raise ValueError(f"out {out!r} exists already and is no folder; name another")
+    return path
+
+
+def default(job):
+    """The folder of a run for which the user named none: runs/ALGO-ENV-TIME."""
+    name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
+    return Path("runs") / f"{job.algo.rpartition(':')[2]}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def fresh(path):
+    """Make the folder `path`; where another process has made it in the same second, `path`-2, and so on."""
+    for number in count(1):
+        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            free.mkdir(parents=True)
+            return free

@@ -1,0 +1,74 @@
+"""The learning curves of run folders in one figure: a panel per environment, a line per set of seeds."""
+
+from purerl.results import curves, figures, published
+from purerl.settings import registry
+
+
+def draw(folders, by, x, style, with_published):
+    """`(figure, lines that say what is in it)` of the runs in `folders`.
+
+    `by` are the settings that tell lines apart, `x` is the axis, `style` one of `figures.STYLES`. Raises ValueError for
+    what cannot be drawn.
+    """
+    frame = curves.load(*folders, by=by)
+    if x == "wall_s" and (run := curves.one_after_another(frame)):
+        raise ValueError(f"the seeds of {run} trained in groups, one after another; draw it over --x env_step")
+    panels = grouped(frame, by)
+    others = find(frame, by) if with_published else {}
+    shown = {env: {name: curves.gather(part, x) for name, part in lines.items()} for env, lines in panels.items()}
+    figure = figures.compare(shown, x, style, others)
+    counts = [
+        f"{env}: {figures.counted(name, runs.diverged)}" for env, lines in shown.items() for name, runs in lines.items()
+    ]
+    return figure, [*counts, *pooled(panels, folders), *shared_colours(shown)]
+
+
+def grouped(frame, by):
+    """`{env: {label: rows of the frame}}`."""
+    panels = {}
+    for (env, *key), part in frame.groupby(["env", *by], sort=False):
+        panels.setdefault(env, {})[label(by, key)] = part
+    return panels
+
+
+def label(by, key):
+    """`TD3`, or `TD3, tau 0.005`."""
+    return ", ".join(registry.label(value) if name == "algo" else value if name == "run" else f"{name} {value}"
+                     for name, value in zip(by, key, strict=True))  # fmt: skip
+
+
+def pooled(panels, folders):
+    """A note for each line whose runs differ in other settings."""
+    return [
+        f"note: {name} on {env} pools runs that differ in {', '.join(differs)}; tell them apart with --by"
+        for env, lines in panels.items()
+        for name, part in lines.items()
+        if (differs := curves.differing(part, *folders))
+    ]
+
+
+def shared_colours(panels):
+    """A note where there are more lines than colours."""
+    names = {name for lines in panels.values() for name in lines}
+    if len(names) <= len(figures.PALETTE):
+        return []
+    return [f"note: {len(names)} lines share {len(figures.PALETTE)} colours; draw fewer runs"]
+
+
+def find(frame, by):
+    """`{env: {label: [published.Curve]}}`, with each algorithm's first line, of episodes as long as the published ones.
+
+    Raises ValueError where there is none.
+    """
+    found = {}
+    there = frame[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
+    for (env, algo), part in there.groupby(["env", "algo"], sort=False):
+        first = part.iloc[0]
+        line = label(by, [first[name] for name in by])
+        found.setdefault(env, {}).setdefault(line, []).extend(published.find(env, algo))
+    if not any(found_here for lines in found.values() for found_here in lines.values()):
+        envs = ", ".join(frame["env"].unique())
+        raise ValueError(
+            f"nothing is published for {envs}; known: {', '.join(published.tasks())}, in episodes of their own length"
+        )
+    return found
