@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from purerl import jax_flags
@@ -53,7 +54,7 @@ def parse(arguments):
     chosen = {name: value for name, value in said.items() if value is not None and name != "config"}
     helping = {"-h", "--help"} & set(arguments)
     defaults = config.resolve(chosen, said["config"]) if helping else None
-    algo = defaults.job.algo if defaults else chosen.get("algo")
+    algo = defaults.job.algo if defaults else chosen.get("algo") or _algo_of(said["config"])
     parser = build_parser(algo, defaults)
     options, unknown = parser.parse_known_args(arguments)
     refuse_unknown(parser, unknown)
@@ -61,12 +62,18 @@ def parse(arguments):
     return settings, options
 
 
+def _algo_of(file):
+    """The algorithm that the file of `--config` names, if it does; what else is wrong with it is said later."""
+    with suppress(ValueError):
+        return config.read(Path(file)).get("algo") if file else None
+
+
 def build_parser(algo, defaults):
     """Flags for all settings, with their help; every algorithm's hyperparameters where `algo` is not said."""
     parser = Parser(
         prog="python -m purerl.train",
-        description="Train DDPG, TD3 or SAC, many seeds side by side, in one compiled program. Flags beat --config, "
-        "which beats the environment's file in envs/, which beats the preset.",
+        description=f"Train {registry.spoken()}, or an algorithm of your own, many seeds side by side, in one compiled "
+        "program. Flags beat --config, which beats the environment's file in envs/, which beats the preset.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -92,7 +99,8 @@ def build_parser(algo, defaults):
 
 def _hyperparameters(algo):
     """The classes of hyperparameters whose flags are known: those of all algorithms, `algo` of a module among them."""
-    specs = registry.ALGORITHMS | ({algo: registry.find(algo)} if algo and ":" in algo else {})
+    own = {algo: registry.find(algo)} if isinstance(algo, str) and ":" in algo else {}
+    specs = registry.ALGORITHMS | own
     return [spec.hyperparameters for spec in specs.values()]
 
 

@@ -10,7 +10,7 @@ from commands import arguments, assert_same_run, stopped_after
 
 import purerl
 from purerl import export, plot, sweep, train
-from purerl.policies import load
+from purerl.policies import acting, load
 from purerl.results import curves, page, run_folder
 from purerl.settings import config, registry
 
@@ -70,7 +70,7 @@ def test_it_is_exported_from_its_end_and_from_a_checkpoint(trained, format, tmp_
         assert export.main([*words, *(("--at", at) if at else ())]) == 0
         action = purerl.load_policy(tmp_path / f"it.{format}")(np.ones((5, 3), np.float32))
         kept = load.read(trained, at)
-        np.testing.assert_allclose(action, np.asarray(load.trained(kept, 1)(np.ones((5, 3)))), atol=1e-4)
+        np.testing.assert_allclose(action, np.asarray(acting.trained(kept, 1)(np.ones((5, 3)))), atol=1e-4)
 
 
 def test_help_and_presets_are_its_own(capsys):
@@ -119,6 +119,12 @@ def test_a_declaration_is_checked_when_it_is_made(changes, says):
     declared = {"hyperparameters": tqc.Hyper, "constructor": tqc.build} | changes
     with pytest.raises(ValueError, match=says):
         registry.AlgorithmSpec(**declared)
+
+
+def test_a_file_of_settings_may_name_it_and_a_flag_its_hyperparameters(tmp_path, capsys):
+    (tmp_path / "it.toml").write_text('algo = "tqc:tqc"\nenv = "fast"\n')
+    assert train.main(["--config", str(tmp_path / "it.toml"), "--num-quantiles", "7", "--print-config"]) == 0
+    assert "num_quantiles = 7" in capsys.readouterr().out
 
 
 def test_a_file_of_an_environment_may_have_its_settings(tmp_path):

@@ -97,3 +97,9 @@ def find(name):
 def label(name):
     """What an algorithm is called in tables and figures: `TD3`, and of module:NAME the name."""
     return name.rpartition(":")[2].upper()
+
+
+def spoken():
+    """The names of all algorithms, in words."""
+    *first, last = map(label, ALGORITHMS)
+    return f"{', '.join(first)} or {last}"
