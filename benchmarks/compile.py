@@ -33,7 +33,7 @@ def programs(arguments):
     settings = config.resolve(flags, options.config)
     env, build = runner.prepare(settings)
     made, numbers = fitting.programs_of(settings, env, build, settings.num_runs), mapping.flowing(settings.hyper)
-    carry = mapping.abstract(made, numbers, settings.group_size)
+    carry = mapping.abstract_carry(made, numbers, settings.group_size)
     for name, given in mapping.arguments(made, numbers, carry).items():
         begun = time.perf_counter()
         lowered = getattr(made, name).lower(*given)

@@ -22,8 +22,8 @@ STARTS = 300
 
 def starts_here(name, episodes, seed=0):
     """Positions and velocities after so many resets, `[episodes, nq + V]`."""
-    task = tasks.find(name)
-    body = tasks.load(task)
+    task = tasks.find_task(name)
+    body = tasks.load_body(task)
     start = jax.vmap(lambda key: jnp.concatenate(task.start(body, key)))
     return np.asarray(start(jax.random.split(jax.random.key(seed), episodes)))
 

@@ -104,7 +104,7 @@ def measured(settings, seconds, folder, lock):
         stats = jax.devices()[0].memory_stats() or {}
         if folder:
             with jax.profiler.trace(folder):
-                carry, _ = jax.block_until_ready(compiled.epoch(numbers, carry, len(epochs) - 1))
+                carry, _ = jax.block_until_ready(compiled.run_epoch(numbers, carry, len(epochs) - 1))
         for _ in range(2):  # The first loads the program, too.
             (carry, _), updating = clocked(learning, carry, plan.warmup_rows)
     epoch, evaluation = (median(times[1:] or times) for times in (epochs, evaluations))
@@ -133,12 +133,12 @@ def trained(compiled, numbers, keys, num_epochs, seconds):
 
     Two epochs at least, where there are two: the first loads the program, too.
     """
-    carry, warmup = clocked(compiled.begin, numbers, keys)
-    values, _ = clocked(compiled.evaluate, numbers, carry, 0)
+    carry, warmup = clocked(compiled.run_warm_up, numbers, keys)
+    values, _ = clocked(compiled.run_evaluation, numbers, carry, 0)
     epochs, evaluations, deadline = [], [], time.perf_counter() + seconds
     for index in range(num_epochs):
-        (carry, _), epoch = clocked(compiled.epoch, numbers, carry, index)
-        values, evaluation = clocked(compiled.evaluate, numbers, carry, index + 1)
+        (carry, _), epoch = clocked(compiled.run_epoch, numbers, carry, index)
+        values, evaluation = clocked(compiled.run_evaluation, numbers, carry, index + 1)
         epochs.append(epoch)
         evaluations.append(evaluation)
         if index and time.perf_counter() > deadline:

@@ -87,7 +87,7 @@ class Programs:
         self.programs = mapping.programs(self.plan, self.build, env, self.hyper, platform="cuda")
         self.numbers = mapping.flowing(self.hyper)
         self.run = loop.setup(self.plan, self.build(self.hyper, self.plan, env), env)
-        self.carry = mapping.abstract(self.programs, self.numbers, num_seeds)
+        self.carry = mapping.abstract_carry(self.programs, self.numbers, num_seeds)
         self.row = jax.ShapeDtypeStruct((), jnp.int32)
         self.turns = jax.ShapeDtypeStruct((num_seeds,), jnp.int32)
 

@@ -42,9 +42,9 @@ def measured(num_seeds, buffer_size, num_envs):
     if not stats:
         Path("/proc/self/clear_refs").write_text("5")  # forgets the highest mark
         before = status("VmRSS")
-    carry = compiled.begin(numbers, keys)
-    jax.block_until_ready(compiled.evaluate(numbers, carry, 0))
-    jax.block_until_ready(compiled.epoch(numbers, carry, 0))
+    carry = compiled.run_warm_up(numbers, keys)
+    jax.block_until_ready(compiled.run_evaluation(numbers, carry, 0))
+    jax.block_until_ready(compiled.run_epoch(numbers, carry, 0))
     if stats:
         return needs.total, device.memory_stats()["peak_bytes_in_use"]
     return needs.total * num_devices, status("VmHWM") - before

@@ -34,7 +34,7 @@ def whole_data_carried(name):
 def mjx_step(name):
     """MJX's `step`: its solver, its data carried whole, four forward passes for Runge and Kutta's stages."""
     env, task = make(name), tasks.TASKS[name]
-    body = tasks.load(task)
+    body = tasks.load_body(task)
 
     def data_of(state):
         return body.blank.replace(qpos=state.qpos, qvel=state.qvel)

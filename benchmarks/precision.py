@@ -51,7 +51,7 @@ def main(arguments=None):
             steps, returns, taken = trained(options.algo, env, precision, options.seeds, more)
             areas = curves.area_under_curve(steps, returns)
             full = full or (areas, taken)
-            test, ratio = statistics.compare(areas, full[0]), taken.wall / full[1].wall
+            test, ratio = statistics.difference(areas, full[0]), taken.wall / full[1].wall
             final = statistics.iqm(returns[-1])
             print(f"{env:>18} {precision:>8}: final IQM {final:8.1f}, area {areas.mean():8.1f},", end=" ")
             print("{difference:+.1f} [{low:+.1f}, {high:+.1f}], p = {welch_p:.3f};".format(**test), end=" ")

@@ -30,13 +30,13 @@ def trained_by(env, swept):
     made, build = runner.prepare(settings)
     programs, runs = fitting.programs_of(settings, made, build, settings.num_runs), settings.runs
     numbers = mapping.laid_out(programs.mesh, fitting.numbers_of(settings, runs))
-    carry = programs.begin(numbers, mapping.laid_out(programs.mesh, mapping.keys_of([seed for _, seed in runs])))
+    carry = programs.run_warm_up(numbers, mapping.laid_out(programs.mesh, mapping.keys_of([seed for _, seed in runs])))
 
     def train(times):
         nonlocal carry
         begun = time.perf_counter()
         for _ in range(times):
-            carry, _ = jax.block_until_ready(programs.epoch(numbers, carry, 0))
+            carry, _ = jax.block_until_ready(programs.run_epoch(numbers, carry, 0))
         return time.perf_counter() - begun
 
     train(1)  # compiles

@@ -59,7 +59,7 @@ class Training:
         programs = mapping.programs(plan, ALGORITHMS[algo].build, env or walk(), hyper, mesh=mesh)
         self.plan, self.num_seeds, self.numbers = plan, num_seeds, mapping.laid_out(mesh, mapping.flowing(hyper))
         self.compiled = mapping.compiled(programs, self.numbers, num_seeds)
-        self.carry = self.compiled.begin(self.numbers, mapping.laid_out(mesh, mapping.keys(0, num_seeds)))
+        self.carry = self.compiled.run_warm_up(self.numbers, mapping.laid_out(mesh, mapping.keys(0, num_seeds)))
         self()
 
     @property
@@ -73,7 +73,7 @@ class Training:
         return (self.plan.total_steps - self.plan.warmup_steps) * self.num_seeds
 
     def __call__(self):
-        self.carry, _ = jax.block_until_ready(self.compiled.epoch(self.numbers, self.carry, 0))
+        self.carry, _ = jax.block_until_ready(self.compiled.run_epoch(self.numbers, self.carry, 0))
 
 
 class Updates:
@@ -101,7 +101,7 @@ class Updates:
             return mapping.in_groups(update, dict.fromkeys(numbers), size, numbers, state)
 
         self.function = jax.jit(
-            mapping.spread(mesh, update_all, None, 0),
+            mapping.over_devices(mesh, update_all, None, 0),
             donate_argnums=1,
             compiler_options=mapping.compiler_options(plan, platform, mesh),
         )

@@ -24,7 +24,7 @@ def attempt(what, function):
         raise ValueError(f"{what} fails: {type(error).__name__}: {first_line}") from error
 
 
-def needs(module, extra, what):
+def require(module, extra, what):
     """The module, imported. Raises ValueError, naming purerl's `extra` that brings it, where it is not installed."""
     try:
         return importlib.import_module(module)

@@ -36,7 +36,7 @@ def main(arguments=None):
 
 def evaluate(options):
     jax_flags.settle()
-    kept = load.read(options.run, options.at)
+    kept = load.read_policies(options.run, options.at)
     chosen = choice.several(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
     env = evaluation.environment(kept, options.env)

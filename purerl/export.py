@@ -25,7 +25,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         jax_flags.settle()
-        kept = load.read(options.run, options.at)
+        kept = load.read_policies(options.run, options.at)
         index = choice.choose(kept, options.seed, options.setting)
         out = Path(options.out).expanduser() if options.out else exporting.file(kept, index, options.format)
         jax_flags.check_platform()

@@ -75,7 +75,7 @@ def settle():
             jax.config.update(flag.name, flag.takes[0])
 
 
-def check(what="purerl"):
+def check_flags(what="purerl"):
     """Raises ValueError, in one line, for the first flag under which `what` cannot be had."""
     for flag in FLAGS:
         if flag.refused and flag.is_wrong:

@@ -60,7 +60,7 @@ def draw(options):
         raise ValueError("by names no setting; say algo, or run for a line per run")
     from purerl.results import panels  # Here, so that errors need not wait for it.
 
-    figure, lines = panels.draw(options.runs, by, options.x, options.style, options.published)
+    figure, lines = panels.draw_panels(options.runs, by, options.x, options.style, options.published)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=300)
     return lines

@@ -41,7 +41,7 @@ def render(options):
     if options.film != "none":
         use_no_screen()
     jax_flags.settle()
-    kept = load.read(options.run, options.at)
+    kept = load.read_policies(options.run, options.at)
     index = choice.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
     env, job = rendering.environment(kept), kept.settings.job

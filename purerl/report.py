@@ -16,7 +16,7 @@ def main(arguments=None):
     parser.add_argument("folders", metavar="FOLDER", nargs="+", help="the folder of a run, or one that holds some")
     for folder in parser.parse_args(arguments).folders:
         try:
-            page.write(folder)
+            page.write_page(folder)
         except ValueError as error:
             fail(error)
         except OSError as error:

@@ -22,8 +22,8 @@ def main(arguments=None):
     with leaving():
         try:
             flags, options = parse(sys.argv[1:] if arguments is None else arguments)
-            file = sweep_file.find(options.file)
-            table = config.read(file)
+            file = sweep_file.find_sweep_file(options.file)
+            table = config.read_toml(file)
             searched = table.pop("search", None)
             programs = sweep_file.expand(table, flags)
             jax_flags.settle()
@@ -92,11 +92,11 @@ def sweep(path, programs, options):
         return 0
     if options.launcher:
         launch = launchers.Launch(options.launcher, main, common_words(path, options), options.gpus_per_program)
-        failed, interrupted = launchers.run(launch, wanted, path, display), None
+        failed, interrupted = launchers.run_on_launcher(launch, wanted, path, display), None
     else:
-        failed, interrupted = campaign.run(wanted, display, options.time_limit, host)
+        failed, interrupted = campaign.run_tasks(wanted, display, options.time_limit, host)
     if host is None or host.index == 0:
-        campaign.compare(path, tasks, display)
+        campaign.write_comparison(path, tasks, display)
     for name, error in failed.items():
         print(f"error: program {name} failed: {error}", file=sys.stderr)
     if interrupted:
@@ -111,7 +111,7 @@ def prepared(path, programs, options, host):
     from purerl.sweeps import campaign
 
     def prepare():
-        tasks = campaign.prepare(path, programs, host=host)
+        tasks = campaign.make_tasks(path, programs, host=host)
         wanted = campaign.chosen(tasks, options.only) if options.only else tasks
         if not options.dry_run:
             campaign.create(path, programs)
@@ -137,14 +137,14 @@ def search(path, table, programs, options):
     if options.coordinator is not None or options.launcher is not None:
         raise ValueError("a search is of one process; leave out --coordinator and --launcher")
     display, plan = Display(), searching.understood(table, programs)
-    tasks = campaign.prepare(path, programs, table)
+    tasks = campaign.make_tasks(path, programs, table)
     if options.dry_run:
         display.say(f"{plan.search.trials} trials, {plan.search.batch} at once, each generation as")
         examples = [searching.example(plan, task) for task in tasks]
         campaign.show_plan(examples, display, [task.name for task in examples])
         return 0
     campaign.create(path, programs, table)
-    interrupted = searching.run(path, plan, display, options.time_limit)
+    interrupted = searching.run_search(path, plan, display, options.time_limit)
     if interrupted:
         return ended_early(interrupted, display)
     display.say(f"all trials: {path / 'trials.csv'}, {path / 'history.png'}")

@@ -29,7 +29,7 @@ def main(arguments=None):
 
 @paused()
 def understood(arguments):
-    """What `train` takes, as `prepare` makes it; None where nothing is to train. Bad input ends it."""
+    """What `train` takes, as `claimed` makes it; None where nothing is to train. Bad input ends it."""
     try:
         flags, options = parse(arguments)
         if options.resume is not None:
@@ -38,7 +38,7 @@ def understood(arguments):
         if options.print_config:
             print(config.to_toml(settings), end="")
             return None
-        return prepare(settings, options)
+        return claimed(settings, options)
     except ValueError as error:
         fail(error)
     except OSError as error:
@@ -65,7 +65,7 @@ def parse(arguments):
 def _algo_of(file):
     """The algorithm that the file of `--config` names, if it does; what else is wrong with it is said later."""
     with suppress(ValueError):
-        return config.read(Path(file)).get("algo") if file else None
+        return config.read_toml(Path(file)).get("algo") if file else None
 
 
 def build_parser(algo, defaults):
@@ -99,12 +99,12 @@ def build_parser(algo, defaults):
 
 def _hyperparameters(algo):
     """The classes of hyperparameters whose flags are known: those of all algorithms, `algo` of a module among them."""
-    own = {algo: registry.find(algo)} if isinstance(algo, str) and ":" in algo else {}
+    own = {algo: registry.find_algorithm(algo)} if isinstance(algo, str) and ":" in algo else {}
     specs = registry.ALGORITHMS | own
     return [spec.hyperparameters for spec in specs.values()]
 
 
-def prepare(settings, options):
+def claimed(settings, options):
     """`(settings, env, constructor of the algorithm, folder, whether nobody named it)`; to see the plan, no folder.
 
     The folder of an unfinished run of the same settings is gone on with. Raises ValueError for all that can be wrong
@@ -132,7 +132,7 @@ def folder(job, options):
     """Where the run is kept. Raises ValueError for a name that can be none."""
     if options.resume is not None:
         return Path(options.resume).expanduser()
-    return naming.default(job) if options.out is None else naming.said(options.out)
+    return naming.default(job) if options.out is None else naming.named(options.out)
 
 
 def resumable(options, flags):

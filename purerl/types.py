@@ -74,7 +74,7 @@ class Algorithm(NamedTuple):
         policy: `(state) -> policy`, the part of the state that acts: what is kept of a run.
         act: `(policy, observation [..., obs_size]) -> action [..., A]`, deterministic.
         explore: `(state, observation [E, obs_size], noise [E, A], key) -> action [E, A]`.
-        prepare: `(window: Transition [n, B, ...]) -> Batch [B, ...]`, n consecutive steps seen as one.
+        to_batch: `(window: Transition [n, B, ...]) -> Batch [B, ...]`, n consecutive steps seen as one.
         next_value: `(state, batch [C, B, ...], key) -> value`, what the targets of the C critic updates before an actor
             update share: a pytree of arrays `[C, ...]`, V(s') `[C, B]` for DDPG, TD3 and SAC. It is computed once, for
             all C at once, from the state before them. `()` where every critic update computes its own target.
@@ -91,7 +91,7 @@ class Algorithm(NamedTuple):
     policy: Callable
     act: Callable
     explore: Callable
-    prepare: Callable
+    to_batch: Callable
     next_value: Callable
     update_critic: Callable
     update_actor: Callable

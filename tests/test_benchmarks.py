@@ -235,7 +235,7 @@ def test_the_start_is_timed_cold_and_cached(kept):
     flags = [part for name, value in headline.SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     compile.main(["--starts", "1", "--", "--env", "fast", *flags])
     assert [row["program"] for row in kept("compile")] == [
-        *("starts", "begin_from", "warm_up", "cycles", "begin_play", "play_on", "judged")
+        *("starts", "initial_carry", "warm_up", "cycles", "begin_play", "play_on", "judged")
     ]
     assert all(float(row["compile_seconds"]) > 0 for row in kept("compile"))
     cold, cached = kept("start")

@@ -30,7 +30,7 @@ def is_one_line(capsys, arguments, *parts):
 
 
 def test_a_policy_is_worth_the_same_in_gymnasium_from_the_same_starts(pendulums):
-    kept = strengthened(load.read(pendulums["td3"]))
+    kept = strengthened(load.read_policies(pendulums["td3"]))
     env = environments.make("Pendulum-v1", episode_length=20)
     envs = evaluation.gymnasium_envs(env, 8)
     envs.reset(seed=0)
@@ -61,7 +61,7 @@ class Ending:
 
 
 def test_what_comes_after_the_end_of_an_episode_does_not_count(pendulums):
-    assert evaluation.returns_there(Ending(), load.read(pendulums["td3"]), 0).tolist() == [1.0, 3.0]
+    assert evaluation.returns_there(Ending(), load.read_policies(pendulums["td3"]), 0).tolist() == [1.0, 3.0]
 
 
 def test_both_places_are_shown_with_intervals_that_overlap(pendulums, capsys):

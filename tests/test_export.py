@@ -38,7 +38,7 @@ def test_a_file_acts_as_the_policy_that_was_trained(pendulums, algo, format, cap
     assert export.main([str(pendulums[algo]), "--format", format, "--seed", "6"]) == 0
     file = pendulums[algo] / "policy" / f"seed-6.{format}"
     assert str(file) in capsys.readouterr().out
-    kept = load.read(pendulums[algo])
+    kept = load.read_policies(pendulums[algo])
     expected = np.asarray(acting.trained(kept, 1)(states()))
     assert np.ptp(expected) > 1e-4
     np.testing.assert_allclose(purerl.load_policy(file)(states()), expected, atol=2e-5)
@@ -56,7 +56,7 @@ def test_a_policy_takes_one_observation_or_any_batch_of_them(pendulums):
 
 
 def test_actions_are_in_the_units_of_the_environment(pendulums, tmp_path):
-    kept = load.read(pendulums["sac"])
+    kept = load.read_policies(pendulums["sac"])
     unit = np.asarray(acting.act(kept)(*acting.one(kept, 0), states()))
     np.testing.assert_allclose(purerl.load_policy(pendulums["sac"], seed=5)(states()), 2 * unit, atol=1e-6)
     assert export.main([str(pendulums["sac"]), "--seed", "5", "--out", str(tmp_path / "it.npz")]) == 0
@@ -101,7 +101,7 @@ assert not any(name.startswith(("purerl", "flax", "brax")) for name in sys.modul
 
 
 def test_the_choice_goes_by_the_final_return_and_leaves_out_what_diverged(pendulums, tmp_path):
-    kept = load.read(pendulums["td3"])
+    kept = load.read_policies(pendulums["td3"])
 
     def choose(returns, diverged=(np.nan,) * 3, which="best"):
         final = kept.final | {"return_mean": np.array(returns), "diverged": np.array(diverged)}
@@ -189,6 +189,6 @@ def test_purerl_is_imported_without_jax():
 
 
 def test_what_is_needed_is_imported_or_named():
-    assert errors.needs("json", "export", "it") is json
+    assert errors.require("json", "export", "it") is json
     with pytest.raises(ValueError, match=r"^it needs the package nowhere; pip install 'purerl\[export\]'$"):
-        errors.needs("nowhere", "export", "it")
+        errors.require("nowhere", "export", "it")

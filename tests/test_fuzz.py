@@ -18,7 +18,7 @@ from purerl import train
 from purerl.results import run_folder
 from purerl.settings import config
 
-NAMES = sorted(set().union(*(config.names(algo) for algo in ("ddpg", "td3", "sac"))))
+NAMES = sorted(set().union(*(config.all_settings(algo) for algo in ("ddpg", "td3", "sac"))))
 SMALL_NUMBERS = st.sampled_from(
     ["0", "1", "2", "3", "4", "5", "7", "8", "16", "40", "64", "100", "1e3", "-1", "1.5", "0.1"]
 )

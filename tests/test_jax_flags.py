@@ -64,7 +64,7 @@ def test_flags_that_change_no_number_are_left_alone(capsys):
     harmless = {"jax_log_compiles": True, "jax_transfer_guard": "log", "jax_numpy_rank_promotion": "warn"}
     with said(**harmless, jax_default_matmul_precision="bfloat16", jax_check_tracer_leaks=True):
         jax_flags.settle()
-        jax_flags.check()
+        jax_flags.check_flags()
         assert jax.config.jax_log_compiles and jax.config.jax_numpy_rank_promotion == "warn"
     assert capsys.readouterr().err == ""
 
@@ -78,7 +78,7 @@ def test_from_python_an_environment_is_refused_in_one_line_that_names_the_flag(n
 
 def test_from_python_one_may_draw_other_numbers_and_look_for_infinities():
     with said(jax_threefry_partitionable=False, jax_random_seed_offset=3, jax_debug_infs=True):
-        jax_flags.check()
+        jax_flags.check_flags()
 
 
 def test_an_environment_whose_module_sets_a_flag_is_refused(tmp_path, monkeypatch):

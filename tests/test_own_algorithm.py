@@ -69,7 +69,7 @@ def test_it_is_exported_from_its_end_and_from_a_checkpoint(trained, format, tmp_
         words = [str(trained), "--seed", "6", "--format", format, "--out", str(tmp_path / f"it.{format}")]
         assert export.main([*words, *(("--at", at) if at else ())]) == 0
         action = purerl.load_policy(tmp_path / f"it.{format}")(np.ones((5, 3), np.float32))
-        kept = load.read(trained, at)
+        kept = load.read_policies(trained, at)
         np.testing.assert_allclose(action, np.asarray(acting.trained(kept, 1)(np.ones((5, 3)))), atol=1e-4)
 
 

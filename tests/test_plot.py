@@ -146,8 +146,8 @@ def test_all_published_curves_are_drawn_and_the_title_tells_of_all_lines(runs):
         name: curves.Runs(np.arange(n), np.zeros((n, 2)), np.arange(2), np.full(2, np.nan))
         for name, n in (("A", 201), ("B", 21))
     }
-    theirs = {"A": published.find("Ant-v5")}
-    (axes,) = figures.compare({"Ant-v5": ours}, style="td3", published={"Ant-v5": theirs}).axes
+    theirs = {"A": published.find_curves("Ant-v5")}
+    (axes,) = figures.learning_curves({"Ant-v5": ours}, style="td3", published={"Ant-v5": theirs}).axes
     assert len(axes.lines) == 2 + len(theirs["A"]) > 5
     assert axes.get_title() == "Ant-v5\nmean ± half a std, smoothed over at most 9"
 
@@ -176,30 +176,30 @@ def test_a_curve_is_smoothed_over_an_odd_number_of_evaluations_a_twentieth_at_mo
     impulse = np.zeros((evaluations, 2))
     impulse[evaluations // 2] = 1.0
     runs = curves.Runs(np.arange(evaluations), impulse, np.arange(2), np.full(2, np.nan))
-    (axes,) = figures.compare({"task": {"TD3": runs}}, style="td3").axes
+    (axes,) = figures.learning_curves({"task": {"TD3": runs}}, style="td3").axes
     there = np.flatnonzero(axes.lines[0].get_ydata())
     assert len(there) == window and there.mean() == evaluations // 2
 
 
 def test_a_curve_of_few_evaluations_is_not_smoothed(runs):
     shown = curves.gather(curves.load(runs / "td3-hopper"))
-    (axes,) = figures.compare({"hopper": {"TD3": shown}}, style="td3").axes
+    (axes,) = figures.learning_curves({"hopper": {"TD3": shown}}, style="td3").axes
     np.testing.assert_allclose(axes.lines[0].get_ydata(), np.mean(shown.values, axis=1))
     assert "smoothed" not in axes.get_title()
 
 
 def test_beside_published_curves_no_panel_is_narrower_than_a_column_of_a_paper(runs):
     shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))
-    theirs = {"Hopper-v5": {"TD3": published.find("Hopper-v5", "td3")}}
-    figure = figures.compare({env: {"TD3": shown} for env in ("Hopper-v5", "a", "b")}, published=theirs)
+    theirs = {"Hopper-v5": {"TD3": published.find_curves("Hopper-v5", "td3")}}
+    figure = figures.learning_curves({env: {"TD3": shown} for env in ("Hopper-v5", "a", "b")}, published=theirs)
     assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 2
     assert figure.get_size_inches()[0] >= 2 * figures.COLUMN
 
 
 def test_published_curves_go_as_far_as_ours(runs):
     shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))._replace(x=np.linspace(0, 62_500, 21))
-    theirs = published.find("Hopper-v5", "td3")
-    (axes,) = figures.compare({"Hopper-v5": {"TD3": shown}}, published={"Hopper-v5": {"TD3": theirs}}).axes
+    theirs = published.find_curves("Hopper-v5", "td3")
+    (axes,) = figures.learning_curves({"Hopper-v5": {"TD3": shown}}, published={"Hopper-v5": {"TD3": theirs}}).axes
     drawn = [line for line in axes.lines if " by " in line.get_label()]
     for line, curve in zip(drawn, theirs, strict=True):
         x, y = line.get_data()
@@ -210,6 +210,6 @@ def test_published_curves_go_as_far_as_ours(runs):
 
 def test_a_diverged_seed_is_drawn_up_to_a_cross(runs):
     shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))
-    (axes,) = figures.compare({"Hopper-v5": {"TD3": shown}}).axes
+    (axes,) = figures.learning_curves({"Hopper-v5": {"TD3": shown}}).axes
     (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
     assert cross.get_xdata()[0] == 0.4 and cross.get_ydata()[0] == shown.values[8, 3]

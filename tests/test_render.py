@@ -43,7 +43,7 @@ def test_the_page_shows_every_state_of_the_episode(pendulums, tmp_path, capsys):
     assert render.main([str(pendulums["td3"]), "--seed", "6", "--film", "none", "--out", str(tmp_path)]) == 0
     assert "seed 6: return -" in capsys.readouterr().out
     shown = viewed((tmp_path / "seed-6.html").read_text())
-    kept = load.read(pendulums["td3"])
+    kept = load.read_policies(pendulums["td3"])
     poses, rewards = rendering.episode(acting.environment(kept.settings), kept, 1, 0)
     angle = poses["qpos"][:, 0]
     assert len(shown["states"]["x"]) == len(angle) == EPISODE + 1 == len(rewards) + 1

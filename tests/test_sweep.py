@@ -57,7 +57,7 @@ def grid(tmp_path_factory):
     assert sweep.main([str(file), "--out", str(folder / "out")]) == 0
     jax.config.update("jax_log_compiles", False)
     logger.removeHandler(handler)
-    return sweep_file.expand(config.read(file), {})[0].settings, folder / "out" / "td3-fast", compiled
+    return sweep_file.expand(config.read_toml(file), {})[0].settings, folder / "out" / "td3-fast", compiled
 
 
 def alone(settings, setting, seed):
@@ -70,9 +70,9 @@ def alone(settings, setting, seed):
         CACHE["alone"] = mapping.programs(single.plan, build, env, single.hyper), build(hyper, single.plan, env)
     programs, algorithm = CACHE["alone"]
     numbers = mapping.flowing(single.hyper)
-    carry = programs.begin(numbers, mapping.keys(seed, 1))
+    carry = programs.run_warm_up(numbers, mapping.keys(seed, 1))
     for index in range(single.plan.num_epochs):
-        carry, metrics = programs.epoch(numbers, carry, index)
+        carry, metrics = programs.run_epoch(numbers, carry, index)
     return algorithm.policy(carry.agent), metrics
 
 
@@ -134,7 +134,7 @@ def test_runs_that_the_cache_does_not_hold_train_in_turns_and_end_as_side_by_sid
     env, build = runner.prepare(settings)
     programs = mapping.programs(settings.plan, build, env, settings.hyper, settings.swept)
     numbers = mapping.flowing(settings.hyper, settings.swept, [setting for setting, _ in settings.runs])
-    agents = mapping.abstract(programs, numbers, settings.num_runs).agent
+    agents = mapping.abstract_carry(programs, numbers, settings.num_runs).agent
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(agents))
     caches = (None, size, size // 2 + 1, size * 5 // 12, 1)
     assert [mapping.side_by_side(agents, cache) for cache in caches] == [12, 12, 6, 4, 2]
@@ -451,7 +451,7 @@ def test_processes_hear_of_what_fails_in_one():
 
 
 def test_a_signal_that_comes_too_late_for_a_program_ends_the_sweep(tmp_path, monkeypatch):
-    draw = picture.draw
+    draw = picture.write_picture
 
     def late(*arguments):
         draw(*arguments)
@@ -460,7 +460,7 @@ def test_a_signal_that_comes_too_late_for_a_program_ends_the_sweep(tmp_path, mon
 
     file, out = write(tmp_path / "two.toml", TABLE | {"n_step": [1, 2]}), tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr(picture, "draw", late)
+        patched.setattr(picture, "write_picture", late)
         assert sweep.main([str(file), "--out", str(out)]) == sweep.INTERRUPTED
     complete = sorted(path.parent.parent.name for path in out.glob("*/policy/actor.npz"))
     assert complete == ["n_step=1"]
@@ -523,7 +523,7 @@ RUN = {
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_sweep_resolves(name):
-    programs = sweep_file.expand(config.read(sweep_file.find(name)), {})
+    programs = sweep_file.expand(config.read_toml(sweep_file.find_sweep_file(name)), {})
     assert programs and all(program.settings.num_runs >= 5 for program in programs)
 
 

@@ -52,7 +52,7 @@ def test_curves_have_a_row_per_seed_and_evaluation(finished):
 def test_one_scan_equals_the_chunked_command_line(finished):
     settings, path = finished
     env = environments.make("fast", episode_length=20)
-    algorithm = registry.find(settings.job.algo).build(settings.hyper, settings.plan, env)
+    algorithm = registry.find_algorithm(settings.job.algo).build(settings.hyper, settings.plan, env)
     _, scanned = jax.jit(jax.vmap(partial(loop.train, settings.plan, algorithm, env)))(mapping.keys(5, 3))
     chunked = run_folder.read_curves(path)
     for name in loop.JUDGED:
@@ -77,7 +77,7 @@ def test_another_seed_gives_other_curves(finished):
 def test_the_kept_policy_is_the_one_that_was_evaluated(finished):
     settings, path = finished
     env = environments.make("fast", episode_length=20)
-    algorithm = registry.find(settings.job.algo).build(settings.hyper, settings.plan, env)
+    algorithm = registry.find_algorithm(settings.job.algo).build(settings.hyper, settings.plan, env)
     run = loop.setup(settings.plan, algorithm, env)
     kept = run_folder.read_policy(path)
     statistics = kept.get("observation")

@@ -10,7 +10,7 @@ import optax
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import deterministic_policy_loss, perturbed, polyak
 from purerl.algorithms.networks import Actor, Critic, Critics, torso
-from purerl.algorithms.optimization import Trained, adam, begin, descend, prepare, td_step
+from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
 from purerl.settings.schema import DDPG as Hyper
 from purerl.types import Algorithm, Noise, Params
 
@@ -36,7 +36,7 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def build(hyper, plan, env, num_critics):
+def make_model(hyper, plan, env, num_critics):
     return Model(
         hyper,
         env.obs_size,
@@ -54,8 +54,8 @@ def init(model, key):
     actor = model.actor.init(actor_key, observation)
     critic = model.critic.init(critic_key, observation, action)
     return State(
-        begin(model.actor_optimizer, actor),
-        begin(model.critic_optimizer, critic),
+        create_trained(model.actor_optimizer, actor),
+        create_trained(model.critic_optimizer, critic),
         target_actor=jax.tree.map(jnp.copy, actor),
         target_critic=jax.tree.map(jnp.copy, critic),
     )
@@ -112,7 +112,7 @@ def algorithm(model):
         policy=policy,
         act=partial(act, model),
         explore=partial(explore, model),
-        prepare=partial(prepare, model.hyper),
+        to_batch=partial(to_batch, model.hyper),
         next_value=partial(next_value, model),
         update_critic=partial(td_step, model),
         update_actor=partial(update_actor, model),
@@ -124,4 +124,4 @@ def algorithm(model):
 
 def ddpg(hyper, plan, env):
     """DDPG for the observations and actions of `env`, with the networks of `plan`."""
-    return algorithm(build(hyper, plan, env, num_critics=1))
+    return algorithm(make_model(hyper, plan, env, num_critics=1))

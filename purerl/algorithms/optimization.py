@@ -80,7 +80,7 @@ def scale_by_share(schedule, num_updates):
     return optax.GradientTransformation(init, update)
 
 
-def begin(optimizer, params, variables=()):
+def create_trained(optimizer, params, variables=()):
     """`Trained` before its first update."""
     return Trained(params, optimizer.init(params), variables)
 
@@ -94,15 +94,15 @@ def descend(optimizer, trained, loss_fn, variables_of=None):
     updates, opt_state = optimizer.update(grads, trained.opt_state, trained.params)
     variables = trained.variables if variables_of is None else variables_of(aux)
     moved = Trained(optax.apply_updates(trained.params, updates), opt_state, variables)
-    return where(jnp.isfinite(loss), moved, trained), loss, aux
+    return select(jnp.isfinite(loss), moved, trained), loss, aux
 
 
-def where(condition, new, old):
+def select(condition, new, old):
     """`new` or `old`, trees of arrays. What did not change costs nothing."""
     return jax.tree.map(lambda x, y: y if x is y else jnp.where(condition, x, y), new, old)
 
 
-def prepare(hyper, window):
+def to_batch(hyper, window):
     """A `Transition` window `[n, B, ...]` as a `Batch` `[B, ...]`: rewards scaled, summed and discounted."""
     reward, discount, last = n_step_return(
         hyper.reward_scale * window.reward, window.terminated, window.truncated, hyper.gamma

@@ -10,7 +10,7 @@ import optax
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
 from purerl.algorithms.networks import Critic, Critics, GaussianActor, SquashedGaussian, torso
-from purerl.algorithms.optimization import Trained, adam, begin, descend, prepare, td_step
+from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
 from purerl.settings.schema import SAC as Hyper
 from purerl.types import Algorithm, Params
 
@@ -37,7 +37,7 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def build(hyper, plan, env, critic):
+def make_model(hyper, plan, env, critic):
     return Model(
         hyper,
         env.obs_size,
@@ -56,9 +56,9 @@ def init(model, key):
     critic = model.critic.init(critic_key, observation, action)
     alpha = model.hyper.initial_alpha if model.hyper.alpha is None else model.hyper.alpha
     return State(
-        begin(model.actor_optimizer, model.actor.init(actor_key, observation)),
-        begin(model.critic_optimizer, critic),
-        begin(model.alpha_optimizer, jnp.log(jnp.asarray(alpha, jnp.float32))),
+        create_trained(model.actor_optimizer, model.actor.init(actor_key, observation)),
+        create_trained(model.critic_optimizer, critic),
+        create_trained(model.alpha_optimizer, jnp.log(jnp.asarray(alpha, jnp.float32))),
         target_critic=jax.tree.map(jnp.copy, critic),
     )
 
@@ -138,7 +138,7 @@ def algorithm(model, plan):
         policy=policy,
         act=partial(act, model),
         explore=partial(explore, model),
-        prepare=partial(prepare, model.hyper),
+        to_batch=partial(to_batch, model.hyper),
         next_value=partial(next_value, model),
         update_critic=partial(td_step, model),
         update_actor=partial(update_actor, model),
@@ -150,4 +150,4 @@ def algorithm(model, plan):
 
 def sac(hyper, plan, env):
     """SAC for the observations and actions of `env`, with the networks of `plan`."""
-    return algorithm(build(hyper, plan, env, Critics(2, Critic(torso(plan)))), plan)
+    return algorithm(make_model(hyper, plan, env, Critics(2, Critic(torso(plan)))), plan)

@@ -22,12 +22,12 @@ def make(name, backend=None, episode_length=None):
     it is broken, and where JAX's global flags are not as purerl needs them.
     """
     what = f"env {name!r}" if isinstance(name, str) else "an environment"
-    jax_flags.check(what)
+    jax_flags.check_flags(what)
     jax_flags.check_platform()
     try:
         return _make(name, backend, episode_length)
     finally:  # What a module sets while it is imported also explains what fails then.
-        jax_flags.check(f"{what}, whose module sets it")
+        jax_flags.check_flags(f"{what}, whose module sets it")
 
 
 def _make(name, backend, episode_length):

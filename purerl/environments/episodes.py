@@ -70,10 +70,10 @@ def starts(env, count, key, begun=0):
 
 def begin(env, num_envs, key):
     """`num_envs` episodes at their start. `draw` takes the same key."""
-    return begin_from(starts(env, pool_size(num_envs), key), num_envs)
+    return from_starts(starts(env, pool_size(num_envs), key), num_envs)
 
 
-def begin_from(pool, num_envs):
+def from_starts(pool, num_envs):
     """`num_envs` episodes at the first of the starts in `pool`, which are numbers 0 to P - 1."""
     begun, drawn = jnp.uint32(num_envs), jnp.uint32(_length(pool))
     return Episodes(first(pool, num_envs), jnp.zeros(num_envs, jnp.int32), begun, drawn, pool)

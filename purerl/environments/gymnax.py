@@ -22,7 +22,7 @@ import numpy as np
 
 from purerl.environments import names
 from purerl.environments.base import Environment, Outcome, checked, physics, scalar, scaled, vector, whole
-from purerl.errors import attempt, needs
+from purerl.errors import attempt, require
 
 LIMIT = "max_steps_in_episode"  # what gymnax calls the time limit among the parameters
 NO_LIMIT = 2**30  # steps
@@ -43,7 +43,7 @@ def is_one(kind):
 
 def make(name, backend=None, episode_length=None):
     """What gymnax registers as `name`, with its own parameters. Raises ValueError where there is no such thing."""
-    gymnax = needs("gymnax", "gymnax", f"gymnax:{name}")
+    gymnax = require("gymnax", "gymnax", f"gymnax:{name}")
     if backend is not None:
         raise ValueError(f"gymnax:{name} has no backend {backend!r}; leave the backend out")
     if name not in gymnax.registered_envs:

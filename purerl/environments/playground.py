@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from purerl.environments import autoreset, names
 from purerl.environments.base import Environment, Outcome, Scene, checked, ends, physics, scalar, strong, vector, whole
 from purerl.environments.mujoco import levels
-from purerl.errors import attempt, needs
+from purerl.errors import attempt, require
 
 SEEN = "state"  # which of several observations the policy sees; the others are privileged
 
@@ -28,7 +28,7 @@ def make(name, backend=None, episode_length=None):
     task: those of locomotion and manipulation clone the robots of MuJoCo Menagerie from GitHub when first made.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # Warp announces itself.
-        registry = needs("mujoco_playground", "playground", f"playground:{name}").registry
+        registry = require("mujoco_playground", "playground", f"playground:{name}").registry
     if name not in registry.ALL_ENVS:
         raise ValueError(names.unknown("Playground has no task", name, registry.ALL_ENVS))
     if backend is not None:

@@ -7,9 +7,9 @@ import numpy as np
 
 from purerl import environments
 from purerl.environments import base, episodes
-from purerl.errors import needs
+from purerl.errors import require
 
-gymnasium = needs("gymnasium", "gymnasium", "purerl.VectorEnv")
+gymnasium = require("gymnasium", "gymnasium", "purerl.VectorEnv")
 
 
 class VectorEnv(gymnasium.vector.VectorEnv):

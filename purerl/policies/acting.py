@@ -41,7 +41,7 @@ def act(policies):
 
     settings, sizes = policies.settings, policies.sizes
     plan = replace(settings.plan, precision="float32")
-    algorithm, scaling = registry.find(settings.job.algo).build(settings.hyper, plan, sizes), normalizer(plan)
+    algorithm, scaling = registry.find_algorithm(settings.job.algo).build(settings.hyper, plan, sizes), normalizer(plan)
 
     _check_fits(policies, algorithm)
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from purerl.errors import attempt, closest, needs
+from purerl.errors import attempt, closest, require
 from purerl.policies import acting
 from purerl.runs.clock import Pace
 
@@ -59,7 +59,7 @@ def gymnasium_envs(env, count):
 
     Raises ValueError where Gymnasium has none, or cannot make it.
     """
-    gymnasium = needs("gymnasium", "gymnasium", "--in gymnasium")
+    gymnasium = require("gymnasium", "gymnasium", "--in gymnasium")
     if env.name not in gymnasium.registry:
         known = tuple(name for name in gymnasium.registry if name.endswith(("-v4", "-v5", "Pendulum-v1")))
         raise ValueError(f"Gymnasium has no {env.name!r}; say another by --env{closest(env.name, known)}")

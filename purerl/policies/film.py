@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from purerl.errors import needs
+from purerl.errors import require
 
 SIZE = (480, 320)  # of a film [pixels]; MP4 wants multiples of 16
 FRAMES_PER_SECOND = 25
@@ -155,7 +155,7 @@ def mp4(images, interval):
     """The bytes of an H.264 film. Raises ValueError where the package that brings ffmpeg is missing."""
     from tempfile import TemporaryDirectory
 
-    ffmpeg = needs("imageio_ffmpeg", "film", "an MP4")
+    ffmpeg = require("imageio_ffmpeg", "film", "an MP4")
     with TemporaryDirectory() as folder:
         file = os.path.join(folder, "film.mp4")
         writer = ffmpeg.write_frames(file, SIZE, fps=1 / interval)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl.errors import needs
+from purerl.errors import require
 from purerl.policies import layers
 
 OPSET = 20  # of ONNX: the first with Gelu
@@ -73,7 +73,7 @@ def from_stablehlo(content):
 
 
 def to_onnx(policy):
-    onnx = needs("onnx", "export", "a file of the format onnx")
+    onnx = require("onnx", "export", "a file of the format onnx")
     _check_layers(policy, "onnx")
     graph = Graph(onnx)
     x = "observation"
@@ -96,7 +96,7 @@ def to_onnx(policy):
 
 
 def from_onnx(content):
-    runtime = needs("onnxruntime", "export", "a file of the format onnx")
+    runtime = require("onnxruntime", "export", "a file of the format onnx")
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     sizes = (side[0].shape[-1] for side in (session.get_inputs(), session.get_outputs()))
     return layers.batched(lambda observation: session.run(["action"], {"observation": observation})[0], *sizes)

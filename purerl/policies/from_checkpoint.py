@@ -48,7 +48,7 @@ def step_of(label, number, plan):
     return int(progress.get("env_step", loop.env_steps(plan, number % plan.num_evals)))
 
 
-def read(path, settings, numbers, build, sizes):
+def read_checkpoint(path, settings, numbers, build, sizes):
     """The `Kept` of the checkpoints `numbers` of the run in the folder `path`; `build` makes its algorithm.
 
     Raises ValueError where a file is not as it was written, or where its arrays do not fit the algorithm.

@@ -95,11 +95,11 @@ def about(policies, index):
     }
 
 
-def recorded(path):
+def read_record(path):
     """What run.toml says that the run ran on."""
-    return config.read(path / "run.toml").get(config.RECORD, {})
+    return config.read_toml(path / "run.toml").get(config.RECORD, {})
 
 
 def is_purerls_own(path):
     """Whether the algorithm of the run is not of somebody else's making."""
-    return recorded(path).get("algorithm", "purerl.").startswith("purerl.")
+    return read_record(path).get("algorithm", "purerl.").startswith("purerl.")

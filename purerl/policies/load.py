@@ -9,7 +9,7 @@ import numpy as np
 from purerl.policies import acting
 from purerl.policies.choice import choose
 from purerl.policies.formats import READERS
-from purerl.policies.kept import Policies, Sizes, is_purerls_own, recorded
+from purerl.policies.kept import Policies, Sizes, is_purerls_own, read_record
 from purerl.policies.paths import is_kept, listed, place, whole
 from purerl.results import run_folder
 from purerl.settings import config, registry
@@ -30,7 +30,7 @@ def load_policy(path, seed="best", setting=None, at=None):
         return _exported(path, format, at)
     if not path.is_dir() and not any((parent / "run.toml").is_file() for parent in path.absolute().parents):
         raise ValueError(f"{str(path)!r} is neither the folder of a run nor a file of one: .{', .'.join(READERS)}")
-    kept = read(path, at)
+    kept = read_policies(path, at)
     return kept.function(choose(kept, seed, setting))
 
 
@@ -44,7 +44,7 @@ def _exported(path, format, at):
         raise ValueError(f"{str(path)!r} cannot be read: {what.splitlines()[0][:300]}") from error
 
 
-def read(path, at=None):
+def read_policies(path, at=None):
     """The `Policies` of the run whose folder is `path`, or in whose folder `path` is: a file, or a checkpoint's folder.
 
     `at` is the environment step of a checkpoint, the end of the run where that is None. Raises ValueError where there
@@ -96,7 +96,9 @@ def _at_a_checkpoint(path, settings, number, at):
         return kept
     numbers = there[at] if number is None else [number]
     sizes = _sizes(path, settings)
-    kept = from_checkpoint.read(path, settings, numbers, registry.find(settings.job.algo).build, sizes)
+    kept = from_checkpoint.read_checkpoint(
+        path, settings, numbers, registry.find_algorithm(settings.job.algo).build, sizes
+    )
     final = _last_rows(path, kept.setting, kept.seed, kept.env_step)
     low_high, step = _action_range(path, settings), int(kept.env_step[0])
     return Policies(path, settings, kept.actor, kept.statistics, kept.env_step, final, low_high, sizes, step)
@@ -142,7 +144,7 @@ def _last_rows(path, setting, seed, env_step):
 
 def _sizes(path, settings, actor=None):
     """As the run recorded them; of an older one, as its actor and its limits of actions say, or its environment."""
-    said = recorded(path)
+    said = read_record(path)
     if {"obs_size", "action_size"} <= said.keys():
         return Sizes(said["obs_size"], said["action_size"])
     if actor is None or "action_low" not in said:
@@ -153,7 +155,7 @@ def _sizes(path, settings, actor=None):
 
 def _action_range(path, settings):
     """As the run recorded it, or, an older one, as its environment says."""
-    said = recorded(path)
+    said = read_record(path)
     if "action_low" not in said:
         return acting.environment(settings).action_range
     return tuple(np.asarray(said[name], np.float32) for name in ("action_low", "action_high"))

@@ -62,11 +62,15 @@ def lines(path, env, program=""):
 
 def _line(program, setting, env, curves):
     return Line(
-        program, setting, env, *sound(curves), np.fmax.reduce(run_folder.per_seed(curves, "diverged")[1], axis=0)
+        program,
+        setting,
+        env,
+        *returns_until_divergence(curves),
+        np.fmax.reduce(run_folder.per_seed(curves, "diverged")[1], axis=0),
     )
 
 
-def sound(curves):
+def returns_until_divergence(curves):
     """`run_folder.per_seed` of the returns, NaN from where a seed diverged."""
     steps, returns = run_folder.per_seed(curves)
     return steps, np.where(np.isnan(run_folder.per_seed(curves, "diverged")[1]), returns, np.nan)
@@ -95,7 +99,7 @@ def table(lines):
     return rows
 
 
-def write(path, lines):
+def write_comparison(path, lines):
     """Write table.csv and figure.png into the folder `path`."""
     text, picture = io.StringIO(), io.BytesIO()
     csv.writer(text, lineterminator="\n").writerows(table(lines))

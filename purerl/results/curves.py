@@ -53,7 +53,7 @@ def folders(*paths):
 
 def settings(folder):
     """`[{name: value}]` of each setting of a run folder, hyperparameters among them: one, or those of its sweep."""
-    table = config.read(Path(folder) / "run.toml")
+    table = config.read_toml(Path(folder) / "run.toml")
     common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
     return [common | swept for swept in run_folder.read_settings(folder)]
 
@@ -93,7 +93,7 @@ def load(*paths, by=()):
 def _colour(folder, algo):
     """The colour of the algorithm of a run: as its run.toml says; of an older run, as the registry does."""
     own = registry.ALGORITHMS.get(algo)
-    return config.read(Path(folder) / "run.toml").get(config.RECORD, {}).get("colour", own and own.colour)
+    return config.read_toml(Path(folder) / "run.toml").get(config.RECORD, {}).get("colour", own and own.colour)
 
 
 def metrics(frame):

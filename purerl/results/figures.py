@@ -65,7 +65,7 @@ STYLES = {
 }
 
 
-def compare(panels, x="env_step", style="rliable", published=None):
+def learning_curves(panels, x="env_step", style="rliable", published=None):
     """A Figure of learning curves: a panel per task, a line and a band per set of seeds.
 
     `panels` is `{title: {label: curves.Runs}}`; `published` `{title: {label: [published.Curve]}}` is drawn dashed, in
@@ -95,7 +95,7 @@ def palette(wanted):
     An algorithm has the same colour in every figure: a label that is the name of one gets that algorithm's where None
     is given. Where several labels are of one algorithm, or there is no colour, they get the next that nobody has.
     """
-    known = {registry.label(name): spec.colour for name, spec in registry.ALGORITHMS.items()}
+    known = {registry.display_name(name): spec.colour for name, spec in registry.ALGORITHMS.items()}
     wanted = {label: colour or known.get(label) for label, colour in wanted.items()}
     counts = Counter(wanted.values())
     own = {label: colour for label, colour in wanted.items() if colour and counts[colour] == 1}
@@ -192,7 +192,7 @@ def profiles(scores, thresholds, xlabel="normalised return τ", **how):
     return figure
 
 
-def learning_curve(env_step, returns, title):
+def seeds_of_a_run(env_step, returns, title):
     """A Figure: the return of every seed, thin, and their interquartile mean, thick.
 
     `env_step` `[evaluations]`, `returns` `[evaluations, R]`, NaN where a seed has diverged or is not there yet.

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 
-def said(out):
+def named(out):
     """The folder that the user calls `out`. Raises ValueError where it can be none."""
     if not out:
         raise ValueError("out is empty; name a folder")

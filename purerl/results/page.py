@@ -22,7 +22,7 @@ LINKED += ("run.toml",)
 EPISODES = ("*.html", "*.mp4", "*.gif", "*/*.html", "*/*.mp4", "*/*.gif")
 
 
-def write(path):
+def write_page(path):
     """Write report.html into the folder `path` of a run or a sweep. Raises ValueError where it holds no run."""
     run_folder.write(Path(path), FILE, html(path))
 
@@ -55,7 +55,7 @@ def html(path):
 
 
 def _title(path, frame):
-    what = ", ".join(f"{registry.label(algo)} on {env}" for algo, env in frame.groupby(["algo", "env"]).groups)
+    what = ", ".join(f"{registry.display_name(algo)} on {env}" for algo, env in frame.groupby(["algo", "env"]).groups)
     return f"{path.absolute().name}: {what}"
 
 
@@ -111,7 +111,7 @@ def _panel(frame, metric, **ranges):
 def _named(frame):
     """`{label: rows}` of each setting of each run: by algorithm where that tells them apart."""
     parts = dict(list(frame.groupby(["run", "setting"], sort=False)))
-    algos = [registry.label(part["algo"].iloc[0]) for part in parts.values()]
+    algos = [registry.display_name(part["algo"].iloc[0]) for part in parts.values()]
     if len(set(algos)) == len(algos):
         return dict(zip(algos, parts.values(), strict=True))
     return {", ".join(filter(None, key)): part for key, part in parts.items()}
@@ -131,7 +131,7 @@ def _lines(frame, metric, label, colour):
 def _comparison(frame):
     """The table beside published returns, of the tasks that have some."""
     known = frame[[published.task(env) in published.tasks() for env in frame["env"]]]
-    return published.compare(known, by=("run", "setting", "env", "algo")) if len(known) else None
+    return published.beside_published(known, by=("run", "setting", "env", "algo")) if len(known) else None
 
 
 def _numbers(table):
@@ -158,7 +158,7 @@ def _diverged(frame):
 
 def _run(folder, path):
     """What is shown of one run: settings, what it ran on, memory and speed."""
-    table = config.read(folder / "run.toml")
+    table = config.read_toml(folder / "run.toml")
     ran_on = table.pop("record", {})
     return {
         "name": folder.relative_to(path).as_posix() if folder != path else folder.absolute().name,

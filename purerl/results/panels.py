@@ -4,7 +4,7 @@ from purerl.results import curves, figures, published
 from purerl.settings import registry
 
 
-def draw(folders, by, x, style, with_published):
+def draw_panels(folders, by, x, style, with_published):
     """`(figure, lines that say what is in it)` of the runs in `folders`.
 
     `by` are the settings that tell lines apart, `x` is the axis, `style` one of `figures.STYLES`. Raises ValueError for
@@ -14,9 +14,9 @@ def draw(folders, by, x, style, with_published):
     if x == "wall_s" and (run := curves.one_after_another(frame)):
         raise ValueError(f"the seeds of {run} trained in groups, one after another; draw it over --x env_step")
     panels = grouped(frame, by)
-    others = find(frame, by) if with_published else {}
+    others = published_lines(frame, by) if with_published else {}
     shown = {env: {name: curves.gather(part, x) for name, part in lines.items()} for env, lines in panels.items()}
-    figure = figures.compare(shown, x, style, others)
+    figure = figures.learning_curves(shown, x, style, others)
     counts = [
         f"{env}: {figures.counted(name, runs.diverged)}" for env, lines in shown.items() for name, runs in lines.items()
     ]
@@ -27,13 +27,13 @@ def grouped(frame, by):
     """`{env: {label: rows of the frame}}`."""
     panels = {}
     for (env, *key), part in frame.groupby(["env", *by], sort=False):
-        panels.setdefault(env, {})[label(by, key)] = part
+        panels.setdefault(env, {})[line_label(by, key)] = part
     return panels
 
 
-def label(by, key):
+def line_label(by, key):
     """`TD3`, or `TD3, tau 0.005`."""
-    return ", ".join(registry.label(value) if name == "algo" else value if name == "run" else f"{name} {value}"
+    return ", ".join(registry.display_name(value) if name == "algo" else value if name == "run" else f"{name} {value}"
                      for name, value in zip(by, key, strict=True))  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def shared_colours(panels):
     return [f"note: {len(names)} lines share {len(figures.PALETTE)} colours; draw fewer runs"]
 
 
-def find(frame, by):
+def published_lines(frame, by):
     """`{env: {label: [published.Curve]}}`, with each algorithm's first line, of episodes as long as the published ones.
 
     Raises ValueError where there is none.
@@ -64,8 +64,8 @@ def find(frame, by):
     there = frame[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
     for (env, algo), part in there.groupby(["env", "algo"], sort=False):
         first = part.iloc[0]
-        line = label(by, [first[name] for name in by])
-        found.setdefault(env, {}).setdefault(line, []).extend(published.find(env, algo))
+        line = line_label(by, [first[name] for name in by])
+        found.setdefault(env, {}).setdefault(line, []).extend(published.find_curves(env, algo))
     if not any(found_here for lines in found.values() for found_here in lines.values()):
         envs = ", ".join(frame["env"].unique())
         raise ValueError(

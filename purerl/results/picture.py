@@ -8,7 +8,7 @@ import numpy as np
 from purerl.results import comparison, figures, run_folder
 
 
-def draw(path: Path, curves: dict[str, np.ndarray], title: str, env: str, swept: dict) -> None:
+def write_picture(path: Path, curves: dict[str, np.ndarray], title: str, env: str, swept: dict) -> None:
     """Write curve.png into the folder `path` of a run on `env`, without the returns of a seed after it diverged.
 
     `curves` are its curves.csv, `{column: [rows]}`. Where hyperparameters are `swept`, every setting has a line.
@@ -16,7 +16,7 @@ def draw(path: Path, curves: dict[str, np.ndarray], title: str, env: str, swept:
     if swept:
         figure = comparison.figure(comparison.lines(path, env))
     else:
-        figure = figures.learning_curve(*comparison.sound(curves), title)
+        figure = figures.seeds_of_a_run(*comparison.returns_until_divergence(curves), title)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     run_folder.write(path, "curve.png", picture.getvalue())

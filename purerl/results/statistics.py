@@ -123,7 +123,7 @@ def _wins(ours, theirs):
     return np.mean(np.heaviside(difference, 0.5), axis=(-2, -1))
 
 
-def compare(ours, theirs, **how):
+def difference(ours, theirs, **how):
     """Two sets of runs `[R]` and `[R']` of one task: the difference of their means and what tests say of it.
 
     `{name: value}`: how many runs are there of each, `runs` and `other_runs`; `difference` with its bootstrap interval

@@ -34,7 +34,7 @@ from purerl.errors import Refused
 from purerl.results.run_folder import write
 from purerl.runs import fingerprint
 from purerl.runs.provenance import changed, commit, origin
-from purerl.settings.config import RECORD, differences, read
+from purerl.settings.config import RECORD, differences, read_toml
 
 LABEL = "label.json"
 ARRAYS = "arrays.npy"
@@ -201,7 +201,7 @@ def numbers(path):
     return sorted((int(name) for name in found if name.isdecimal() and name.isascii()), reverse=True)
 
 
-def label(path, number, computation):
+def read_label(path, number, computation):
     """The label of a checkpoint.
 
     Raises Damaged, ValueError where another computation wrote it, Misfit where it is of a kind that is not known here,
@@ -223,7 +223,7 @@ def label(path, number, computation):
 
 def verify(path, number, computation):
     """The label of a checkpoint, all of whose files are as they were written. Raises as `label` does."""
-    found = label(path, number, computation)
+    found = read_label(path, number, computation)
     _check(_folder(path) / str(number), found)
     return found
 
@@ -249,7 +249,7 @@ def check_newest(path, numbers, computation, like, environment=None):
     """
     for number in numbers:
         with suppress(Damaged):
-            found = label(path, number, computation)
+            found = read_label(path, number, computation)
             fitting(path, number, like(found["ring"]), found, environment)
             return
 
@@ -304,7 +304,7 @@ def _misfit(path, number, label, differing, environment=None):
     others = changed({name: x for name, x in then.items() if name != "devices"}, now)
     since = [f"since then {', '.join(others)}" if others else "the versions are the same"]
     if environment and label.get("environment"):
-        since += filter(None, [fingerprint.said(label["environment"], environment, "then")])
+        since += filter(None, [fingerprint.difference(label["environment"], environment, "then")])
     return Misfit(
         f"checkpoint {number} of {path} is whole but does not fit this program: {', '.join(shown)}; "
         f"{'; '.join(since)}; nothing was changed in the folder; go on with {_writer(path, label)}, "
@@ -315,7 +315,7 @@ def _misfit(path, number, label, differing, environment=None):
 def _writer(path, label):
     """What wrote a checkpoint, in words: its version, and its commit, that of run.toml where an older one kept none."""
     try:
-        made = read(Path(path) / "run.toml").get(RECORD, {}) | label
+        made = read_toml(Path(path) / "run.toml").get(RECORD, {}) | label
     except ValueError:
         made = label
     version = made.get("versions", {}).get("purerl", "?")

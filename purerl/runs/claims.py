@@ -26,7 +26,7 @@ from purerl.training.mapping import Programs
 Runs = list[tuple[int, int]]  # (setting, seed) of each
 
 
-def create(
+def create_run(
     path: Path,
     settings: Config,
     env: Environment,
@@ -41,7 +41,7 @@ def create(
     num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
     ran = record() | {"num_devices": num_devices, "obs_size": env.obs_size, "action_size": env.action_size}
-    spec = registry.find(settings.job.algo)
+    spec = registry.find_algorithm(settings.job.algo)
     ran |= {"action_low": low, "action_high": high, "algorithm": spec.origin}
     ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
     ran |= {} if spec.colour is None else {"colour": spec.colour}
@@ -50,7 +50,7 @@ def create(
     run_folder.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 
 
-def check(path: Path, settings: Config) -> Config:
+def check_same_run(path: Path, settings: Config) -> Config:
     """`settings`, with the `seeds_per_batch` that "auto" meant when the run in the folder `path` was made.
 
     Raises ValueError where they are not that run's, saying where they differ, or where its curves cannot be read.
@@ -63,7 +63,7 @@ def check(path: Path, settings: Config) -> Config:
         raise ValueError(f"{path} holds another run: {differs}; name another folder, or delete it")
     for number in checkpoints.numbers(path):
         with suppress(checkpoints.Damaged):
-            checkpoints.label(path, number, here)
+            checkpoints.read_label(path, number, here)
     if run_folder.has_begun(path):
         run_folder.read_curves(path)
     return settings
@@ -79,7 +79,7 @@ def claim(path: Path, settings: Config, share: Runs | None = None) -> tuple[Conf
         return settings, False
     if not (path / "run.toml").is_file():
         raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
-    settings = check(path, settings)
+    settings = check_same_run(path, settings)
     return settings, is_complete(path, settings, share)
 
 
@@ -128,7 +128,7 @@ def check_fit(path: Path, settings: Config, programs: Programs, share: Runs, env
         runs, first = share[group * size : (group + 1) * size], group * plan.num_evals
         own = [number for number in numbers if first <= number < first + plan.num_evals]
         if own and not are_finished(path, plan, runs, group):
-            carry = fitting.abstract(settings, programs, size)
+            carry = fitting.abstract_carry(settings, programs, size)
             checkpoints.check_newest(path, own, computation, partial(held, carry, runs), environment)
 
 

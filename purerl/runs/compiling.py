@@ -48,7 +48,7 @@ class Compiled(NamedTuple):
     environment: dict[str, Any]
 
 
-def compiled(order: Order, clock: Clock) -> Compiled:
+def compile_runs(order: Order, clock: Clock) -> Compiled:
     """The `Compiled` of an order. Raises Refused where the memory or a checkpoint does not fit."""
     settings, env, num_runs = order.settings, order.env, len(order.share)
     free = memory.available(fitting.num_devices(settings, num_runs))
@@ -56,15 +56,15 @@ def compiled(order: Order, clock: Clock) -> Compiled:
     order.display.stage("compiling")
     with clock.on("compile"), garbage_collection.paused():
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, num_runs)
-        fitting.check(settings, fitting.at_least(settings, programs, size), free)
+        fitting.check_fits(settings, fitting.at_least(settings, programs, size), free)
         environment = fingerprint.of(env)
         claims.check_fit(order.path, settings, programs, order.share, environment)
         settings, fitted, needs = fitting.fit(settings, programs, free, num_runs)
-        fitting.check(settings, needs, free)
+        fitting.check_fits(settings, needs, free)
     return Compiled(settings, fitted, needs, free, environment)
 
 
-def say(order: Order, made: Compiled, clock: Clock) -> None:
+def say_compiled(order: Order, made: Compiled, clock: Clock) -> None:
     """Log and show what compiling took, and what the runs will take."""
     seconds, total, plan = round(clock.compile, 3), made.needs.total, made.settings.plan
     run_folder.log(order.path, "compiled", seconds=seconds, bytes_needed=total, bytes_free=made.free)

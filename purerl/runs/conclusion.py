@@ -2,14 +2,14 @@
 
 from purerl.results import page, picture, run_folder
 from purerl.results.statistics import iqm
-from purerl.runs.epochs import Trained
+from purerl.runs.epochs import TrainingResult
 from purerl.runs.listeners import limits
-from purerl.runs.outcome import Outcome
+from purerl.runs.outcome import RunOutcome
 from purerl.runs.session import Session
 from purerl.settings import registry
 
 
-def conclude(session: Session, env: str, trained: Trained) -> Outcome:
+def conclude(session: Session, env: str, trained: TrainingResult) -> RunOutcome:
     """The `Outcome` of a run on `env`, after the files that it has at its end.
 
     The policy is written after all that a complete run must have: it says that the run is complete.
@@ -18,7 +18,7 @@ def conclude(session: Session, env: str, trained: Trained) -> Outcome:
     curves = run_folder.read_curves(path)
     evaluated = len(curves["env_step"]) > 0
     if evaluated:
-        picture.draw(path, curves, f"{registry.label(settings.job.algo)} on {env}", env, settings.swept)
+        picture.write_picture(path, curves, f"{registry.display_name(settings.job.algo)} on {env}", env, settings.swept)
     outcome = _outcome(session, run_folder.final(curves), trained)
     if outcome.all_diverged and outcome.final["env_step"].max() < settings.plan.total_steps:
         last = outcome.final["env_step"].max()
@@ -28,7 +28,7 @@ def conclude(session: Session, env: str, trained: Trained) -> Outcome:
     if trained.complete:
         run_folder.drop_parts(path)
     if evaluated:
-        page.write(path)
+        page.write_page(path)
     return outcome
 
 
@@ -36,4 +36,4 @@ def _outcome(session, final, trained):
     """What the run came to; one that is left for a fork was not interrupted."""
     stop = None if trained.stop == limits.UNTIL else trained.stop
     asked = session.interrupt.reason or stop
-    return Outcome(final, None if trained.complete else asked, asked, session.clock)
+    return RunOutcome(final, None if trained.complete else asked, asked, session.clock)

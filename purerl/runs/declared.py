@@ -11,7 +11,7 @@ from purerl.results.run_folder import COLUMNS
 from purerl.types import Transition
 
 
-def check(name, algorithm, settings, env):
+def check_algorithm(name, algorithm, settings, env):
     """Raises ValueError, in one line, where the algorithm called `name` does not do what it declares."""
     delay = settings.hyper.policy_delay
     if algorithm.policy_delay != delay:
@@ -31,7 +31,7 @@ def _once(algorithm, plan, env, key):
     state, lead = algorithm.init(key), (plan.n_step, plan.batch_size)
     observation, action = (jnp.zeros((*lead, size), jnp.float32) for size in (env.obs_size, env.action_size))
     reward, over = jnp.zeros(lead, jnp.float32), jnp.zeros(lead, bool)
-    batch = algorithm.prepare(Transition(observation, action, reward, over, over, observation))
+    batch = algorithm.to_batch(Transition(observation, action, reward, over, over, observation))
     values = algorithm.next_value(state, jax.tree.map(lambda x: x[None], batch), key)
     value = jax.tree.map(lambda x: x[0], values)
     _, critic = algorithm.update_critic(state, batch, value, key)

@@ -13,7 +13,7 @@ from purerl.runs.session import Session
 from purerl.training import loop, mapping
 
 
-class Trained(NamedTuple):
+class TrainingResult(NamedTuple):
     """What training came to.
 
     Attributes:
@@ -27,7 +27,7 @@ class Trained(NamedTuple):
     stop: str | None = None
 
 
-def train(session: Session) -> Trained:
+def train_groups(session: Session) -> TrainingResult:
     """Bring every group to its end, in order, or up to where the run is to end early."""
     policies: list[dict[str, Any]] = []
     for group in range(session.groups):
@@ -37,11 +37,11 @@ def train(session: Session) -> Trained:
         event = train_group(session, group)
         policies.append(policy_of(event))
         if not event.ended:
-            return Trained(policies, False, event.stop)
+            return TrainingResult(policies, False, event.stop)
         run_folder.write_policy(session.path, policies[-1], group)
         if (stop := event.stop or session.interrupt.reason) and group < session.groups - 1:
-            return Trained(policies, False, stop)
-    return Trained(policies, True)
+            return TrainingResult(policies, False, stop)
+    return TrainingResult(policies, True)
 
 
 def train_group(session: Session, group: int) -> Event:

@@ -49,7 +49,7 @@ def kept(fingerprint):
     return {name: x for name, x in fingerprint.items() if name != "traced_by"}
 
 
-def recorded(record):
+def from_record(record):
     """The fingerprint that the `record` of a run.toml has; None of an older one."""
     if "environment" not in record:
         return None
@@ -57,7 +57,7 @@ def recorded(record):
     return record["environment"] | {"traced_by": record.get("versions", {}) | record.get("flags", {}) | made}
 
 
-def said(then, now, when):
+def difference(then, now, when):
     """One line that says how the fingerprint `now` differs from `then`, of the time `when`; empty where it does not."""
     if then is None:
         return f"whether the environment is as it was {when} cannot be told: its fingerprint was not kept then"

@@ -57,13 +57,13 @@ def compiled_for(settings, programs, size):
 def at_least(settings, programs, size):
     """What `size` runs need, known before anything is compiled: what the programs work with is not in it."""
     devices, rows = _rows(settings, programs, size)
-    return memory.needs(abstract(settings, programs, size), len(rows), None, devices)
+    return memory.needs(abstract_carry(settings, programs, size), len(rows), None, devices)
 
 
-def abstract(settings, programs, size):
+def abstract_carry(settings, programs, size):
     """The carry of a program for `size` runs, with as many rows as it has."""
     rows = _rows(settings, programs, size)[1]
-    return mapping.abstract(programs, numbers_of(settings, rows), len(rows))
+    return mapping.abstract_carry(programs, numbers_of(settings, rows), len(rows))
 
 
 def _rows(settings, programs, size):
@@ -73,9 +73,9 @@ def _rows(settings, programs, size):
     return devices, (settings.runs * rows)[:rows]
 
 
-def check(settings, needs, free):
+def check_fits(settings, needs, free):
     """Raises DoesNotFit, with the settings that would fit, where `needs` are more than `free` bytes."""
-    memory.check(needs, settings.plan, settings.num_runs, free, settings.num_settings, not settings.pbt)
+    memory.check_memory(needs, settings.plan, settings.num_runs, free, settings.num_settings, not settings.pbt)
 
 
 def plan(settings, env, build, display):
@@ -84,8 +84,8 @@ def plan(settings, env, build, display):
     settings, _, needs = fit(settings, programs_of(settings, env, build, settings.num_runs), free, settings.num_runs)
     job, what = settings.job, "runs" if settings.swept else "seeds"
     runs = f"{settings.group_size} of {settings.num_runs} {what} at once"
-    display.table(f"{job.algo} on {job.env}, {runs}: memory{memory.where(needs)}", memory.rows(needs, free))
-    check(settings, needs, free)
+    display.table(f"{job.algo} on {job.env}, {runs}: memory{memory.per_device(needs)}", memory.rows(needs, free))
+    check_fits(settings, needs, free)
 
 
 def expected(settings, env, build, free):

@@ -38,7 +38,7 @@ def fork(origin: Origin, target: Path, settings: Config, env: Environment) -> No
     scratch = target.with_name(f".{target.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    claims.create(scratch, settings, env)
+    claims.create_run(scratch, settings, env)
     computations = [config.computation(each) for each in (origin.settings, settings)]
     try:
         checkpoints.fork(origin.path, scratch, origin.index, _rows(origin), computations)

@@ -59,7 +59,7 @@ def needs(carry, num_runs, compiled=None, num_devices=1):
     states, playing = (
         getattr(compiled, name).memory_analysis().output_size_in_bytes for name in ("starts", "begin_play")
     )
-    begun = states + _working(compiled.begin_from) - sum(parts.values())  # It makes the carry.
+    begun = states + _working(compiled.initial_carry) - sum(parts.values())  # It makes the carry.
     working = {
         "starting": max(begun, _working(compiled.warm_up)),
         "training": _working(compiled.cycles),
@@ -87,7 +87,7 @@ def _fitting(needs, free):
     return int(free / needs.per_run * needs.num_devices) // needs.num_devices * needs.num_devices
 
 
-def check(needs, plan, num_runs, free, num_settings=1, in_groups=True):
+def check_memory(needs, plan, num_runs, free, num_settings=1, in_groups=True):
     """Raises DoesNotFit, saying how many seeds of `num_settings` settings, and which buffer_size, would fit.
 
     `in_groups` tells whether the runs may train one group after another. `needs` from before anything is compiled have
@@ -108,17 +108,17 @@ def check(needs, plan, num_runs, free, num_settings=1, in_groups=True):
     fits = "what fits" if needs.training else "at most, less what the programs work with"
     remedy = f"{fits}: {'; '.join(ways)}" if ways else f"not even one {kind} fits; lower num_envs, batch_size or widths"
     raise DoesNotFit(
-        f"{needs.num_runs} {kind}s at once need {needs.total / GIB:.2f} GiB{where(needs)}, "
+        f"{needs.num_runs} {kind}s at once need {needs.total / GIB:.2f} GiB{per_device(needs)}, "
         f"{needs.per_run / GIB:.3f} each, and there are {free / GIB:.2f}; {remedy}"
     )
 
 
 def line(needs, free):
     """The plan in one line."""
-    return f"memory{where(needs)}: {needs.total / GIB:.2f} GiB of {free / GIB:.2f}, ring {needs.ring / GIB:.2f}"
+    return f"memory{per_device(needs)}: {needs.total / GIB:.2f} GiB of {free / GIB:.2f}, ring {needs.ring / GIB:.2f}"
 
 
-def where(needs):
+def per_device(needs):
     """Of several devices, that the bytes are of each."""
     return f" on each of {needs.num_devices} devices" if needs.num_devices > 1 else ""
 

@@ -8,7 +8,7 @@ from purerl.runs.clock import Clock
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What a run came to.
 
     Attributes:

@@ -62,7 +62,7 @@ def taken_over(carry, rows):
     return carry._replace(agent=agent, statistics=statistics)
 
 
-def step(path, settings, index, numbers, returns):
+def exploit(path, settings, index, numbers, returns):
     """Exploit and explore at evaluation `index`: which run each goes on from, `[R]`; pbt.csv gets the numbers.
 
     `numbers` `{name: [R]}`, `returns` `[R]`.

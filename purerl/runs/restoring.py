@@ -68,7 +68,7 @@ def _numbers(session, group) -> Iterator[int]:
 def _read(session, group, number) -> Found:
     """A checkpoint. Raises Damaged where it is not whole, Lacking where curves.csv is not."""
     plan, runs = session.plan, session.runs(group)
-    label = checkpoints.label(session.path, number, config.computation(session.settings))
+    label = checkpoints.read_label(session.path, number, config.computation(session.settings))
     at = position.of_label(label, session.settings, number - group * plan.num_evals)
     steps = position.evaluated_steps(plan, at.index)
     if at.evaluations and not run_folder.has_rows(run_folder.read_curves(session.path), runs, steps):
@@ -101,8 +101,8 @@ def _start_again(session, group):
     if run_folder.are_of(run_folder.read_curves(path), runs).any():
         session.display.say("no whole checkpoint to go on from; starting again from step 0")
         _set_aside(session)
-    made = config.read(path / "run.toml").get(config.RECORD, {})
-    _say_environment(session, fingerprint.recorded(made), "when the run began")
+    made = config.read_toml(path / "run.toml").get(config.RECORD, {})
+    _say_environment(session, fingerprint.from_record(made), "when the run began")
     session.clock.resume(run_folder.truncate(path, runs, -1))
     pbt.truncate(path, -1)
 
@@ -116,7 +116,7 @@ def _set_aside(session):
 
 def _say_environment(session, then, when):
     """Say where the environment is another than its fingerprint `then` tells."""
-    if line := fingerprint.said(then, session.environment, when):
+    if line := fingerprint.difference(then, session.environment, when):
         session.log("environment", line=line)
         session.display.say(f"{line}; resuming goes on with what it is now")
 

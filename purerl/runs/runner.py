@@ -21,7 +21,7 @@ from purerl.runs.clock import Clock, Interrupt
 from purerl.runs.compiling import Order
 from purerl.runs.conclusion import conclude
 from purerl.runs.events import Listener
-from purerl.runs.outcome import Outcome
+from purerl.runs.outcome import RunOutcome
 from purerl.runs.progress import Display
 from purerl.runs.session import Session
 from purerl.settings import registry
@@ -32,11 +32,11 @@ from purerl.training import loop
 def prepare(settings: Config) -> tuple[Environment, Callable]:
     """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where they cannot be or do not fit."""
     job = settings.job
-    env, build = environments.make(job.env, job.backend, job.episode_length), registry.find(job.algo).build
+    env, build = environments.make(job.env, job.backend, job.episode_length), registry.find_algorithm(job.algo).build
     algorithm = build(settings.hyper, settings.plan, env)
-    declared.check(job.algo, algorithm, settings, env)
+    declared.check_algorithm(job.algo, algorithm, settings, env)
     loop.setup(settings.plan, algorithm, env)
-    sinks.check(settings.keep.log)
+    sinks.check_sinks(settings.keep.log)
     fitting.num_devices(settings, settings.num_runs)
     return env, build
 
@@ -51,7 +51,7 @@ def run(
     share: claims.Runs | None = None,
     until: int | None = None,
     listeners: Sequence[Listener] = (),
-) -> Outcome:
+) -> RunOutcome:
     """Train what the run in the folder `path`, which is made where there is none, has not trained yet.
 
     Args:
@@ -82,14 +82,14 @@ def run(
 def _run(order, interrupt):
     """The `Outcome`."""
     clock = Clock()
-    made = compiling.compiled(order, clock)
+    made = compiling.compile_runs(order, clock)
     with run_folder.locked(order.path):
         if run_folder.has_begun(order.path):
             if _ended_meanwhile(order, made.settings):
-                return Outcome(run_folder.final(run_folder.read_curves(order.path)), None, None, clock)
+                return RunOutcome(run_folder.final(run_folder.read_curves(order.path)), None, None, clock)
         else:
             facts = {"num_runs": len(order.share), "environment": made.environment}
-            claims.create(order.path, made.settings, order.env, **facts)
+            claims.create_run(order.path, made.settings, order.env, **facts)
         session, trained = _trained(order, made, clock, interrupt)
         return conclude(session, order.env.name, trained)
 
@@ -97,7 +97,7 @@ def _run(order, interrupt):
 def _ended_meanwhile(order, settings):
     """Whether another process completed the run since it was claimed. Raises Refused where it made it another."""
     try:
-        claims.check(order.path, settings)
+        claims.check_same_run(order.path, settings)
     except ValueError as error:
         raise Refused(f"another process was here meanwhile: {error}") from None
     return claims.is_complete(order.path, settings, order.share)
@@ -107,7 +107,7 @@ def _trained(order, made, clock, interrupt):
     """`(session, epochs.Trained)` after training."""
     settings, path, display = made.settings, order.path, order.display
     kept = checkpoints.manager(path)
-    compiling.say(order, made, clock)
+    compiling.say_compiled(order, made, clock)
     with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
         session = Session(
             settings=settings,
@@ -125,4 +125,4 @@ def _trained(order, made, clock, interrupt):
             listeners=order.listeners,
         )
         display.total = settings.plan.total_steps * session.groups
-        return session, epochs.train(session)
+        return session, epochs.train_groups(session)

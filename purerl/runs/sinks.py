@@ -37,7 +37,7 @@ class Evaluation(NamedTuple):
     series: dict  # {name: value}
 
 
-def check(names):
+def check_sinks(names):
     """Raises ValueError where a sink of `names` cannot be had, with what mends it."""
     for name in names:
         if name in ("tensorboard", "wandb") and find_spec(name) is None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from purerl.results import comparison
 from purerl.results.statistics import iqm
-from purerl.runs.outcome import Outcome
+from purerl.runs.outcome import RunOutcome
 from purerl.runs.progress import Display
 from purerl.settings.config import Config
 
@@ -15,7 +15,7 @@ SHOWN = 5  # settings, and runs that diverged, which the table names
 Row = tuple[str, str]  # a name and a value
 
 
-def show(display: Display, settings: Config, path: Path, outcome: Outcome) -> None:
+def show(display: Display, settings: Config, path: Path, outcome: RunOutcome) -> None:
     """Print the table. The speed is that of this process."""
     job, early = settings.job, outcome.interrupted
     rows = [(f"{'return so far' if early else 'final return'}: min / IQM / max", spread(np.sort(outcome.returns)))]
@@ -28,7 +28,7 @@ def show(display: Display, settings: Config, path: Path, outcome: Outcome) -> No
     display.table(f"{job.algo} on {job.env}, {size(settings)}{ended}", rows)
 
 
-def _speed(settings: Config, outcome: Outcome) -> list[Row]:
+def _speed(settings: Config, outcome: RunOutcome) -> list[Row]:
     """Rows of the table: where the time went, and how fast training was."""
     clock, runs = outcome.clock, "runs" if settings.swept else "seeds"
     env_steps, updates = (f"{clock.per_second(number):,.0f}" for number in (clock.env_steps, clock.updates))

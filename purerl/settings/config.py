@@ -58,7 +58,7 @@ class Job(Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        registry.find(self.algo)
+        registry.find_algorithm(self.algo)
         if self.seed + self.num_seeds > 2**31:
             raise ValueError(
                 f"seed {self.seed} with num_seeds {self.num_seeds} counts beyond 2147483647; "
@@ -155,7 +155,7 @@ def resolve(flags, file=None):
 
     Raises ValueError, in one line, for what is unknown, of a wrong type, out of range, or does not fit together.
     """
-    table = {} if file is None else read(Path(file))
+    table = {} if file is None else read_toml(Path(file))
     of_a_run = table.pop(RECORD, None) is not None and not {"algo", "env", "preset"} & flags.keys()
     return resolve_table(flags, table, file, of_a_run)
 
@@ -174,9 +174,9 @@ def resolve_table(flags, settings, file="this table", of_a_run=False):
     job = {name: said[name] for name in ("algo", "env", "preset") if name in said}
     algo, env, preset = (getattr(Job(**job), name) for name in ("algo", "env", "preset"))
 
-    declared, spec = _declaration(env), registry.find(algo)
+    declared, spec = _declaration(env), registry.find_algorithm(algo)
     own = {name: {algo: table} for name, table in spec.presets.items()}
-    layers = [read(HERE / "presets.toml"), own, {name: declared[name] for name in PRESETS if name in declared}]
+    layers = [read_toml(HERE / "presets.toml"), own, {name: declared[name] for name in PRESETS if name in declared}]
     resolved = {name: declared[name] for name in ("env", "backend", "episode_length") if name in declared}
     for layer in [] if of_a_run else layers:
         heads = layer.get(preset, {})
@@ -241,12 +241,12 @@ def _defaults(cls):
 def _hyperparameters(algo):
     """`[class]` of the hyperparameters of `algo`; `[]` where nothing is called so here."""
     try:
-        return [registry.find(algo).hyperparameters]
+        return [registry.find_algorithm(algo).hyperparameters]
     except ValueError:
         return []
 
 
-def names(algo):
+def all_settings(algo):
     """`{name: settings class}` of everything that can be set for `algo`."""
     return {name: cls for cls in (Job, Plan, Keep, *_hyperparameters(algo)) for name in fields(cls)}
 
@@ -259,11 +259,11 @@ def _build(settings):
         if name not in fields(Population):
             raise ValueError(f"unknown setting {name!r} under [pbt]{closest(name, fields(Population))}")
     job, keep = (cls(**{name: settings.pop(name) for name in fields(cls) if name in settings}) for cls in (Job, Keep))
-    hyper_class = registry.find(job.algo).hyperparameters
+    hyper_class = registry.find_algorithm(job.algo).hyperparameters
     for table, cls in ((settings, Plan), (hyper | swept, hyper_class)):
         for name in table:
             if name not in fields(cls):
-                raise ValueError(unknown(name, job.algo))
+                raise ValueError(why_unknown(name, job.algo))
     plan, hypers = Plan(**settings), _each_setting(hyper_class, hyper, swept)
     cycle(plan, hypers[0].policy_delay)
     swept = {name: tuple(getattr(each, name) for each in hypers) for name in swept}
@@ -281,9 +281,9 @@ def _each_setting(hyper_class, hyper, swept):
     return [hyper_class(**hyper | {name: swept[name][i] for name in swept}) for i in range(*lengths)]
 
 
-def unknown(name, algo):
+def why_unknown(name, algo):
     """Why `name` is no setting in the table where it stands, for `algo`."""
-    known = names(algo)
+    known = all_settings(algo)
     owners = [other for other, spec in ALGORITHMS.items() if name in fields(spec.hyperparameters)]
     if name in known:
         place = "under [hyper]" if known[name] in _hyperparameters(algo) else "at the top, not under [hyper]"
@@ -321,7 +321,7 @@ def _declaration(env):
 
 @cache
 def _checked_declaration(path):
-    declared = read(path)
+    declared = read_toml(path)
     allowed = ("env", "backend", "episode_length", *PRESETS)
     for name in declared:
         if name not in allowed:
@@ -339,7 +339,7 @@ def _checked_declaration(path):
     return {"env": path.stem} | declared
 
 
-def read(path):
+def read_toml(path):
     """The table in a TOML file. Raises ValueError, in one line."""
     try:
         return tomllib.loads(path.read_text())

@@ -77,7 +77,7 @@ ALGORITHMS = {
 }
 
 
-def find(name):
+def find_algorithm(name):
     """The `AlgorithmSpec` called `name`, or the one that `module:NAME` means. Raises ValueError, in one line."""
     if name in ALGORITHMS:
         return ALGORITHMS[name]
@@ -94,12 +94,12 @@ def find(name):
     return known[own_name]
 
 
-def label(name):
+def display_name(name):
     """What an algorithm is called in tables and figures: `TD3`, and of module:NAME the name."""
     return name.rpartition(":")[2].upper()
 
 
 def spoken():
     """The names of all algorithms, in words."""
-    *first, last = map(label, ALGORITHMS)
+    *first, last = map(display_name, ALGORITHMS)
     return f"{', '.join(first)} or {last}"

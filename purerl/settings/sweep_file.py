@@ -39,7 +39,7 @@ class Program:
     settings: config.Config
 
 
-def find(text):
+def find_sweep_file(text):
     """The file that `text` means: a path, or the name of a file of sweeps/. Raises ValueError where there is none."""
     path, shipped = Path(text).expanduser(), {file.stem: file for file in config.collection("sweeps").glob("*.toml")}
     if path.is_file():
@@ -93,10 +93,10 @@ def _of_entry(table, flags, mode):
 
 def _split(algo, hyper, mode):
     """`(fixed, swept)` hyperparameters of every program that the table [hyper] makes, `swept` being `{name: list}`."""
-    kind = registry.find(algo).hyperparameters
+    kind = registry.find_algorithm(algo).hyperparameters
     for name in hyper:
         if name not in fields(kind):
-            raise ValueError(config.unknown(name, algo))
+            raise ValueError(config.why_unknown(name, algo))
     axes = {name: _values(name, value) for name, value in hyper.items() if isinstance(value, list | dict)}
     axes = {name: [checked(kind, name, value) for value in values] for name, values in axes.items()}
     if mode == "zip" and len({len(values) for values in axes.values()}) > 1:

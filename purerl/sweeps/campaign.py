@@ -30,7 +30,7 @@ KEPT = "sweep.toml"
 
 
 @dataclass(frozen=True)
-class Task:
+class SweepTask:
     """One program of a sweep, ready to run in its folder."""
 
     name: str
@@ -41,7 +41,7 @@ class Task:
     complete: bool
 
 
-def prepare(path, programs, search=None, host=None):
+def make_tasks(path, programs, search=None, host=None):
     """The `Task`s of `programs`, in the folder `path` of a sweep; `search` is its table [search].
 
     A `hosts.Host` trains its share of each.
@@ -50,7 +50,7 @@ def prepare(path, programs, search=None, host=None):
     """
     run_folder.check_writable(path)
     if (path / KEPT).is_file():
-        check(path, identity(programs, search))
+        check_same_sweep(path, identity(programs, search))
     elif not run_folder.is_free(path):
         raise ValueError(f"out {str(path)!r} exists already and holds no sweep; name another folder, or delete it")
     return [_task(path / program.name, program, host) for program in programs]
@@ -62,9 +62,9 @@ def identity(programs, search=None):
     return {"programs": computations} | ({"search": search} if search else {})
 
 
-def check(path, here):
+def check_same_sweep(path, here):
     """Raises ValueError where the folder `path` holds another sweep than one of the `identity` `here`."""
-    there, other = config.read(path / KEPT), f"{path} holds another sweep"
+    there, other = config.read_toml(path / KEPT), f"{path} holds another sweep"
     ours, theirs = here["programs"], there.get("programs", {})
     if lacking := [name for name in theirs | ours if (name in theirs) != (name in ours)]:
         place = "there" if lacking[0] in theirs else "here"
@@ -83,7 +83,7 @@ def _task(path, program, host):
         settings, complete = claim(path, program.settings)
     except ValueError as error:
         raise ValueError(f"program {program.name!r}: {error}") from None
-    return Task(program.name, path, settings, env, build, complete)
+    return SweepTask(program.name, path, settings, env, build, complete)
 
 
 def chosen(tasks, names):
@@ -103,7 +103,7 @@ def create(path, programs, search=None):
         run_folder.write(path, KEPT, tomli_w.dumps(identity(programs, search)))
 
 
-def run(tasks, display, time_limit=None, host=None):
+def run_tasks(tasks, display, time_limit=None, host=None):
     """Run the tasks that are not complete, one after another; a `hosts.Host` trains its share of each.
 
     Returns `({name: error} of those that failed, why it ended early or None)`. The time limit [s] is that of them all.
@@ -140,7 +140,7 @@ def _run(task, display, host):
     if host is not None and task.settings.pbt:
         raise ValueError("[pbt] compares all settings, and is of one process")
     if host is not None:
-        early = hosts.run(task.settings, task.env, task.build, task.path, display, host)
+        early = hosts.run_share(task.settings, task.env, task.build, task.path, display, host)
         return early, early
     outcome = runner.run(task.settings, task.env, task.build, task.path, display)
     return outcome.interrupted, outcome.asked
@@ -153,7 +153,7 @@ def all_diverged(tasks):
     return bool(lost) and all(lost)
 
 
-def compare(path, tasks, display):
+def write_comparison(path, tasks, display):
     """Write table.csv and figure.png of what there is, and show the best settings."""
     several = len(tasks) > 1
     lines = [
@@ -166,8 +166,8 @@ def compare(path, tasks, display):
         return
     with open(path / KEPT) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # Other processes may be comparing, too.
-        comparison.write(path, lines)
-        page.write(path)
+        comparison.write_comparison(path, lines)
+        page.write_page(path)
     best = [(line.label or line.env, summary.spread(np.sort(line.final))) for line in comparison.ranked(lines)[:20]]
     display.table(f"final return: min / IQM / max of the best {len(best)} of {len(lines)} settings", best)
     display.say(f"all of them: {path / 'table.csv'}, {path / 'figure.png'}")

@@ -101,7 +101,7 @@ def claim(path, settings):
     return claims.claim(path, settings)
 
 
-def run(settings, env, build, path, display, host):
+def run_share(settings, env, build, path, display, host):
     """Train this process's share of the program in the run folder `path`; the first process merges the shares.
 
     Returns why it ended early, in any of the processes, or None. Raises RuntimeError where another one failed.
@@ -149,13 +149,13 @@ def merge(path, settings, env, count):
     """
     hosts = (Host(index, count) for index in range(count))
     shares = [host.folder(path) for host in hosts if host.share(settings.runs)]
-    claims.create(path, settings, env)
+    claims.create_run(path, settings, env)
     for share in shares:
         run_folder.copy_rows(share, path)
     with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
         feed()
-    title = f"{registry.label(settings.job.algo)} on {env.name}"
-    picture.draw(path, run_folder.read_curves(path), title, env.name, settings.swept)
+    title = f"{registry.display_name(settings.job.algo)} on {env.name}"
+    picture.write_picture(path, run_folder.read_curves(path), title, env.name, settings.swept)
     run_folder.write_policy(path, run_folder.joined([run_folder.read_policy(share) for share in shares]))
     shutil.rmtree(path / "shares")
-    page.write(path)
+    page.write_page(path)

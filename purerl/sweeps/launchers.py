@@ -51,7 +51,7 @@ def refuse_unusable(launcher, gpus, time_limit, coordinator):
         raise ValueError(f"launcher {launcher!r} needs {package}; pip install 'purerl[{launcher}]'")
 
 
-def run(launch, tasks, path, display):
+def run_on_launcher(launch, tasks, path, display):
     """Run those of `tasks` that are not complete, of the sweep in the folder `path`.
 
     Returns `{name: error}` of those that failed.

@@ -51,7 +51,7 @@ class Search(Settings):
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """A `Search`, where it looks, and when it gives up.
 
     Attributes:
@@ -87,13 +87,13 @@ def understood(table, programs):
         raise ValueError(f"rungs is {rungs!r}; it should be numbers of evaluations, growing, from 1 to {last}")
     if rungs and settings.job.seeds_per_batch is not None:
         raise ValueError("rungs need all runs of a generation at once; leave out seeds_per_batch")
-    return Plan(Search(**table), space, tuple(rungs), settings)
+    return SearchPlan(Search(**table), space, tuple(rungs), settings)
 
 
 def _interval(settings, name, value):
     hyper = type(settings.hyper)
     if name not in fields(hyper):
-        raise ValueError(config.unknown(name, settings.job.algo))
+        raise ValueError(config.why_unknown(name, settings.job.algo))
     kind = next(iter(value)) if isinstance(value, dict) and len(value) == 1 else None
     if kind not in ("uniform", "log_uniform"):
         raise ValueError(f"search.space.{name} is {value!r}; it should be like {{ log_uniform = [1e-4, 1e-2] }}")
@@ -106,7 +106,7 @@ def _interval(settings, name, value):
     return low, high, kind == "log_uniform"
 
 
-def run(path, plan, display, time_limit=None):
+def run_search(path, plan, display, time_limit=None):
     """Search in the folder `path`, going on where it was stopped. Returns why it ended early, or None."""
     import optuna
 

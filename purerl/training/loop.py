@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purerl.algorithms.optimization import where
+from purerl.algorithms.optimization import select
 from purerl.environments import episodes
 from purerl.environments.base import Environment
 from purerl.environments.episodes import Episodes
@@ -90,16 +90,16 @@ def train(plan, algorithm, env, key):
         carry, values = evaluated(carry, index + 1)
         return carry, values | metrics
 
-    carry, first = evaluated(begin(run, key), 0)
+    carry, first = evaluated(warmed_up(run, key), 0)
     carry, rest = jax.lax.scan(epoch_and_evaluation, carry, jnp.arange(plan.num_epochs))
     return carry, {
         name: jnp.concatenate([first.get(name, jnp.full(1, jnp.nan)).reshape(1), x]) for name, x in rest.items()
     }
 
 
-def begin(run, key):
+def warmed_up(run, key):
     """The carry after the warm-up: uniformly random actions, nothing learned."""
-    return _with_pools(run, begin_from(run, key, starts(run, key, START)), warm_up, 0, run.plan.warmup_rows)
+    return _with_pools(run, initial_carry(run, key, starts(run, key, START)), warm_up, 0, run.plan.warmup_rows)
 
 
 def starts(run, key, purpose, index=0, begun=0):
@@ -145,13 +145,13 @@ def _while_starts_last(run, body, first, end, carry):
     return jax.lax.while_loop(goes_on, one_turn, (jnp.asarray(first, jnp.int32), carry))
 
 
-def begin_from(run, key, pool):
+def initial_carry(run, key, pool):
     """The carry before the warm-up, from the first starts."""
     plan, env = run.plan, run.env
     carry = Carry(
         agent=run.algorithm.init(key_for(key, AGENT)),
         noise=run.algorithm.noise.init(),
-        episodes=episodes.begin_from(pool, plan.num_envs),
+        episodes=episodes.from_starts(pool, plan.num_envs),
         ring=None,
         statistics=run.normalizer.init(env.obs_size),
         sums={name: jnp.zeros(()) for name in run.algorithm.metrics},
@@ -244,7 +244,7 @@ def learn(run, carry, row):
             observation=run.normalizer.apply(carry.statistics, window.observation),
             next_observation=run.normalizer.apply(carry.statistics, window.next_observation),
         )
-        return jax.vmap(run.algorithm.prepare, in_axes=1)(window)
+        return jax.vmap(run.algorithm.to_batch, in_axes=1)(window)
 
     def one_round(state, keys):
         """`policy_delay` critic updates, then one of the actor, on the last of their batches."""
@@ -255,12 +255,12 @@ def learn(run, carry, row):
 
         def update_critic(agent, batch_value_key):
             new, metrics = run.algorithm.update_critic(agent, *batch_value_key)
-            return where(sound, new, agent), metrics
+            return select(sound, new, agent), metrics
 
         agent, critic_metrics = critic_updates(update_critic, agent, (batches, values, critic_keys))
         new, actor_metrics = run.algorithm.update_actor(agent, jax.tree.map(lambda x: x[-1], batches), actor_key)
         metrics = _mean(critic_metrics) | actor_metrics
-        return (where(sound, new, agent), sound & _finite(metrics)), metrics
+        return (select(sound, new, agent), sound & _finite(metrics)), metrics
 
     rounds = run.cycle.actor_updates
     keys = jax.random.split(key_for(carry.key, LEARN, row), (rounds, 3))
@@ -287,7 +287,7 @@ def collect(run, carry, row):
 def remember(run, carry, action, row):
     """Take `action` `[E, A]` and write what came of it as row number `row`."""
     now, transition = episodes.step(run.env, carry.episodes, action)
-    transition, stored = sound(transition)
+    transition, stored = repaired(transition)
     following = episodes.observe(run.env, now)
     numbers = (transition.reward, transition.next_observation, following)
     carry = _watched(carry, _finite(numbers), row + 1, by_environment=_finite(action))
@@ -296,12 +296,12 @@ def remember(run, carry, action, row):
         noise=run.algorithm.noise.restart(carry.noise, transition.terminated | transition.truncated),
         episodes=now,
         ring=run.replay.add(carry.ring, row, transition, following, stored),
-        statistics=where(carry.diverged < 0, statistics, carry.statistics),
+        statistics=select(carry.diverged < 0, statistics, carry.statistics),
         dropped=carry.dropped + (~stored).sum(dtype=jnp.int32),
     )
 
 
-def sound(transition):
+def repaired(transition):
     """`(transition, stored)`, where an environment that broke has ended its episode by itself, `[E, ...]`.
 
     Many tasks terminate on a state that is not finite. Nothing is learned from that state: the target of its transition
@@ -321,12 +321,12 @@ def evaluate(run, carry, index):
 
     Changes nothing, training's random stream included.
     """
-    play = begin_evaluation(run, starts(run, carry.key, EVALUATION, index))
+    play = initial_play(run, starts(run, carry.key, EVALUATION, index))
     play = evaluate_on(run, carry, play, -(-longest(run.plan, run.env) // episodes.STRIDE))
     return judged(run, carry, play, row_of(run.plan, run.cycle, index))
 
 
-def begin_evaluation(run, states):
+def initial_play(run, states):
     """The episodes of an evaluation at their start, the first of `states`."""
     return episodes.begin_play(episodes.first(states, run.plan.eval_episodes))
 

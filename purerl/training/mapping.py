@@ -43,7 +43,7 @@ class Programs(NamedTuple):
 
     Attributes:
         starts: `(keys [R], purpose, index, begun [R]) -> states [R, P, ...]`.
-        begin_from: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated.
+        initial_carry: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated.
         warm_up: `(numbers, carry, turns [R], end) -> (turns, carry)`, the rows of the warm-up up to turn `end`, or to
             where a pool runs low; the carry is donated.
         cycles: the same, of the cycles of training.
@@ -59,7 +59,7 @@ class Programs(NamedTuple):
     """
 
     starts: Callable
-    begin_from: Callable
+    initial_carry: Callable
     warm_up: Callable
     cycles: Callable
     begin_play: Callable
@@ -73,14 +73,14 @@ class Programs(NamedTuple):
     options: Any = None
     carry: Any = None
 
-    def begin(self, numbers, keys):
+    def run_warm_up(self, numbers, keys):
         """`(numbers, keys [R]) -> carry [R, ...]` after the warm-up."""
         carry = self.before_warm_up(numbers, keys)
         return self.advance("warm_up", numbers, carry, 0, self.plan.warmup_rows)
 
     def before_warm_up(self, numbers, keys):
         """`(numbers, keys [R]) -> carry [R, ...]`."""
-        return self.begin_from(numbers, keys, self.starts(keys, loop.START, 0, none_begun(self.mesh, len(keys))))
+        return self.initial_carry(numbers, keys, self.starts(keys, loop.START, 0, none_begun(self.mesh, len(keys))))
 
     def advance(self, what, numbers, carry, first, end):
         """The carry after the turns `first` to `end` of `what`: "warm_up", "cycles" or "refill"; `carry` is donated."""
@@ -97,7 +97,7 @@ class Programs(NamedTuple):
         pool = self.starts(carry.key, loop.START, 0, carry.episodes.begun)
         return carry._replace(episodes=episodes.with_pool(carry.episodes, pool))
 
-    def epoch(self, numbers, carry, index):
+    def run_epoch(self, numbers, carry, index):
         """`(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated."""
         length = self.cycle.per_epoch
         carry = self.advance("cycles", numbers, carry, index * length, (index + 1) * length)
@@ -112,13 +112,13 @@ class Programs(NamedTuple):
         begun = none_begun(self.mesh, len(carry.diverged))
         return self.begin_play(self.starts(carry.key, loop.EVALUATION, index, begun))
 
-    def evaluate(self, numbers, carry, index):
+    def run_evaluation(self, numbers, carry, index):
         """`(numbers, carry, index) -> metrics [R]`."""
         play = self.play_on(numbers, carry, self.evaluation(carry, index), 2**30)
         return self.judged(numbers, carry, play, loop.row_of(self.plan, self.cycle, index))
 
 
-def abstract(programs, numbers, num_runs):
+def abstract_carry(programs, numbers, num_runs):
     """The carry of `num_runs` runs as `jax.ShapeDtypeStruct`s."""
     return _abstract(programs.mesh, jax.eval_shape(programs.before_warm_up, numbers, keys(0, num_runs)))
 
@@ -133,7 +133,7 @@ def _abstract(mesh, tree):
 
 def compiled(programs, numbers, num_runs):
     """`Programs` for `num_runs` runs, one compiled while the next is traced."""
-    carry = abstract(programs, numbers, num_runs)
+    carry = abstract_carry(programs, numbers, num_runs)
     with ThreadPoolExecutor() as workers:
         compiling = {
             name: workers.submit(getattr(programs, name).lower(*given).compile, programs.options)
@@ -151,7 +151,7 @@ def arguments(programs, numbers, carry):
     play = _abstract(programs.mesh, jax.eval_shape(programs.begin_play, states))
     return {
         "starts": (own, loop.START, 0, begun),
-        "begin_from": (numbers, own, states),
+        "initial_carry": (numbers, own, states),
         "warm_up": (numbers, carry, turns, 0),
         "cycles": (numbers, carry, turns, 0),
         "begin_play": (states,),
@@ -210,7 +210,7 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
         return loop.starts(setup({}), key, purpose, index, begun)  # Where episodes begin does not depend on what flows.
 
     def begin(numbers, key, states):
-        return loop.begin_from(setup(numbers), key, states)
+        return loop.initial_carry(setup(numbers), key, states)
 
     def turning(work, size, numbers, carry, turns, end):
         """`(turns, carry)` after `work` in groups of `size` runs; a group is at one turn, and has no axis over it."""
@@ -237,24 +237,24 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
 
     def begin_refill(numbers, carry, row):
         begun = jax.vmap(lambda numbers, carry: loop.begin_refill(setup(numbers), carry, row), (axes, 0))
-        return spread(mesh, begun, axes, 0)(numbers, carry)
+        return over_devices(mesh, begun, axes, 0)(numbers, carry)
 
     def refill(numbers, carry, turns, end):
         return turning(loop.refill, len(turns), numbers, carry, turns, end)
 
     def mapped(function, *over, **jit):
-        return jax.jit(spread(mesh, jax.vmap(function, over), *over), **jit)
+        return jax.jit(over_devices(mesh, jax.vmap(function, over), *over), **jit)
 
     return Programs(
         starts=mapped(starts, 0, None, None, 0),
-        begin_from=mapped(begin, axes, 0, 0, donate_argnums=2),
-        warm_up=jax.jit(spread(mesh, warm_up, axes, 0, 0, None), donate_argnums=1),
-        cycles=jax.jit(spread(mesh, cycles, axes, 0, 0, None), donate_argnums=1),
-        begin_play=mapped(lambda states: loop.begin_evaluation(setup({}), states), 0),
+        initial_carry=mapped(begin, axes, 0, 0, donate_argnums=2),
+        warm_up=jax.jit(over_devices(mesh, warm_up, axes, 0, 0, None), donate_argnums=1),
+        cycles=jax.jit(over_devices(mesh, cycles, axes, 0, 0, None), donate_argnums=1),
+        begin_play=mapped(lambda states: loop.initial_play(setup({}), states), 0),
         play_on=mapped(play_on, axes, 0, 0, None, donate_argnums=2),
         judged=mapped(judged, axes, 0, 0, None),
         begin_refill=jax.jit(begin_refill, static_argnums=2),
-        refill=jax.jit(spread(mesh, refill, axes, 0, 0, None), donate_argnums=1, compiler_options=options),
+        refill=jax.jit(over_devices(mesh, refill, axes, 0, 0, None), donate_argnums=1, compiler_options=options),
         plan=plan,
         cycle=setup({}).cycle,
         mesh=mesh,
@@ -281,7 +281,7 @@ def _knows(option):
     return True
 
 
-def spread(mesh, function, *axes):
+def over_devices(mesh, function, *axes):
     """`function` of all runs, each device of `mesh` calling it for its own. `axes` are those over runs, 0 or None."""
     if mesh is None:
         return function

@@ -68,7 +68,7 @@ def windows(rng, n=1, dtype=np.float32):
 
 
 def a_batch(algorithm, seed=1):
-    return algorithm.prepare(windows(np.random.default_rng(seed)))
+    return algorithm.to_batch(windows(np.random.default_rng(seed)))
 
 
 def in_numpy(state):
@@ -119,7 +119,7 @@ def check_updates(name, settings, n, dtype, rounds=3, **tolerance):
     for actor_key in jax.random.split(jax.random.key(1), rounds):
         for critic_key in jax.random.split(jax.random.fold_in(actor_key, 0), algorithm.policy_delay):
             window = windows(rng, n, dtype)
-            batch, same_batch = algorithm.prepare(window), reference.prepare(window, hyper)
+            batch, same_batch = algorithm.to_batch(window), reference.prepare(window, hyper)
             assert_close(batch, Batch(*same_batch), **tolerance)
             value = next_value(state, jax.tree.map(lambda x: x[None], batch), critic_key)[0]
             state, metrics = update_critic(state, batch, value, critic_key)
@@ -181,7 +181,7 @@ def test_two_hundred_updates_of_the_loop_equal_numpy(name):
     hyper_class, build = LEARNERS[name]
     hyper, env = hyper_class(**RATES), walk(ENV.obs_size, ENV.action_size)
     run = loop.setup(plan, build(hyper, plan, env), env)
-    carry = jax.jit(jax.vmap(partial(loop.begin, run)))(jax.vmap(jax.random.key)(jnp.arange(2)))
+    carry = jax.jit(jax.vmap(partial(loop.warmed_up, run)))(jax.vmap(jax.random.key)(jnp.arange(2)))
     row, delay = jnp.int32(plan.warmup_rows), run.cycle.critic_updates
     with jax.enable_x64(True):
         begins = [begun(run.algorithm, jnp.float64, seed) for seed in (13, 14)]
@@ -214,7 +214,7 @@ def test_updates_equal_numpy_in_single_precision(name):
 
 def test_max_grad_norm_bounds_the_norm_of_all_leaves_together():
     optimizer = optimization.adam(0.1, DDPG(max_grad_norm=1.0), 1)
-    trained = optimization.begin(optimizer, {"w": jnp.zeros(2), "b": jnp.zeros(())})
+    trained = optimization.create_trained(optimizer, {"w": jnp.zeros(2), "b": jnp.zeros(())})
     trained, _, _ = optimization.descend(
         optimizer, trained, lambda p: (p["w"] @ jnp.array([2.0, 3.0]) + 6.0 * p["b"], None)
     )
@@ -224,7 +224,7 @@ def test_max_grad_norm_bounds_the_norm_of_all_leaves_together():
 
 def test_weight_decay_pulls_by_its_share_of_the_learning_rate():
     optimizer = optimization.adam(0.1, DDPG(weight_decay=0.5), 1)
-    trained = optimization.begin(optimizer, jnp.array([2.0, -4.0]))
+    trained = optimization.create_trained(optimizer, jnp.array([2.0, -4.0]))
     trained, _, _ = optimization.descend(optimizer, trained, lambda params: (jnp.zeros(()), None))
     np.testing.assert_allclose(trained.params, [1.9, -3.8], rtol=1e-6)
 
@@ -232,12 +232,12 @@ def test_weight_decay_pulls_by_its_share_of_the_learning_rate():
 @every_learner
 def test_reward_scale_scales_rewards_and_nothing_else(name):
     window = windows(np.random.default_rng(0))
-    plain, scaled = (learner(name, reward_scale=scale)[1].prepare(window) for scale in (1.0, 4.0))
+    plain, scaled = (learner(name, reward_scale=scale)[1].to_batch(window) for scale in (1.0, 4.0))
     assert_close(scaled, plain._replace(reward=4.0 * plain.reward), rtol=0)
 
 
 def test_td3_without_its_tricks_is_ddpg():
-    model = ddpg.build(TD3(**RATES, target_noise=0.0, policy_delay=1), PLAN, ENV, num_critics=1)
+    model = ddpg.make_model(TD3(**RATES, target_noise=0.0, policy_delay=1), PLAN, ENV, num_critics=1)
     algorithm = ddpg.algorithm(model)
     plain, untricked = algorithm, algorithm._replace(next_value=partial(td3.next_value, model))
     states = [begun(plain)] * 2
@@ -298,7 +298,7 @@ def test_sac_actor_climbs_the_lower_of_both_critics():
 def test_one_smoothing_noise_serves_both_critics():
     """Of two equal critics, the lower value is the value: unless each sees an action of its own."""
     hyper = TD3(target_noise=0.5)
-    twins, single = (ddpg.build(hyper, PLAN, ENV, num_critics=count) for count in (2, 1))
+    twins, single = (ddpg.make_model(hyper, PLAN, ENV, num_critics=count) for count in (2, 1))
     state = begun(ddpg.algorithm(single))
     doubled = state._replace(target_critic=jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), state.target_critic))
     batch, key = a_batch(ddpg.algorithm(single)), jax.random.key(0)
@@ -308,7 +308,7 @@ def test_one_smoothing_noise_serves_both_critics():
 def test_sac_target_uses_the_current_policy():
     assert "target_actor" not in sac.State._fields
     hyper, algorithm = learner("sac")
-    model, batch, key = sac.build(hyper, PLAN, ENV, TWO_CRITICS), a_batch(algorithm), jax.random.key(0)
+    model, batch, key = sac.make_model(hyper, PLAN, ENV, TWO_CRITICS), a_batch(algorithm), jax.random.key(0)
     state = begun(algorithm)
     moved, _ = algorithm.update_actor(state, batch, key)
     for each in (state, state._replace(actor=moved.actor)):
@@ -318,7 +318,7 @@ def test_sac_target_uses_the_current_policy():
 
 def test_target_entropy_is_minus_the_action_size_by_default():
     hyper, algorithm = learner("sac")
-    model, state = sac.build(hyper, PLAN, ENV, TWO_CRITICS), begun(algorithm)
+    model, state = sac.make_model(hyper, PLAN, ENV, TWO_CRITICS), begun(algorithm)
 
     def change(entropy):
         after = sac.temperature_step(model, state, jnp.full(BATCH_SIZE, -entropy))

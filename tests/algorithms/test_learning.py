@@ -20,10 +20,10 @@ def test_the_default_job_learns_to_balance_the_pole(algo):
     env, build = runner.prepare(settings)
     programs = mapping.programs(settings.plan, build, env, settings.hyper)
     numbers = mapping.flowing(settings.hyper)
-    carry = programs.begin(numbers, mapping.keys(100, settings.job.num_seeds))
-    before = jax.device_get(programs.evaluate(numbers, carry, 0))["return_mean"]
+    carry = programs.run_warm_up(numbers, mapping.keys(100, settings.job.num_seeds))
+    before = jax.device_get(programs.run_evaluation(numbers, carry, 0))["return_mean"]
     for index in range(settings.plan.num_epochs):
-        carry, _ = programs.epoch(numbers, carry, index)
-    after = jax.device_get(programs.evaluate(numbers, carry, settings.plan.num_epochs))["return_mean"]
+        carry, _ = programs.run_epoch(numbers, carry, index)
+    after = jax.device_get(programs.run_evaluation(numbers, carry, settings.plan.num_epochs))["return_mean"]
     assert before.max() < 100
     assert iqm(after) >= THRESHOLD[algo], np.sort(after)

@@ -74,7 +74,7 @@ def says(function, *parts):
 def test_a_file_of_a_run_means_the_run(inside):
     expected = purerl.load_policy(KEPT, seed=6)(STATES)
     np.testing.assert_array_equal(purerl.load_policy(KEPT / inside, seed=6)(STATES), expected)
-    assert load.read(KEPT / inside).path == KEPT
+    assert load.read_policies(KEPT / inside).path == KEPT
 
 
 def test_a_file_of_a_run_means_the_run_wherever_one_is(run, monkeypatch):
@@ -83,7 +83,7 @@ def test_a_file_of_a_run_means_the_run_wherever_one_is(run, monkeypatch):
     for path in ("actor.npz", ".", "..", "../run.toml", "../policy/../curves.csv"):
         np.testing.assert_array_equal(purerl.load_policy(path)(STATES), expected)
     monkeypatch.chdir(run)
-    assert load.read("policy/actor.npz").path == Path(".")
+    assert load.read_policies("policy/actor.npz").path == Path(".")
     assert export.main(["policy", "--seed", "5"]) == 0  # into the run's own folder
     assert (run / "policy" / "seed-5.npz").is_file()
     assert purerl.load_policy("policy/seed-5.npz")(STATES).shape == (16, 1)
@@ -108,7 +108,7 @@ def test_a_checkpoint_acts_as_the_state_that_it_holds(number, step, seed):
     expected = by_hand(stored(KEPT, number), seed - 5)
     assert np.ptp(expected) > 1e-4
     for path, at in ((KEPT, step), (KEPT / "run.toml", str(step)), (KEPT / "checkpoints" / str(number), None)):
-        kept = load.read(path, at)
+        kept = load.read_policies(path, at)
         assert kept.name(seed - 5) == f"seed {seed} at step {step}" and kept.env_step.tolist() == [step, step]
         np.testing.assert_allclose(purerl.load_policy(path, seed, at=at)(STATES), expected, atol=1e-5)
         np.testing.assert_allclose(acting.trained(kept, seed - 5)(STATES), expected, atol=1e-5)
@@ -117,15 +117,15 @@ def test_a_checkpoint_acts_as_the_state_that_it_holds(number, step, seed):
 
 
 def test_a_checkpoint_at_the_end_is_the_policy_that_the_run_kept():
-    at_the_end, kept = load.read(KEPT, 280), load.read(KEPT)
+    at_the_end, kept = load.read_policies(KEPT, 280), load.read_policies(KEPT)
     jax.tree.map(np.testing.assert_array_equal, at_the_end.actor, kept.actor)
     jax.tree.map(np.testing.assert_array_equal, at_the_end.statistics, kept.statistics)
 
 
 def test_best_is_the_best_of_that_time():
     """Seed 6 returned more at step 200, seed 5 at the end."""
-    assert [choice.choose(load.read(KEPT, at), "best") for at in (200, 280, None)] == [1, 0, 0]
-    assert load.read(KEPT, 200).final["return_mean"].tolist() == [-123.8973, -114.5462]
+    assert [choice.choose(load.read_policies(KEPT, at), "best") for at in (200, 280, None)] == [1, 0, 0]
+    assert load.read_policies(KEPT, 200).final["return_mean"].tolist() == [-123.8973, -114.5462]
 
 
 def test_a_step_without_a_checkpoint_lists_those_that_there_are(run):
@@ -135,7 +135,7 @@ def test_a_step_without_a_checkpoint_lists_those_that_there_are(run):
         assert says(lambda at=at: purerl.load_policy(run, at=at), "whole number")
     assert says(lambda: purerl.load_policy(run / "checkpoints" / "2", at=200), "leave out")
     shutil.rmtree(run / "checkpoints")
-    assert load.read(run, 280).at == 280  # the policy that was kept is of that step
+    assert load.read_policies(run, 280).at == 280  # the policy that was kept is of that step
     assert says(lambda: purerl.load_policy(run, at=200), "no checkpoint at step 200", "at 280")
     (run / "policy" / "actor.npz").unlink()
     assert says(lambda: purerl.load_policy(run, at=200), "it has none; train with --checkpoint-every")
@@ -164,22 +164,22 @@ def test_a_checkpoint_that_is_not_as_it_was_written_is_not_used(run):
 
 def test_the_label_says_the_step_of_a_checkpoint_amid_two_evaluations(run):
     relabelled(run, 2, progress={"env_step": 228, "row": 57})
-    assert load.read(run, 228).env_step.tolist() == [228, 228]
-    assert load.read(run, 228).final["env_step"].tolist() == [200, 200]
+    assert load.read_policies(run, 228).env_step.tolist() == [228, 228]
+    assert load.read_policies(run, 228).final["env_step"].tolist() == [200, 200]
     assert says(lambda: purerl.load_policy(run, at=200), "at 228 or 280")
 
 
 def test_a_checkpoint_of_a_group_holds_its_runs_and_a_step_those_of_all_groups(grouped):
-    kept = load.read(grouped)
+    kept = load.read_policies(grouped)
     for number, seed, step in ((1, 5, 120), (2, 5, 200), (5, 6, 120), (7, 6, 280)):
-        one = load.read(grouped / "checkpoints" / str(number))
+        one = load.read_policies(grouped / "checkpoints" / str(number))
         assert one.final["seed"].tolist() == [seed] and one.env_step.tolist() == [step]
         assert one.final["env_step"].tolist() == [step]
         np.testing.assert_allclose(one.function(0)(STATES), by_hand(stored(grouped, number), 0), atol=1e-5)
-    whole = load.read(grouped, 280)
+    whole = load.read_policies(grouped, 280)
     assert whole.final["seed"].tolist() == [5, 6]
     jax.tree.map(np.testing.assert_array_equal, whole.actor, kept.actor)
-    earlier = load.read(grouped, 120)
+    earlier = load.read_policies(grouped, 120)
     for index, number in enumerate((1, 5)):
         np.testing.assert_allclose(earlier.function(index)(STATES), by_hand(stored(grouped, number), 0), atol=1e-5)
 
@@ -191,7 +191,7 @@ def test_a_checkpoint_of_a_share_of_the_runs_is_of_those_that_its_curves_tell_of
     (share / "curves.csv").write_text(header + "".join(row for row in rows if row.startswith("6,")))
     shutil.rmtree(share / "checkpoints")
     shutil.copytree(grouped / "checkpoints" / "6", share / "checkpoints" / "2")
-    assert load.read(share, 200).final["seed"].tolist() == [6]
+    assert load.read_policies(share, 200).final["seed"].tolist() == [6]
 
 
 def test_a_checkpoint_is_evaluated_and_exported(run, tmp_path, capsys):
@@ -219,9 +219,9 @@ def test_a_command_says_in_one_line_which_checkpoints_there_are(command, run, ca
 
 
 def test_an_older_run_without_its_sizes_has_those_of_its_arrays(run):
-    kept = load.read(run)
+    kept = load.read_policies(run)
     assert "obs_size" not in (run / "run.toml").read_text() and kept.sizes == (3, 1)
-    assert load.read(run, 200).sizes == (3, 1)
+    assert load.read_policies(run, 200).sizes == (3, 1)
 
 
 def test_policies_of_which_no_return_is_known_are_chosen_by_their_seed(run):
@@ -236,7 +236,7 @@ def test_policies_belong_to_their_seeds_in_whatever_order_the_rows_are(run):
     header, *rows = (run / "curves.csv").read_text().splitlines(keepends=True)
     (run / "curves.csv").write_text(header + "".join(rows[::-1]))
     run_folder.append_evaluation(run, [(0, 4)], {"env_step": 280}, {"return_mean": np.array([1e6])})  # of no policy
-    kept = load.read(run)
+    kept = load.read_policies(run)
     assert kept.final["seed"].tolist() == [5, 6] and kept.final["return_mean"].tolist() == [-149.8224, -172.8927]
 
 

@@ -111,7 +111,7 @@ def test_a_mean_is_called_after_how_many_evaluations_it_is_of(tmp_path, evaluati
     steps = np.arange(evaluations + 1) * 1000
     write_run(tmp_path / "run", steps, steps[:, None] + np.array([0.0, 2.0]), env="Hopper-v5")
     frame = curves.load(tmp_path)
-    for table in (curves.summary(frame), published.compare(frame)):
+    for table in (curves.summary(frame), published.beside_published(frame)):
         assert [column for column in table if column.startswith("last_")] == [name, f"{name}_low", f"{name}_high"]
         assert table[name].item() == 1 + steps[-min(10, evaluations) :].mean()
 
@@ -119,7 +119,7 @@ def test_a_mean_is_called_after_how_many_evaluations_it_is_of(tmp_path, evaluati
 def test_means_of_different_numbers_of_evaluations_have_columns_of_their_own(tmp_path):
     write_run(tmp_path / "long", np.arange(13), np.arange(13.0)[:, None], env="Hopper-v5")
     write_run(tmp_path / "short", np.arange(3), np.arange(3.0)[:, None], env="Hopper-v5")
-    table = published.compare(curves.load(tmp_path), by=("run", "env", "algo")).droplevel((1, 2))
+    table = published.beside_published(curves.load(tmp_path), by=("run", "env", "algo")).droplevel((1, 2))
     assert table["last_10"]["long"] == 7.5 and table["last_2"]["short"] == 1.5
     assert np.isnan(table["last_10"]["short"]) and np.isnan(table["last_2"]["long"])
 
@@ -127,13 +127,13 @@ def test_means_of_different_numbers_of_evaluations_have_columns_of_their_own(tmp
 def test_the_td3_papers_table_1_is_recomputed_from_what_is_shipped():
     """Max average return of the paper's Table 1, which was taken from a finer grid: within 2%."""
     for task, expected in {"HalfCheetah": 9637, "Hopper": 3564, "Walker2d": 4683, "Ant": 4372}.items():
-        (curve,) = [curve for curve in published.find(f"{task}-v5", "td3") if curve.source == "td3_paper"]
+        (curve,) = [curve for curve in published.find_curves(f"{task}-v5", "td3") if curve.source == "td3_paper"]
         best = curves.max_of_average_return(curve.env_step, curve.mean[:, None])
         assert best == pytest.approx(expected, rel=0.02)
 
 
 def test_step_0_would_be_the_best_of_an_ant_that_never_learned():
-    (curve,) = [curve for curve in published.find("Ant-v5", "td3") if curve.source == "td3_paper"]
+    (curve,) = [curve for curve in published.find_curves("Ant-v5", "td3") if curve.source == "td3_paper"]
     early = curve.env_step <= 100_000
     best = curves.max_of_average_return(curve.env_step[early], curve.mean[early, None])
     assert best < curve.mean[0] and curve.mean[0] == pytest.approx(987, abs=1)
@@ -141,7 +141,7 @@ def test_step_0_would_be_the_best_of_an_ant_that_never_learned():
 
 def test_no_published_curve_has_learned_before_its_warm_up_is_over():
     """JAXRL's clock counts the 10,000 random steps; Tianshou's begins after its 10,000 or 25,000, which are added."""
-    there = {(curve.source, curve.algo): curve for curve in published.find("HalfCheetah-v5")}
+    there = {(curve.source, curve.algo): curve for curve in published.find_curves("HalfCheetah-v5")}
     for algo, warmup in {"sac": 10_000, "td3": 25_000, "ddpg": 25_000}.items():
         curve = there["tianshou", algo]
         assert curve.env_step[-1] == 1_000_000 + warmup and curve.mean[curve.env_step > warmup + 10_000].min() > 1000
@@ -163,14 +163,14 @@ def test_no_published_curve_has_learned_before_its_warm_up_is_over():
 def test_a_verdict_is_held_against_the_published_range(tmp_path, env, returns, verdict):
     seeds = returns + np.array([-20.0, 0.0, 20.0])
     write_run(tmp_path / "run", [0, 1_000_000], [[0.0] * 3, seeds], env=env)
-    row = published.compare(curves.load(tmp_path)).loc[(env, "td3")]
+    row = published.beside_published(curves.load(tmp_path)).loc[(env, "td3")]
     assert row["verdict"] == verdict and row["last_1"] == pytest.approx(returns)
     assert np.isnan(row["low"]) or (row["low"], row["high"]) == (1960, 3400) or env == "Walker2d-v5"
 
 
 def test_a_range_of_a_single_source_says_so(tmp_path):
     write_run(tmp_path / "run", [0, 1_000_000], [[0.0] * 3, [1000.0] * 3], env="InvertedPendulum-v5", algo="sac")
-    row = published.compare(curves.load(tmp_path)).loc[("InvertedPendulum-v5", "sac")]
+    row = published.beside_published(curves.load(tmp_path)).loc[("InvertedPendulum-v5", "sac")]
     assert (row["verdict"], row["low"], row["high"]) == ("above", 997, 997)
     assert row["of"] == "published returns at 1M steps, of 1 source"
 
@@ -179,7 +179,7 @@ def test_a_range_of_a_single_source_says_so(tmp_path):
 def test_published_curves_are_inside_what_is_published_however_many_evaluations_there_are(evaluations):
     """The mean of the last ten of 26 is of 36% of the run: lower, while a curve rises, than returns at its end."""
     x = np.linspace(0, 1_000_000, evaluations)
-    for curve in (curve for name in ("HalfCheetah", "Ant", "Hopper") for curve in published.find(f"{name}-v5")):
+    for curve in (curve for name in ("HalfCheetah", "Ant", "Hopper") for curve in published.find_curves(f"{name}-v5")):
         mean, std = (np.interp(x, curve.env_step, values) for values in (curve.mean, curve.std))
         values = mean[:, None] + std[:, None] * np.linspace(-1.5, 1.5, curve.num_seeds)
         runs = curves.Runs(x, values, np.arange(curve.num_seeds), np.full(curve.num_seeds, np.nan))
@@ -196,13 +196,13 @@ def test_published_curves_are_inside_what_is_published_however_many_evaluations_
 )
 def test_what_cannot_be_held_against_anything_has_no_verdict(tmp_path, returns, settings, reason):
     write_run(tmp_path / "run", [0, 500_000], [[0.0] * len(returns), returns], **settings)
-    row = published.compare(curves.load(tmp_path)).iloc[0]
+    row = published.beside_published(curves.load(tmp_path)).iloc[0]
     assert row["verdict"] == "no reference" and reason in row["of"]
 
 
 def test_reachers_verdict_says_that_its_reward_is_not_quite_that_of_the_sources(tmp_path):
     write_run(tmp_path / "run", [0, 500_000], [[-40.0] * 2, [-4.0, -4.1]], env="Reacher-v5", episode_length=50)
-    row = published.compare(curves.load(tmp_path)).loc[("Reacher-v5", "td3")]
+    row = published.beside_published(curves.load(tmp_path)).loc[("Reacher-v5", "td3")]
     assert row["verdict"] == "inside" and "v5 pays about 0.2 more" in row["of"]
 
 
@@ -210,7 +210,7 @@ def test_settings_and_programs_are_judged_apart(tmp_path):
     returns = np.array([[[0.0] * 3] * 2, [[100.0] * 3, [3300.0] * 3]])
     run = write_run(tmp_path / "run", [0, 1_000_000], returns, env="Hopper-v5", swept={"actor_lr": [1e-4, 3e-4]})
     frame = curves.spoken(curves.load(run), run)
-    table = published.compare(frame, by=("run", "setting", "env", "algo"))
+    table = published.beside_published(frame, by=("run", "setting", "env", "algo"))
     assert table["verdict"].to_dict() == {
         ("run", "actor_lr 0.0001", "Hopper-v5", "td3"): "below",
         ("run", "actor_lr 0.0003", "Hopper-v5", "td3"): "inside",
@@ -222,13 +222,13 @@ def test_runs_that_were_evaluated_at_other_steps_are_no_one_set_of_seeds(tmp_pat
     write_run(tmp_path / "short", [0, 100_000], [[0.0] * 2, [100.0] * 2], env="Hopper-v5")
     frame = curves.load(tmp_path)
     with pytest.raises(ValueError, match="Hopper-v5, td3: long, short were evaluated at other steps; tell them apart"):
-        published.compare(frame)
-    assert len(published.compare(frame, by=("run", "env", "algo"))) == 2
+        published.beside_published(frame)
+    assert len(published.beside_published(frame, by=("run", "env", "algo"))) == 2
 
 
 def test_returns_after_a_million_steps_are_held_against_none(tmp_path):
     write_run(tmp_path / "run", [0, 3_000_000], [[0.0] * 2, [9000.0] * 2], env="Hopper-v5")
-    row = published.compare(curves.load(tmp_path)).loc[("Hopper-v5", "td3")]
+    row = published.beside_published(curves.load(tmp_path)).loc[("Hopper-v5", "td3")]
     assert row["verdict"] == "no reference" and row["of"] == "none published after 1M steps"
 
 
@@ -258,10 +258,10 @@ def test_seeds_that_have_not_come_to_the_last_step_are_not_judged():
 
 
 def test_a_shorter_run_is_held_against_the_curves_at_its_steps(tmp_path):
-    curves_there = {curve.source: curve for curve in published.find("Hopper-v5", "td3")}
+    curves_there = {curve.source: curve for curve in published.find_curves("Hopper-v5", "td3")}
     at = {name: np.interp(100_000, curve.env_step, curve.mean) for name, curve in curves_there.items()}
     write_run(tmp_path / "run", [0, 100_000], [[0.0] * 3, [at["td3_paper"] + x for x in (-1, 0, 1)]], env="Hopper-v5")
-    row = published.compare(curves.load(tmp_path)).loc[("Hopper-v5", "td3")]
+    row = published.beside_published(curves.load(tmp_path)).loc[("Hopper-v5", "td3")]
     assert row["verdict"] == "inside" and row["low"] < min(at.values()) and row["high"] > max(at.values())
     assert "Tianshou" in row["of"] and "same steps" in row["of"]
 

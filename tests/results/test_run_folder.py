@@ -85,10 +85,10 @@ def test_the_kept_folder_says_what_it_said(tmp_path, capsys):
 
 def test_the_kept_folder_is_of_the_settings_that_it_says():
     resolved = config.resolve({}, KEPT / "run.toml")
-    assert claims.check(KEPT, resolved) == resolved and resolved.plan.widths == (8,)
+    assert claims.check_same_run(KEPT, resolved) == resolved and resolved.plan.widths == (8,)
     assert claims.is_complete(KEPT, resolved)
     with pytest.raises(ValueError, match="seed is 5 there and 6 here"):
-        claims.check(KEPT, config.resolve({"seed": "6"}, KEPT / "run.toml"))
+        claims.check_same_run(KEPT, config.resolve({"seed": "6"}, KEPT / "run.toml"))
 
 
 def test_the_kept_folder_goes_on_or_is_refused_and_nothing_is_lost(tmp_path, capfd):
@@ -346,7 +346,10 @@ def test_the_metrics_of_an_algorithm_reach_the_curves_the_page_and_the_loggers(t
 @pytest.mark.parametrize("algo", registry.ALGORITHMS)
 def test_every_algorithm_declares_what_it_does(algo):
     made = config.resolve({"algo": algo, "env": "Pendulum-v1"})
-    assert registry.find(algo).build(made.hyper, made.plan, runner.prepare(made)[0]).metrics[:2] == ("critic_loss", "q")
+    assert registry.find_algorithm(algo).build(made.hyper, made.plan, runner.prepare(made)[0]).metrics[:2] == (
+        "critic_loss",
+        "q",
+    )
 
 
 def test_the_size_of_an_action_is_what_the_run_recorded_whatever_the_algorithm_is_called(trained, monkeypatch):
@@ -354,7 +357,7 @@ def test_the_size_of_an_action_is_what_the_run_recorded_whatever_the_algorithm_i
     construct(monkeypatch, gaussian(quantile_spread=0.0, zero_everywhere=0.0))
     states = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
     for at in (None, 120):
-        kept = load.read(trained, at)
+        kept = load.read_policies(trained, at)
         expected = np.asarray(acting.trained(kept, 1)(states))
         action = purerl.load_policy(trained, seed=6, at=at)(states)
         assert action.shape == (16, 1) and np.ptp(action) > 1e-4
@@ -375,7 +378,7 @@ def test_an_actor_that_is_not_made_of_known_layers_acts_in_jax(trained, monkeypa
         )
 
     construct(monkeypatch, build)
-    kept, states = load.read(trained, 200), np.ones((4, 3), np.float32)
+    kept, states = load.read_policies(trained, 200), np.ones((4, 3), np.float32)
     policy = purerl.load_policy(trained, seed=5, at=200)
     np.testing.assert_allclose(policy(states), acting.trained(kept, 0)(states), atol=1e-6)
     assert policy(np.ones((2, 0, 3))).shape == (2, 0, 1)

@@ -96,7 +96,7 @@ def test_probability_of_improvement_is_rliables_and_ties_count_half():
 
 def test_two_sets_of_seeds_are_compared_by_scipys_tests():
     ours, theirs = np.append(RUNS[:, 0], np.nan), OTHERS[:, 0]
-    found = statistics.compare(ours, theirs)
+    found = statistics.difference(ours, theirs)
     assert found["difference"] == pytest.approx(np.mean(RUNS[:, 0]) - np.mean(theirs), abs=1e-12)
     assert found["low"] < found["difference"] < found["high"]
     # Welch's t by hand: the difference over the root of the summed variances of the means.
@@ -107,4 +107,4 @@ def test_two_sets_of_seeds_are_compared_by_scipys_tests():
     assert found["mann_whitney_p"] == stats.mannwhitneyu(RUNS[:, 0], theirs).pvalue
     assert found["kolmogorov_smirnov_p"] == stats.ks_2samp(RUNS[:, 0], theirs).pvalue
     with pytest.raises(ValueError, match="1 and 12 runs cannot be compared"):
-        statistics.compare(ours[:1], theirs)
+        statistics.difference(ours[:1], theirs)

@@ -24,7 +24,7 @@ def trained(out, *more):
 
 
 def ran(out):
-    return config.read(out / "run.toml")["record"]
+    return config.read_toml(out / "run.toml")["record"]
 
 
 @pytest.mark.parametrize("runs, there, used", [(3, 2, 2), (12, 8, 6), (64, 2, 2), (5, 4, 3), (1, 4, 1), (4, 1, 1)])

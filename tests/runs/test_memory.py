@@ -23,7 +23,7 @@ PLAN = Plan(num_envs=16, buffer_size=1_000_000, batch_size=256)
 def needs_of(**changes):
     settings, programs, numbers = prepared(**changes)
     num_seeds = settings.job.num_seeds
-    return memory.needs(mapping.abstract(programs, numbers, num_seeds), num_seeds)
+    return memory.needs(mapping.abstract_carry(programs, numbers, num_seeds), num_seeds)
 
 
 def test_the_parts_of_the_carry_by_hand():
@@ -55,9 +55,9 @@ def test_of_several_devices_the_bytes_are_of_each_and_what_a_seed_needs_is_of_al
 
 
 def test_what_fits_is_said_when_the_whole_does_not():
-    memory.check(NEEDS, PLAN, 64, 832 * MIB)
+    memory.check_memory(NEEDS, PLAN, 64, 832 * MIB)
     with pytest.raises(memory.DoesNotFit) as refused:
-        memory.check(NEEDS, PLAN, 64, 416 * MIB)
+        memory.check_memory(NEEDS, PLAN, 64, 416 * MIB)
     said = str(refused.value)
     assert "64 seeds at once need 0.81 GiB, 0.013 each, and there are 0.41" in said
     assert "--num-seeds 32" in said and "--seeds-per-batch auto, which trains 32 at once" in said
@@ -72,17 +72,17 @@ def test_what_is_said_to_fit_may_be_said():
     """Of 256 seeds 64 train at once: a group is smaller, whatever the seeds; a population has no groups."""
     for num_runs, more, said in ((256, {}, "--seeds-per-batch 32"), (64, {"in_groups": False}, "--num-seeds 32")):
         with pytest.raises(memory.DoesNotFit) as refused:
-            memory.check(NEEDS, PLAN, num_runs, 416 * MIB, **more)
+            memory.check_memory(NEEDS, PLAN, num_runs, 416 * MIB, **more)
         ways = str(refused.value).partition("what fits: ")[2]
         assert ways.split("; ")[0 if more else -1] == said and len(ways.split("; ")) == 2
     before = replace(NEEDS, training=0)  # what is known before anything is compiled
     with pytest.raises(memory.DoesNotFit, match="at most, less what the programs work with: --num-seeds 34"):
-        memory.check(before, PLAN, 64, 416 * MIB)
+        memory.check_memory(before, PLAN, 64, 416 * MIB)
 
 
 def test_where_nothing_fits_that_is_said():
     with pytest.raises(memory.DoesNotFit, match="not even one seed fits"):
-        memory.check(NEEDS, PLAN, 64, MIB)
+        memory.check_memory(NEEDS, PLAN, 64, MIB)
 
 
 def test_a_group_is_the_largest_divisor_that_fits():
@@ -134,7 +134,7 @@ def test_more_evaluations_than_episodes_begin_from_give_no_warning():
 def test_the_prediction_is_that_of_the_compiled_programs():
     settings, programs, numbers = prepared()
     compiled, needs = fitting.compiled_for(settings, programs, 3)
-    carry = compiled.begin(numbers, mapping.keys(0, 3))
+    carry = compiled.run_warm_up(numbers, mapping.keys(0, 3))
     assert needs.carry == sum(x.nbytes for x in jax.tree.leaves(carry))
     assert needs.starting >= 0 and needs.evaluating > 0
     assert needs.training >= compiled.cycles.memory_analysis().temp_size_in_bytes > 0

@@ -187,7 +187,7 @@ def keys(implementation):
 
 def restored(path, carry):
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), carry)
-    return checkpoints.restore(checkpoints.manager(path), 1, like, checkpoints.label(path, 1, {}))
+    return checkpoints.restore(checkpoints.manager(path), 1, like, checkpoints.read_label(path, 1, {}))
 
 
 @pytest.mark.parametrize(("there", "here"), [("threefry2x32", "rbg"), ("rbg", "unsafe_rbg"), ("rbg", "threefry2x32")])
@@ -368,9 +368,9 @@ def test_a_sweep_whose_file_lacks_a_setting_goes_on(tmp_path):
     older = {name: x for name, x in programs["one"].items() if name not in ("activation", "n_step")}
     table = {"space": {"tau": {"uniform": [0.001, 0.5]}}, "trials": 6}
     (tmp_path / campaign.KEPT).write_text(tomli_w.dumps({"programs": {"one": older}, "search": table}))
-    campaign.check(tmp_path, {"programs": programs, "search": table | {"seed": 0, "rungs": []}})
+    campaign.check_same_sweep(tmp_path, {"programs": programs, "search": table | {"seed": 0, "rungs": []}})
     with pytest.raises(ValueError, match="its \\[search\\] is not this one"):
-        campaign.check(tmp_path, {"programs": programs, "search": table | {"seed": 1}})
+        campaign.check_same_sweep(tmp_path, {"programs": programs, "search": table | {"seed": 1}})
 
 
 def test_a_sweep_leaves_a_program_that_does_not_fit_and_goes_on_with_the_others(tmp_path, monkeypatch, capfd):
@@ -434,20 +434,20 @@ def test_the_fingerprint_knows_numbers_programs_and_limits():
     kinds = [changing.make(), changing.make(pay=2.0), changing.make(limit=21), tables(0), tables(1e-3)]
     found = [fingerprint.of(env) for env in kinds]
     assert found[0] == fingerprint.of(changing.make())
-    assert fingerprint.said(found[0], found[0], "then") == ""
+    assert fingerprint.difference(found[0], found[0], "then") == ""
     for other, words in ((1, "step changed"), (2, "episode_length (was 20, is 21) changed"), (3, "reset changed")):
-        assert words in fingerprint.said(found[0], found[other], "then")
-    assert "reset changed" in fingerprint.said(found[3], found[4], "then")
+        assert words in fingerprint.difference(found[0], found[other], "then")
+    assert "reset changed" in fingerprint.difference(found[3], found[4], "then")
 
 
 def test_the_fingerprint_does_not_judge_what_other_versions_traced():
     then, now = fingerprint.of(changing.make()), fingerprint.of(changing.make(pay=2.0))
     older = then | {"traced_by": then["traced_by"] | {"jax": "0.1"}}
-    shown = fingerprint.said(older, now, "then")
+    shown = fingerprint.difference(older, now, "then")
     assert "cannot be told: step compiles otherwise, but jax was 0.1 and is " in shown
-    assert fingerprint.said(older, then, "then") == ""
-    assert "cannot be told" in fingerprint.said(None, now, "then")
-    assert "not what it was then: " in fingerprint.said(older, now | {"episode_length": 9}, "then")
+    assert fingerprint.difference(older, then, "then") == ""
+    assert "cannot be told" in fingerprint.difference(None, now, "then")
+    assert "not what it was then: " in fingerprint.difference(older, now | {"episode_length": 9}, "then")
 
 
 FINGERPRINTS = """

@@ -49,7 +49,7 @@ def test_agents_are_copied_and_keys_rings_and_environments_are_not():
     settings = config.resolve_table({}, SMALL | {"algo": "sac"})
     env, build = runner.prepare(settings)
     programs = mapping.programs(settings.plan, build, env, settings.hyper)
-    carry = programs.begin(mapping.flowing(settings.hyper), mapping.keys(0, 3))
+    carry = programs.run_warm_up(mapping.flowing(settings.hyper), mapping.keys(0, 3))
     after = pbt.taken_over(carry, np.array([2, 1, 2]))
     for new, old in zip(jax.tree.leaves(after.agent), jax.tree.leaves(carry.agent), strict=True):
         np.testing.assert_array_equal(new[0], old[2])
@@ -114,7 +114,7 @@ def test_a_population_on_two_devices_comes_to_the_same(trained, tmp_path, monkey
     shown = process.communicate(timeout=300)[0]
     assert process.returncode == 0, shown
     there = tmp_path / "out" / "td3-fast"
-    assert config.read(there / "run.toml")["record"]["num_devices"] == 2
+    assert config.read_toml(there / "run.toml")["record"]["num_devices"] == 2
     assert history(there) == history(path)
     assert_same_run(there, path, rtol=1e-3)
 

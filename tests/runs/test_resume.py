@@ -200,7 +200,7 @@ def test_a_label_that_cannot_be_read_now_is_one_line(whole, tmp_path, monkeypatc
     def fail(*words):
         raise OSError(5, "Input/output error", "label.json")
 
-    monkeypatch.setattr(checkpoints, "label", fail)
+    monkeypatch.setattr(checkpoints, "read_label", fail)
     assert "cannot read label.json: Input/output error" in refusal(capfd, "--resume", path)
 
 
@@ -265,11 +265,11 @@ def damage(path, random):
 def test_a_damaged_checkpoint_is_never_resumed_silently(whole, tmp_path):
     """Sixty damages to any of its files: each is told."""
     settings, programs, numbers = prepared(**options("td3"))
-    like = mapping.abstract(programs, numbers, 3)
+    like = mapping.abstract_carry(programs, numbers, 3)
     computation = config.computation(settings)
 
     def restored(path, number):
-        label = checkpoints.label(path, number, computation)
+        label = checkpoints.read_label(path, number, computation)
         return checkpoints.restore(checkpoints.manager(path), number, like, label)
 
     assert restored(whole["td3"], 3).ring.data.shape == like.ring.data.shape
@@ -289,8 +289,8 @@ def test_a_damaged_checkpoint_is_never_resumed_silently(whole, tmp_path):
 def test_a_checkpoint_of_arrays_that_this_version_does_not_know_is_no_damage_but_a_misfit(whole):
     settings, programs, numbers = prepared(**options("td3"))
     like, label = (
-        mapping.abstract(programs, numbers, 3),
-        checkpoints.label(whole["td3"], 3, config.computation(settings)),
+        mapping.abstract_carry(programs, numbers, 3),
+        checkpoints.read_label(whole["td3"], 3, config.computation(settings)),
     )
     other = like._replace(diverged=jax.ShapeDtypeStruct((4,), like.diverged.dtype))
     with pytest.raises(checkpoints.Misfit, match=r"\.diverged is int32\[3\] there and int32\[4\] here"):
@@ -300,7 +300,7 @@ def test_a_checkpoint_of_arrays_that_this_version_does_not_know_is_no_damage_but
 def test_saving_leaves_nothing_behind_in_the_process(tmp_path):
     """Orbax's handlers for arrays leave about 26 kB of Python objects at each save of a carry like this."""
     settings, programs, numbers = prepared()
-    carry, manager = programs.begin(numbers, mapping.keys(0, 3)), checkpoints.manager(tmp_path)
+    carry, manager = programs.run_warm_up(numbers, mapping.keys(0, 3)), checkpoints.manager(tmp_path)
 
     def save(times):
         for number in range(times):
@@ -392,7 +392,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept_and_the_run_does_not_begin
 
 def test_a_checkpoint_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
     settings, programs, numbers = prepared()
-    carry, manager = programs.begin(numbers, mapping.keys(0, 3)), checkpoints.manager(tmp_path)
+    carry, manager = programs.run_warm_up(numbers, mapping.keys(0, 3)), checkpoints.manager(tmp_path)
     computation, written = config.computation(settings), []
 
     def fill(file, array, runs):
@@ -482,7 +482,7 @@ def test_rows_that_were_lost_are_computed_again(whole, tmp_path, capsys):
 def test_the_checkpoint_just_written_stays_whatever_others_there_are(whole, tmp_path):
     """Others with higher numbers may be left of a time line that was given up."""
     settings, programs, numbers = prepared(**options("td3"))
-    carry = programs.begin(numbers, mapping.keys(5, 3))
+    carry = programs.run_warm_up(numbers, mapping.keys(5, 3))
     kept = checkpoints.manager(tmp_path)
     for number in (8, 9, 1):
         checkpoints.save(kept, number, carry, 3, config.computation(settings), keep=2)

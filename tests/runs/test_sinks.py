@@ -153,7 +153,7 @@ def test_unknown_sinks_are_refused(tmp_path, capsys, log, message):
 def test_a_sink_that_is_not_installed_says_what_to_install(monkeypatch, name):
     monkeypatch.setattr(sinks, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=rf"log '{name}' needs the package {name}; pip install 'purerl\[{name}\]'"):
-        sinks.check([name])
+        sinks.check_sinks([name])
 
 
 def test_wandb_without_an_account_says_how_to_go_on(monkeypatch, tmp_path):

@@ -49,8 +49,8 @@ def trained(programs, numbers, carry, epochs):
     """The carry after `epochs`, and what every evaluation said. Leaves `carry` to others."""
     carry, said = jax.tree.map(jnp.copy, carry), []
     for index in epochs:
-        carry, _ = programs.epoch(numbers, carry, index)
-        said.append(jax.device_get(programs.evaluate(numbers, carry, index + 1)))
+        carry, _ = programs.run_epoch(numbers, carry, index)
+        said.append(jax.device_get(programs.run_evaluation(numbers, carry, index + 1)))
     return carry, said
 
 
@@ -59,7 +59,7 @@ def trained(programs, numbers, carry, epochs):
 def test_one_diverged_seed_is_frozen_and_the_others_end_exactly_as_without_it(algo, where):
     env, hyper = counting(episode_length=9), HYPERS[algo]()
     programs, numbers = mapping.programs(PLAN, BUILD[algo], env, hyper), mapping.flowing(hyper)
-    start, _ = programs.epoch(numbers, programs.begin(numbers, mapping.keys(0, SEEDS)), 0)
+    start, _ = programs.run_epoch(numbers, programs.run_warm_up(numbers, mapping.keys(0, SEEDS)), 0)
     sick = jax.tree.map(jnp.copy, start)
     if where == "ring":
         sick = sick._replace(ring=sick.ring.at[1].set(jnp.nan))
@@ -97,7 +97,7 @@ def test_a_transition_that_is_not_finite_freezes_a_run_before_it_is_learned_from
 
     sick = env._replace(step=step, observe=observe)
     setup = loop.setup(PLAN, learner("td3", PLAN, sick), sick)
-    carry, _ = jax.jit(partial(loop.epoch, setup))(loop.begin(setup, jax.random.key(0)), 0)
+    carry, _ = jax.jit(partial(loop.epoch, setup))(loop.warmed_up(setup, jax.random.key(0)), 0)
     assert carry.diverged == carry.environment_nan == bad
     assert finite(carry.agent) and finite(carry.statistics) and carry.statistics.count == 4 * (bad - 1)
 
@@ -114,14 +114,14 @@ def test_parameters_that_are_not_finite_after_the_last_update_are_told():
     plan = replace(PLAN, num_evals=2, total_steps=40 + 4, updates_per_step=1)
     sick = algorithm._replace(update_actor=update_actor, metrics=("critic_loss", "q"))
     setup = loop.setup(plan, sick, env)
-    carry, _ = jax.jit(partial(loop.epoch, setup))(loop.begin(setup, jax.random.key(0)), 0)
+    carry, _ = jax.jit(partial(loop.epoch, setup))(loop.warmed_up(setup, jax.random.key(0)), 0)
     values = loop.evaluate(setup, carry, 1)
     assert values["diverged"] == plan.warmup_rows + 1 and values["environment_nan"] == -1
 
 
 def test_the_command_line_counts_the_diverged_and_leaves_them_out(tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
-    original = loop.begin_from
+    original = loop.initial_carry
 
     def begin(setup, key, pool):
         """Run 6 of 5, 6, 7 begins with a NaN."""
@@ -131,7 +131,7 @@ def test_the_command_line_counts_the_diverged_and_leaves_them_out(tmp_path, caps
             agent=jax.tree.map(lambda x: jnp.where(sick, x * jnp.nan, x).astype(x.dtype), carry.agent)
         )
 
-    monkeypatch.setattr(loop, "begin_from", begin)
+    monkeypatch.setattr(loop, "initial_carry", begin)
     assert train.main([*arguments(algo="td3"), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "1 diverged" in shown and "diverged, left out: 1" in shown and "seed 6 at step 40" in shown
@@ -150,7 +150,7 @@ def test_a_return_that_is_not_finite_freezes_a_run_for_good():
 
     sick = counting(episode_length=12, reward=reward)
     run = setup._replace(env=sick)
-    carry = loop.begin(setup, jax.random.key(0))
+    carry = loop.warmed_up(setup, jax.random.key(0))
     values = loop.evaluate(run, carry, 0)
     assert values["diverged"] == values["environment_nan"] == PLAN.warmup_rows
     assert loop.evaluate(setup, carry, 0)["diverged"] == -1
@@ -199,7 +199,7 @@ def breaking(at, what):
 def test_an_environment_that_ends_in_nan_by_itself_freezes_nothing(algo, what, truncates, n_step):
     sick, plan = breaking(5, what)._replace(truncates=truncates), replace(PLAN, n_step=n_step)
     setup = loop.setup(plan, learner(algo, plan, sick), sick)
-    carry, metrics = jax.jit(lambda key: loop.epoch(setup, loop.begin(setup, key), 0))(jax.random.key(0))
+    carry, metrics = jax.jit(lambda key: loop.epoch(setup, loop.warmed_up(setup, key), 0))(jax.random.key(0))
     assert carry.diverged == carry.environment_nan == -1 and finite(carry.agent) and finite(metrics)
     assert finite(carry.statistics) and carry.statistics.count == 4 * 30
     assert carry.dropped == (4 * 6 if what == "both" else 0)  # Each of four environments ends six times in 30 rows.
@@ -214,8 +214,8 @@ def test_the_target_of_a_state_that_is_nan_is_the_reward():
     sick = breaking(1, "observation")
     algorithm = learner("td3", PLAN, sick)
     setup = loop.setup(PLAN, algorithm, sick)
-    carry = jax.jit(partial(loop.begin, setup))(jax.random.key(0))
-    batch = algorithm.prepare(setup.replay.sample(carry.ring, 10, jax.random.key(1), (16,)))
+    carry = jax.jit(partial(loop.warmed_up, setup))(jax.random.key(0))
+    batch = algorithm.to_batch(setup.replay.sample(carry.ring, 10, jax.random.key(1), (16,)))
     target = batch.reward + batch.discount * algorithm.next_value(carry.agent, batch, jax.random.key(2))
     np.testing.assert_array_equal(target, np.ones(16))
 
@@ -287,7 +287,7 @@ def test_a_seed_that_diverges_in_a_group_of_its_own_is_left_out_as_among_others(
 def test_where_nothing_is_stored_nothing_is_made_up(tmp_path):
     sick = breaking(1, "both")
     setup = loop.setup(PLAN, learner("td3", PLAN, sick), sick)
-    carry = jax.jit(partial(loop.begin, setup))(jax.random.key(0))
+    carry = jax.jit(partial(loop.warmed_up, setup))(jax.random.key(0))
     assert carry.dropped == 40
     window = setup.replay.sample(carry.ring, 10, jax.random.key(1), (16,))
     assert window.terminated.all() and (window.reward == 0).all()

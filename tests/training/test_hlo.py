@@ -82,7 +82,7 @@ def run(algo="td3", updates_per_step=2, ring="compact"):
 
 
 def carries(setup, seeds=SEEDS):
-    return jax.eval_shape(jax.vmap(partial(loop.begin, setup)), keys(0, seeds))
+    return jax.eval_shape(jax.vmap(partial(loop.warmed_up, setup)), keys(0, seeds))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_an_epoch_of_many_seeds_writes_its_rings_in_place_and_decides_nothing(al
 
 def test_the_ring_is_aliased_with_its_successor():
     epoch = jax.jit(jax.vmap(partial(loop.epoch, run()), in_axes=(0, None)), donate_argnums=0)
-    carry = jax.jit(jax.vmap(partial(loop.begin, run())))(keys(0, SEEDS))
+    carry = jax.jit(jax.vmap(partial(loop.warmed_up, run())))(keys(0, SEEDS))
     place = carry.ring.data.unsafe_buffer_pointer()
     assert epoch(carry, jnp.int32(0))[0].ring.data.unsafe_buffer_pointer() == place
 
@@ -154,15 +154,15 @@ def test_these_signs_tell_a_good_program_from_a_bad_one(function, clock, expecte
 def test_the_command_line_donates_the_carry_of_an_epoch():
     setup, hyper = run(), HYPERS["td3"]()
     programs, numbers = mapping.programs(setup.plan, BUILD["td3"], setup.env, hyper), mapping.flowing(hyper)
-    carry = programs.begin(numbers, keys(0, 2))
-    programs.epoch(numbers, carry, 0)
+    carry = programs.run_warm_up(numbers, keys(0, 2))
+    programs.run_epoch(numbers, carry, 0)
     assert carry.ring.data.is_deleted() and all(x.is_deleted() for x in jax.tree.leaves(carry.episodes))
 
 
 def test_the_command_lines_epoch_writes_its_rings_in_place_and_decides_nothing():
     setup, hyper = run(), HYPERS["td3"]()
     programs, numbers = mapping.programs(setup.plan, BUILD["td3"], setup.env, hyper), mapping.flowing(hyper)
-    carry = mapping.abstract(programs, numbers, SEEDS)
+    carry = mapping.abstract_carry(programs, numbers, SEEDS)
     cycles = mapping.arguments(programs, numbers, carry)["cycles"]
     assert flaws(lambda carry, *more: programs.cycles(numbers, carry, *more)[::-1], *cycles[1:]) == []
 
@@ -176,6 +176,6 @@ def test_only_one_program_resets():
 
     programs = mapping.programs(setup.plan, BUILD["td3"], setup.env._replace(reset=reset), hyper)
     numbers = mapping.flowing(hyper)
-    given = mapping.arguments(programs, numbers, mapping.abstract(programs, numbers, 2))
+    given = mapping.arguments(programs, numbers, mapping.abstract_carry(programs, numbers, 2))
     resets = [name for name, each in given.items() if "sinh" in getattr(programs, name).lower(*each).as_text()]
     assert resets == ["starts"] and len(given) == 7

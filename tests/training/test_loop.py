@@ -72,7 +72,7 @@ def recorder(plan, delay=1):
         policy=lambda log: (),
         act=lambda policy, observation: jnp.zeros((*observation.shape[:-1], 8)),
         explore=lambda log, observation, noise, key: noise.at[:, 4:].set(digits(key)),
-        prepare=lambda window: Batch(*(x[0] for x in window[:4]), window.next_observation[0]),
+        to_batch=lambda window: Batch(*(x[0] for x in window[:4]), window.next_observation[0]),
         next_value=next_value,
         update_critic=lambda log, batch, value, key: update(1, log, batch, value, digits(key)),
         update_actor=lambda log, batch, key: update(2, log, batch, digits(key), 0.0),
@@ -107,7 +107,7 @@ def record(delay=1, updates=1):
         num_evals=3,
     )
     run = loop.setup(plan, recorder(plan, delay), counting(action_size=8))
-    carries = [jax.jit(partial(loop.begin, run))(jax.random.key(0))]
+    carries = [jax.jit(partial(loop.warmed_up, run))(jax.random.key(0))]
     epoch = jax.jit(partial(loop.epoch, run))
     for index in range(plan.num_epochs):
         carries.append(epoch(carries[-1], index)[0])
@@ -203,7 +203,7 @@ def parts(name):
     """The run of `trained`, its parts jitted by themselves."""
     plan = small(buffer_size=512)
     run = loop.setup(plan, learner(name, plan, world()), world())
-    return tuple(jax.jit(partial(f, run)) for f in (loop.begin, loop.epoch, loop.evaluate))
+    return tuple(jax.jit(partial(f, run)) for f in (loop.warmed_up, loop.epoch, loop.evaluate))
 
 
 def close(tree, other, rtol):
@@ -260,10 +260,10 @@ def test_how_often_a_run_is_evaluated_changes_nothing_in_training():
     for num_evals in (2, 3, 11):
         plan = small(buffer_size=512, num_evals=num_evals)
         programs = mapping.programs(plan, BUILD["td3"], world(), HYPERS["td3"]())
-        carry = programs.begin(numbers, keys)
+        carry = programs.run_warm_up(numbers, keys)
         for index in range(plan.num_epochs):
-            programs.evaluate(numbers, carry, index)
-            carry, _ = programs.epoch(numbers, carry, index)
+            programs.run_evaluation(numbers, carry, index)
+            carry, _ = programs.run_epoch(numbers, carry, index)
         carries.append(carry)
     assert (carries[0].episodes.begun > 2 * 64).all()  # The pool was drawn several times.
     for other in carries[1:]:
@@ -282,10 +282,10 @@ def test_more_episodes_of_evaluation_than_the_pool_holds_change_nothing():
 def agents_after_an_epoch(options):
     """By the programs over runs, and by the functions of one run, `[1, ...]`."""
     made, programs, numbers = prepared(**options, num_seeds="1")
-    carry, _ = programs.epoch(numbers, programs.begin(numbers, mapping.keys(0, 1)), 0)
+    carry, _ = programs.run_epoch(numbers, programs.run_warm_up(numbers, mapping.keys(0, 1)), 0)
     env, build = runner.prepare(made)
     run = loop.setup(made.plan, build(made.hyper, made.plan, env), env)
-    alone, _ = jax.jit(lambda key: loop.epoch(run, loop.begin(run, key), 0))(mapping.keys(0, 1)[0])
+    alone, _ = jax.jit(lambda key: loop.epoch(run, loop.warmed_up(run, key), 0))(mapping.keys(0, 1)[0])
     return carry.agent, jax.tree.map(lambda x: x[None], alone.agent)
 
 
@@ -311,7 +311,7 @@ def test_a_run_compiles_once():
 def test_an_epoch_leaves_the_types_of_its_carry_as_they_were(name, changes, shape):
     plan = small(buffer_size=512, **shape)
     run = loop.setup(plan, learner(name, plan, world(), **changes), world())
-    before = jax.eval_shape(partial(loop.begin, run), jax.random.key(0))
+    before = jax.eval_shape(partial(loop.warmed_up, run), jax.random.key(0))
     after, _ = jax.eval_shape(partial(loop.epoch, run), before, jnp.int32(0))
     assert jax.tree.map(lambda x: x.update(sharding=None), before) == jax.tree.map(
         lambda x: x.update(sharding=None), after
@@ -332,7 +332,7 @@ def score(env, algorithm=None, index=0, episodes=10):
     """What evaluation says of an untrained agent."""
     plan = small(buffer_size=512, eval_episodes=episodes)
     run = loop.setup(plan, algorithm(plan, env) if algorithm else recorder(plan), env)
-    carry = loop.begin(run, jax.random.key(0))
+    carry = loop.warmed_up(run, jax.random.key(0))
     said = loop.evaluate(run, carry, index)
     return {name: float(said[name]) for name in ("return_mean", "return_std", "episode_length")}
 
@@ -390,7 +390,7 @@ def test_exploration_noise_begins_anew_with_every_episode():
     env = counting(2)
     plan = small(buffer_size=512)
     run = loop.setup(plan, learner("ddpg", plan, env, noise="ou", exploration_noise=0.5), env)
-    carry = loop.begin(run, jax.random.key(0))
+    carry = loop.warmed_up(run, jax.random.key(0))
     for row, forgotten in ((8, False), (9, True), (10, False), (11, True)):
         carry = loop.collect(run, carry, row)
         assert ((carry.noise == 0.0) == forgotten).all()
@@ -400,7 +400,7 @@ def test_statistics_of_observations_take_in_every_row_once():
     env = counting(2)
     plan = small(buffer_size=1024, normalize_observations=True)
     run = loop.setup(plan, learner("ddpg", plan, env), env)
-    carry, _ = jax.jit(partial(loop.epoch, run))(loop.begin(run, jax.random.key(0)), 0)
+    carry, _ = jax.jit(partial(loop.epoch, run))(loop.warmed_up(run, jax.random.key(0)), 0)
     seen = contents(carry.ring, 2).observation[: carry.statistics.count.astype(int) // 8].reshape(-1, 2)
     assert len(seen) == 64 + 400
     np.testing.assert_allclose(carry.statistics.mean, seen.mean(axis=0), rtol=1e-4)

@@ -57,7 +57,7 @@ class State(NamedTuple):
     derived: dict[str, jax.Array]
 
 
-def load(path):
+def load_body(path):
     """The `Body` in an XML file. Raises ValueError for what the solver does not know."""
     with _without_warnings():  # of deprecated attributes: nobody here can mend the file
         model = mujoco.MjModel.from_xml_path(str(path))
@@ -85,7 +85,7 @@ def timestep(body):
     return body.model.opt.timestep
 
 
-def begin(body, qpos, qvel, derive):
+def initial_state(body, qpos, qvel, derive):
     """The `State` at positions and velocities, where nothing pushes yet. `derive(body, data)` makes `derived`."""
     dtype = body.blank.qpos.dtype
     qpos, qvel = jnp.asarray(qpos, dtype), jnp.asarray(qvel, dtype)

@@ -47,15 +47,15 @@ def make(name, backend=None, episode_length=None):
 
     Raises ValueError for an unknown task, a backend that is none, and where the extra `gymnasium` is not installed.
     """
-    task = find(name)
+    task = find_task(name)
     if backend not in (None, "mjx"):
         raise ValueError(f"{name} has no backend {backend!r}; known: mjx")
-    body = load(task)
+    body = load_body(task)
     action_range = tuple(bound.astype(np.float32) for bound in body.model.actuator_ctrlrange.T)
 
     @physics
     def reset(key):
-        return strong(begin(task, body, *task.start(body, key)))
+        return strong(initial_state(task, body, *task.start(body, key)))
 
     @physics
     def act(state, action):
@@ -74,7 +74,7 @@ def make(name, backend=None, episode_length=None):
     )
 
 
-def find(name):
+def find_task(name):
     """The `Task` called `name`."""
     if name in TASKS:
         return TASKS[name]
@@ -83,17 +83,17 @@ def find(name):
     raise ValueError(names.unknown("unknown Gymnasium task", name, ("Pendulum-v1", *TASKS)))
 
 
-def load(task):
+def load_body(task):
     """The `dynamics.Body` of a `Task`. Raises ValueError where `gymnasium` is not installed."""
     package = importlib.util.find_spec("gymnasium")
     if package is None:
         raise ValueError("Gymnasium's tasks need the package gymnasium; pip install 'purerl[gymnasium]'")
-    return dynamics.load(Path(package.origin).parent / "envs/mujoco/assets" / task.xml)
+    return dynamics.load_body(Path(package.origin).parent / "envs/mujoco/assets" / task.xml)
 
 
-def begin(task, body, qpos, qvel):
+def initial_state(task, body, qpos, qvel):
     """The `dynamics.State` at given positions and velocities."""
-    return dynamics.begin(body, qpos, qvel, task.derive)
+    return dynamics.initial_state(body, qpos, qvel, task.derive)
 
 
 def step(task, body, state, action):

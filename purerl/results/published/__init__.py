@@ -81,7 +81,7 @@ def cells():
     return [(row["task"], row["algo"]) for row in _rows("returns.csv")]
 
 
-def find(env, algo=None):
+def find_curves(env, algo=None):
     """The published `Curve`s of the task of `env`, of any version; of one algorithm or of all."""
     return [curve for curve in _curves() if task(curve.env) == task(env) and algo in (None, curve.algo)]
 
@@ -133,7 +133,7 @@ def _reason(env, limits, num_seeds):
     return "a single seed has no interval" if num_seeds < 2 else None
 
 
-def compare(frame, by=("env", "algo")):
+def beside_published(frame, by=("env", "algo")):
     """A row per group of seeds of a frame of runs: the mean of the last 10 evaluations and its verdict.
 
     The mean is called as `curves.summary` calls it. `by` are columns of the frame, `env` and `algo` among them. Raises
@@ -160,7 +160,7 @@ def _range(env, algo, x):
         return np.nan, np.nan, "none published"
     if steps[-1] > 1.05 * HORIZON:
         return np.nan, np.nan, "none published after 1M steps"
-    returns, there = find_returns(env, algo), find(env, algo)
+    returns, there = find_returns(env, algo), find_curves(env, algo)
     if returns and steps[-1] >= HORIZON and steps[-1] - steps[0] <= WINDOW:
         low, _, high, count = returns
         return low, high, f"published returns at 1M steps, of {count} source{'s' * (count > 1)}"

@@ -14,9 +14,9 @@ def exploit(event: Event) -> Event | None:
     if not _is_due(event):
         return None
     session, index = event.session, event.at.index
-    returns = comparison.sound(run_folder.read_curves(session.path))[1][-1]
+    returns = comparison.returns_until_divergence(run_folder.read_curves(session.path))[1][-1]
     numbers = session.without_copies(event.group, {name: event.numbers[name] for name in session.settings.swept})
-    rows = pbt.step(session.path, session.settings, index, numbers, returns)
+    rows = pbt.exploit(session.path, session.settings, index, numbers, returns)
     carry = pbt.taken_over(event.carry, session.repeated(event.group, rows))
     return event._replace(
         carry=mapping.laid_out(session.programs.mesh, carry), numbers=session.numbers(event.group, index)

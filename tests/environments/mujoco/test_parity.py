@@ -37,13 +37,13 @@ def arrays(tree):
 def steps(name):
     """`(record, ours)`: of all states the observation at the start, the outcome, and what the tasks say of the step."""
     record, env = gymnasium_c.record(name), make(name)
-    task, body = tasks.TASKS[name], tasks.load(tasks.TASKS[name])
+    task, body = tasks.TASKS[name], tasks.load_body(tasks.TASKS[name])
     kind, _ = name.split("-")
     versions = [f"{kind}-v5", f"{kind}-v4"] if kind in ON_ONE_MODEL else [name]
     low, high = body.model.actuator_ctrlrange.T
 
     def step(before, action):
-        start = tasks.begin(task, body, before.qpos, before.qvel)
+        start = tasks.initial_state(task, body, before.qpos, before.qvel)
         state = start._replace(qacc=before.qacc, derived=start.derived | before.derived)
         after, outcome = env.step(state, 2 * (action - low) / (high - low) - 1)
 
@@ -108,10 +108,10 @@ def test_a_step_of_v4_is_gymnasiums(name):
 def test_in_float64_a_step_is_gymnasiums_to_its_last_digits():
     with jax.enable_x64(True):
         task = tasks.TASKS["Hopper-v5"]
-        body, record = tasks.load(task), gymnasium_c.record("Hopper-v5")
+        body, record = tasks.load_body(task), gymnasium_c.record("Hopper-v5")
 
         def step(before, action):
-            return tasks.step(task, body, tasks.begin(task, body, before.qpos, before.qvel), action)[0].qvel
+            return tasks.step(task, body, tasks.initial_state(task, body, before.qpos, before.qvel), action)[0].qvel
 
         qvel = np.asarray(compiled(step, *arrays((record.before, record.action))))
     # Hopper observes velocities, clipped.
