@@ -33,8 +33,9 @@ from benchmarks.command import WHOLE_TRACEBACKS, last_line
 from purerl import train
 from purerl.algorithms.networks import PRECISIONS
 from purerl.errors import closest
+from purerl.settings.kinds import fields
 from purerl.settings.registry import ALGORITHMS
-from purerl.settings.schema import Plan, fields
+from purerl.settings.schema import Plan
 
 ROOT = Path(__file__).parents[1]
 HONOURED = ("preset", "backend", "episode_length", "num_seeds")  # of what a run has besides its plan

@@ -8,8 +8,9 @@ from purerl.cli.flags import add_cache, add_settings
 from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
 from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
-from purerl.settings import config, sweep_file
-from purerl.settings.schema import Plan, checked
+from purerl.settings import config, schema, sweep_file
+from purerl.settings.kinds import checked
+from purerl.settings.schema import Plan
 
 FAILED = 1  # the exit status of a sweep of which a program failed
 
@@ -69,11 +70,11 @@ def parse(arguments):
     group.add_argument("--process-id", metavar="K", type=int, help="which this is, from 0")
     add_cache(parser)
     runs = "settings of every run (where neither flag nor file says one, the environment's file does, or the preset)"
-    groups = [(runs, config.Job), ("its plan", Plan), ("keeping it", config.Keep)]
+    groups = [(runs, schema.Job), ("its plan", Plan), ("keeping it", schema.Keep)]
     settings = add_settings(parser, groups, show=False, without=["time_limit"])
     options, unknown = parser.parse_known_args(arguments)
     refuse_unknown(parser, unknown)
-    options.time_limit = checked(config.Keep, "time_limit", options.time_limit)
+    options.time_limit = checked(schema.Keep, "time_limit", options.time_limit)
     options.flags = {name: value for name, value in vars(options).items() if name in settings and value is not None}
     return options.flags, options
 

@@ -13,8 +13,9 @@ from purerl.errors import Refused
 from purerl.results import naming
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.runs.garbage_collection import paused
-from purerl.settings import config, registry
-from purerl.settings.schema import Plan, fields
+from purerl.settings import config, registry, schema
+from purerl.settings.kinds import fields
+from purerl.settings.schema import Plan
 
 
 def main(arguments=None):
@@ -81,9 +82,9 @@ def build_parser(algo, defaults):
     values = {type(part): part for part in parts}
     hypers = [type(defaults.hyper)] if defaults else _hyperparameters(algo)
     groups = [
-        ("the run", config.Job),
+        ("the run", schema.Job),
         ("training (a new value compiles anew)", Plan),
-        ("checkpoints, logs and devices", config.Keep),
+        ("checkpoints, logs and devices", schema.Keep),
     ]
     groups += [(f"hyperparameters of {algo}", cls) for cls in hypers]
     parser.settings = add_settings(parser, groups, values)
@@ -137,7 +138,7 @@ def folder(job, options):
 
 def resumable(options, flags):
     """Take the settings of the run to be resumed. Raises ValueError where there is none, or where others were said."""
-    said = [name for name in flags if name not in fields(config.Keep)]
+    said = [name for name in flags if name not in fields(schema.Keep)]
     said += [name for name in ("config", "out") if vars(options)[name] is not None]
     if said:
         said = " ".join(f"--{name.replace('_', '-')}" for name in said)

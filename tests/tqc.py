@@ -12,8 +12,9 @@ from purerl.algorithms import sac
 from purerl.algorithms.equations import td_target
 from purerl.algorithms.networks import Critic, Critics, torso
 from purerl.algorithms.optimization import critic_step
+from purerl.settings.hyperparameters import SAC
+from purerl.settings.kinds import count
 from purerl.settings.registry import AlgorithmSpec
-from purerl.settings.schema import SAC, count
 
 
 @dataclass(frozen=True, kw_only=True)

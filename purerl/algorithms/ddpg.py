@@ -11,7 +11,7 @@ from purerl.algorithms import exploration
 from purerl.algorithms.equations import deterministic_policy_loss, perturbed, polyak
 from purerl.algorithms.networks import Actor, Critic, Critics, torso
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
-from purerl.settings.schema import DDPG as Hyper
+from purerl.settings.hyperparameters import DDPG as Hyper
 from purerl.types import Algorithm, Noise, Params
 
 

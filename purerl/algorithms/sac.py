@@ -11,7 +11,7 @@ from purerl.algorithms import exploration
 from purerl.algorithms.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
 from purerl.algorithms.networks import Critic, Critics, GaussianActor, SquashedGaussian, torso
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
-from purerl.settings.schema import SAC as Hyper
+from purerl.settings.hyperparameters import SAC as Hyper
 from purerl.types import Algorithm, Params
 
 

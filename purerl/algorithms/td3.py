@@ -5,7 +5,7 @@ from functools import partial
 from purerl.algorithms import ddpg
 from purerl.algorithms.equations import clipped_double_q, smoothed
 from purerl.algorithms.exploration import standard_normal
-from purerl.settings.schema import TD3 as Hyper
+from purerl.settings.hyperparameters import TD3 as Hyper
 
 
 def next_value(model, state, batch, key):

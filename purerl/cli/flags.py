@@ -2,7 +2,7 @@
 
 import os
 
-from purerl.settings.schema import fields
+from purerl.settings.kinds import fields
 
 
 def add_settings(parser, groups, values=None, show=True, without=()):

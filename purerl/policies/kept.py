@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purerl.policies import acting, layers
-from purerl.settings import config
+from purerl.settings import config, schema
 
 
 class Sizes(NamedTuple):
@@ -26,7 +26,7 @@ class Policies:
     """What a run folder says of its policies.
 
     Attributes:
-        settings: the `config.Config` of the run.
+        settings: the `schema.Config` of the run.
         actor, statistics: nested dicts of arrays `[R, ...]`; `statistics` is empty where observations stay as they are.
         env_step: how far each was trained, `[R]`.
         final: the last row of curves.csv of each up to there, `{column: [R]}`, NaN where there is none.
@@ -36,7 +36,7 @@ class Policies:
     """
 
     path: Path
-    settings: config.Config
+    settings: schema.Config
     actor: Any
     statistics: Any
     env_step: Any

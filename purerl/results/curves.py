@@ -10,11 +10,11 @@ import numpy as np
 
 from purerl.errors import closest
 from purerl.results import run_folder, statistics
-from purerl.settings import config, registry
-from purerl.settings.schema import fields
+from purerl.settings import config, registry, schema
+from purerl.settings.kinds import fields
 
 AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
-KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(config.Keep))  # settings that do not change what a seed learns
+KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(schema.Keep))  # settings that do not change what a seed learns
 TOLD = ("run", "setting", "seed")  # columns of every frame that tell its rows apart
 GIVEN = ("run", "algo", "env", "limit", "colour")  # columns of every frame that curves.csv has not
 LAST = 10  # evaluations that a final return is the mean of

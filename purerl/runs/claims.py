@@ -18,8 +18,7 @@ from purerl.results import run_folder
 from purerl.runs import checkpoints, fingerprint, fitting, position
 from purerl.runs.provenance import record
 from purerl.settings import config, registry
-from purerl.settings.config import Config
-from purerl.settings.schema import Plan
+from purerl.settings.schema import Config, Plan
 from purerl.training.loop import Carry
 from purerl.training.mapping import Programs
 

@@ -11,7 +11,7 @@ from purerl.runs import claims, fingerprint, fitting, garbage_collection, memory
 from purerl.runs.clock import Clock
 from purerl.runs.events import Listener
 from purerl.runs.progress import Display
-from purerl.settings.config import Config
+from purerl.settings.schema import Config
 from purerl.training import loop
 from purerl.training.mapping import Programs
 

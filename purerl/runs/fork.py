@@ -10,7 +10,7 @@ from purerl.errors import Refused
 from purerl.results import run_folder
 from purerl.runs import checkpoints, claims
 from purerl.settings import config
-from purerl.settings.config import Config
+from purerl.settings.schema import Config
 from purerl.training import loop
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purerl.results import run_folder
-from purerl.settings.schema import fields
+from purerl.settings.kinds import fields
 from purerl.training import loop
 
 FILE = "pbt.csv"

@@ -2,8 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from purerl.settings.config import Config
-from purerl.settings.schema import Plan, cycle
+from purerl.settings.schema import Config, Plan, cycle
 from purerl.training import loop
 
 

@@ -25,7 +25,7 @@ from purerl.runs.outcome import RunOutcome
 from purerl.runs.progress import Display
 from purerl.runs.session import Session
 from purerl.settings import registry
-from purerl.settings.config import Config
+from purerl.settings.schema import Config
 from purerl.training import loop
 
 

@@ -16,8 +16,7 @@ from purerl.runs.claims import Runs
 from purerl.runs.clock import Clock, Interrupt, Pace
 from purerl.runs.position import Position
 from purerl.runs.progress import Display
-from purerl.settings.config import Config
-from purerl.settings.schema import Plan
+from purerl.settings.schema import Config, Plan
 from purerl.training import loop, mapping
 from purerl.types import Array, Params
 

@@ -8,7 +8,7 @@ from purerl.results import comparison
 from purerl.results.statistics import iqm
 from purerl.runs.outcome import RunOutcome
 from purerl.runs.progress import Display
-from purerl.settings.config import Config
+from purerl.settings.schema import Config
 
 SHOWN = 5  # settings, and runs that diverged, which the table names
 

@@ -7,136 +7,23 @@ and under `sweep` the numbers among them that differ from setting to setting, a 
 
 import re
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 
 from purerl.errors import closest
 from purerl.settings import registry
-from purerl.settings.registry import ALGORITHMS, PRESETS
-from purerl.settings.schema import (
-    Plan,
-    Settings,
-    choice,
-    choices,
-    count,
-    count_or_auto,
-    cycle,
-    duration,
+from purerl.settings.kinds import (
     fields,
-    flag,
-    number,
-    optional_count,
-    optional_text,
-    text,
 )
+from purerl.settings.registry import ALGORITHMS, PRESETS
+from purerl.settings.schema import Config, Job, Keep, Plan, Population, cycle
 
 HERE = Path(__file__).parent  # holds presets.toml
 PACKAGE = HERE.parent
 RECORD = "record"  # the head of run.toml that is a record of the run, and no setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job(Settings):
-    """What is run."""
-
-    algo: text(f"algorithm: {', '.join(ALGORITHMS)}, or module:NAME of your own") = "td3"
-    env: text(
-        "a file of envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML file, or module:NAME"
-    ) = "inverted_pendulum"
-    backend: optional_text("Brax's physics: generalized, spring, positional or mjx; none: the environment's own") = None
-    episode_length: optional_count("time limit of an episode [steps]; none: the environment's own, or 1000") = None
-    preset: choice("which settings the flags start from", *PRESETS) = "tuned"
-    num_seeds: count("independent runs, trained side by side", most=2**20) = 8
-    seed: count("seed of the first run; the others count up from it", least=0) = 0
-    seeds_per_batch: count_or_auto(
-        "seeds (in a sweep: runs) trained at once, the others after them; auto: as many as memory holds; none: all"
-    ) = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        registry.find_algorithm(self.algo)
-        if self.seed + self.num_seeds > 2**31:
-            raise ValueError(
-                f"seed {self.seed} with num_seeds {self.num_seeds} counts beyond 2147483647; "
-                f"the largest seed that works is {2**31 - self.num_seeds}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Keep(Settings):
-    """How a run is kept, and when it ends early. Nothing here changes what is computed, it may change on resuming."""
-
-    checkpoint_every: count_or_auto(
-        "write a checkpoint every N evaluations; auto: every 15 minutes; 0: only where the run ends early", least=0
-    ) = "auto"
-    checkpoint_keep: count("newest checkpoints that are kept") = 1
-    checkpoint_ring: flag("keep the replay buffer in checkpoints; without it, resuming is not exact") = True
-    time_limit: duration("end early, as Ctrl-C does, before this has passed [seconds or h:mm:ss]; none: no limit") = (
-        None
-    )
-    log: choices("where evaluations go beside curves.csv", "csv", "jsonl", "tensorboard", "wandb") = ()
-    devices: count_or_auto("devices of this machine, GPUs or CPU cores, that share the runs; auto: all") = "auto"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Population(Settings):
-    """How the settings of a program exploit and explore (`pbt.py`)."""
-
-    every: count("evaluations between two exploits") = 1
-    fraction: number("of the worst settings take over from as many of the best", gt=0, le=0.5) = 0.25
-    factor: number("by which a number that is taken over is multiplied or divided", gt=1) = 1.2
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that says what a program computes.
-
-    `swept` holds the numbers that differ from setting to setting, `{name: one of each setting}`; of these, `hyper` has
-    the first setting's.
-    """
-
-    job: Job
-    plan: Plan
-    hyper: Any
-    keep: Keep
-    swept: dict = field(default_factory=dict)
-    pbt: Population | None = None
-
-    def __post_init__(self):
-        for name in self.hyper.initial_only:
-            if self.pbt and name in self.swept:
-                raise ValueError(f"[pbt] cannot change {name} of a run that has begun; list another hyperparameter")
-        if self.pbt and (not self.swept or self.job.seeds_per_batch not in (None, self.num_runs)):
-            raise ValueError("[pbt] needs lists of numbers under [hyper], all in one program, and no seeds_per_batch")
-        at_once, runs = self.job.seeds_per_batch, self.num_runs
-        if isinstance(at_once, int) and runs % at_once:
-            what = f"num_seeds {runs}" if self.num_settings == 1 else f"the {runs} runs (settings x seeds)"
-            divisor = min((n for n in range(1, runs + 1) if runs % n == 0), key=lambda n: abs(n - at_once))
-            raise ValueError(f"seeds_per_batch {at_once} does not divide {what}; the nearest that does is {divisor}")
-
-    @property
-    def num_settings(self):
-        return max((len(values) for values in self.swept.values()), default=1)
-
-    @property
-    def num_runs(self):
-        return self.num_settings * self.job.num_seeds
-
-    @property
-    def runs(self):
-        """`[(setting, seed)]` of all runs, in order: every setting has the same seeds."""
-        seeds = range(self.job.seed, self.job.seed + self.job.num_seeds)
-        return [(setting, seed) for setting in range(self.num_settings) for seed in seeds]
-
-    @property
-    def group_size(self):
-        """Runs that are trained at once; at most, where that is left to the memory."""
-        at_once = self.job.seeds_per_batch
-        return at_once if isinstance(at_once, int) else self.num_runs
 
 
 def collection(kind):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from purerl.errors import attempt, closest
-from purerl.settings.schema import DDPG, SAC, TD3, Hyperparameters
+from purerl.settings.hyperparameters import DDPG, SAC, TD3, Hyperparameters
 
 PRESETS = ("tuned", "paper", "paper-2018", "fast")
 

@@ -1,159 +1,29 @@
-"""Everything that can be set, with its default, its limits and what it means. No JAX here: `--help` reads this file.
+"""What can be set beside the hyperparameters, with defaults, limits and meaning. No JAX here: `--help` reads this file.
 
-`Plan` shapes the compiled program: changing one of its values compiles anew. The hyperparameters of an algorithm are
-numbers that flow through the program: every `float` of `DDPG`, `TD3` and `SAC` may be a traced array and may carry an
-axis; what is not a `float` (`policy_delay`, the kind of noise) shapes the program too. `None` means: leave it out.
+`Job` says what is run, `Plan` shapes the compiled program (changing one of its values compiles anew), `Keep` says how a
+run is kept; a `Config` is all of them for one program.
 """
 
-import dataclasses
-from dataclasses import dataclass
-from datetime import timedelta
-from functools import cache
-from typing import Annotated, ClassVar, Literal, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
-
-
-def _whole(value):
-    """`"1e6"` and `1e6` are whole numbers too; `True` is not."""
-    if isinstance(value, bool):
-        raise ValueError("should be a whole number")
-    if isinstance(value, str):
-        try:
-            value = float(value) if "e" in value.lower() else int(value)
-        except ValueError:
-            raise ValueError("should be a whole number") from None
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _widths(value):
-    return value.replace("x", ",").split(",") if isinstance(value, str) else value
-
-
-def _listed(value):
-    if not isinstance(value, str):
-        return value
-    return () if value.lower() == "none" else tuple(dict.fromkeys(value.replace(" ", "").split(",")))
-
-
-def _single(value):
-    """A number that float32 holds: 0, or of a size from 1e-30 to 1e30. NaN and infinity are none."""
-    if value != 0 and not 1e-30 <= abs(value) <= 1e30:
-        raise ValueError("should be a finite number, 0 or of a size from 1e-30 to 1e30")
-    return value
-
-
-def _no_flag(value):
-    if isinstance(value, bool):
-        raise ValueError("should be a number")
-    return value
-
-
-def _none(value):
-    return None if isinstance(value, str) and value.lower() == "none" else value
-
-
-def _seconds(value):
-    """A number of seconds, or text: `"5400"`, `"1:30:00"`."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return TypeAdapter(timedelta).validate_python(value).total_seconds()
-    except ValidationError:
-        raise ValueError("should be seconds or hours:minutes:seconds") from None
-
-
-def number(description, **limits):
-    limits = Field(description=description, **limits)
-    return Annotated[float, BeforeValidator(_no_flag), limits, AfterValidator(_single)]
-
-
-def optional(description, **limits):
-    return Annotated[number(description, **limits) | None, BeforeValidator(_none), Field(description=description)]
-
-
-def duration(description):
-    limits = Field(description=description, gt=0, le=1e9)
-    seconds = Annotated[float, BeforeValidator(_seconds), BeforeValidator(_no_flag), limits]
-    return Annotated[seconds | None, BeforeValidator(_none), Field(description=description)]
-
-
-def count(description, least=1, most=2**31 - 1):
-    limits = Field(description=description, ge=least, le=most, strict=True)
-    return Annotated[int, BeforeValidator(_whole), limits]
-
-
-def optional_count(description):
-    return Annotated[count(description) | None, BeforeValidator(_none), Field(description=description)]
-
-
-def count_or_auto(description, least=1):
-    kinds = count(description, least) | Literal["auto"] | None
-    return Annotated[kinds, BeforeValidator(_none), Field(description=description)]
-
-
-def choice(description, *values):
-    return Annotated[Literal[values], Field(description=description)]
-
-
-def choices(description, *values):
-    """Any of `values`, as `A,B`; none of them by default."""
-    return Annotated[tuple[Literal[values], ...], BeforeValidator(_listed), Field(description=description)]
-
-
-def text(description):
-    return Annotated[str, Field(description=description, min_length=1)]
-
-
-def optional_text(description):
-    return Annotated[str | None, BeforeValidator(_none), Field(description=description)]
-
-
-def flag(description):
-    return Annotated[bool, Field(description=description)]
-
-
-@cache
-def fields(cls):
-    """`{name: (default, description, adapter)}` of a settings class, in the order of its definition."""
-    hints = get_type_hints(cls, include_extras=True)
-    return {
-        f.name: (f.default, TypeAdapter(hints[f.name]).json_schema().get("description", ""), TypeAdapter(hints[f.name]))
-        for f in dataclasses.fields(cls)
-    }
-
-
-def checked(cls, name, value):
-    """`value` as the type of field `name` of `cls`. Raises a one-line ValueError naming value, limit and default."""
-    default, _, adapter = fields(cls)[name]
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        limit = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("a valid integer", "whole")
-        raise ValueError(
-            f"{name} is {value!r} but {limit}; the default is {'none' if default is None else default!r}"
-        ) from None
-
-
-class Settings:
-    """A frozen dataclass whose Python values are checked when it is made. Traced arrays pass unchecked."""
-
-    def __post_init__(self):
-        for name in fields(type(self)):
-            value = getattr(self, name)
-            if not hasattr(value, "dtype"):
-                object.__setattr__(self, name, checked(type(self), name, value))
-
-
-def nearest(value, divisor):
-    """The multiples of `divisor` around `value`, in words."""
-    low = value // divisor * divisor
-    return f"{low} or {low + divisor}" if low > 0 else f"{divisor}"
+from purerl.settings import registry
+from purerl.settings.kinds import (
+    Settings,
+    choice,
+    choices,
+    count,
+    count_or_auto,
+    duration,
+    flag,
+    nearest,
+    number,
+    optional_count,
+    optional_text,
+    sizes,
+    text,
+)
+from purerl.settings.registry import ALGORITHMS, PRESETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,11 +48,7 @@ class Plan(Settings):
     ring_dtype: choice("of the observations that the replay buffer keeps", "float32", "bfloat16", "float16") = "float32"
     n_step: count("steps of reward before bootstrapping; never across the end of an episode", most=1000) = 1
     normalize_observations: flag("scale observations by their running mean and variance") = False
-    widths: Annotated[
-        tuple[count("width", most=2**16), ...],
-        BeforeValidator(_widths),
-        Field(description="widths of the hidden layers, as 256,256", min_length=1),
-    ] = (256, 256)
+    widths: sizes("widths of the hidden layers, as 256,256") = (256, 256)
     activation: choice("activation of the hidden layers", "relu", "tanh", "swish", "elu", "gelu") = "relu"
     layer_norm: flag("normalise each hidden layer (Ba et al. 2016) before its activation") = False
     precision: choice(
@@ -247,98 +113,6 @@ class Plan(Settings):
         return self.num_evals - 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hyperparameters(Settings):
-    """The settings of an algorithm. Every algorithm has a class of its own, derived from this one.
-
-    Attributes:
-        policy_delay: critic updates per actor update. A field of the algorithms where it can be set, as for TD3.
-        initial_only: names of fields that count only when a run begins, so that no population changes them.
-    """
-
-    policy_delay: ClassVar[int] = 1
-    initial_only: ClassVar[tuple[str, ...]] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learning(Hyperparameters):
-    """What DDPG, TD3 and SAC share."""
-
-    actor_lr: number("learning rate of the actor (Adam)", gt=0) = 3e-4
-    critic_lr: number("learning rate of the critics (Adam)", gt=0) = 3e-4
-    lr_schedule: choice(
-        "schedule of the learning rates; linear and cosine fall to 0 at the end of the run",
-        "constant",
-        "linear",
-        "cosine",
-    ) = "constant"
-    gamma: number("discount per step", ge=0, le=1) = 0.99
-    tau: number("weight of the new parameters in the target networks, per update", gt=0, le=1) = 0.005
-    reward_scale: number("factor on rewards in the targets; returns are reported unscaled", gt=0) = 1.0
-    weight_decay: optional("decoupled weight decay of actor and critics (AdamW); none: off", ge=0) = None
-    max_grad_norm: optional("largest global norm of a gradient of actor or critics; none: no clipping", gt=0) = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DDPG(Learning):
-    """Hyperparameters of DDPG.
-
-    The defaults are those of OurDDPG.py in the present code of the TD3 paper's authors (arXiv:1802.09477; 256x256, 3e-4
-    since 2021-04). The paper's own, 400x300 and 1e-3, are the preset `paper-2018`.
-    """
-
-    exploration_noise: number("standard deviation of the exploration noise; actions lie in [-1, 1]", ge=0) = 0.1
-    noise: choice("exploration noise: independent, or Ornstein-Uhlenbeck", "gaussian", "ou") = "gaussian"
-    ou_theta: number("pull of Ornstein-Uhlenbeck noise toward 0, per step", ge=0, le=1) = 0.15
-    noise_schedule: choice("how the noise goes to final_noise", "constant", "linear", "exponential") = "constant"
-    final_noise: number("scale of the noise at the end of the run, on a linear or exponential schedule", ge=0) = 0.01
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name, owner, idle in (("ou_theta", "noise", "gaussian"), ("final_noise", "noise_schedule", "constant")):
-            value = getattr(self, name)
-            known = isinstance(value, float)  # A traced number is not.
-            if known and getattr(self, owner) == idle and value != fields(DDPG)[name][0]:
-                raise ValueError(
-                    f"{name} is {value} but has no effect where {owner} is {idle!r}; "
-                    f"take another {owner}, or leave it out"
-                )
-        ends = (("exploration_noise", "starts from it and cannot leave 0"), ("final_noise", "never comes to 0"))
-        for name, reason in ends:
-            known = isinstance(getattr(self, name), float)
-            if known and getattr(self, name) == 0 and self.noise_schedule == "exponential":
-                remedy = (
-                    "'constant' or 'linear'" if name == "exploration_noise" else "'linear', or a final_noise over 0"
-                )
-                raise ValueError(f"{name} is 0 but noise_schedule 'exponential' {reason}; take {remedy}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TD3(DDPG):
-    """Hyperparameters of TD3.
-
-    The defaults are those of the authors' present code (arXiv:1802.09477; 256x256, 3e-4 since 2019-09). The paper's
-    own, 400x300 and 1e-3, are the preset `paper-2018`.
-    """
-
-    target_noise: number("standard deviation of the noise that smooths target actions", ge=0) = 0.2
-    noise_clip: number("bound of the smoothing noise", ge=0) = 0.5
-    policy_delay: count("critic updates per update of actor and targets") = 2
-    num_critics: count("critics whose least value is the target's", most=64) = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class SAC(Learning):
-    """Hyperparameters of SAC. The defaults are the authors' (arXiv:1812.05905)."""
-
-    initial_only: ClassVar[tuple[str, ...]] = ("initial_alpha",)
-
-    alpha: optional("fixed temperature; none: learned", gt=0) = None
-    initial_alpha: number("temperature that learning begins with; idle where alpha is fixed", gt=0) = 1.0
-    alpha_lr: number("learning rate of the temperature (Adam); idle where alpha is fixed", gt=0) = 3e-4
-    target_entropy: optional("entropy [nats] that a learned temperature aims at; none: minus the action size") = None
-
-
 @dataclass(frozen=True)
 class Cycle:
     """How learning and acting interleave: the smallest stretch of training that repeats.
@@ -378,3 +152,103 @@ def cycle(plan, delay):
             f"the nearest total_steps is {works}"
         )
     return Cycle(collects, delay, max(1, updates // delay), learning // unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Settings):
+    """What is run."""
+
+    algo: text(f"algorithm: {', '.join(ALGORITHMS)}, or module:NAME of your own") = "td3"
+    env: text(
+        "a file of envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML file, or module:NAME"
+    ) = "inverted_pendulum"
+    backend: optional_text("Brax's physics: generalized, spring, positional or mjx; none: the environment's own") = None
+    episode_length: optional_count("time limit of an episode [steps]; none: the environment's own, or 1000") = None
+    preset: choice("which settings the flags start from", *PRESETS) = "tuned"
+    num_seeds: count("independent runs, trained side by side", most=2**20) = 8
+    seed: count("seed of the first run; the others count up from it", least=0) = 0
+    seeds_per_batch: count_or_auto(
+        "seeds (in a sweep: runs) trained at once, the others after them; auto: as many as memory holds; none: all"
+    ) = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        registry.find_algorithm(self.algo)
+        if self.seed + self.num_seeds > 2**31:
+            raise ValueError(
+                f"seed {self.seed} with num_seeds {self.num_seeds} counts beyond 2147483647; "
+                f"the largest seed that works is {2**31 - self.num_seeds}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep(Settings):
+    """How a run is kept, and when it ends early. Nothing here changes what is computed, it may change on resuming."""
+
+    checkpoint_every: count_or_auto(
+        "write a checkpoint every N evaluations; auto: every 15 minutes; 0: only where the run ends early", least=0
+    ) = "auto"
+    checkpoint_keep: count("newest checkpoints that are kept") = 1
+    checkpoint_ring: flag("keep the replay buffer in checkpoints; without it, resuming is not exact") = True
+    time_limit: duration("end early, as Ctrl-C does, before this has passed [seconds or h:mm:ss]; none: no limit") = (
+        None
+    )
+    log: choices("where evaluations go beside curves.csv", "csv", "jsonl", "tensorboard", "wandb") = ()
+    devices: count_or_auto("devices of this machine, GPUs or CPU cores, that share the runs; auto: all") = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population(Settings):
+    """How the settings of a program exploit and explore (`pbt.py`)."""
+
+    every: count("evaluations between two exploits") = 1
+    fraction: number("of the worst settings take over from as many of the best", gt=0, le=0.5) = 0.25
+    factor: number("by which a number that is taken over is multiplied or divided", gt=1) = 1.2
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that says what a program computes.
+
+    `swept` holds the numbers that differ from setting to setting, `{name: one of each setting}`; of these, `hyper` has
+    the first setting's.
+    """
+
+    job: Job
+    plan: Plan
+    hyper: Any
+    keep: Keep
+    swept: dict = field(default_factory=dict)
+    pbt: Population | None = None
+
+    def __post_init__(self):
+        for name in self.hyper.initial_only:
+            if self.pbt and name in self.swept:
+                raise ValueError(f"[pbt] cannot change {name} of a run that has begun; list another hyperparameter")
+        if self.pbt and (not self.swept or self.job.seeds_per_batch not in (None, self.num_runs)):
+            raise ValueError("[pbt] needs lists of numbers under [hyper], all in one program, and no seeds_per_batch")
+        at_once, runs = self.job.seeds_per_batch, self.num_runs
+        if isinstance(at_once, int) and runs % at_once:
+            what = f"num_seeds {runs}" if self.num_settings == 1 else f"the {runs} runs (settings x seeds)"
+            divisor = min((n for n in range(1, runs + 1) if runs % n == 0), key=lambda n: abs(n - at_once))
+            raise ValueError(f"seeds_per_batch {at_once} does not divide {what}; the nearest that does is {divisor}")
+
+    @property
+    def num_settings(self):
+        return max((len(values) for values in self.swept.values()), default=1)
+
+    @property
+    def num_runs(self):
+        return self.num_settings * self.job.num_seeds
+
+    @property
+    def runs(self):
+        """`[(setting, seed)]` of all runs, in order: every setting has the same seeds."""
+        seeds = range(self.job.seed, self.job.seed + self.job.num_seeds)
+        return [(setting, seed) for setting in range(self.num_settings) for seed in seeds]
+
+    @property
+    def group_size(self):
+        """Runs that are trained at once; at most, where that is left to the memory."""
+        at_once = self.job.seeds_per_batch
+        return at_once if isinstance(at_once, int) else self.num_runs

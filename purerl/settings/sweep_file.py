@@ -24,8 +24,8 @@ from zlib import crc32
 import numpy as np
 
 from purerl.errors import closest
-from purerl.settings import config, registry
-from purerl.settings.schema import checked, fields
+from purerl.settings import config, registry, schema
+from purerl.settings.kinds import checked, fields
 
 MODES = ("grid", "zip")
 DRAWN = ("uniform", "log_uniform")
@@ -36,7 +36,7 @@ class Program:
     """One program of a sweep, and the name of its folder."""
 
     name: str
-    settings: config.Config
+    settings: schema.Config
 
 
 def find_sweep_file(text):
@@ -81,8 +81,8 @@ def _of_entry(table, flags, mode):
             raise ValueError(f"{key} is an empty list; give it a value, or leave it out")
     for values in product(*lists.values()):
         chosen = dict(zip(lists, values, strict=True))
-        algo = (table | chosen).get("algo", config.Job.algo)
-        config.Job(algo=algo)
+        algo = (table | chosen).get("algo", schema.Job.algo)
+        schema.Job(algo=algo)
         for fixed, swept in _split(algo, hyper, mode):
             parts = [name, *(_part(*item) for item in chosen.items())]
             parts += [_part(key, value) for key, value in fixed.items() if isinstance(hyper[key], list)]
@@ -147,7 +147,7 @@ def limits(name, kind, value):
 
 def _is_list(name, value):
     """Whether `value` is a list of values of the setting `name`; widths, and where to log, are lists themselves."""
-    if name in fields(config.Keep):
+    if name in fields(schema.Keep):
         return False
     if name == "widths" and isinstance(value, list):
         return any(isinstance(each, list | str) for each in value)

@@ -22,7 +22,7 @@ from purerl.errors import Refused, closest
 from purerl.results import comparison, page, run_folder
 from purerl.runs import claims, fitting, memory, runner, summary
 from purerl.runs.progress import Display
-from purerl.settings import config
+from purerl.settings import config, schema
 from purerl.sweeps import hosts
 from purerl.sweeps import search as searching
 
@@ -35,7 +35,7 @@ class SweepTask:
 
     name: str
     path: Path
-    settings: config.Config
+    settings: schema.Config
     env: Any
     build: Any
     complete: bool

@@ -30,8 +30,8 @@ from purerl.runs import claims, fitting, runner
 from purerl.runs.clock import Clock
 from purerl.runs.fork import Origin, fork
 from purerl.runs.progress import Display
-from purerl.settings import config
-from purerl.settings.schema import Settings, checked, choice, count, fields
+from purerl.settings import config, schema
+from purerl.settings.kinds import Settings, checked, choice, count, fields
 from purerl.settings.sweep_file import limits
 
 STUDY = "study.log"  # Optuna's journal
@@ -63,7 +63,7 @@ class SearchPlan:
     search: Search
     space: dict
     rungs: tuple
-    settings: config.Config
+    settings: schema.Config
 
 
 def understood(table, programs):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from purerl.algorithms import exploration
-from purerl.settings.schema import DDPG
+from purerl.settings.hyperparameters import DDPG
 
 SHAPE = (5000, 2)
 KEYS = jax.random.split(jax.random.key(0), 60)

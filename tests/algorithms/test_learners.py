@@ -15,7 +15,8 @@ from benchmarks.training import walk
 from purerl.algorithms import ddpg, optimization, sac, td3
 from purerl.algorithms.networks import Critic, Critics, torso
 from purerl.algorithms.optimization import Trained
-from purerl.settings.schema import DDPG, SAC, TD3, Plan
+from purerl.settings.hyperparameters import DDPG, SAC, TD3
+from purerl.settings.schema import Plan
 from purerl.training import loop
 from purerl.types import Batch, Transition
 

@@ -20,7 +20,7 @@ from purerl.algorithms import sac
 from purerl.policies import acting, exporting, formats, layers, load
 from purerl.results import comparison, curves, page, run_folder
 from purerl.runs import claims, runner, sinks
-from purerl.settings import config, registry, schema
+from purerl.settings import config, hyperparameters, registry
 
 STEPS = [0, 120, 200, 280]
 
@@ -279,7 +279,7 @@ def gaussian(changes=None, **metrics):
     """The constructor of a Gaussian algorithm that is not called sac, whose actor update returns other `metrics`."""
 
     def build(hyper, plan, env):
-        made = sac.sac(schema.SAC(), plan, env)
+        made = sac.sac(hyperparameters.SAC(), plan, env)
 
         def update_actor(state, batch, key):
             state, found = made.update_actor(state, batch, key)

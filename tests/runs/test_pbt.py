@@ -12,7 +12,7 @@ from purerl import sweep
 from purerl.results import run_folder
 from purerl.runs import pbt, runner
 from purerl.settings import config, sweep_file
-from purerl.settings.config import Population
+from purerl.settings.schema import Population
 from purerl.training import loop, mapping
 
 TABLE = SMALL | {"algo": "td3", "num_seeds": "2", "total_steps": "440", "num_evals": "5"}

@@ -12,8 +12,10 @@ import pytest
 from purerl import train
 from purerl.results import naming
 from purerl.runs import runner
-from purerl.settings import config, registry
-from purerl.settings.schema import SAC, TD3, Plan, cycle, fields
+from purerl.settings import config, registry, schema
+from purerl.settings.hyperparameters import SAC, TD3
+from purerl.settings.kinds import fields
+from purerl.settings.schema import Plan, cycle
 
 
 def error_of(function, *arguments, **options):
@@ -226,7 +228,7 @@ def test_settings_made_in_python_are_checked_too():
 
 
 def test_every_setting_has_a_description():
-    for cls in (config.Job, Plan, *(spec.hyperparameters for spec in registry.ALGORITHMS.values())):
+    for cls in (schema.Job, Plan, *(spec.hyperparameters for spec in registry.ALGORITHMS.values())):
         for name, (_, description, _) in fields(cls).items():
             assert description, name
 
