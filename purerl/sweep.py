@@ -81,7 +81,7 @@ def parse(arguments):
 
 def sweep(path, programs, options):
     """Run `programs` in the folder `path`, or show what would be run. Returns the exit status."""
-    from purerl.runs.progress import Display
+    from purerl.runs.display import Display
     from purerl.sweeps import campaign, hosts, launchers  # Here, so that help and most errors need not wait for JAX.
 
     launchers.refuse_unusable(options.launcher, options.gpus_per_program, options.time_limit, options.coordinator)
@@ -131,7 +131,7 @@ def common_words(path, options):
 
 def search(path, table, programs, options):
     """Search as the table [search] says. Returns the exit status."""
-    from purerl.runs.progress import Display
+    from purerl.runs.display import Display
     from purerl.sweeps import campaign
     from purerl.sweeps import search as searching
 

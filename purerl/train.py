@@ -152,7 +152,7 @@ def resumable(options, flags):
 def train(settings, env, build, path, unnamed):
     """Train in the folder `path`, or, where nobody named it, in a new one of that name. Returns the exit status."""
     from purerl.runs import fitting, runner, summary
-    from purerl.runs.progress import Display
+    from purerl.runs.display import Display
 
     job, display = settings.job, Display()
     try:

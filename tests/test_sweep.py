@@ -22,7 +22,7 @@ from folders import ROOT
 from purerl import sweep, train
 from purerl.results import picture, run_folder
 from purerl.runs import claims, runner
-from purerl.runs.progress import Display
+from purerl.runs.display import Display
 from purerl.settings import config, sweep_file
 from purerl.sweeps import hosts
 from purerl.training import mapping

@@ -9,8 +9,8 @@ from purerl.environments.base import Environment
 from purerl.results import run_folder
 from purerl.runs import claims, fingerprint, fitting, garbage_collection, memory
 from purerl.runs.clock import Clock
+from purerl.runs.display import Display
 from purerl.runs.events import Listener
-from purerl.runs.progress import Display
 from purerl.settings.schema import Config
 from purerl.training import loop
 from purerl.training.mapping import Programs

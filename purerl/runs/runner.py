@@ -20,9 +20,9 @@ from purerl.runs import checkpoints, claims, compiling, declared, epochs, fittin
 from purerl.runs.clock import Clock, Interrupt
 from purerl.runs.compiling import Order
 from purerl.runs.conclusion import conclude
+from purerl.runs.display import Display
 from purerl.runs.events import Listener
 from purerl.runs.outcome import RunOutcome
-from purerl.runs.progress import Display
 from purerl.runs.session import Session
 from purerl.settings import registry
 from purerl.settings.schema import Config

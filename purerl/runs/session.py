@@ -14,8 +14,8 @@ from purerl.results import run_folder
 from purerl.runs import fitting, pbt
 from purerl.runs.claims import Runs
 from purerl.runs.clock import Clock, Interrupt, Pace
+from purerl.runs.display import Display
 from purerl.runs.position import Position
-from purerl.runs.progress import Display
 from purerl.settings.schema import Config, Plan
 from purerl.training import loop, mapping
 from purerl.types import Array, Params

@@ -6,8 +6,8 @@ import numpy as np
 
 from purerl.results import comparison
 from purerl.results.statistics import iqm
+from purerl.runs.display import Display
 from purerl.runs.outcome import RunOutcome
-from purerl.runs.progress import Display
 from purerl.settings.schema import Config
 
 SHOWN = 5  # settings, and runs that diverged, which the table names

@@ -21,7 +21,7 @@ import tomli_w
 from purerl.errors import Refused, closest
 from purerl.results import comparison, page, run_folder
 from purerl.runs import claims, fitting, memory, runner, summary
-from purerl.runs.progress import Display
+from purerl.runs.display import Display
 from purerl.settings import config, schema
 from purerl.sweeps import hosts
 from purerl.sweeps import search as searching

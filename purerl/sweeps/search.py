@@ -28,8 +28,8 @@ from purerl.results import comparison, run_folder
 from purerl.results.statistics import iqm
 from purerl.runs import claims, fitting, runner
 from purerl.runs.clock import Clock
+from purerl.runs.display import Display
 from purerl.runs.fork import Origin, fork
-from purerl.runs.progress import Display
 from purerl.settings import config, schema
 from purerl.settings.kinds import Settings, checked, choice, count, fields
 from purerl.settings.sweep_file import limits

@@ -9,11 +9,11 @@ from commands import SMALL, assert_same_run, stopped_after
 
 from purerl.results import run_folder
 from purerl.runs import checkpoints, runner
+from purerl.runs.display import Display
 from purerl.runs.events import Event, fire
 from purerl.runs.listeners import listeners, metrics, progress
 from purerl.runs.listeners.checkpointing import Checkpointing
 from purerl.runs.position import Position
-from purerl.runs.progress import Display
 from purerl.settings import config
 
 TABLE = SMALL | {"algo": "td3", "normalize_observations": "true"}

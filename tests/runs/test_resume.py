@@ -20,7 +20,7 @@ from purerl.errors import Refused
 from purerl.results import run_folder
 from purerl.runs import checkpoints, runner
 from purerl.runs.clock import Clock, Interrupt
-from purerl.runs.progress import Display
+from purerl.runs.display import Display
 from purerl.settings import config
 from purerl.settings.registry import ALGORITHMS
 from purerl.training import mapping

@@ -11,7 +11,7 @@ from test_sweep import refusal, write
 from purerl import sweep
 from purerl.results import run_folder
 from purerl.runs import checkpoints, claims, runner
-from purerl.runs.progress import Display
+from purerl.runs.display import Display
 from purerl.settings import config
 
 SPACE = {"actor_lr": {"log_uniform": [1e-4, 1e-1]}, "tau": {"uniform": [0.001, 0.5]}}
