@@ -6,8 +6,11 @@ import sys
 import venv
 
 import numpy as np
+from commands import arguments
 from folders import ROOT
 
+from purerl import train
+from purerl.results import curves
 from purerl.settings import config
 
 
@@ -42,7 +45,7 @@ def test_training_does_not_wait_for_what_only_its_end_needs():
 
 
 def test_the_python_of_the_readme_runs(pendulums):
-    policy, block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    policy, block, _ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     small = 'resolve({"env": "fast", "total_steps": 1664, "num_evals": 2, '
     block = block.replace("resolve({", small).replace(', "env": "inverted_pendulum"', "")
     block = block.replace('make("inverted_pendulum")', 'make("fast", episode_length=20)').replace(
@@ -53,3 +56,11 @@ def test_the_python_of_the_readme_runs(pendulums):
     assert scope["curves"]["return_mean"].shape == (3, 2)
     exec(policy.replace("runs/NAME", str(pendulums["td3"])), scope)
     assert scope["action"].shape == (5, 1)
+
+
+def test_the_algorithm_of_the_readme_trains(tmp_path, monkeypatch):
+    *_, block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "my_module.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert train.main([*arguments(algo="my_module:mean_sac"), "--out", str(tmp_path / "run")]) == 0
+    assert curves.load(tmp_path / "run")["colour"].unique().tolist() == ["#e69f00"]

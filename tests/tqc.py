@@ -62,7 +62,7 @@ def policy_loss(q, log_prob, alpha):
 def build(hyper, plan, env):
     critic = Critics(hyper.num_critics, Critic(torso(plan), hyper.num_quantiles))
     model = sac.make_model(hyper, plan, env, critic)
-    made = sac.algorithm(model, plan)
+    made = sac.make_algorithm(model, plan)
     return made._replace(
         next_value=partial(next_value, model),
         update_critic=partial(update_critic, model),

@@ -106,7 +106,7 @@ def update_actor(model, state, batch, key):
     return target_step(model, state), metrics
 
 
-def algorithm(model):
+def make_algorithm(model):
     return Algorithm(
         init=partial(init, model),
         policy=policy,
@@ -124,4 +124,4 @@ def algorithm(model):
 
 def ddpg(hyper, plan, env):
     """DDPG for the observations and actions of `env`, with the networks of `plan`."""
-    return algorithm(make_model(hyper, plan, env, num_critics=1))
+    return make_algorithm(make_model(hyper, plan, env, num_critics=1))

@@ -132,7 +132,7 @@ def update_actor(model, state, batch, key, policy_loss=entropy_policy_loss):
     return target_step(model, state), metrics
 
 
-def algorithm(model, plan):
+def make_algorithm(model, plan):
     return Algorithm(
         init=partial(init, model),
         policy=policy,
@@ -150,4 +150,4 @@ def algorithm(model, plan):
 
 def sac(hyper, plan, env):
     """SAC for the observations and actions of `env`, with the networks of `plan`."""
-    return algorithm(make_model(hyper, plan, env, Critics(2, Critic(torso(plan)))), plan)
+    return make_algorithm(make_model(hyper, plan, env, Critics(2, Critic(torso(plan)))), plan)

@@ -20,7 +20,7 @@ def next_value(model, state, batch, key):
 def td3(hyper: Hyper, plan, env):
     """TD3 for the observations and actions of `env`, with the networks of `plan`."""
     model = ddpg.make_model(hyper, plan, env, hyper.num_critics)
-    return ddpg.algorithm(model)._replace(
+    return ddpg.make_algorithm(model)._replace(
         next_value=partial(next_value, model),
         policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates; DDPG's is 1
     )

@@ -64,7 +64,7 @@ def _read(path, settings, number, build, sizes):
     except checkpoints.Damaged as error:
         raise ValueError(f"{what} is damaged: {error}; name another, or the run") from None
     (file,) = (path / "checkpoints" / str(number)).rglob(checkpoints.ARRAYS)
-    arrays, _ = checkpoints._read(file)
+    arrays, _ = checkpoints.read_arrays(file)
     algorithm = build(settings.hyper, settings.plan, sizes)
     agent = _restored(what, arrays, ".agent", jax.eval_shape(algorithm.init, jax.random.key(0)))
     like = jax.eval_shape(lambda: normalizer(settings.plan).init(sizes.obs_size))

@@ -87,7 +87,7 @@ class ArraysHandler(ocp.CheckpointHandler):
                 _append(file, array, len(array) if args.runs is None else args.runs)
 
     def restore(self, directory, args):
-        return _read(directory / ARRAYS)[0]
+        return read_arrays(directory / ARRAYS)[0]
 
 
 @ocp.args.register_with_handler(ArraysHandler, for_save=True, for_restore=True)
@@ -151,7 +151,7 @@ def fork(source, target, number, rows, computations):
     `computations` are those of both. Raises Damaged.
     """
     found = verify(source, number, computations[0])
-    whole, leaves = _read(_file(_folder(source) / str(number)))
+    whole, leaves = read_arrays(_file(_folder(source) / str(number)))
     dtypes = {name: leaf.dtype for name, leaf in leaves.items() if leaf.dtype}
     arrays = Arrays({name: array[rows] for name, array in whole.items()}, None, dtypes)
     facts = {name: x for name, x in found.items() if name not in ("files", "label")}
@@ -273,7 +273,7 @@ def fitting(path, number, like, label, environment=None):
     """
     folder = _folder(path) / str(number)
     try:
-        arrays, found = _read(_file(folder))
+        arrays, found = read_arrays(_file(folder))
         differing = _differing(found, {name: _kept(x) for name, x in _named(like) if x.size})
     except OSError:
         raise
@@ -339,7 +339,7 @@ def _append(file, array, runs):
         file.write(rows.reshape(-1).view(np.uint8))
 
 
-def _read(file):
+def read_arrays(file):
     """`({name: array}, {name: Leaf})` of a file that `ArraysHandler` wrote, the arrays as maps of the file."""
     with open(file, "rb") as opened:
         named = np.lib.format.read_array(opened, allow_pickle=False)

@@ -239,7 +239,7 @@ def test_reward_scale_scales_rewards_and_nothing_else(name):
 
 def test_td3_without_its_tricks_is_ddpg():
     model = ddpg.make_model(TD3(**RATES, target_noise=0.0, policy_delay=1), PLAN, ENV, num_critics=1)
-    algorithm = ddpg.algorithm(model)
+    algorithm = ddpg.make_algorithm(model)
     plain, untricked = algorithm, algorithm._replace(next_value=partial(td3.next_value, model))
     states = [begun(plain)] * 2
     for seed in range(5):
@@ -300,9 +300,9 @@ def test_one_smoothing_noise_serves_both_critics():
     """Of two equal critics, the lower value is the value: unless each sees an action of its own."""
     hyper = TD3(target_noise=0.5)
     twins, single = (ddpg.make_model(hyper, PLAN, ENV, num_critics=count) for count in (2, 1))
-    state = begun(ddpg.algorithm(single))
+    state = begun(ddpg.make_algorithm(single))
     doubled = state._replace(target_critic=jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), state.target_critic))
-    batch, key = a_batch(ddpg.algorithm(single)), jax.random.key(0)
+    batch, key = a_batch(ddpg.make_algorithm(single)), jax.random.key(0)
     assert_close(td3.next_value(twins, doubled, batch, key), td3.next_value(single, state, batch, key), rtol=1e-5)
 
 

@@ -39,7 +39,7 @@ def grouped(tmp_path_factory):
 def stored(path, number):
     """`{name: array}` of a checkpoint."""
     (file,) = (path / "checkpoints" / str(number)).rglob(checkpoints.ARRAYS)
-    return checkpoints._read(file)[0]
+    return checkpoints.read_arrays(file)[0]
 
 
 def relabelled(path, number, **more):

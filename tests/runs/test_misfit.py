@@ -120,7 +120,7 @@ def test_a_leaf_that_holds_nothing_may_be_added(stopped, monkeypatch, capsys):
 def test_a_checkpoint_without_the_names_of_dtypes_is_read(whole, stopped):
     """Up to version 0.1.0 the file began with the names alone."""
     folder = stopped / "checkpoints" / "2"
-    arrays, leaves = checkpoints._read(arrays_of(folder))
+    arrays, leaves = checkpoints.read_arrays(arrays_of(folder))
     with open(arrays_of(folder), "r+b") as file:
         content = file.read()
         file.seek(0)
@@ -129,7 +129,7 @@ def test_a_checkpoint_without_the_names_of_dtypes_is_read(whole, stopped):
         first = content.index(b"\x93NUMPY", 1)
         file.write(content[first:])
     relabel(folder, lambda label: {name: x for name, x in label.items() if name not in ("commit", "environment")})
-    old = checkpoints._read(arrays_of(folder))[1]
+    old = checkpoints.read_arrays(arrays_of(folder))[1]
     assert {leaf.dtype for leaf in old.values()} == {None} and old.keys() == leaves.keys()
     assert train.main(["--resume", str(stopped)]) == 0
     assert_same_run(stopped, whole)
