@@ -61,5 +61,18 @@ Listener = Callable[[Event], Event | None]  # None: the event as it is
 def fire(listeners: Iterable[Listener], event: Event) -> Event:
     """The event after all listeners, called in order."""
     for listener in listeners:
-        event = listener(event) or event
+        event = tell(listener, event)
     return event
+
+
+def tell(listener: Listener, event: Event) -> Event:
+    """The event after one listener. A reason to stop that was there before stays.
+
+    Raises TypeError where the listener returns anything but an event or None.
+    """
+    after = listener(event)
+    if after is None:
+        return event
+    if not isinstance(after, Event):
+        raise TypeError(f"a listener should return the event, changed, or None; it returned {type(after).__name__}")
+    return after._replace(stop=event.stop or after.stop)

@@ -52,7 +52,13 @@ def test_each_listener_gets_the_event_that_the_one_before_it_left():
 
     event = Event(None, 0, Position(), None, {})
     added = [hears, lambda event: event._replace(stop="first"), hears, lambda event: event._replace(stop=None), hears]
-    assert fire(added, event) == event and heard == [None, "first", None]
+    assert fire(added, event) == event._replace(stop="first") and heard == [None, "first", "first"]  # it stays
+
+
+def test_a_listener_that_returns_no_event_is_an_error_and_loses_nothing(tmp_path):
+    with pytest.raises(TypeError, match="should return the event, changed, or None; it returned bool"):
+        trained(tmp_path / "run", lambda event: event.at.evaluations < 3)
+    assert checkpoints.numbers(tmp_path / "run")
 
 
 def test_the_rows_come_first_and_the_checkpoint_last_with_the_users_own_right_before():

@@ -7,7 +7,7 @@ so that it has what all the others changed, and is written where one of them end
 from collections.abc import Callable
 from functools import partial
 
-from purerl.runs.events import Event, Listener
+from purerl.runs.events import Event, Listener, tell
 from purerl.runs.listeners import limits, metrics, population, progress
 from purerl.runs.listeners.checkpointing import Checkpointing
 from purerl.runs.session import Session
@@ -24,7 +24,7 @@ def listeners(session: Session) -> list[Listener]:
 def guarded(listener: Listener, keep: Callable[[Event], None], event: Event) -> Event | None:
     """What `listener` returns. Whatever it raises, the event is kept in a checkpoint before."""
     try:
-        return listener(event)
+        return tell(listener, event)
     except Exception:
         keep(event)
         raise
