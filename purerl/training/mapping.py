@@ -193,73 +193,93 @@ def flowing(hyper, swept=None, settings=()):
     return numbers | {name: jnp.float32(values)[jnp.asarray(settings)] for name, values in (swept or {}).items()}
 
 
-def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
-    """`build(hyper, plan, env)` makes the algorithm, inside the mapped function, so its numbers may be traced.
+class OneRun(NamedTuple):
+    """The loop of one run, as functions of the hyperparameters that flow through it (`numbers`).
 
-    Those whose names are in `swept` have an axis over runs. `mesh` lays the runs out over devices. They are compiled
-    for `platform`, for JAX's own where that is None.
+    The algorithm is made by `build(hyper, plan, env)` inside of each function, so that its numbers may be traced.
+    """
+
+    plan: Plan
+    build: Callable
+    env: Any
+    hyper: Any
+
+    def setup(self, numbers):
+        hyper = dataclasses.replace(self.hyper, **numbers)
+        return loop.setup(self.plan, self.build(hyper, self.plan, self.env), self.env)
+
+    def starts(self, key, purpose, index, begun):
+        # Where episodes begin does not depend on what flows.
+        return loop.starts(self.setup({}), key, purpose, index, begun)
+
+    def initial_carry(self, numbers, key, states):
+        return loop.initial_carry(self.setup(numbers), key, states)
+
+    def initial_play(self, states):
+        return loop.initial_play(self.setup({}), states)
+
+    def play_on(self, numbers, carry, play, count):
+        return loop.evaluate_on(self.setup(numbers), carry, play, count)
+
+    def judged(self, numbers, carry, play, row):
+        run = self.setup(numbers)
+        return loop.judged(run, carry, play, row) | loop.means(run.cycle, carry)
+
+
+def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
+    """The `Programs` of the runs of `plan`; `build(hyper, plan, env)` makes the algorithm.
+
+    The hyperparameters whose names are in `swept` have an axis over runs. `mesh` lays the runs out over devices. They
+    are compiled for `platform`, for JAX's own where that is None.
     """
     platform = platform or jax.default_backend()
     cache, options = CACHE.get(platform), compiler_options(plan, platform, mesh)
-    axes = {name: 0 if name in swept else None for name in flowing(hyper)}
-
-    def setup(numbers):
-        return loop.setup(plan, build(dataclasses.replace(hyper, **numbers), plan, env), env)
-
-    def starts(key, purpose, index, begun):
-        return loop.starts(setup({}), key, purpose, index, begun)  # Where episodes begin does not depend on what flows.
-
-    def begin(numbers, key, states):
-        return loop.initial_carry(setup(numbers), key, states)
-
-    def turning(work, size, numbers, carry, turns, end):
-        """`(turns, carry)` after `work` in groups of `size` runs; a group is at one turn, and has no axis over it."""
-
-        def one_group(numbers, carry, turns):
-            each = jax.vmap(lambda numbers, carry: work(setup(numbers), carry, turns[0], end), (axes, 0), (None, 0))
-            turn, carry = each(numbers, carry)
-            return carry, jnp.full_like(turns, turn)
-
-        return in_groups(one_group, axes, size, numbers, carry, turns)[::-1]
-
-    def warm_up(numbers, carry, turns, end):
-        return turning(loop.warm_up, len(turns), numbers, carry, turns, end)
-
-    def cycles(numbers, carry, turns, end):
-        return turning(loop.cycles, side_by_side(carry.agent, cache), numbers, carry, turns, end)
-
-    def play_on(numbers, carry, play, count):
-        return loop.evaluate_on(setup(numbers), carry, play, count)
-
-    def judged(numbers, carry, play, row):
-        run = setup(numbers)
-        return loop.judged(run, carry, play, row) | loop.means(run.cycle, carry)
-
-    def begin_refill(numbers, carry, row):
-        begun = jax.vmap(lambda numbers, carry: loop.begin_refill(setup(numbers), carry, row), (axes, 0))
-        return over_devices(mesh, begun, axes, 0)(numbers, carry)
-
-    def refill(numbers, carry, turns, end):
-        return turning(loop.refill, len(turns), numbers, carry, turns, end)
+    one, axes = OneRun(plan, build, env, hyper), {name: 0 if name in swept else None for name in flowing(hyper)}
 
     def mapped(function, *over, **jit):
         return jax.jit(over_devices(mesh, jax.vmap(function, over), *over), **jit)
 
+    def advancing(work, cache=None, **jit):
+        function = over_devices(mesh, in_turns(one, axes, work, cache), axes, 0, 0, None)
+        return jax.jit(function, donate_argnums=1, **jit)
+
+    def begin_refill(numbers, carry, row):
+        begun = jax.vmap(lambda numbers, carry: loop.begin_refill(one.setup(numbers), carry, row), (axes, 0))
+        return over_devices(mesh, begun, axes, 0)(numbers, carry)
+
     return Programs(
-        starts=mapped(starts, 0, None, None, 0),
-        initial_carry=mapped(begin, axes, 0, 0, donate_argnums=2),
-        warm_up=jax.jit(over_devices(mesh, warm_up, axes, 0, 0, None), donate_argnums=1),
-        cycles=jax.jit(over_devices(mesh, cycles, axes, 0, 0, None), donate_argnums=1),
-        begin_play=mapped(lambda states: loop.initial_play(setup({}), states), 0),
-        play_on=mapped(play_on, axes, 0, 0, None, donate_argnums=2),
-        judged=mapped(judged, axes, 0, 0, None),
+        starts=mapped(one.starts, 0, None, None, 0),
+        initial_carry=mapped(one.initial_carry, axes, 0, 0, donate_argnums=2),
+        warm_up=advancing(loop.warm_up),
+        cycles=advancing(loop.cycles, cache),
+        begin_play=mapped(one.initial_play, 0),
+        play_on=mapped(one.play_on, axes, 0, 0, None, donate_argnums=2),
+        judged=mapped(one.judged, axes, 0, 0, None),
         begin_refill=jax.jit(begin_refill, static_argnums=2),
-        refill=jax.jit(over_devices(mesh, refill, axes, 0, 0, None), donate_argnums=1, compiler_options=options),
+        refill=advancing(loop.refill, compiler_options=options),
         plan=plan,
-        cycle=setup({}).cycle,
+        cycle=one.setup({}).cycle,
         mesh=mesh,
         options=options,
     )
+
+
+def in_turns(one, axes, work, cache=None):
+    """`work(run, carry, turn, end)` of `loop`, for many runs: `(numbers, carry, turns, end) -> (turns, carry)`.
+
+    As many runs as `cache` holds (`side_by_side`) train at a time, all of them without one. They are at one turn,
+    which has no axis over runs.
+    """
+
+    def all_runs(numbers, carry, turns, end):
+        def one_group(numbers, carry, turns):
+            each = jax.vmap(lambda numbers, carry: work(one.setup(numbers), carry, turns[0], end), (axes, 0), (None, 0))
+            turn, carry = each(numbers, carry)
+            return carry, jnp.full_like(turns, turn)
+
+        return in_groups(one_group, axes, side_by_side(carry.agent, cache), numbers, carry, turns)[::-1]
+
+    return all_runs
 
 
 def compiler_options(plan, platform, mesh):
