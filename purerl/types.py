@@ -55,6 +55,9 @@ class Batch(NamedTuple):
 class Noise(NamedTuple):
     """Exploration noise as a process of all environments. Its state is a pytree with leading axis `[E]`, or empty.
 
+    `algorithms.exploration` makes them: `exploration(hyper, shape)`, and `silent(shape)` for a policy that explores by
+    itself.
+
     Attributes:
         init: `() -> state`.
         draw: `(state, progress, key) -> (state, noise [E, A])`; `progress` in [0, 1] is the share of the run done.
@@ -69,22 +72,36 @@ class Noise(NamedTuple):
 class Algorithm(NamedTuple):
     """A learning algorithm: pure functions over a state that only the algorithm looks into.
 
+    The state is a pytree of arrays. Updates return it with the same structure, shapes and types, and all of it stays
+    finite: a run whose state is not finite has diverged and is frozen. It holds no random keys; they are given, each
+    for one use.
+
+    The constructor runs inside the compiled program, which is mapped over runs. There, every float of the
+    hyperparameters that may differ from run to run is a traced array: compute with it, but do not branch on it. Whole
+    numbers, text, None and numbers of the kind `kinds.fixed_number` are Python's.
+
+    A round is C = `policy_delay` critic updates and one actor update. C divides `updates_per_step`, or the reverse.
+
     Attributes:
         init: `(key) -> state`.
-        policy: `(state) -> policy`, the part of the state that acts: what is kept of a run.
+        policy: `(state) -> policy`, the part of the state that acts, and that is kept of a run: nested dicts of arrays,
+            whose names are text without /.
         act: `(policy, observation [..., obs_size]) -> action [..., A]`, deterministic.
         explore: `(state, observation [E, obs_size], noise [E, A], key) -> action [E, A]`.
         to_batch: `(window: Transition [n, B, ...]) -> Batch [B, ...]`, n consecutive steps seen as one.
-        next_value: `(state, batch [C, B, ...], key) -> value`, what the targets of the C critic updates before an actor
-            update share: a pytree of arrays `[C, ...]`, V(s') `[C, B]` for DDPG, TD3 and SAC. It is computed once, for
-            all C at once, from the state before them. `()` where every critic update computes its own target.
+        next_value: `(state, batch [C, B, ...], key) -> value`, what the targets of the critic updates of a round share:
+            a pytree of arrays `[C, ...]`, V(s') `[C, B]` for DDPG, TD3 and SAC. It is computed once, for all C at once,
+            from the state before them. `()` where every critic update computes its own target.
         update_critic: `(state, batch [B, ...], value, key) -> (state, metrics)`: the critics, and whatever else moves
-            with each critic update. `value` is this update's part of what `next_value` returned.
-        update_actor: `(state, batch, key) -> (state, metrics)`: the policy, the temperature, the target networks.
+            with each critic update, for example target networks. `value` is this update's part of what `next_value`
+            returned; the key is this update's own.
+        update_actor: `(state, batch, key) -> (state, metrics)`: the policy, the temperature, target networks. `batch`
+            is the last of the round.
         noise: the process that feeds `explore`.
-        policy_delay: critic updates per actor update, a Python int, C above.
-        metrics: the names of the metrics, scalars, that `update_critic` and `update_actor` return, in the order in
-            which curves.csv, report.html and the loggers have them.
+        policy_delay: critic updates per actor update, a Python int, as `hyper.policy_delay` has it.
+        metrics: the names of the scalars that `update_critic` and `update_actor` return, in the order in which
+            curves.csv, report.html and the loggers have them. curves.csv has their means over all updates since the
+            last evaluation. They must be finite: a run is frozen after the first that is not. Guard ratios and logs.
     """
 
     init: Callable

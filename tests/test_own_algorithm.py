@@ -1,5 +1,6 @@
 """An algorithm from outside of the package, `tqc.py`: it trains, resumes, sweeps, exports and draws its own metric."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ import purerl
 from purerl import export, plot, sweep, train
 from purerl.policies import acting, load
 from purerl.results import curves, page, run_folder
-from purerl.settings import config, registry
+from purerl.runs import runner
+from purerl.settings import config, kinds, registry, sweep_file
 
 WORDS = {"algo": "tqc:tqc", "env": "Pendulum-v1", "num_quantiles": "4"}
 
@@ -88,7 +90,7 @@ def test_help_and_presets_are_its_own(capsys):
     [
         (["--algo", "tqc:tcq"], ("tqc has no 'tcq' that is an AlgorithmSpec", "did you mean tqc?")),
         (["--algo", "tqc:build"], ("has no 'build' that is an AlgorithmSpec", "known: tqc")),
-        (["--algo", "nowhere:tqc"], ("importing 'nowhere' fails", "No module named 'nowhere'")),
+        (["--algo", "nowhere:tqc"], ("importing 'nowhere' fails", "No module named 'nowhere'; run from the folder")),
         (["--algo", "tqc:"], ("is no module:NAME", "my_package.my_module:my_algorithm")),
         (["--algo", "tqc"], ("'tqc', which is no algorithm", "or module:NAME")),
         (["--algo", "tqc:tqc", "--num-quantile", "3"], ("unknown argument '--num-quantile'; did you mean",)),
@@ -103,6 +105,67 @@ def test_what_is_wrong_is_one_line(words, says, capsys):
     shown = capsys.readouterr().err
     assert ended.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1
     assert all(text in shown for text in says), shown
+
+
+def changed(**changes):
+    """A constructor of TQC with other functions."""
+    return lambda hyper, plan, env: tqc.build(hyper, plan, env)._replace(**changes)
+
+
+def branching(hyper, plan, env):
+    return tqc.build(hyper, plan, env) if hyper.tau > 0 else None
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda hyper: None, "its constructor fails: TypeError"),
+        (lambda hyper, plan, env: None, "its constructor returns NoneType; it should be an Algorithm"),
+        (branching, "its constructor fails: TracerBoolConversionError"),
+        (changed(init=lambda: ()), "init fails: TypeError"),
+        (changed(explore=lambda state, observation: observation), "explore fails: TypeError"),
+        (changed(explore=lambda state, observation, noise, key: observation), "explore returns .*; actions should be"),
+        (changed(act=lambda policy, observation: observation[:, 0]), "act returns .*; actions should be"),
+        (changed(next_value=lambda state, batch, key: batch.reward[0]), "next_value returns .* the 1 critic updates"),
+        (
+            changed(update_critic=lambda state, batch, value, key: (state[:2], {})),
+            "update_critic returns another state",
+        ),
+        (
+            changed(update_actor=lambda state, batch, key: (state, {"q": batch.rewards})),
+            "update_actor fails: Attribute",
+        ),
+    ],
+)
+def test_what_an_algorithm_cannot_do_is_one_line(build, says, monkeypatch):
+    monkeypatch.setattr(tqc, "tqc", registry.AlgorithmSpec(tqc.Hyper, build))
+    with pytest.raises(ValueError, match=f"^tqc:tqc: {says}") as error:
+        runner.prepare(config.resolve({"algo": "tqc:tqc", "env": "Pendulum-v1"}))
+    assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithRate(tqc.Hyper):
+    rate: kinds.fixed_number("a rate that a network wants as a Python number", ge=0, lt=1) = 0.1
+
+
+def test_a_fixed_number_is_no_tracer_and_makes_a_program_of_its_own(monkeypatch):
+    seen = []
+
+    def build(hyper, plan, env):
+        seen.append((type(hyper.rate), type(hyper.tau)))
+        return tqc.build(hyper, plan, env)
+
+    monkeypatch.setattr(tqc, "tqc", registry.AlgorithmSpec(WithRate, build))
+    runner.prepare(config.resolve({"algo": "tqc:tqc", "env": "Pendulum-v1"}))
+    assert {rate for rate, _ in seen} == {kinds.Fixed} and any(tau is not float for _, tau in seen)
+    table = {"algo": "tqc:tqc", "env": "Pendulum-v1", "hyper": {"rate": [0.1, 0.2], "tau": [0.1, 0.2]}}
+    programs = sweep_file.expand(table, {})
+    assert [(each.settings.hyper.rate, each.settings.swept) for each in programs] == [
+        (rate, {"tau": (0.1, 0.2)}) for rate in (0.1, 0.2)
+    ]
+    with pytest.raises(ValueError, match="only numbers flow"):
+        config.resolve_table({}, {"algo": "tqc:tqc", "env": "Pendulum-v1", "sweep": {"rate": [0.1, 0.2]}})
 
 
 @pytest.mark.parametrize(

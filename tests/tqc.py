@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from purerl.algorithms import sac
 from purerl.algorithms.equations import td_target
-from purerl.algorithms.networks import Critic, Critics, torso
+from purerl.algorithms.networks import critics_of
 from purerl.algorithms.optimization import critic_step
 from purerl.settings.hyperparameters import SAC
 from purerl.settings.kinds import count
@@ -50,8 +50,8 @@ def next_value(model, state, batch, key):
 def update_critic(model, state, batch, value, key):
     del key
     target = td_target(batch.reward[:, None], batch.discount[:, None], value)
-    state, metrics = critic_step(model, state, batch, partial(quantile_huber_loss, target=target))
-    return state, metrics | {"quantile_spread": (value.max(axis=-1) - value.min(axis=-1)).mean()}
+    spread = {"quantile_spread": (value.max(axis=-1) - value.min(axis=-1)).mean()}
+    return critic_step(model, state, batch, lambda q: (quantile_huber_loss(q, target), spread))
 
 
 def policy_loss(q, log_prob, alpha):
@@ -60,9 +60,9 @@ def policy_loss(q, log_prob, alpha):
 
 
 def build(hyper, plan, env):
-    critic = Critics(hyper.num_critics, Critic(torso(plan), hyper.num_quantiles))
+    critic = critics_of(plan, hyper.num_critics, hyper.num_quantiles)
     model = sac.make_model(hyper, plan, env, critic)
-    made = sac.make_algorithm(model, plan)
+    made = sac.make_algorithm(model)
     return made._replace(
         next_value=partial(next_value, model),
         update_critic=partial(update_critic, model),

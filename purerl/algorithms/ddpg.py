@@ -9,7 +9,7 @@ import optax
 
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import deterministic_policy_loss, perturbed, polyak
-from purerl.algorithms.networks import Actor, Critic, Critics, torso
+from purerl.algorithms.networks import Actor, Critics, critics_of, torso
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
 from purerl.settings.hyperparameters import DDPG as Hyper
 from purerl.types import Algorithm, Noise, Params
@@ -36,12 +36,12 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def make_model(hyper, plan, env, num_critics):
+def make_model(hyper, plan, env, critic):
     return Model(
         hyper,
         env.obs_size,
         Actor(env.action_size, torso(plan)),
-        Critics(num_critics, Critic(torso(plan))),
+        critic,
         adam(hyper.actor_lr, hyper, plan.num_updates // hyper.policy_delay),
         adam(hyper.critic_lr, hyper, plan.num_updates),
         exploration.exploration(hyper, (plan.num_envs, env.action_size)),
@@ -124,4 +124,4 @@ def make_algorithm(model):
 
 def ddpg(hyper, plan, env):
     """DDPG for the observations and actions of `env`, with the networks of `plan`."""
-    return make_algorithm(make_model(hyper, plan, env, num_critics=1))
+    return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 1)))

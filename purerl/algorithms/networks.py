@@ -196,3 +196,8 @@ def _fields(module):
 def torso(plan):
     """The hidden layers that `plan` asks for."""
     return MLP(plan.widths, plan.activation, plan.layer_norm, plan.precision)
+
+
+def critics_of(plan, count, outputs=None):
+    """`count` critics with the hidden layers that `plan` asks for, of one value or of several `outputs`."""
+    return Critics(count, Critic(torso(plan), outputs))

@@ -1,6 +1,5 @@
 """What every learner does to its parameters: keep them with their optimiser state, and descend."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from purerl.algorithms.equations import critic_loss, n_step_return, td_target
+from purerl.trees import select
 from purerl.types import Batch, Params
 
 SCHEDULES = {
@@ -24,7 +24,7 @@ class Trained(NamedTuple):
     """Parameters and what trains along with them.
 
     Attributes:
-        params: the parameters, which the optimiser moves.
+        params: the parameters, which the optimiser moves: what Flax's `init` returns, but for what is in `variables`.
         opt_state: the state of that optimiser.
         variables: what a network keeps besides parameters and computes anew in each pass, for example the running
             statistics of batch normalisation; `()` where it keeps nothing.
@@ -97,11 +97,6 @@ def descend(optimizer, trained, loss_fn, variables_of=None):
     return select(jnp.isfinite(loss), moved, trained), loss, aux
 
 
-def select(condition, new, old):
-    """`new` or `old`, trees of arrays. What did not change costs nothing."""
-    return jax.tree.map(lambda x, y: y if x is y else jnp.where(condition, x, y), new, old)
-
-
 def to_batch(hyper, window):
     """A `Transition` window `[n, B, ...]` as a `Batch` `[B, ...]`: rewards scaled, summed and discounted."""
     reward, discount, last = n_step_return(
@@ -114,22 +109,24 @@ def to_batch(hyper, window):
 
 
 def critic_step(model, state, batch, loss_of, **passing):
-    """Move the critics down `loss_of(q) -> []`, where `q` `[N, B, ...]` is what they say of the batch.
+    """Move the critics down a loss. Returns `(state, metrics)`.
 
-    `passing` goes to `Critics.apply`, for example the random keys of dropout. The metric `q` is the mean over critics,
-    batch and outputs.
+    `loss_of(q) -> (loss [], {name: metric []})`, where `q` `[N, B, ...]` is what the critics say of the batch. The
+    metric `q` is the mean over critics, batch and outputs. `passing` goes to `Critics.apply`: `rngs`, for dropout. A
+    network that keeps variables, for which `mutable` is passed, takes `descend` with `variables_of` instead.
     """
 
     def loss_fn(params):
         q = model.critic.apply(params, batch.observation, batch.action, **passing)
-        return loss_of(q), sum(q.reshape(len(q), -1).mean(axis=1)) / len(q)
+        loss, metrics = loss_of(q)
+        return loss, metrics | {"q": sum(q.reshape(len(q), -1).mean(axis=1)) / len(q)}
 
-    critic, loss, q = descend(model.critic_optimizer, state.critic, loss_fn)
-    return state._replace(critic=critic), {"critic_loss": loss, "q": q}
+    critic, loss, metrics = descend(model.critic_optimizer, state.critic, loss_fn)
+    return state._replace(critic=critic), {"critic_loss": loss} | metrics
 
 
 def td_step(model, state, batch, next_value, key):
     """Move every critic toward y = r + γ (1 − d) V(s'). DDPG, TD3 and SAC differ only in `next_value`, V(s') `[B]`."""
     del key  # The target draws nothing more.
     target = td_target(batch.reward, batch.discount, next_value)
-    return critic_step(model, state, batch, partial(critic_loss, target=target))
+    return critic_step(model, state, batch, lambda q: (critic_loss(q, target), {}))

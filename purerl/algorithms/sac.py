@@ -9,10 +9,10 @@ import optax
 
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
-from purerl.algorithms.networks import Critic, Critics, GaussianActor, SquashedGaussian, torso
+from purerl.algorithms.networks import Critics, GaussianActor, SquashedGaussian, critics_of, torso
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
 from purerl.settings.hyperparameters import SAC as Hyper
-from purerl.types import Algorithm, Params
+from purerl.types import Algorithm, Noise, Params
 
 
 class Model(NamedTuple):
@@ -26,6 +26,7 @@ class Model(NamedTuple):
     critic_optimizer: optax.GradientTransformation
     alpha_optimizer: optax.GradientTransformation
     target_entropy: float
+    noise: Noise
 
 
 class State(NamedTuple):
@@ -47,6 +48,7 @@ def make_model(hyper, plan, env, critic):
         adam(hyper.critic_lr, hyper, plan.num_updates),
         optax.adam(hyper.alpha_lr) if hyper.alpha is None else optax.set_to_zero(),
         -float(env.action_size) if hyper.target_entropy is None else hyper.target_entropy,
+        exploration.silent((plan.num_envs, env.action_size)),
     )
 
 
@@ -132,7 +134,7 @@ def update_actor(model, state, batch, key, policy_loss=entropy_policy_loss):
     return target_step(model, state), metrics
 
 
-def make_algorithm(model, plan):
+def make_algorithm(model):
     return Algorithm(
         init=partial(init, model),
         policy=policy,
@@ -142,7 +144,7 @@ def make_algorithm(model, plan):
         next_value=partial(next_value, model),
         update_critic=partial(td_step, model),
         update_actor=partial(update_actor, model),
-        noise=exploration.silent((plan.num_envs, model.actor.action_size)),
+        noise=model.noise,
         policy_delay=model.hyper.policy_delay,
         metrics=("critic_loss", "q", "actor_loss", "alpha", "entropy"),
     )
@@ -150,4 +152,4 @@ def make_algorithm(model, plan):
 
 def sac(hyper, plan, env):
     """SAC for the observations and actions of `env`, with the networks of `plan`."""
-    return make_algorithm(make_model(hyper, plan, env, Critics(2, Critic(torso(plan)))), plan)
+    return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 2)))

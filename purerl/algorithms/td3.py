@@ -5,6 +5,7 @@ from functools import partial
 from purerl.algorithms import ddpg
 from purerl.algorithms.equations import clipped_double_q, smoothed
 from purerl.algorithms.exploration import standard_normal
+from purerl.algorithms.networks import critics_of
 from purerl.settings.hyperparameters import TD3 as Hyper
 
 
@@ -19,7 +20,7 @@ def next_value(model, state, batch, key):
 
 def td3(hyper: Hyper, plan, env):
     """TD3 for the observations and actions of `env`, with the networks of `plan`."""
-    model = ddpg.make_model(hyper, plan, env, hyper.num_critics)
+    model = ddpg.make_model(hyper, plan, env, critics_of(plan, hyper.num_critics))
     return ddpg.make_algorithm(model)._replace(
         next_value=partial(next_value, model),
         policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates; DDPG's is 1

@@ -1,1 +1,6 @@
-"""What the command lines share: errors of one line, flags of settings, and how JAX is started."""
+"""What the command lines share. No JAX until it is needed.
+
+parser   errors of one line
+flags    flags of settings
+startup  JAX's compilation cache, and a CPU's cores as devices
+"""

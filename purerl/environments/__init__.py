@@ -1,4 +1,12 @@
-"""The boundary to physics: an environment by name."""
+"""The boundary to physics: an environment by name.
+
+base       the record `Environment`, and what checks one
+episodes   time limits, fresh starts, whole episodes
+brax, gymnax, playground, pendulum, mujoco/  environments of each family
+autoreset  finds environments that reset themselves
+names      what environments are called, for error messages
+vector     `purerl.VectorEnv`, for Gymnasium
+"""
 
 import importlib
 import re

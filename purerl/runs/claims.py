@@ -1,6 +1,6 @@
 """What a folder says of the run in it: whether it may be used, what it holds, and how far that has come.
 
-Nothing is trained here, and only `create` writes.
+Nothing is trained here, and only `create_run` writes.
 """
 
 from contextlib import suppress

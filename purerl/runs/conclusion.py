@@ -10,7 +10,7 @@ from purerl.settings import registry
 
 
 def conclude(session: Session, env: str, trained: TrainingResult) -> RunOutcome:
-    """The `Outcome` of a run on `env`, after the files that it has at its end.
+    """The `RunOutcome` of a run on `env`, after the files that it has at its end.
 
     The policy is written after all that a complete run must have: it says that the run is complete.
     """

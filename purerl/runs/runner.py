@@ -16,7 +16,7 @@ from purerl import environments
 from purerl.environments.base import Environment
 from purerl.errors import Refused
 from purerl.results import run_folder
-from purerl.runs import checkpoints, claims, compiling, declared, epochs, fitting, sinks, summary
+from purerl.runs import algorithm_check, checkpoints, claims, compiling, epochs, fitting, sinks, summary
 from purerl.runs.clock import Clock, Interrupt
 from purerl.runs.compiling import Order
 from purerl.runs.conclusion import conclude
@@ -33,9 +33,8 @@ def prepare(settings: Config) -> tuple[Environment, Callable]:
     """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where they cannot be or do not fit."""
     job = settings.job
     env, build = environments.make(job.env, job.backend, job.episode_length), registry.find_algorithm(job.algo).build
-    algorithm = build(settings.hyper, settings.plan, env)
-    declared.check_algorithm(job.algo, algorithm, settings, env)
-    loop.setup(settings.plan, algorithm, env)
+    algorithm_check.check_algorithm(job.algo, build, settings, env)
+    loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
     sinks.check_sinks(settings.keep.log)
     fitting.num_devices(settings, settings.num_runs)
     return env, build
@@ -69,8 +68,8 @@ def run(
     Every `checkpoint_every` evaluations (auto: every 15 minutes; 0: never), and where the run ends early, the whole
     carry is kept. A run of which every seed has diverged ends at that evaluation.
 
-    Returns the `Outcome`, also of a run that ended early. Raises Refused, before anything is trained, where memory does
-    not hold the runs or another process runs in `path`, and OSError where nothing more can be written.
+    Returns the `RunOutcome`, also of a run that ended early. Raises Refused, before anything is trained, where memory
+    does not hold the runs or another process runs in `path`, and OSError where nothing more can be written.
     """
     order = Order(settings, env, build, path, display, share or settings.runs, until, listeners)
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
@@ -80,7 +79,7 @@ def run(
 
 
 def _run(order, interrupt):
-    """The `Outcome`."""
+    """The `RunOutcome`."""
     clock = Clock()
     made = compiling.compile_runs(order, clock)
     with run_folder.locked(order.path):

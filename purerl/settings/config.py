@@ -1,6 +1,6 @@
 """TOML files and flags -> one resolved, checked `Config`. No JAX here.
 
-What is said later beats what is said before: the defaults of `schema.py`, `presets.toml`, `envs/ENV.toml`, the file
+What is said later beats what is said before: the defaults, `presets.toml`, `envs/ENV.toml`, the file
 of `--config`, flags. Every table has the same shape: what is a hyperparameter of the algorithm stands under `hyper`,
 and under `sweep` the numbers among them that differ from setting to setting, a list each.
 """
@@ -15,9 +15,7 @@ import tomli_w
 
 from purerl.errors import closest
 from purerl.settings import registry
-from purerl.settings.kinds import (
-    fields,
-)
+from purerl.settings.kinds import fields, flows
 from purerl.settings.registry import ALGORITHMS, PRESETS
 from purerl.settings.schema import Config, Job, Keep, Plan, Population, cycle
 
@@ -155,7 +153,7 @@ def _build(settings):
     cycle(plan, hypers[0].policy_delay)
     swept = {name: tuple(getattr(each, name) for each in hypers) for name in swept}
     for name, values in swept.items():
-        if not all(isinstance(value, float) for value in values):
+        if not all(map(flows, values)):
             raise ValueError(f"sweep.{name} is {list(values)!r}, but only numbers flow through one program")
     return Config(job, plan, hypers[0], keep, swept, None if pbt is None else Population(**pbt))
 

@@ -69,6 +69,20 @@ def number(description, **limits):
     return Annotated[float, BeforeValidator(_no_flag), limits, AfterValidator(_single)]
 
 
+class Fixed(float):
+    """A number that shapes the compiled program, as a rate that a network wants as a Python number."""
+
+
+def fixed_number(description, **limits):
+    """A number that does not flow: every value of it is compiled and trained by itself."""
+    return Annotated[number(description, **limits), AfterValidator(Fixed)]
+
+
+def flows(value):
+    """Whether a hyperparameter of this value is a number that flows through the program, and may be swept inside it."""
+    return isinstance(value, float) and not isinstance(value, Fixed)
+
+
 def optional(description, **limits):
     return Annotated[number(description, **limits) | None, BeforeValidator(_none), Field(description=description)]
 

@@ -86,12 +86,21 @@ def find_algorithm(name):
         raise ValueError(f"algo is {name!r}, which is no algorithm{closest(name, tuple(ALGORITHMS))}, or module:NAME")
     if not all(part.isidentifier() for part in (*module_name.split("."), own_name)):
         raise ValueError(f"algo {name!r} is no module:NAME; an example is my_package.my_module:my_algorithm")
-    module = attempt(f"algo {name!r}: importing {module_name!r}", lambda: importlib.import_module(module_name))
+    module = _module(name, module_name)
     known = {key: value for key, value in vars(module).items() if isinstance(value, AlgorithmSpec)}
     if own_name not in known:
         near = closest(own_name, tuple(known))
         raise ValueError(f"algo {name!r}: {module_name} has no {own_name!r} that is an AlgorithmSpec{near}")
     return known[own_name]
+
+
+def _module(name, module_name):
+    try:
+        return attempt(f"algo {name!r}: importing {module_name!r}", lambda: importlib.import_module(module_name))
+    except ValueError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == module_name.split(".")[0]:
+            raise ValueError(f"{error}; run from the folder that holds it, or add that to PYTHONPATH") from error
+        raise
 
 
 def display_name(name):

@@ -25,7 +25,7 @@ import numpy as np
 
 from purerl.errors import closest
 from purerl.settings import config, registry, schema
-from purerl.settings.kinds import checked, fields
+from purerl.settings.kinds import checked, fields, flows
 
 MODES = ("grid", "zip")
 DRAWN = ("uniform", "log_uniform")
@@ -108,7 +108,7 @@ def _split(algo, hyper, mode):
             raise ValueError(f"a setting stands twice under [hyper]: {', '.join(f'{k} {v}' for k, v in row.items())}")
     programs = {}
     for row in rows or [{}]:
-        shape = tuple((name, value) for name, value in row.items() if not isinstance(value, float))
+        shape = tuple((name, value) for name, value in row.items() if not flows(value))
         programs.setdefault(shape, []).append(row)
     constant = {name: value for name, value in hyper.items() if name not in axes}
     for shape, rows in programs.items():

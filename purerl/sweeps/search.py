@@ -31,7 +31,7 @@ from purerl.runs.clock import Clock
 from purerl.runs.display import Display
 from purerl.runs.fork import Origin, fork
 from purerl.settings import config, schema
-from purerl.settings.kinds import Settings, checked, choice, count, fields
+from purerl.settings.kinds import Settings, checked, choice, count, fields, flows
 from purerl.settings.sweep_file import limits
 
 STUDY = "study.log"  # Optuna's journal
@@ -99,7 +99,7 @@ def _interval(settings, name, value):
         raise ValueError(f"search.space.{name} is {value!r}; it should be like {{ log_uniform = [1e-4, 1e-2] }}")
     low, high = (checked(hyper, name, x) for x in limits(f"search.space.{name}", kind, value[kind]))
     there = getattr(settings.hyper, name)
-    if not isinstance(low, float) or not isinstance(there, float):
+    if not flows(low) or not flows(there):
         raise ValueError(f"search.space.{name}: only numbers that flow through the program can be searched")
     if not low <= there <= high:
         raise ValueError(f"search.space.{name} goes from {low} to {high} and leaves out {there}, the setting to beat")

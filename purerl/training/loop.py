@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purerl.algorithms.optimization import select
 from purerl.environments import episodes
 from purerl.environments.base import Environment
 from purerl.environments.episodes import Episodes
 from purerl.settings.schema import Cycle, Plan, cycle
 from purerl.training.normalizer import Normalizer, normalizer
 from purerl.training.replay import Replay, replay
+from purerl.trees import select
 from purerl.types import Algorithm, Array, Key
 
 AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT, CRITIC = range(9)  # what a key is for
@@ -233,7 +233,7 @@ def learn(run, carry, row):
     """The updates of one cycle, on what the ring holds before row number `row` is written.
 
     An agent stays as it is after the first round with a loss, or any other metric, that is not finite; such a loss
-    itself moves nothing (`learning.descend`).
+    itself moves nothing (`optimization.descend`).
     """
 
     def draw(key):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from purerl.environments import episodes
+from purerl.settings.kinds import flows
 from purerl.settings.schema import Cycle, Plan
 from purerl.training import loop
 
@@ -189,7 +190,7 @@ def flowing(hyper, swept=None, settings=()):
     `{name: []}`; of those that are `swept`, `{name: one of each setting}`, `[R]`, run i being of setting `settings[i]`.
     """
     values = {field.name: getattr(hyper, field.name) for field in dataclasses.fields(hyper)}
-    numbers = {name: jnp.float32(value) for name, value in values.items() if isinstance(value, float)}
+    numbers = {name: jnp.float32(value) for name, value in values.items() if flows(value)}
     return numbers | {name: jnp.float32(values)[jnp.asarray(settings)] for name, values in (swept or {}).items()}
 
 

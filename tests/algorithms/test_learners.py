@@ -13,7 +13,7 @@ import reference
 
 from benchmarks.training import walk
 from purerl.algorithms import ddpg, optimization, sac, td3
-from purerl.algorithms.networks import Critic, Critics, torso
+from purerl.algorithms.networks import critics_of
 from purerl.algorithms.optimization import Trained
 from purerl.settings.hyperparameters import DDPG, SAC, TD3
 from purerl.settings.schema import Plan
@@ -24,7 +24,6 @@ ENV = SimpleNamespace(obs_size=3, action_size=2)
 PLAN = Plan(num_envs=4, widths=(8, 8))
 BATCH_SIZE = 16
 LEARNERS = {"ddpg": (DDPG, ddpg.ddpg), "td3": (TD3, td3.td3), "sac": (SAC, sac.sac)}
-TWO_CRITICS = Critics(2, Critic(torso(PLAN)))
 RATES = {"actor_lr": 1e-2, "critic_lr": 2e-2, "tau": 0.1}
 
 every_learner = pytest.mark.parametrize("name", LEARNERS)
@@ -238,7 +237,7 @@ def test_reward_scale_scales_rewards_and_nothing_else(name):
 
 
 def test_td3_without_its_tricks_is_ddpg():
-    model = ddpg.make_model(TD3(**RATES, target_noise=0.0, policy_delay=1), PLAN, ENV, num_critics=1)
+    model = ddpg.make_model(TD3(**RATES, target_noise=0.0, policy_delay=1), PLAN, ENV, critics_of(PLAN, 1))
     algorithm = ddpg.make_algorithm(model)
     plain, untricked = algorithm, algorithm._replace(next_value=partial(td3.next_value, model))
     states = [begun(plain)] * 2
@@ -299,7 +298,7 @@ def test_sac_actor_climbs_the_lower_of_both_critics():
 def test_one_smoothing_noise_serves_both_critics():
     """Of two equal critics, the lower value is the value: unless each sees an action of its own."""
     hyper = TD3(target_noise=0.5)
-    twins, single = (ddpg.make_model(hyper, PLAN, ENV, num_critics=count) for count in (2, 1))
+    twins, single = (ddpg.make_model(hyper, PLAN, ENV, critics_of(PLAN, count)) for count in (2, 1))
     state = begun(ddpg.make_algorithm(single))
     doubled = state._replace(target_critic=jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), state.target_critic))
     batch, key = a_batch(ddpg.make_algorithm(single)), jax.random.key(0)
@@ -309,7 +308,7 @@ def test_one_smoothing_noise_serves_both_critics():
 def test_sac_target_uses_the_current_policy():
     assert "target_actor" not in sac.State._fields
     hyper, algorithm = learner("sac")
-    model, batch, key = sac.make_model(hyper, PLAN, ENV, TWO_CRITICS), a_batch(algorithm), jax.random.key(0)
+    model, batch, key = sac.make_model(hyper, PLAN, ENV, critics_of(PLAN, 2)), a_batch(algorithm), jax.random.key(0)
     state = begun(algorithm)
     moved, _ = algorithm.update_actor(state, batch, key)
     for each in (state, state._replace(actor=moved.actor)):
@@ -319,7 +318,7 @@ def test_sac_target_uses_the_current_policy():
 
 def test_target_entropy_is_minus_the_action_size_by_default():
     hyper, algorithm = learner("sac")
-    model, state = sac.make_model(hyper, PLAN, ENV, TWO_CRITICS), begun(algorithm)
+    model, state = sac.make_model(hyper, PLAN, ENV, critics_of(PLAN, 2)), begun(algorithm)
 
     def change(entropy):
         after = sac.temperature_step(model, state, jnp.full(BATCH_SIZE, -entropy))

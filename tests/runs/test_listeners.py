@@ -11,7 +11,7 @@ from purerl.results import run_folder
 from purerl.runs import checkpoints, runner
 from purerl.runs.display import Display
 from purerl.runs.events import Event, fire
-from purerl.runs.listeners import listeners, metrics, progress
+from purerl.runs.listeners import listeners, progress, recording
 from purerl.runs.listeners.checkpointing import Checkpointing
 from purerl.runs.position import Position
 from purerl.settings import config
@@ -66,7 +66,7 @@ def test_the_rows_come_first_and_the_checkpoint_last_with_the_users_own_right_be
         listeners = ("mine", "also mine")
 
     called = listeners(WithTwo)
-    assert called[:2] == [metrics.write, progress.show] and isinstance(called[-1], Checkpointing)
+    assert called[:2] == [recording.write, progress.show] and isinstance(called[-1], Checkpointing)
     assert [added.args[0] for added in called[-3:-1]] == ["mine", "also mine"]
 
 

@@ -2,13 +2,19 @@
 
 The order matters: the rows of an evaluation are on disk before anything follows from them, and a checkpoint comes last,
 so that it has what all the others changed, and is written where one of them ends the run.
+
+recording      curves.csv, the loggers and log.jsonl
+progress       the progress bar
+population     population-based training
+limits         signals and the time limit
+checkpointing  checkpoints
 """
 
 from collections.abc import Callable
 from functools import partial
 
 from purerl.runs.events import Event, Listener, tell
-from purerl.runs.listeners import limits, metrics, population, progress
+from purerl.runs.listeners import limits, population, progress, recording
 from purerl.runs.listeners.checkpointing import Checkpointing
 from purerl.runs.session import Session
 
@@ -16,7 +22,7 @@ from purerl.runs.session import Session
 def listeners(session: Session) -> list[Listener]:
     """Those of one group, new for each: purerl's own, and before the last those of the session."""
     checkpointing = Checkpointing()
-    own = [metrics.write, progress.show, population.exploit, limits.apply]
+    own = [recording.write, progress.show, population.exploit, limits.apply]
     added = [partial(guarded, listener, checkpointing.keep) for listener in session.listeners]
     return [*own, *added, checkpointing]
 

@@ -9,7 +9,7 @@ from purerl.training import mapping
 def exploit(event: Event) -> Event | None:
     """The event with the carry and the numbers after an exploit, where one is due; pbt.csv has the numbers.
 
-    The returns are read from curves.csv, so `metrics.write` comes before.
+    The returns are read from curves.csv, so `recording.write` comes before.
     """
     if not _is_due(event):
         return None

@@ -1,0 +1,152 @@
+"""What an algorithm says of itself, held against what it does: its functions, its metrics, and the policy that is kept.
+
+Everything is traced with abstract arrays, as the training loop traces it; nothing is compiled.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from purerl.errors import attempt, closest
+from purerl.results.run_folder import COLUMNS
+from purerl.training.mapping import flowing
+from purerl.types import Algorithm, Transition
+
+
+def check_algorithm(name, build, settings, env):
+    """Raises ValueError, in one line, where the algorithm that `build` makes does not do what it declares.
+
+    `name` is what it is called. Its numbers are traced, as they are in the compiled program.
+    """
+    jax.eval_shape(lambda numbers, key: _check(name, build, settings, env, numbers, key), *_arguments(settings))
+
+
+def _arguments(settings):
+    return flowing(settings.hyper), jax.random.key(0)
+
+
+def _check(name, build, settings, env, numbers, key):
+    plan = settings.plan
+    hyper = dataclasses.replace(settings.hyper, **numbers)
+    algorithm = attempt(f"{name}: its constructor", lambda: build(hyper, plan, env))
+    _check_record(name, algorithm, settings.hyper.policy_delay)
+
+    def call(function, *arguments, of=algorithm):
+        return attempt(f"{name}: {function}", lambda: getattr(of, function)(*arguments))
+
+    state = call("init", key)
+    batch = call("to_batch", _window(plan, env))
+    batches = jax.tree.map(lambda x: jnp.broadcast_to(x, (algorithm.policy_delay, *x.shape)), batch)
+    values = call("next_value", state, batches, key)
+    _check_values(name, values, algorithm.policy_delay)
+    learned, critic = call("update_critic", state, batch, jax.tree.map(lambda x: x[0], values), key)
+    _check_state(name, "update_critic", state, learned)
+    learned, actor = call("update_actor", state, batch, key)
+    _check_state(name, "update_actor", state, learned)
+    for metric in algorithm.metrics:
+        _check_name(name, metric)
+    _check_metrics(name, algorithm.metrics, critic, actor)
+    policy = call("policy", state)
+    _check_policy(name, policy)
+    observation, shape = jnp.zeros((plan.num_envs, env.obs_size)), (plan.num_envs, env.action_size)
+    noise_state, noise = call("draw", call("init", of=algorithm.noise), 0.0, key, of=algorithm.noise)
+    call("restart", noise_state, jnp.zeros(plan.num_envs, bool), of=algorithm.noise)
+    _check_action(name, "explore", call("explore", state, observation, noise, key), shape)
+    _check_action(name, "act", call("act", policy, observation), shape)
+
+
+def _check_record(name, algorithm, delay):
+    if not isinstance(algorithm, Algorithm):
+        raise ValueError(f"{name}: its constructor returns {type(algorithm).__name__}; it should be an Algorithm")
+    if algorithm.policy_delay != delay:
+        raise ValueError(
+            f"{name}: its policy_delay is {algorithm.policy_delay}, but {delay} in its hyperparameters; "
+            "the constructor should take it from there"
+        )
+
+
+def _window(plan, env):
+    """A window of steps, as the replay buffer returns it."""
+    lead = (plan.n_step, plan.batch_size)
+    observation, action = (jnp.zeros((*lead, size), jnp.float32) for size in (env.obs_size, env.action_size))
+    return Transition(observation, action, jnp.zeros(lead, jnp.float32), *[jnp.zeros(lead, bool)] * 2, observation)
+
+
+def _check_values(name, values, count):
+    for path, x in jax.tree_util.tree_leaves_with_path(values):
+        if jnp.shape(x)[:1] != (count,):
+            raise ValueError(
+                f"{name}: next_value returns {list(jnp.shape(x))} {jax.tree_util.keystr(path)}; the first axis should "
+                f"be that of the {count} critic updates. Return () where they share nothing"
+            )
+
+
+def _check_state(name, function, before, after):
+    """A loop carries the state: every part keeps its shape and its type."""
+    there, here = _parts(before), _parts(after)
+    for part in there | here:
+        if there.get(part) != here.get(part):
+            raise ValueError(
+                f"{name}: {function} returns another state: {part} is {here.get(part, 'absent')} and was "
+                f"{there.get(part, 'absent')}"
+            )
+
+
+def _parts(tree):
+    """`{name: dtype and shape}` of the arrays of a tree."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): f"{jnp.result_type(x)}{list(jnp.shape(x))}" for path, x in leaves}
+
+
+def _check_action(name, function, action, shape):
+    if jnp.shape(action) != shape:
+        raise ValueError(f"{name}: {function} returns {list(jnp.shape(action))}; actions should be {list(shape)}")
+
+
+def _check_name(name, metric):
+    if not isinstance(metric, str) or not metric.isidentifier():
+        raise ValueError(f"{name}: the metric {metric!r} is no name; it should be letters, digits and _")
+    if metric in COLUMNS:
+        raise ValueError(
+            f"{name}: the metric {metric!r} is called as a column that every curves.csv has; "
+            f"name it otherwise than {', '.join(COLUMNS)}"
+        )
+
+
+def _check_metrics(name, declared, critic, actor):
+    returned = {**critic, **actor}
+    for metric, count in ((metric, declared.count(metric)) for metric in declared):
+        if count > 1:
+            raise ValueError(f"{name}: metrics names {metric!r} twice")
+    for metric in critic.keys() & actor.keys():
+        raise ValueError(f"{name}: update_critic and update_actor both return the metric {metric!r}; rename one")
+    for metric in returned:
+        if metric not in declared:
+            raise ValueError(
+                f"{name}: its updates return the metric {metric!r}, which its field `metrics` does not name"
+                f"{closest(metric, declared)}"
+            )
+    for metric in declared:
+        if metric not in returned:
+            raise ValueError(
+                f"{name}: its field `metrics` names {metric!r}, which its updates do not return"
+                f"{closest(metric, tuple(returned))}"
+            )
+    for metric, x in returned.items():
+        if x.shape or not jnp.issubdtype(x.dtype, jnp.number):
+            raise ValueError(f"{name}: the metric {metric!r} is {x.dtype}{list(x.shape)}; it should be a number, []")
+
+
+def _check_policy(name, policy):
+    """What is kept of a run is nested dicts, by whose names a policy is written and read again."""
+    for path, _ in jax.tree_util.tree_leaves_with_path(policy):
+        for entry in path:
+            key = getattr(entry, "key", None)
+            if not isinstance(entry, jax.tree_util.DictKey) or not isinstance(key, str) or "/" in key:
+                raise ValueError(
+                    f"{name}: its policy has the part {jax.tree_util.keystr(path)}; policies are kept as nested dicts "
+                    "of arrays, whose names are text without /"
+                )
+    if not isinstance(policy, dict):
+        raise ValueError(f"{name}: its policy is {type(policy).__name__}; it should be nested dicts of arrays")
