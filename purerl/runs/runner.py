@@ -103,7 +103,7 @@ def _ended_meanwhile(order, settings):
 
 
 def _trained(order, made, clock, interrupt):
-    """`(session, epochs.Trained)` after training."""
+    """`(session, epochs.TrainingResult)` after training."""
     settings, path, display = made.settings, order.path, order.display
     kept = checkpoints.manager(path)
     compiling.say_compiled(order, made, clock)

@@ -162,7 +162,7 @@ for mesh in (None, mapping.mesh(2)):
         manager = checkpoints.manager(sys.argv[1])
         checkpoints.save(manager, 1, carry, runs, {}, 1)
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape[1:]), x.dtype), carry)
-        found = checkpoints.restore(manager, 1, like, checkpoints.label(sys.argv[1], 1, {}))
+        found = checkpoints.restore(manager, 1, like, checkpoints.read_label(sys.argv[1], 1, {}))
         jax.tree.map(lambda a, b: same(a, b[:runs]), found, carry)
         rows = jax.tree.map(lambda x: x[np.minimum(np.arange(4), runs - 1)], found)
         jax.tree.map(lambda a, b: same(a[:runs], b[:runs]), mapping.laid_out(mesh, rows), carry)

@@ -455,7 +455,7 @@ def test_a_run_that_dies_before_its_picture_is_completed(whole, tmp_path, monkey
     path = tmp_path / "run"
     command = [*arguments(**options("ddpg")), "--out", str(path)]
     with monkeypatch.context() as patch, pytest.raises(Died):
-        patch.setattr("purerl.results.picture.draw", die)
+        patch.setattr("purerl.results.picture.write_picture", die)
         train.main(command)
     assert train.main(command) == 0
     assert (path / "curve.png").exists()

@@ -157,7 +157,7 @@ def test_a_sink_that_is_not_installed_says_what_to_install(monkeypatch, name):
 
 
 def test_wandb_without_an_account_says_how_to_go_on(monkeypatch, tmp_path):
-    code = "from purerl.runs import sinks; sinks.check(['wandb'])"
+    code = "from purerl.runs import sinks; sinks.check_sinks(['wandb'])"
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
