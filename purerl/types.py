@@ -11,7 +11,6 @@ import jax
 Array = jax.Array
 Key = jax.Array
 Params = Any  # a pytree of arrays, as Flax makes it
-Metrics = dict[str, Array]
 
 
 class Transition(NamedTuple):

@@ -1,6 +1,8 @@
 """An algorithm from outside of the package, `tqc.py`: it trains, resumes, sweeps, exports and draws its own metric."""
 
-from dataclasses import dataclass
+import shutil
+import sys
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -182,6 +184,65 @@ def test_a_declaration_is_checked_when_it_is_made(changes, says):
     declared = {"hyperparameters": tqc.Hyper, "constructor": tqc.build} | changes
     with pytest.raises(ValueError, match=says):
         registry.AlgorithmSpec(**declared)
+
+
+def hyper(name, kind=tqc.Hyper, **fields):
+    """A class of hyperparameters with other fields, `{name: (kind, default)}`."""
+    return make_dataclass(
+        name, [(field, *rest) for field, rest in fields.items()], bases=(kind,), frozen=True, kw_only=True
+    )
+
+
+ANY = kinds.number("any number")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"hyperparameters": hyper("H", seed=(ANY, 0.0))},
+            "calls a hyperparameter 'seed', which is the name of another",
+        ),
+        ({"hyperparameters": hyper("H", widths=(ANY, 0.0))}, "calls a hyperparameter 'widths'"),
+        ({"hyperparameters": hyper("H", out=(ANY, 0.0))}, "calls a hyperparameter 'out'"),
+        ({"hyperparameters": hyper("H", _zeta=(ANY, 0.0))}, "calls a hyperparameter '_zeta'"),
+        ({"hyperparameters": hyper("H", zeta=(ANY,))}, "hyperparameter 'zeta' of H should have a default"),
+        ({"hyperparameters": type("H", (tqc.Hyper,), {})}, "H should be decorated with @dataclass"),
+        ({"hyperparameters": type("H", (tqc.Hyper,), {"policy_delay": 0})}, "H should be decorated"),
+        ({"presets": {"paper": {"algo": "sac"}}}, "preset 'paper' says 'algo', which is no setting of the plan"),
+        ({"presets": {"paper": {"num_env": 3}}}, "says 'num_env', .*; did you mean num_envs"),
+        ({"presets": {"paper": {"num_envs": "many"}}}, "in the preset 'paper', num_envs is 'many' but"),
+        (
+            {"presets": {"paper": {"hyper": {"drop": 3}}}},
+            "says 'drop', which is no hyperparameter; did you mean dropped",
+        ),
+        ({"presets": {"paper": {"hyper": {"dropped": -1}}}}, "in the preset 'paper', dropped is -1 but"),
+    ],
+)
+def test_what_cannot_be_set_as_it_is_declared_is_one_line(changes, says, monkeypatch):
+    monkeypatch.setattr(
+        tqc, "tqc", registry.AlgorithmSpec(**{"hyperparameters": tqc.Hyper, "constructor": tqc.build} | changes)
+    )
+    with pytest.raises(ValueError, match=says) as error:
+        config.resolve({"algo": "tqc:tqc"})
+    assert str(error.value).startswith("tqc:tqc: ") and "\n" not in str(error.value)
+
+
+def test_a_constructor_that_exits_is_an_error(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(tqc, "tqc", registry.AlgorithmSpec(tqc.Hyper, lambda *given: sys.exit(0)))
+    with pytest.raises(SystemExit) as ended:
+        train.main([*arguments(**WORDS), "--out", str(tmp_path / "run")])
+    assert ended.value.code == 2 and "its constructor fails: SystemExit" in capsys.readouterr().err
+
+
+def test_algorithms_of_one_name_are_told_apart(trained, tmp_path, capsys):
+    for name in ("tqc:sac", "sac", "other:sac"):
+        path = tmp_path / name.replace(":", "-")
+        shutil.copytree(trained, path)
+        (path / "run.toml").write_text((path / "run.toml").read_text().replace("tqc:tqc", name))
+    assert plot.main([str(tmp_path), "--out", str(tmp_path / "it.png")]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"Pendulum-v1: {name}, 3 seeds" in shown for name in ("SAC", "tqc:sac", "other:sac"))
 
 
 def test_a_file_of_settings_may_name_it_and_a_flag_its_hyperparameters(tmp_path, capsys):

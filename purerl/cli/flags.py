@@ -23,7 +23,7 @@ def add_settings(parser, groups, values=None, show=True, without=()):
 
 def add_setting(group, name, cls, default, show=True):
     """Add the flag of a setting, whose help may `show` its default."""
-    description = fields(cls)[name][1]
+    description = fields(cls)[name][1].replace("%", "%%")
     shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
     flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
     if show:

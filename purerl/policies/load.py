@@ -51,7 +51,10 @@ def read_policies(path, at=None):
     is none, or nothing trained yet.
     """
     folder, number = place(path)
-    settings = config.resolve({}, folder / "run.toml")
+    try:
+        settings = config.resolve({}, folder / "run.toml")
+    except ValueError as error:
+        raise ValueError(f"{folder / 'run.toml'}: {error}") from None
     if number is not None and at is not None:
         raise ValueError(f"{str(path)!r} is one checkpoint; leave out its number, or the step {at}")
     if number is None and at is None:

@@ -55,7 +55,8 @@ def html(path):
 
 
 def _title(path, frame):
-    what = ", ".join(f"{registry.display_name(algo)} on {env}" for algo, env in frame.groupby(["algo", "env"]).groups)
+    algos = registry.display_names(list(dict.fromkeys(frame["algo"])))
+    what = ", ".join(f"{algos[algo]} on {env}" for algo, env in frame.groupby(["algo", "env"]).groups)
     return f"{path.absolute().name}: {what}"
 
 
@@ -111,9 +112,9 @@ def _panel(frame, metric, **ranges):
 def _named(frame):
     """`{label: rows}` of each setting of each run: by algorithm where that tells them apart."""
     parts = dict(list(frame.groupby(["run", "setting"], sort=False)))
-    algos = [registry.display_name(part["algo"].iloc[0]) for part in parts.values()]
+    algos = [part["algo"].iloc[0] for part in parts.values()]
     if len(set(algos)) == len(algos):
-        return dict(zip(algos, parts.values(), strict=True))
+        return dict(zip(registry.display_names(algos).values(), parts.values(), strict=True))
     return {", ".join(filter(None, key)): part for key, part in parts.items()}
 
 

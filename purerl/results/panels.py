@@ -25,15 +25,15 @@ def draw_panels(folders, by, x, style, with_published):
 
 def grouped(frame, by):
     """`{env: {label: rows of the frame}}`."""
-    panels = {}
+    panels, algos = {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
     for (env, *key), part in frame.groupby(["env", *by], sort=False):
-        panels.setdefault(env, {})[line_label(by, key)] = part
+        panels.setdefault(env, {})[line_label(by, key, algos)] = part
     return panels
 
 
-def line_label(by, key):
-    """`TD3`, or `TD3, tau 0.005`."""
-    return ", ".join(registry.display_name(value) if name == "algo" else value if name == "run" else f"{name} {value}"
+def line_label(by, key, algos):
+    """`TD3`, or `TD3, tau 0.005`. `algos` is `{algorithm: what it is called}`."""
+    return ", ".join(algos[value] if name == "algo" else value if name == "run" else f"{name} {value}"
                      for name, value in zip(by, key, strict=True))  # fmt: skip
 
 
@@ -60,11 +60,11 @@ def published_lines(frame, by):
 
     Raises ValueError where there is none.
     """
-    found = {}
+    found, algos = {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
     there = frame[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
     for (env, algo), part in there.groupby(["env", "algo"], sort=False):
         first = part.iloc[0]
-        line = line_label(by, [first[name] for name in by])
+        line = line_label(by, [first[name] for name in by], algos)
         found.setdefault(env, {}).setdefault(line, []).extend(published.find_curves(env, algo))
     if not any(found_here for lines in found.values() for found_here in lines.values()):
         envs = ", ".join(frame["env"].unique())

@@ -40,10 +40,9 @@ def _check(name, build, settings, env, numbers, key):
     batches = jax.tree.map(lambda x: jnp.broadcast_to(x, (algorithm.policy_delay, *x.shape)), batch)
     values = call("next_value", state, batches, key)
     _check_values(name, values, algorithm.policy_delay)
-    learned, critic = call("update_critic", state, batch, jax.tree.map(lambda x: x[0], values), key)
-    _check_state(name, "update_critic", state, learned)
-    learned, actor = call("update_actor", state, batch, key)
-    _check_state(name, "update_actor", state, learned)
+    value = jax.tree.map(lambda x: x[0], values)
+    critic = _metrics(name, "update_critic", state, call("update_critic", state, batch, value, key))
+    actor = _metrics(name, "update_actor", state, call("update_actor", state, batch, key))
     for metric in algorithm.metrics:
         _check_name(name, metric)
     _check_metrics(name, algorithm.metrics, critic, actor)
@@ -59,7 +58,9 @@ def _check(name, build, settings, env, numbers, key):
 def _check_record(name, algorithm, delay):
     if not isinstance(algorithm, Algorithm):
         raise ValueError(f"{name}: its constructor returns {type(algorithm).__name__}; it should be an Algorithm")
-    if algorithm.policy_delay != delay:
+    if isinstance(algorithm.metrics, str) or not isinstance(algorithm.metrics, tuple | list):
+        raise ValueError(f"{name}: metrics is {algorithm.metrics!r}; it should be a tuple of names")
+    if type(algorithm.policy_delay) is not int or algorithm.policy_delay != delay:
         raise ValueError(
             f"{name}: its policy_delay is {algorithm.policy_delay}, but {delay} in its hyperparameters; "
             "the constructor should take it from there"
@@ -71,6 +72,14 @@ def _window(plan, env):
     lead = (plan.n_step, plan.batch_size)
     observation, action = (jnp.zeros((*lead, size), jnp.float32) for size in (env.obs_size, env.action_size))
     return Transition(observation, action, jnp.zeros(lead, jnp.float32), *[jnp.zeros(lead, bool)] * 2, observation)
+
+
+def _metrics(name, function, state, returned):
+    """The metrics that an update returned beside the new state."""
+    if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[1], dict):
+        raise ValueError(f"{name}: {function} should return (state, metrics), the metrics a dict")
+    _check_state(name, function, state, returned[0])
+    return returned[1]
 
 
 def _check_values(name, values, count):
@@ -134,7 +143,7 @@ def _check_metrics(name, declared, critic, actor):
                 f"{closest(metric, tuple(returned))}"
             )
     for metric, x in returned.items():
-        if x.shape or not jnp.issubdtype(x.dtype, jnp.number):
+        if x.shape or not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
             raise ValueError(f"{name}: the metric {metric!r} is {x.dtype}{list(x.shape)}; it should be a number, []")
 
 

@@ -321,7 +321,8 @@ def _writer(path, label):
     version = made.get("versions", {}).get("purerl", "?")
     flag = made.get("flags", {}).get("jax_default_prng_impl", "threefry2x32")
     also = "" if flag == jax.config.jax_default_prng_impl else f", JAX_DEFAULT_PRNG_IMPL={flag}"
-    return f"what wrote it (purerl {version}, commit {made.get('commit', 'unknown')}{also}, and its environment)"
+    wrote = made.get("commit", "unknown")
+    return f"what wrote it (purerl {version}, commit {wrote}{also}, its environment and its algorithm)"
 
 
 def _append(file, array, runs):

@@ -19,7 +19,7 @@ class TrainingResult(NamedTuple):
     Attributes:
         policies: of the groups that were trained, as `run_folder.write_policy` takes them.
         complete: whether all groups came to their end.
-        stop: why they did not, or None.
+        stop: why they were to end early, also where they came to their end before; or None.
     """
 
     policies: list[dict[str, Any]]
@@ -30,6 +30,7 @@ class TrainingResult(NamedTuple):
 def train_groups(session: Session) -> TrainingResult:
     """Bring every group to its end, in order, or up to where the run is to end early."""
     policies: list[dict[str, Any]] = []
+    stop = None
     for group in range(session.groups):
         if claims.are_finished(session.path, session.plan, session.runs(group), group):
             policies.append(run_folder.read_policy(session.path, group))
@@ -41,7 +42,7 @@ def train_groups(session: Session) -> TrainingResult:
         run_folder.write_policy(session.path, policies[-1], group)
         if (stop := event.stop or session.interrupt.reason) and group < session.groups - 1:
             return TrainingResult(policies, False, stop)
-    return TrainingResult(policies, True)
+    return TrainingResult(policies, True, stop)
 
 
 def train_group(session: Session, group: int) -> Event:

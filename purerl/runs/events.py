@@ -8,6 +8,8 @@ checkpoints are listeners (`purerl.runs.listeners`), and so are a user's own fun
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from purerl.runs.position import Position
@@ -68,11 +70,18 @@ def fire(listeners: Iterable[Listener], event: Event) -> Event:
 def tell(listener: Listener, event: Event) -> Event:
     """The event after one listener. A reason to stop that was there before stays.
 
-    Raises TypeError where the listener returns anything but an event or None.
+    Raises TypeError where the listener returns anything but None or an event, or a carry of another structure.
     """
     after = listener(event)
     if after is None:
         return event
     if not isinstance(after, Event):
         raise TypeError(f"a listener should return the event, changed, or None; it returned {type(after).__name__}")
+    if after.carry is not event.carry and _shapes(after.carry) != _shapes(event.carry):
+        raise TypeError("a listener should leave the carry's structure, shapes and types as they are")
     return after._replace(stop=event.stop or after.stop)
+
+
+def _shapes(tree):
+    """The structure of a tree of arrays, their shapes and types."""
+    return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)

@@ -219,6 +219,8 @@ def _checked_declaration(path):
             _table(path, f"{preset}.{head}", table)
             _table(path, f"{preset}.{head}.hyper", table.get("hyper", {}))
             for name in table:
+                if name in ("sweep", "pbt"):
+                    raise ValueError(f"{path}: [{preset}.{head}] cannot hold [{name}]; put it in a file of sweeps/")
                 if name in fields(Job) and name not in ("backend", "episode_length"):
                     raise ValueError(f"{path}: {name!r} cannot be set under [{preset}.{head}]; leave it to the flags")
     return {"env": path.stem} | declared

@@ -41,8 +41,10 @@ class AlgorithmSpec:
             raise ValueError(f"hyperparameters is {kind!r}; it should be a class derived from Hyperparameters")
         if not callable(self.constructor) and not isinstance(self.constructor, str):
             raise ValueError(f"constructor is {self.constructor!r}; it should be a function of (hyper, plan, env)")
-        if self.colour is not None and not re.fullmatch("#[0-9a-f]{6}", self.colour):
+        if self.colour is not None and not re.fullmatch("#[0-9a-fA-F]{6}", str(self.colour)):
             raise ValueError(f"colour is {self.colour!r}; it should be like '#0072b2'")
+        if not isinstance(self.presets, Mapping):
+            raise ValueError(f"presets is {self.presets!r}; it should be a dict of presets")
         for preset, table in self.presets.items():
             if preset not in PRESETS:
                 raise ValueError(f"presets: unknown preset {preset!r}{closest(preset, PRESETS)}")
@@ -91,6 +93,9 @@ def find_algorithm(name):
     if own_name not in known:
         near = closest(own_name, tuple(known))
         raise ValueError(f"algo {name!r}: {module_name} has no {own_name!r} that is an AlgorithmSpec{near}")
+    from purerl.settings import spec_checks  # Here, because the schema asks this module for the names of algorithms.
+
+    spec_checks.check_spec(name, known[own_name])
     return known[own_name]
 
 
@@ -106,6 +111,13 @@ def _module(name, module_name):
 def display_name(name):
     """What an algorithm is called in tables and figures: `TD3`, and of module:NAME the name."""
     return name.rpartition(":")[2].upper()
+
+
+def display_names(names):
+    """`{name: what it is called}` of several algorithms; of those that would be called alike, module:NAME in full."""
+    called = [display_name(name) for name in names]
+    alike = {name for name, label in zip(names, called, strict=True) if called.count(label) > 1 and ":" in name}
+    return {name: name if name in alike else label for name, label in zip(names, called, strict=True)}
 
 
 def spoken():

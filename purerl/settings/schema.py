@@ -199,7 +199,7 @@ class Keep(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Population(Settings):
-    """How the settings of a program exploit and explore (`pbt.py`)."""
+    """How the settings of a program exploit and explore (`purerl/runs/pbt.py`)."""
 
     every: count("evaluations between two exploits") = 1
     fraction: number("of the worst settings take over from as many of the best", gt=0, le=0.5) = 0.25

@@ -1,6 +1,7 @@
 """Whatever follows from a stretch of training is a listener: purerl's own, and those that a user adds."""
 
 import json
+import sys
 
 import jax
 import numpy as np
@@ -53,6 +54,29 @@ def test_each_listener_gets_the_event_that_the_one_before_it_left():
     event = Event(None, 0, Position(), None, {})
     added = [hears, lambda event: event._replace(stop="first"), hears, lambda event: event._replace(stop=None), hears]
     assert fire(added, event) == event._replace(stop="first") and heard == [None, "first", "first"]  # it stays
+
+
+@pytest.mark.parametrize("carry", [None, lambda carry: carry._replace(agent=())])
+def test_a_listener_that_breaks_the_carry_is_an_error_and_loses_nothing(carry, tmp_path, whole):
+    def breaks(event):
+        if event.at.evaluations == 2:
+            return event._replace(carry=carry and carry(event.carry))
+        return None
+
+    with pytest.raises(TypeError, match="leave the carry's structure"):
+        trained(tmp_path / "run", breaks)
+    trained(tmp_path / "run")
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_listener_that_exits_loses_nothing(tmp_path):
+    def exits(event):
+        if event.at.evaluations == 2:
+            sys.exit(3)
+
+    with pytest.raises(SystemExit):
+        trained(tmp_path / "run", exits)
+    assert progress_of(tmp_path / "run").evaluations == 2
 
 
 def test_a_listener_that_returns_no_event_is_an_error_and_loses_nothing(tmp_path):

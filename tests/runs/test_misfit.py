@@ -241,7 +241,7 @@ def test_what_cannot_be_read_now_is_no_damage_and_no_file_is_touched(stopped, mo
     def refuse(file):
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr(checkpoints, "_read", refuse)
+    monkeypatch.setattr(checkpoints, "read_arrays", refuse)
     before = digests(stopped)
     assert train.main(["--resume", str(stopped)]) == 1
     assert "Permission denied" in capsys.readouterr().err and digests(stopped) == before

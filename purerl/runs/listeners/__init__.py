@@ -31,6 +31,6 @@ def guarded(listener: Listener, keep: Callable[[Event], None], event: Event) -> 
     """What `listener` returns. Whatever it raises, the event is kept in a checkpoint before."""
     try:
         return tell(listener, event)
-    except Exception:
+    except BaseException:
         keep(event)
         raise

@@ -1,0 +1,59 @@
+"""What an `AlgorithmSpec` from outside of purerl must be, checked where it is found. No JAX here."""
+
+import dataclasses
+
+from purerl.errors import attempt, closest
+from purerl.settings.kinds import checked, fields
+from purerl.settings.schema import Job, Keep, Plan
+
+FLAGS = ("out", "config", "resume", "plan", "print_config", "compilation_cache", "help", "file", "only", "dry_run")
+TABLES = ("hyper", "sweep", "search", "pbt", "record", "programs", "mode", "name")
+PRESET = ("hyper", "backend", "episode_length")  # what a preset may say besides the plan
+
+
+def check_spec(name, spec):
+    """Raises ValueError, in one line, where the algorithm called `name` cannot be set or flagged as it declares."""
+    _check_class(name, spec.hyperparameters)
+    for preset, table in spec.presets.items():
+        for setting, value in table.items():
+            if setting not in (*fields(Plan), *PRESET):
+                raise ValueError(
+                    f"{name}: the preset {preset!r} says {setting!r}, which is no setting of the plan"
+                    f"{closest(setting, (*fields(Plan), *PRESET))}"
+                )
+            if setting != "hyper":
+                _check_value(name, preset, Plan if setting in fields(Plan) else Job, setting, value)
+        for setting, value in table.get("hyper", {}).items():
+            if setting not in fields(spec.hyperparameters):
+                near = closest(setting, tuple(fields(spec.hyperparameters)))
+                raise ValueError(f"{name}: the preset {preset!r} says {setting!r}, which is no hyperparameter{near}")
+            _check_value(name, preset, spec.hyperparameters, setting, value)
+
+
+def _check_value(name, preset, cls, setting, value):
+    try:
+        checked(cls, setting, value)
+    except ValueError as error:
+        raise ValueError(f"{name}: in the preset {preset!r}, {error}") from None
+
+
+def _check_class(name, kind):
+    params = vars(kind).get("__dataclass_params__")
+    if params is None or not params.frozen:
+        raise ValueError(f"{name}: {kind.__name__} should be decorated with @dataclass(frozen=True, kw_only=True)")
+    known = attempt(f"{name}: reading the fields of {kind.__name__}", lambda: fields(kind))
+    taken = {*fields(Job), *fields(Plan), *fields(Keep), *FLAGS, *TABLES}
+    for field in dataclasses.fields(kind):
+        if field.default is dataclasses.MISSING or not field.init:
+            raise ValueError(f"{name}: the hyperparameter {field.name!r} of {kind.__name__} should have a default")
+        if field.name in taken or field.name.startswith("_"):
+            raise ValueError(
+                f"{name}: {kind.__name__} calls a hyperparameter {field.name!r}, which is the name of another setting "
+                "or flag, or begins with _; call it otherwise"
+            )
+    for field in kind.initial_only:
+        if field not in known:
+            raise ValueError(f"{name}: initial_only names {field!r}, no hyperparameter{closest(field, tuple(known))}")
+    delay = kind.policy_delay
+    if isinstance(delay, bool) or not isinstance(delay, int) or delay < 1:
+        raise ValueError(f"{name}: policy_delay is {delay!r}; it should be a whole number from 1 on")
