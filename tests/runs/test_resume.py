@@ -378,7 +378,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept_and_the_run_does_not_begin
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoints, "_read", fail)
+        patched.setattr(checkpoints, "read_arrays", fail)
         if isinstance(error, OSError):
             assert train.main(["--resume", str(path)]) == 1
             assert "Input/output error" in capsys.readouterr().err
