@@ -60,7 +60,7 @@ def test_the_python_of_the_readme_runs(pendulums):
 
 def test_the_algorithm_of_the_readme_trains(tmp_path, monkeypatch):
     *_, block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (tmp_path / "my_module.py").write_text(block)
+    (tmp_path / "readme_algorithm.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
-    assert train.main([*arguments(algo="my_module:mean_sac"), "--out", str(tmp_path / "run")]) == 0
+    assert train.main([*arguments(algo="readme_algorithm:mean_sac"), "--out", str(tmp_path / "run")]) == 0
     assert curves.load(tmp_path / "run")["colour"].unique().tolist() == ["#e69f00"]
