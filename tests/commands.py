@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from purerl.results import run_folder
-from purerl.runs import runner
+from purerl.runs import checkpoints, runner
 from purerl.runs.clock import Interrupt
 from purerl.settings import config
 from purerl.training import mapping
@@ -99,6 +100,16 @@ def assert_same_run(first, second, rtol=0.0):
     assert ours.keys() == theirs.keys()
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol, atol=rtol, err_msg=name)
+
+
+def cut_after(finished, number, path):
+    """A copy of a finished run as if it had died after checkpoint `number`, some more evaluations being on disk."""
+    shutil.copytree(finished, path)
+    for later in checkpoints.numbers(path):
+        if later > number:
+            shutil.rmtree(path / "checkpoints" / str(later))
+    (path / run_folder.POLICY).unlink()
+    return path
 
 
 @contextmanager

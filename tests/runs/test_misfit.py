@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tomli_w
-from commands import SMALL, arguments, assert_same_run, start
+from commands import SMALL, arguments, assert_same_run, cut_after, start
 from folders import ROOT
 from test_resume import refusal
 
@@ -37,16 +37,7 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def stopped(whole, tmp_path):
     """A copy as if it had died after checkpoint 2."""
-    return cut(whole, tmp_path / "run", 2)
-
-
-def cut(whole, path, last):
-    shutil.copytree(whole, path)
-    for number in checkpoints.numbers(path):
-        if number > last:
-            shutil.rmtree(path / "checkpoints" / str(number))
-    (path / run_folder.POLICY).unlink()
-    return path
+    return cut_after(whole, 2, tmp_path / "run")
 
 
 def digests(path):
@@ -301,7 +292,7 @@ def test_a_run_that_falls_back_behind_a_damaged_checkpoint_keeps_copies(stopped,
 
 
 def test_a_whole_checkpoint_whose_rows_were_lost_is_not_given_up(whole, tmp_path, capfd):
-    path = cut(whole, tmp_path / "run", 1)
+    path = cut_after(whole, 1, tmp_path / "run")
     rows = (path / "curves.csv").read_text().splitlines(keepends=True)
     (path / "curves.csv").write_text("".join(row for row in rows if not row.startswith("5,0,0,")))
     before = digests(path)
@@ -407,7 +398,7 @@ def test_a_search_does_not_go_on_from_a_rung_that_does_not_fit(tmp_path, monkeyp
 
 
 def test_a_changed_reward_is_said_on_resuming_and_an_unchanged_one_is_not(whole, tmp_path, monkeypatch, capsys):
-    same, other = (cut(whole, tmp_path / name, 2) for name in ("same", "other"))
+    same, other = (cut_after(whole, 2, tmp_path / name) for name in ("same", "other"))
     assert train.main(["--resume", str(same)]) == 0
     assert "the environment is" not in capsys.readouterr().out
     monkeypatch.setattr(changing, "task", changing.make(pay=2.0))
@@ -419,7 +410,7 @@ def test_a_changed_reward_is_said_on_resuming_and_an_unchanged_one_is_not(whole,
 
 
 def test_a_run_that_begins_anew_in_another_environment_says_so(whole, tmp_path, monkeypatch, capsys):
-    path = cut(whole, tmp_path / "run", 0)
+    path = cut_after(whole, 0, tmp_path / "run")
     monkeypatch.setattr(changing, "task", changing.make(pay=2.0))
     assert train.main(["--resume", str(path), "--time-limit", "0.001"]) == train.INTERRUPTED
     assert "the environment is not what it was when the run began: step changed" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from random import Random
 import jax
 import numpy as np
 import pytest
-from commands import arguments, assert_same_run, ended, forked, killed, prepared, start
+from commands import arguments, assert_same_run, cut_after, ended, forked, killed, prepared, start
 
 from purerl import train
 from purerl.errors import Refused
@@ -39,16 +39,6 @@ def whole(tmp_path_factory):
         out = ["--out", str(folder / algo), "--checkpoint-every", "1", "--checkpoint-keep", "9"]
         assert train.main([*arguments(**options(algo)), *out]) == 0
     return {algo: folder / algo for algo in ALGORITHMS}
-
-
-def cut_after(finished, number, path):
-    """A copy of a finished run as if it had died after checkpoint `number`, some more evaluations being on disk."""
-    shutil.copytree(finished, path)
-    for later in checkpoints.numbers(path):
-        if later > number:
-            shutil.rmtree(path / "checkpoints" / str(later))
-    (path / run_folder.POLICY).unlink()
-    return path
 
 
 def refusal(capfd, *arguments):
