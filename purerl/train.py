@@ -101,7 +101,7 @@ def build_parser(algo, defaults):
 def _hyperparameters(algo):
     """The classes of hyperparameters whose flags are known: those of all algorithms, `algo` of a module among them."""
     own = {algo: registry.find_algorithm(algo)} if isinstance(algo, str) and ":" in algo else {}
-    specs = registry.ALGORITHMS | own
+    specs = own | registry.ALGORITHMS  # Of two flags of one name, the first counts: the chosen algorithm's.
     return [spec.hyperparameters for spec in specs.values()]
 
 

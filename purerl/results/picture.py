@@ -6,16 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from purerl.results import comparison, figures, run_folder
+from purerl.settings import registry
 
 
-def write_picture(path: Path, curves: dict[str, np.ndarray], title: str, env: str, swept: dict) -> None:
-    """Write curve.png into the folder `path` of a run on `env`, without the returns of a seed after it diverged.
+def write_picture(path: Path, curves: dict[str, np.ndarray], algo: str, env: str, swept: dict) -> None:
+    """Write curve.png into the folder `path` of a run of `algo` on `env`, without the returns of a seed after it diverged.
 
     `curves` are its curves.csv, `{column: [rows]}`. Where hyperparameters are `swept`, every setting has a line.
     """
     if swept:
         figure = comparison.figure(comparison.lines(path, env))
     else:
+        title = f"{registry.display_name(algo)} on {env}"
         figure = figures.seeds_of_a_run(*comparison.returns_until_divergence(curves), title)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")

@@ -19,11 +19,8 @@ def check_algorithm(name, build, settings, env):
 
     `name` is what it is called. Its numbers are traced, as they are in the compiled program.
     """
-    jax.eval_shape(lambda numbers, key: _check(name, build, settings, env, numbers, key), *_arguments(settings))
-
-
-def _arguments(settings):
-    return flowing(settings.hyper), jax.random.key(0)
+    numbers = flowing(settings.hyper)
+    jax.eval_shape(lambda numbers, key: _check(name, build, settings, env, numbers, key), numbers, jax.random.key(0))
 
 
 def _check(name, build, settings, env, numbers, key):

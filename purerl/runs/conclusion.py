@@ -6,7 +6,6 @@ from purerl.runs.epochs import TrainingResult
 from purerl.runs.listeners import limits
 from purerl.runs.outcome import RunOutcome
 from purerl.runs.session import Session
-from purerl.settings import registry
 
 
 def conclude(session: Session, env: str, trained: TrainingResult) -> RunOutcome:
@@ -18,7 +17,7 @@ def conclude(session: Session, env: str, trained: TrainingResult) -> RunOutcome:
     curves = run_folder.read_curves(path)
     evaluated = len(curves["env_step"]) > 0
     if evaluated:
-        picture.write_picture(path, curves, f"{registry.display_name(settings.job.algo)} on {env}", env, settings.swept)
+        picture.write_picture(path, curves, settings.job.algo, env, settings.swept)
     outcome = _outcome(session, run_folder.final(curves), trained)
     if outcome.all_diverged and outcome.final["env_step"].max() < settings.plan.total_steps:
         last = outcome.final["env_step"].max()

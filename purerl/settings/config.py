@@ -1,8 +1,8 @@
 """TOML files and flags -> one resolved, checked `Config`. No JAX here.
 
-What is said later beats what is said before: the defaults, `presets.toml`, `envs/ENV.toml`, the file
-of `--config`, flags. Every table has the same shape: what is a hyperparameter of the algorithm stands under `hyper`,
-and under `sweep` the numbers among them that differ from setting to setting, a list each.
+What is said later beats what is said before: the defaults, `presets.toml`, the presets of an algorithm from a module,
+`envs/ENV.toml`, the file of `--config`, flags. Every table has the same shape. The hyperparameters of the algorithm
+stand under `hyper`. Under `sweep` stand the numbers among them that differ from setting to setting, a list each.
 """
 
 import re

@@ -14,7 +14,6 @@ import jax
 
 from purerl.results import page, picture, run_folder
 from purerl.runs import claims, runner, sinks
-from purerl.settings import registry
 
 PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
 READY = "ready"
@@ -154,8 +153,7 @@ def merge(path, settings, env, count):
         run_folder.copy_rows(share, path)
     with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
         feed()
-    title = f"{registry.display_name(settings.job.algo)} on {env.name}"
-    picture.write_picture(path, run_folder.read_curves(path), title, env.name, settings.swept)
+    picture.write_picture(path, run_folder.read_curves(path), settings.job.algo, env.name, settings.swept)
     run_folder.write_policy(path, run_folder.joined([run_folder.read_policy(share) for share in shares]))
     shutil.rmtree(path / "shares")
     page.write_page(path)
