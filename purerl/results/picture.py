@@ -10,9 +10,10 @@ from purerl.settings import registry
 
 
 def write_picture(path: Path, curves: dict[str, np.ndarray], algo: str, env: str, swept: dict) -> None:
-    """Write curve.png into the folder `path` of a run of `algo` on `env`, without the returns of a seed after it diverged.
+    """Write curve.png into the folder `path` of a run of `algo` on `env`.
 
-    `curves` are its curves.csv, `{column: [rows]}`. Where hyperparameters are `swept`, every setting has a line.
+    `curves` are its curves.csv, `{column: [rows]}`. What a seed returned after it diverged is left out. Where
+    hyperparameters are `swept`, every setting has a line.
     """
     if swept:
         figure = comparison.figure(comparison.lines(path, env))
