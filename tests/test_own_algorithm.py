@@ -4,12 +4,14 @@ import shutil
 import sys
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tqc
 from commands import arguments, assert_same_run, stopped_after
+from pydantic import Field
 
 import purerl
 from purerl import export, plot, sweep, train
@@ -148,7 +150,9 @@ def test_what_an_algorithm_cannot_do_is_one_line(build, says, monkeypatch):
 
 @dataclass(frozen=True, kw_only=True)
 class WithRate(tqc.Hyper):
-    rate: kinds.fixed_number("a rate that a network wants as a Python number", ge=0, lt=1) = 0.1
+    rate: Annotated[
+        kinds.FixedNumber, Field(ge=0, lt=1, description="a rate that a network wants as a Python number")
+    ] = 0.1
 
 
 def test_a_fixed_number_is_no_tracer_and_makes_a_program_of_its_own(monkeypatch):
@@ -193,7 +197,7 @@ def hyper(name, kind=tqc.Hyper, **fields):
     )
 
 
-ANY = kinds.number("any number")
+ANY = Annotated[kinds.Number, Field(description="any number")]
 
 
 @pytest.mark.parametrize(

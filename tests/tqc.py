@@ -5,15 +5,17 @@ N critics give M quantiles each; of the N·M of a next state, the greatest are l
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import jax.numpy as jnp
+from pydantic import Field
 
 from purerl.algorithms import sac
 from purerl.algorithms.equations import td_target
 from purerl.algorithms.networks import critics_of
 from purerl.algorithms.optimization import critic_step
 from purerl.settings.hyperparameters import SAC
-from purerl.settings.kinds import count
+from purerl.settings.kinds import Count, WholeNumber
 from purerl.settings.registry import AlgorithmSpec
 
 
@@ -21,9 +23,11 @@ from purerl.settings.registry import AlgorithmSpec
 class Hyper(SAC):
     """Hyperparameters of TQC, the paper's."""
 
-    num_critics: count("critics of the ensemble") = 5
-    num_quantiles: count("quantiles that each critic estimates") = 25
-    dropped: count("greatest quantiles left out of the target, per critic", least=0) = 2
+    num_critics: Annotated[Count, Field(description="critics of the ensemble")] = 5
+    num_quantiles: Annotated[Count, Field(description="quantiles that each critic estimates")] = 25
+    dropped: Annotated[
+        WholeNumber, Field(ge=0, description="greatest quantiles left out of the target, per critic")
+    ] = 2
 
 
 def quantile_huber_loss(q, target):

@@ -5,9 +5,20 @@ runs. What is not a `float` (`policy_delay`, the kind of noise) shapes the progr
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from purerl.settings.kinds import Settings, choice, count, fields, number, optional
+from pydantic import Field
+
+from purerl.settings.kinds import (
+    Count,
+    NonNegativeNumber,
+    Number,
+    OrNone,
+    PositiveNumber,
+    Settings,
+    WholeNumber,
+    fields,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +38,27 @@ class Hyperparameters(Settings):
 class Learning(Hyperparameters):
     """What DDPG, TD3 and SAC share."""
 
-    actor_lr: number("learning rate of the actor (Adam)", gt=0) = 3e-4
-    critic_lr: number("learning rate of the critics (Adam)", gt=0) = 3e-4
-    lr_schedule: choice(
-        "schedule of the learning rates; linear and cosine fall to 0 at the end of the run",
-        "constant",
-        "linear",
-        "cosine",
-    ) = "constant"
-    gamma: number("discount per step", ge=0, le=1) = 0.99
-    tau: number("weight of the new parameters in the target networks, per update", gt=0, le=1) = 0.005
-    reward_scale: number("factor on rewards in the targets; returns are reported unscaled", gt=0) = 1.0
-    weight_decay: optional("decoupled weight decay of actor and critics (AdamW); none: off", ge=0) = None
-    max_grad_norm: optional("largest global norm of a gradient of actor or critics; none: no clipping", gt=0) = None
+    actor_lr: Annotated[PositiveNumber, Field(description="learning rate of the actor (Adam)")] = 3e-4
+    critic_lr: Annotated[PositiveNumber, Field(description="learning rate of the critics (Adam)")] = 3e-4
+    lr_schedule: Annotated[
+        Literal["constant", "linear", "cosine"],
+        Field(description="schedule of the learning rates; linear and cosine fall to 0 at the end of the run"),
+    ] = "constant"
+    gamma: Annotated[Number, Field(ge=0, le=1, description="discount per step")] = 0.99
+    tau: Annotated[
+        Number, Field(gt=0, le=1, description="weight of the new parameters in the target networks, per update")
+    ] = 0.005
+    reward_scale: Annotated[
+        PositiveNumber, Field(description="factor on rewards in the targets; returns are reported unscaled")
+    ] = 1.0
+    weight_decay: Annotated[
+        OrNone[NonNegativeNumber],
+        Field(description="decoupled weight decay of actor and critics (AdamW); none: off"),
+    ] = None
+    max_grad_norm: Annotated[
+        OrNone[PositiveNumber],
+        Field(description="largest global norm of a gradient of actor or critics; none: no clipping"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +69,22 @@ class DDPG(Learning):
     since 2021-04). The paper's own, 400x300 and 1e-3, are the preset `paper-2018`.
     """
 
-    exploration_noise: number("standard deviation of the exploration noise; actions lie in [-1, 1]", ge=0) = 0.1
-    noise: choice("exploration noise: independent, or Ornstein-Uhlenbeck", "gaussian", "ou") = "gaussian"
-    ou_theta: number("pull of Ornstein-Uhlenbeck noise toward 0, per step", ge=0, le=1) = 0.15
-    noise_schedule: choice("how the noise goes to final_noise", "constant", "linear", "exponential") = "constant"
-    final_noise: number("scale of the noise at the end of the run, on a linear or exponential schedule", ge=0) = 0.01
+    exploration_noise: Annotated[
+        NonNegativeNumber, Field(description="standard deviation of the exploration noise; actions lie in [-1, 1]")
+    ] = 0.1
+    noise: Annotated[
+        Literal["gaussian", "ou"], Field(description="exploration noise: independent, or Ornstein-Uhlenbeck")
+    ] = "gaussian"
+    ou_theta: Annotated[
+        Number, Field(ge=0, le=1, description="pull of Ornstein-Uhlenbeck noise toward 0, per step")
+    ] = 0.15
+    noise_schedule: Annotated[
+        Literal["constant", "linear", "exponential"], Field(description="how the noise goes to final_noise")
+    ] = "constant"
+    final_noise: Annotated[
+        NonNegativeNumber,
+        Field(description="scale of the noise at the end of the run, on a linear or exponential schedule"),
+    ] = 0.01
 
     def __post_init__(self):
         super().__post_init__()
@@ -84,10 +114,12 @@ class TD3(DDPG):
     own, 400x300 and 1e-3, are the preset `paper-2018`.
     """
 
-    target_noise: number("standard deviation of the noise that smooths target actions", ge=0) = 0.2
-    noise_clip: number("bound of the smoothing noise", ge=0) = 0.5
-    policy_delay: count("critic updates per update of actor and targets") = 2
-    num_critics: count("critics whose least value is the target's", most=64) = 2
+    target_noise: Annotated[
+        NonNegativeNumber, Field(description="standard deviation of the noise that smooths target actions")
+    ] = 0.2
+    noise_clip: Annotated[NonNegativeNumber, Field(description="bound of the smoothing noise")] = 0.5
+    policy_delay: Annotated[Count, Field(description="critic updates per update of actor and targets")] = 2
+    num_critics: Annotated[WholeNumber, Field(ge=1, le=64, description="critics whose least value is the target's")] = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +128,14 @@ class SAC(Learning):
 
     initial_only: ClassVar[tuple[str, ...]] = ("initial_alpha",)
 
-    alpha: optional("fixed temperature; none: learned", gt=0) = None
-    initial_alpha: number("temperature that learning begins with; idle where alpha is fixed", gt=0) = 1.0
-    alpha_lr: number("learning rate of the temperature (Adam); idle where alpha is fixed", gt=0) = 3e-4
-    target_entropy: optional("entropy [nats] that a learned temperature aims at; none: minus the action size") = None
+    alpha: Annotated[OrNone[PositiveNumber], Field(description="fixed temperature; none: learned")] = None
+    initial_alpha: Annotated[
+        PositiveNumber, Field(description="temperature that learning begins with; idle where alpha is fixed")
+    ] = 1.0
+    alpha_lr: Annotated[
+        PositiveNumber, Field(description="learning rate of the temperature (Adam); idle where alpha is fixed")
+    ] = 3e-4
+    target_entropy: Annotated[
+        OrNone[Number],
+        Field(description="entropy [nats] that a learned temperature aims at; none: minus the action size"),
+    ] = None

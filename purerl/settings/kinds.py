@@ -1,17 +1,34 @@
-"""Kinds of settings: numbers, counts, choices, with their limits and what they mean, and what checks a value.
+"""The types of settings, and what checks a value. No JAX here.
 
-No JAX here. `None` means: leave it out.
+A setting is a field of a frozen dataclass that derives from `Settings`. Its annotation says the type, the limits and
+the meaning, and `--help` and the error messages follow from it:
+
+    tau: Annotated[Number, Field(gt=0, le=1, description="weight of the new parameters")] = 0.005
+
+Number        a float that float32 holds. It flows through the compiled program, and may differ from run to run.
+              `PositiveNumber` is greater than 0, `NonNegativeNumber` is 0 or more
+FixedNumber   a float that shapes the compiled program; each value is compiled and trained separately
+Count         a whole number of at least 1; `WholeNumber` has no limits of its own
+Duration      seconds, or text such as "1:30:00"
+Sizes         whole numbers, as "256,256"
+Several[T]    any of the values of T, as "csv,jsonl"
+OrNone[T]     a T, or none
 """
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
-from typing import Annotated, Literal, get_type_hints
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
+T = TypeVar("T")
+COUNT_LIMIT = 2**31 - 1
 
-def _whole(value):
+
+def _whole(value: Any) -> Any:
     """`"1e6"` and `1e6` are whole numbers too; `True` is not."""
     if isinstance(value, bool):
         raise ValueError("should be a whole number")
@@ -23,34 +40,34 @@ def _whole(value):
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _widths(value):
+def _widths(value: Any) -> Any:
     return value.replace("x", ",").split(",") if isinstance(value, str) else value
 
 
-def _listed(value):
+def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return () if value.lower() == "none" else tuple(dict.fromkeys(value.replace(" ", "").split(",")))
 
 
-def _single(value):
+def _single(value: float) -> float:
     """A number that float32 holds: 0, or of a size from 1e-30 to 1e30. NaN and infinity are none."""
     if value != 0 and not 1e-30 <= abs(value) <= 1e30:
         raise ValueError("should be a finite number, 0 or of a size from 1e-30 to 1e30")
     return value
 
 
-def _no_flag(value):
+def _no_flag(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("should be a number")
     return value
 
 
-def _none(value):
+def _none(value: Any) -> Any:
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
-def _seconds(value):
+def _seconds(value: Any) -> Any:
     """A number of seconds, or text: `"5400"`, `"1:30:00"`."""
     if not isinstance(value, str):
         return value
@@ -64,87 +81,50 @@ def _seconds(value):
         raise ValueError("should be seconds or hours:minutes:seconds") from None
 
 
-def number(description, **limits):
-    limits = Field(description=description, **limits)
-    return Annotated[float, BeforeValidator(_no_flag), limits, AfterValidator(_single)]
-
-
 class Fixed(float):
     """A number that shapes the compiled program, as a rate that a network wants as a Python number."""
 
 
-def fixed_number(description, **limits):
-    """A number that does not flow: every value of it is compiled and trained by itself."""
-    return Annotated[number(description, **limits), AfterValidator(Fixed)]
+Number = Annotated[float, BeforeValidator(_no_flag), AfterValidator(_single)]
+PositiveNumber = Annotated[Number, Field(gt=0)]
+NonNegativeNumber = Annotated[Number, Field(ge=0)]
+FixedNumber = Annotated[Number, AfterValidator(Fixed)]
+WholeNumber = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
+Count = Annotated[WholeNumber, Field(ge=1, le=COUNT_LIMIT)]
+Duration = Annotated[float, BeforeValidator(_seconds), BeforeValidator(_no_flag), Field(gt=0, le=1e9)]
+Sizes = Annotated[
+    tuple[Annotated[WholeNumber, Field(ge=1, le=2**16)], ...], BeforeValidator(_widths), Field(min_length=1)
+]
+Text = Annotated[str, Field(min_length=1)]
+OrNone = Annotated[T | None, BeforeValidator(_none)]
+Several = Annotated[tuple[T, ...], BeforeValidator(_listed)]
 
 
-def flows(value):
+def flows(value: object) -> bool:
     """Whether a hyperparameter of this value is a number that flows through the program, and may be swept inside it."""
     return isinstance(value, float) and not isinstance(value, Fixed)
 
 
-def optional(description, **limits):
-    return Annotated[number(description, **limits) | None, BeforeValidator(_none), Field(description=description)]
+class SettingField(NamedTuple):
+    """A field of a settings class: its default, what `--help` says of it, and what checks its values."""
 
-
-def duration(description):
-    limits = Field(description=description, gt=0, le=1e9)
-    seconds = Annotated[float, BeforeValidator(_seconds), BeforeValidator(_no_flag), limits]
-    return Annotated[seconds | None, BeforeValidator(_none), Field(description=description)]
-
-
-def count(description, least=1, most=2**31 - 1):
-    limits = Field(description=description, ge=least, le=most, strict=True)
-    return Annotated[int, BeforeValidator(_whole), limits]
-
-
-def optional_count(description):
-    return Annotated[count(description) | None, BeforeValidator(_none), Field(description=description)]
-
-
-def count_or_auto(description, least=1):
-    kinds = count(description, least) | Literal["auto"] | None
-    return Annotated[kinds, BeforeValidator(_none), Field(description=description)]
-
-
-def sizes(description):
-    """Whole numbers, at least one of them, as `256,256`."""
-    listed = Field(description=description, min_length=1)
-    return Annotated[tuple[count("size", most=2**16), ...], BeforeValidator(_widths), listed]
-
-
-def choice(description, *values):
-    return Annotated[Literal[values], Field(description=description)]
-
-
-def choices(description, *values):
-    """Any of `values`, as `A,B`; none of them by default."""
-    return Annotated[tuple[Literal[values], ...], BeforeValidator(_listed), Field(description=description)]
-
-
-def text(description):
-    return Annotated[str, Field(description=description, min_length=1)]
-
-
-def optional_text(description):
-    return Annotated[str | None, BeforeValidator(_none), Field(description=description)]
-
-
-def flag(description):
-    return Annotated[bool, Field(description=description)]
+    default: Any
+    description: str
+    adapter: TypeAdapter[Any]
 
 
 @cache
-def fields(cls):
-    """`{name: (default, description, adapter)}` of a settings class, in the order of its definition."""
+def fields(cls: type) -> Mapping[str, SettingField]:
+    """`{name: SettingField}` of a settings class, in the order of its definition."""
     hints = get_type_hints(cls, include_extras=True)
-    return {
-        f.name: (f.default, TypeAdapter(hints[f.name]).json_schema().get("description", ""), TypeAdapter(hints[f.name]))
-        for f in dataclasses.fields(cls)
-    }
+    found = {}
+    for field in dataclasses.fields(cls):
+        adapter = TypeAdapter(hints[field.name])
+        found[field.name] = SettingField(field.default, adapter.json_schema().get("description", ""), adapter)
+    return MappingProxyType(found)
 
 
-def checked(cls, name, value):
+def checked(cls: type, name: str, value: Any) -> Any:
     """`value` as the type of field `name` of `cls`. Raises a one-line ValueError naming value, limit and default."""
     default, _, adapter = fields(cls)[name]
     try:
@@ -160,14 +140,14 @@ def checked(cls, name, value):
 class Settings:
     """A frozen dataclass whose Python values are checked when it is made. Traced arrays pass unchecked."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in fields(type(self)):
             value = getattr(self, name)
             if not hasattr(value, "dtype"):
                 object.__setattr__(self, name, checked(type(self), name, value))
 
 
-def nearest(value, divisor):
+def nearest(value: int, divisor: int) -> str:
     """The multiples of `divisor` around `value`, in words."""
     low = value // divisor * divisor
     return f"{low} or {low + divisor}" if low > 0 else f"{divisor}"

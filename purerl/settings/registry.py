@@ -7,12 +7,13 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from purerl.errors import attempt, closest
 from purerl.settings.hyperparameters import DDPG, SAC, TD3, Hyperparameters
 
-PRESETS = ("tuned", "paper", "paper-2018", "fast")
+Preset = Literal["tuned", "paper", "paper-2018", "fast"]
+PRESETS = get_args(Preset)
 
 
 @dataclass(frozen=True)

@@ -5,25 +5,26 @@ run is kept; a `Config` is all of them for one program.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from purerl.settings import registry
+from purerl.settings.hyperparameters import Hyperparameters
 from purerl.settings.kinds import (
+    COUNT_LIMIT,
+    Count,
+    Duration,
+    Number,
+    OrNone,
     Settings,
-    choice,
-    choices,
-    count,
-    count_or_auto,
-    duration,
-    flag,
+    Several,
+    Sizes,
+    Text,
+    WholeNumber,
     nearest,
-    number,
-    optional_count,
-    optional_text,
-    sizes,
-    text,
 )
-from purerl.settings.registry import ALGORITHMS, PRESETS
+from purerl.settings.registry import ALGORITHMS, Preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,30 +34,59 @@ class Plan(Settings):
     Raises ValueError where the numbers do not fit each other.
     """
 
-    total_steps: count("environment steps of one run, over all its environments, with warm-up", most=2**53) = 1_000_000
-    num_envs: count("environments that one run steps together", most=2**20) = 16
-    updates_per_step: count(
-        "critic updates per step of all environments; num_envs of them: one per transition", most=2**20
-    ) = 16
-    batch_size: count("transitions in a minibatch", most=2**24) = 256
-    buffer_size: count("transitions that the replay buffer holds") = 1_000_000
-    warmup_steps: count("environment steps with uniformly random actions, before learning starts") = 10_000
-    num_evals: count("evaluations, the one before training included", least=2) = 26
-    eval_episodes: count("whole episodes per evaluation, without exploration noise", most=2**20) = 10
-    eval_length: optional_count("steps of an evaluated episode at most; none: its time limit, at most 1,000,000") = None
-    ring: choice("what the replay buffer keeps; auto: compact where that is exact", "auto", "compact", "plain") = "auto"
-    ring_dtype: choice("of the observations that the replay buffer keeps", "float32", "bfloat16", "float16") = "float32"
-    n_step: count("steps of reward before bootstrapping; never across the end of an episode", most=1000) = 1
-    normalize_observations: flag("scale observations by their running mean and variance") = False
-    widths: sizes("widths of the hidden layers, as 256,256") = (256, 256)
-    activation: choice("activation of the hidden layers", "relu", "tanh", "swish", "elu", "gelu") = "relu"
-    layer_norm: flag("normalise each hidden layer (Ba et al. 2016) before its activation") = False
-    precision: choice(
-        "precision of matrix products in the networks; parameters, targets and physics are float32",
-        "float32",
-        "tf32",
-        "bf16",
-    ) = "tf32"
+    total_steps: Annotated[
+        WholeNumber,
+        Field(ge=1, le=2**53, description="environment steps of one run, over all its environments, with warm-up"),
+    ] = 1_000_000
+    num_envs: Annotated[WholeNumber, Field(ge=1, le=2**20, description="environments that one run steps together")] = 16
+    updates_per_step: Annotated[
+        WholeNumber,
+        Field(
+            ge=1,
+            le=2**20,
+            description="critic updates per step of all environments; num_envs of them: one per transition",
+        ),
+    ] = 16
+    batch_size: Annotated[WholeNumber, Field(ge=1, le=2**24, description="transitions in a minibatch")] = 256
+    buffer_size: Annotated[Count, Field(description="transitions that the replay buffer holds")] = 1_000_000
+    warmup_steps: Annotated[
+        Count, Field(description="environment steps with uniformly random actions, before learning starts")
+    ] = 10_000
+    num_evals: Annotated[
+        WholeNumber, Field(ge=2, le=COUNT_LIMIT, description="evaluations, the one before training included")
+    ] = 26
+    eval_episodes: Annotated[
+        WholeNumber, Field(ge=1, le=2**20, description="whole episodes per evaluation, without exploration noise")
+    ] = 10
+    eval_length: Annotated[
+        OrNone[Count],
+        Field(description="steps of an evaluated episode at most; none: its time limit, at most 1,000,000"),
+    ] = None
+    ring: Annotated[
+        Literal["auto", "compact", "plain"],
+        Field(description="what the replay buffer keeps; auto: compact where that is exact"),
+    ] = "auto"
+    ring_dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], Field(description="of the observations that the replay buffer keeps")
+    ] = "float32"
+    n_step: Annotated[
+        WholeNumber,
+        Field(ge=1, le=1000, description="steps of reward before bootstrapping; never across the end of an episode"),
+    ] = 1
+    normalize_observations: Annotated[
+        bool, Field(description="scale observations by their running mean and variance")
+    ] = False
+    widths: Annotated[Sizes, Field(description="widths of the hidden layers, as 256,256")] = (256, 256)
+    activation: Annotated[
+        Literal["relu", "tanh", "swish", "elu", "gelu"], Field(description="activation of the hidden layers")
+    ] = "relu"
+    layer_norm: Annotated[
+        bool, Field(description="normalise each hidden layer (Ba et al. 2016) before its activation")
+    ] = False
+    precision: Annotated[
+        Literal["float32", "tf32", "bf16"],
+        Field(description="precision of matrix products in the networks; parameters, targets and physics are float32"),
+    ] = "tf32"
 
     def __post_init__(self):
         super().__post_init__()
@@ -158,18 +188,33 @@ def cycle(plan, delay):
 class Job(Settings):
     """What is run."""
 
-    algo: text(f"algorithm: {', '.join(ALGORITHMS)}, or module:NAME of your own") = "td3"
-    env: text(
-        "a file of envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML file, or module:NAME"
-    ) = "inverted_pendulum"
-    backend: optional_text("Brax's physics: generalized, spring, positional or mjx; none: the environment's own") = None
-    episode_length: optional_count("time limit of an episode [steps]; none: the environment's own, or 1000") = None
-    preset: choice("which settings the flags start from", *PRESETS) = "tuned"
-    num_seeds: count("independent runs, trained side by side", most=2**20) = 8
-    seed: count("seed of the first run; the others count up from it", least=0) = 0
-    seeds_per_batch: count_or_auto(
-        "seeds (in a sweep: runs) trained at once, the others after them; auto: as many as memory holds; none: all"
-    ) = None
+    algo: Annotated[Text, Field(description=f"algorithm: {', '.join(ALGORITHMS)}, or module:NAME of your own")] = "td3"
+    env: Annotated[
+        Text,
+        Field(
+            description="a file of envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML file, "
+            "or module:NAME"
+        ),
+    ] = "inverted_pendulum"
+    backend: Annotated[
+        OrNone[str],
+        Field(description="Brax's physics: generalized, spring, positional or mjx; none: the environment's own"),
+    ] = None
+    episode_length: Annotated[
+        OrNone[Count], Field(description="time limit of an episode [steps]; none: the environment's own, or 1000")
+    ] = None
+    preset: Annotated[Preset, Field(description="which settings the flags start from")] = "tuned"
+    num_seeds: Annotated[WholeNumber, Field(ge=1, le=2**20, description="independent runs, trained side by side")] = 8
+    seed: Annotated[
+        WholeNumber, Field(ge=0, le=COUNT_LIMIT, description="seed of the first run; the others count up from it")
+    ] = 0
+    seeds_per_batch: Annotated[
+        OrNone[Count | Literal["auto"]],
+        Field(
+            description="seeds (in a sweep: runs) trained at once, the others after them; auto: as many as memory "
+            "holds; none: all"
+        ),
+    ] = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -185,25 +230,42 @@ class Job(Settings):
 class Keep(Settings):
     """How a run is kept, and when it ends early. Nothing here changes what is computed, it may change on resuming."""
 
-    checkpoint_every: count_or_auto(
-        "write a checkpoint every N evaluations; auto: every 15 minutes; 0: only where the run ends early", least=0
-    ) = "auto"
-    checkpoint_keep: count("newest checkpoints that are kept") = 1
-    checkpoint_ring: flag("keep the replay buffer in checkpoints; without it, resuming is not exact") = True
-    time_limit: duration("end early, as Ctrl-C does, before this has passed [seconds or h:mm:ss]; none: no limit") = (
-        None
-    )
-    log: choices("where evaluations go beside curves.csv", "csv", "jsonl", "tensorboard", "wandb") = ()
-    devices: count_or_auto("devices of this machine, GPUs or CPU cores, that share the runs; auto: all") = "auto"
+    checkpoint_every: Annotated[
+        OrNone[Annotated[WholeNumber, Field(ge=0, le=COUNT_LIMIT)] | Literal["auto"]],
+        Field(
+            description="write a checkpoint every N evaluations; auto: every 15 minutes; 0: only where the run ends "
+            "early"
+        ),
+    ] = "auto"
+    checkpoint_keep: Annotated[Count, Field(description="newest checkpoints that are kept")] = 1
+    checkpoint_ring: Annotated[
+        bool, Field(description="keep the replay buffer in checkpoints; without it, resuming is not exact")
+    ] = True
+    time_limit: Annotated[
+        OrNone[Duration],
+        Field(description="end early, as Ctrl-C does, before this has passed [seconds or h:mm:ss]; none: no limit"),
+    ] = None
+    log: Annotated[
+        Several[Literal["csv", "jsonl", "tensorboard", "wandb"]],
+        Field(description="where evaluations go beside curves.csv"),
+    ] = ()
+    devices: Annotated[
+        OrNone[Count | Literal["auto"]],
+        Field(description="devices of this machine, GPUs or CPU cores, that share the runs; auto: all"),
+    ] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Population(Settings):
     """How the settings of a program exploit and explore (`purerl/runs/pbt.py`)."""
 
-    every: count("evaluations between two exploits") = 1
-    fraction: number("of the worst settings take over from as many of the best", gt=0, le=0.5) = 0.25
-    factor: number("by which a number that is taken over is multiplied or divided", gt=1) = 1.2
+    every: Annotated[Count, Field(description="evaluations between two exploits")] = 1
+    fraction: Annotated[
+        Number, Field(gt=0, le=0.5, description="of the worst settings take over from as many of the best")
+    ] = 0.25
+    factor: Annotated[
+        Number, Field(gt=1, description="by which a number that is taken over is multiplied or divided")
+    ] = 1.2
 
 
 @dataclass(frozen=True)
@@ -216,7 +278,7 @@ class Config:
 
     job: Job
     plan: Plan
-    hyper: Any
+    hyper: Hyperparameters
     keep: Keep
     swept: dict = field(default_factory=dict)
     pbt: Population | None = None

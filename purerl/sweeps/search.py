@@ -20,8 +20,10 @@ import csv
 import io
 import warnings
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from purerl.errors import Refused
 from purerl.results import comparison, run_folder
@@ -31,23 +33,22 @@ from purerl.runs.clock import Clock
 from purerl.runs.display import Display
 from purerl.runs.fork import Origin, fork
 from purerl.settings import config, schema
-from purerl.settings.kinds import Settings, checked, choice, count, fields, flows
+from purerl.settings.kinds import COUNT_LIMIT, Count, Settings, WholeNumber, checked, fields, flows
 from purerl.settings.sweep_file import limits
 
 STUDY = "study.log"  # Optuna's journal
-SAMPLERS = ("tpe", "random", "cmaes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Settings):
     """What [search] says, but for its space and rungs."""
 
-    trials: count("trials in all; the first has the settings of the file") = 32
-    batch: count("trials that are one program") = 8
-    sampler: choice("of Optuna", *SAMPLERS) = "tpe"
-    objective: choice("what is maximised, over all seeds", "final", "area") = "final"
-    seed: count("of the sampler", least=0) = 0
-    keep: count("one of how many goes on after a rung", least=2) = 2
+    trials: Annotated[Count, Field(description="trials in all; the first has the settings of the file")] = 32
+    batch: Annotated[Count, Field(description="trials that are one program")] = 8
+    sampler: Annotated[Literal["tpe", "random", "cmaes"], Field(description="of Optuna")] = "tpe"
+    objective: Annotated[Literal["final", "area"], Field(description="what is maximised, over all seeds")] = "final"
+    seed: Annotated[WholeNumber, Field(ge=0, le=COUNT_LIMIT, description="of the sampler")] = 0
+    keep: Annotated[WholeNumber, Field(ge=2, le=COUNT_LIMIT, description="one of how many goes on after a rung")] = 2
 
 
 @dataclass(frozen=True)
