@@ -1,6 +1,10 @@
 """`python -m purerl.evaluate`: what trained policies are worth, in the environment they know and in Gymnasium's own."""
 
 import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from purerl import jax_flags
 from purerl.cli.flags import add_cache, add_choice
@@ -10,7 +14,7 @@ from purerl.policies import choice, evaluation, load
 from purerl.results.statistics import interval, mean
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status, 0; bad input ends it with 2."""
     parser = Parser(
         prog="python -m purerl.evaluate",
@@ -34,7 +38,7 @@ def main(arguments=None):
     return 0
 
 
-def evaluate(options):
+def evaluate(options: Namespace) -> None:
     jax_flags.settle()
     kept = load.read_policies(options.run, options.at)
     chosen = choice.several(kept, options.seed, options.setting)
@@ -45,7 +49,7 @@ def evaluate(options):
     show(title, [kept.name(index) for index in chosen], returns)
 
 
-def show(title, names, returns):
+def show(title: str, names: Sequence[str], returns: Mapping[str, np.ndarray]) -> None:
     """A row per policy, and one of all; of two places, also whether their intervals overlap."""
     import rich.console
     from rich.table import Table
@@ -63,7 +67,7 @@ def show(title, names, returns):
     console.print(table)
 
 
-def compared(places):
+def compared(places: Sequence[Iterable[np.ndarray]]) -> list[str]:
     """The cells of a row. A place has the returns of one policy or of several, whose means count alike."""
     spans = [interval(mean, *values) for values in places]
     cells = [f"{mean(*values):.1f} [{low:.1f}, {high:.1f}]" for values, (low, high) in zip(places, spans, strict=True)]

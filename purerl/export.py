@@ -1,6 +1,7 @@
 """`python -m purerl.export`: a trained policy as one file that other programs run, its normaliser inside."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from purerl import jax_flags
@@ -10,7 +11,7 @@ from purerl.policies import choice, exporting, load
 from purerl.policies.formats import WRITERS
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status, 0; bad input ends it with 2."""
     parser = Parser(
         prog="python -m purerl.export",

@@ -18,7 +18,7 @@ class Flag(NamedTuple):
     """
 
     name: str
-    takes: tuple
+    takes: tuple[Any, ...]
     why: str
     refused: bool = True
 
@@ -31,7 +31,7 @@ class Flag(NamedTuple):
         return value.value if isinstance(value, Enum) else value
 
     @property
-    def is_wrong(self):
+    def is_wrong(self) -> bool:
         return self.value not in self.takes
 
 
@@ -64,7 +64,7 @@ FLAGS = (
 )
 
 
-def settle():
+def settle() -> None:
     """Set every flag of a command line as purerl needs it, and say which was otherwise, a line each, on stderr."""
     import jax
 
@@ -75,7 +75,7 @@ def settle():
             jax.config.update(flag.name, flag.takes[0])
 
 
-def check_flags(what="purerl"):
+def check_flags(what: str = "purerl") -> None:
     """Raises ValueError, in one line, for the first flag under which `what` cannot be had."""
     for flag in FLAGS:
         if flag.refused and flag.is_wrong:
@@ -85,7 +85,7 @@ def check_flags(what="purerl"):
             )
 
 
-def check_platform():
+def check_platform() -> None:
     """Raises ValueError, in one line, where JAX_PLATFORMS names what this machine, or this JAX, does not have.
 
     JAX begins to compute by that, so that devices of a CPU and other processes must be settled before. Without effect
@@ -93,7 +93,7 @@ def check_platform():
     """
     import jax
 
-    platforms = jax.config.jax_platforms
+    platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]  JAX defines its flags late
     if not platforms:
         return
     try:

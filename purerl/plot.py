@@ -1,6 +1,8 @@
 """`python -m purerl.plot`: the curves of runs, drawn each paper's way."""
 
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from purerl.cli.parser import Parser, fail
@@ -9,7 +11,7 @@ STYLES = ("rliable", "td3", "sac", "spinningup")
 FORMATS = (".png", ".svg", ".pdf")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status; bad input ends it with 2."""
     options = build_parser().parse_args(arguments)
     try:
@@ -22,7 +24,7 @@ def main(arguments=None):
     return 0
 
 
-def build_parser():
+def build_parser() -> Parser:
     parser = Parser(
         prog="python -m purerl.plot",
         description="Draw the learning curves of runs: a panel per environment, a line per set of seeds.",
@@ -48,7 +50,7 @@ def build_parser():
     return parser
 
 
-def draw(options):
+def draw(options: Namespace) -> list[str]:
     """Write the figure; returns lines that say what is in it. Raises ValueError for what cannot be drawn."""
     out = Path(options.out).expanduser()
     if out.suffix.lower() not in FORMATS:

@@ -1,6 +1,8 @@
 """`python -m purerl.render`: an episode of a trained policy, as a page that one turns and plays, and as a film."""
 
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from purerl import jax_flags
@@ -11,7 +13,7 @@ from purerl.policies import choice, load, rendering
 from purerl.policies.film import FILMS, use_no_screen
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status, 0; bad input ends it with 2."""
     parser = Parser(
         prog="python -m purerl.render",
@@ -37,7 +39,7 @@ def main(arguments=None):
     return 0
 
 
-def render(options):
+def render(options: Namespace) -> None:
     if options.film != "none":
         use_no_screen()
     jax_flags.settle()

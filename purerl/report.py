@@ -1,12 +1,13 @@
 """The command line that makes report.html again: `python -m purerl.report FOLDER`."""
 
 import sys
+from collections.abc import Sequence
 
 from purerl.cli.parser import Parser, fail
 from purerl.results import page
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status; bad input ends it with 2."""
     parser = Parser(
         prog="python -m purerl.report",

@@ -1,7 +1,10 @@
 """`python -m purerl.sweep`: train what a file of sweeps/ says, and compare it."""
 
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from purerl import jax_flags
 from purerl.cli.flags import add_cache, add_settings
@@ -9,13 +12,19 @@ from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
 from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.settings import config, schema, sweep_file
-from purerl.settings.kinds import checked
+from purerl.settings.kinds import Table, checked
 from purerl.settings.schema import Plan
+from purerl.settings.sweep_file import Program
+
+if TYPE_CHECKING:
+    from purerl.runs.display import Display
+    from purerl.sweeps.campaign import SweepTask
+    from purerl.sweeps.hosts import Host
 
 FAILED = 1  # the exit status of a sweep of which a program failed
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status.
 
     0: done, 1: a program failed, 2: bad input, 3: every run has diverged, 130: cut short.
@@ -40,7 +49,7 @@ def main(arguments=None):
             return unwritable(error, "all that was written before stays; the same command goes on")
 
 
-def parse(arguments):
+def parse(arguments: Sequence[str]) -> tuple[Table, Namespace]:
     """`({setting: text}, options)`. Only what was said is among the settings. Raises ValueError for unknown flags."""
     parser = Parser(
         prog="python -m purerl.sweep",
@@ -79,7 +88,7 @@ def parse(arguments):
     return options.flags, options
 
 
-def sweep(path, programs, options):
+def sweep(path: Path, programs: list[Program], options: Namespace) -> int:
     """Run `programs` in the folder `path`, or show what would be run. Returns the exit status."""
     from purerl.runs.display import Display
     from purerl.sweeps import campaign, hosts, launchers  # Here, so that help and most errors need not wait for JAX.
@@ -107,11 +116,13 @@ def sweep(path, programs, options):
     return DIVERGED if campaign.all_diverged(tasks) else 0
 
 
-def prepared(path, programs, options, host):
+def prepared(
+    path: Path, programs: list[Program], options: Namespace, host: "Host | None"
+) -> tuple[list["SweepTask"], list["SweepTask"]]:
     """`(tasks of all programs, those that are to run)`; makes the folder of the sweep unless this is a dry run."""
     from purerl.sweeps import campaign
 
-    def prepare():
+    def prepare() -> tuple[list[SweepTask], list[SweepTask]]:
         tasks = campaign.make_tasks(path, programs, host=host)
         wanted = campaign.chosen(tasks, options.only) if options.only else tasks
         if not options.dry_run:
@@ -121,7 +132,7 @@ def prepared(path, programs, options, host):
     return host.in_turn("prepared", prepare) if host else prepare()
 
 
-def common_words(path, options):
+def common_words(path: Path, options: Namespace) -> list[str]:
     """The command line of the sweep that a launcher's programs have in common."""
     file = Path(options.file)
     words = [str(file.absolute()) if file.is_file() else options.file]
@@ -129,7 +140,7 @@ def common_words(path, options):
     return words + [part for name, value in options.flags.items() for part in (f"--{name.replace('_', '-')}", value)]
 
 
-def search(path, table, programs, options):
+def search(path: Path, table: Any, programs: list[Program], options: Namespace) -> int:
     """Search as the table [search] says. Returns the exit status."""
     from purerl.runs.display import Display
     from purerl.sweeps import campaign
@@ -152,7 +163,7 @@ def search(path, table, programs, options):
     return 0
 
 
-def ended_early(reason, display):
+def ended_early(reason: str, display: "Display") -> int:
     """Say why the sweep ended early. Returns the exit status."""
     display.say(f"ended early: {reason}; the same command goes on")
     return INTERRUPTED

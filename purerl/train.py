@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from purerl import jax_flags
 from purerl.cli.flags import add_cache, add_settings
@@ -14,11 +17,17 @@ from purerl.results import naming
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.runs.garbage_collection import paused
 from purerl.settings import config, registry, schema
-from purerl.settings.kinds import fields
+from purerl.settings.hyperparameters import Hyperparameters
+from purerl.settings.kinds import Table, fields
 from purerl.settings.schema import Plan
 
+if TYPE_CHECKING:
+    from purerl.environments.base import Environment
 
-def main(arguments=None):
+Claimed: TypeAlias = "tuple[schema.Config, Environment, registry.Constructor, Path | None, bool]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status.
 
     0: done, 1: the disk is full, 2: bad input, 3: every seed has diverged, 130: cut short.
@@ -29,7 +38,7 @@ def main(arguments=None):
 
 
 @paused()
-def understood(arguments):
+def understood(arguments: Sequence[str]) -> "Claimed | None":
     """What `train` takes, as `claimed` makes it; None where nothing is to train. Bad input ends it."""
     try:
         flags, options = parse(arguments)
@@ -46,7 +55,7 @@ def understood(arguments):
         fail(f"cannot read {error.filename or 'the run'}: {error.strerror or error}; the same command goes on")
 
 
-def parse(arguments):
+def parse(arguments: Sequence[str]) -> tuple[Table, Namespace]:
     """`({setting: text}, options)`. Only what was said is among the settings. Raises ValueError for unknown flags."""
     first = Parser(add_help=False, allow_abbrev=False)
     for name in ("algo", "env", "preset", "config"):
@@ -56,21 +65,24 @@ def parse(arguments):
     helping = {"-h", "--help"} & set(arguments)
     defaults = config.resolve(chosen, said["config"]) if helping else None
     algo = defaults.job.algo if defaults else chosen.get("algo") or _algo_of(said["config"])
-    parser = build_parser(algo, defaults)
+    parser, known = build_parser(algo, defaults)
     options, unknown = parser.parse_known_args(arguments)
     refuse_unknown(parser, unknown)
-    settings = {name: value for name, value in vars(options).items() if name in parser.settings}
+    settings = {name: value for name, value in vars(options).items() if name in known}
     return settings, options
 
 
-def _algo_of(file):
+def _algo_of(file: str | None) -> Any:
     """The algorithm that the file of `--config` names, if it does; what else is wrong with it is said later."""
     with suppress(ValueError):
         return config.read_toml(Path(file)).get("algo") if file else None
 
 
-def build_parser(algo, defaults):
-    """Flags for all settings, with their help; every algorithm's hyperparameters where `algo` is not said."""
+def build_parser(algo: Any, defaults: schema.Config | None) -> tuple[Parser, set[str]]:
+    """`(parser, names of the settings)`: flags for all settings, with their help.
+
+    Where `algo` is not said, the hyperparameters of every algorithm are among them.
+    """
     parser = Parser(
         prog="python -m purerl.train",
         description=f"Train {registry.spoken()}, or an algorithm of your own, many seeds side by side, in one compiled "
@@ -87,7 +99,7 @@ def build_parser(algo, defaults):
         ("checkpoints, logs and devices", schema.Keep),
     ]
     groups += [(f"hyperparameters of {algo}", cls) for cls in hypers]
-    parser.settings = add_settings(parser, groups, values)
+    settings = add_settings(parser, groups, values)
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
@@ -95,17 +107,17 @@ def build_parser(algo, defaults):
     output.add_argument("--plan", action="store_true", default=False, help="print the memory that is needed, and exit")
     output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
     add_cache(output)
-    return parser
+    return parser, settings
 
 
-def _hyperparameters(algo):
+def _hyperparameters(algo: Any) -> list[type[Hyperparameters]]:
     """The classes of hyperparameters whose flags are known: those of all algorithms, `algo` of a module among them."""
     own = {algo: registry.find_algorithm(algo)} if isinstance(algo, str) and ":" in algo else {}
     specs = own | registry.ALGORITHMS  # Of two flags of one name, the first counts: the chosen algorithm's.
     return [spec.hyperparameters for spec in specs.values()]
 
 
-def claimed(settings, options):
+def claimed(settings: schema.Config, options: Namespace) -> Claimed:
     """`(settings, env, constructor of the algorithm, folder, whether nobody named it)`; to see the plan, no folder.
 
     The folder of an unfinished run of the same settings is gone on with. Raises ValueError for all that can be wrong
@@ -129,27 +141,29 @@ def claimed(settings, options):
     return settings, env, build, path, options.out is None and options.resume is None
 
 
-def folder(job, options):
+def folder(job: schema.Job, options: Namespace) -> Path:
     """Where the run is kept. Raises ValueError for a name that can be none."""
     if options.resume is not None:
         return Path(options.resume).expanduser()
     return naming.default(job) if options.out is None else naming.named(options.out)
 
 
-def resumable(options, flags):
+def resumable(options: Namespace, flags: Table) -> None:
     """Take the settings of the run to be resumed. Raises ValueError where there is none, or where others were said."""
     said = [name for name in flags if name not in fields(schema.Keep)]
     said += [name for name in ("config", "out") if vars(options)[name] is not None]
     if said:
-        said = " ".join(f"--{name.replace('_', '-')}" for name in said)
-        raise ValueError(f"a resumed run keeps its settings and its folder; leave out {said}")
+        words = " ".join(f"--{name.replace('_', '-')}" for name in said)
+        raise ValueError(f"a resumed run keeps its settings and its folder; leave out {words}")
     path = Path(options.resume).expanduser()
     if path.is_file():
         raise ValueError(f"resume {options.resume!r} is a file; name the folder of the run, {str(path.parent)!r}")
     options.config = path / "run.toml"
 
 
-def train(settings, env, build, path, unnamed):
+def train(
+    settings: schema.Config, env: "Environment", build: registry.Constructor, path: Path | None, unnamed: bool
+) -> int:
     """Train in the folder `path`, or, where nobody named it, in a new one of that name. Returns the exit status."""
     from purerl.runs import fitting, runner, summary
     from purerl.runs.display import Display

@@ -1,17 +1,26 @@
 """The flags that several commands have."""
 
 import os
+from argparse import ArgumentParser, _ActionsContainer
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from purerl.settings.kinds import fields
 
 
-def add_settings(parser, groups, values=None, show=True, without=()):
+def add_settings(
+    parser: ArgumentParser,
+    groups: Sequence[tuple[str, type]],
+    values: Mapping[type, Any] | None = None,
+    show: bool = True,
+    without: Collection[str] = (),
+) -> set[str]:
     """Add the flags of all settings of `groups`, `[(title, class of settings)]`; of two of one name, only the first.
 
     The default that help may `show` is the one in `values`, `{class: instance}`, or else the class's own. Returns the
     names of the settings.
     """
-    names = set()
+    names: set[str] = set()
     for title, cls in groups:
         group = parser.add_argument_group(title)
         for name, (default, *_) in fields(cls).items():
@@ -21,17 +30,17 @@ def add_settings(parser, groups, values=None, show=True, without=()):
     return names
 
 
-def add_setting(group, name, cls, default, show=True):
+def add_setting(group: _ActionsContainer, name: str, cls: type, default: Any, show: bool = True) -> None:
     """Add the flag of a setting, whose help may `show` its default."""
     description = fields(cls)[name][1].replace("%", "%%")
     shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
-    flag = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
+    flag: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
     if show:
         description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
     group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
 
 
-def form(cls, name):
+def form(cls: type, name: str) -> str:
     """What a value looks like: N, X, true|false, N,N, NAME, or the names to choose from."""
     schema = fields(cls)[name][2].json_schema()
     schema = next((kind for kind in schema.get("anyOf", []) if kind["type"] != "null"), schema)
@@ -42,7 +51,7 @@ def form(cls, name):
     return {"integer": "N", "number": "X", "boolean": "true|false", "array": "N,N"}.get(schema["type"], "NAME")
 
 
-def add_cache(parser):
+def add_cache(parser: _ActionsContainer) -> None:
     """The flag `--compilation-cache`, whose value `use_compilation_cache` takes."""
     parser.add_argument(
         "--compilation-cache",
@@ -52,7 +61,7 @@ def add_cache(parser):
     )
 
 
-def add_choice(parser, *more):
+def add_choice(parser: ArgumentParser, *more: str) -> None:
     """The flags `--seed`, `--setting` and `--at` of a command line, which say the policies of which run are meant.
 
     With "all" in `more`, they are for `choice.several`, and otherwise for `choice.choose`.

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def use_compilation_cache(folder):
+def use_compilation_cache(folder: str) -> None:
     """Keep compiled programs in `folder`, or nowhere if it is "none". Raises ValueError where it cannot be written."""
     import jax
 
@@ -22,7 +22,7 @@ def use_compilation_cache(folder):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def tune_cpu():
+def tune_cpu() -> None:
     """Have a CPU, where there is but one, compute as fast as it can. A GPU is as fast as it can be without."""
     from purerl.training import threefry
 
@@ -30,7 +30,7 @@ def tune_cpu():
     threefry.unroll()
 
 
-def use_cores():
+def use_cores() -> None:
     """Make every core that this process may use a device of JAX, where there is but a CPU and nobody said otherwise.
 
     Two seeds on two cores train up to twice as fast as both on one device of two threads: small operations are not
@@ -39,7 +39,8 @@ def use_cores():
     import jax
 
     flags = os.environ.get("XLA_FLAGS", "")
-    if jax.config.jax_num_cpu_devices != -1 or "xla_force_host_platform_device_count" in flags:
+    devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]  JAX defines its flags late
+    if devices != -1 or "xla_force_host_platform_device_count" in flags:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with suppress(RuntimeError):

@@ -10,13 +10,15 @@ import tomllib
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
 from purerl.errors import closest
 from purerl.settings import registry
-from purerl.settings.kinds import fields, flows
-from purerl.settings.registry import ALGORITHMS, PRESETS
+from purerl.settings.hyperparameters import Hyperparameters
+from purerl.settings.kinds import Table, fields, flows
+from purerl.settings.registry import ALGORITHMS, PRESETS, AlgorithmSpec
 from purerl.settings.schema import Config, Job, Keep, Plan, Population, cycle
 
 HERE = Path(__file__).parent  # holds presets.toml
@@ -24,28 +26,28 @@ PACKAGE = HERE.parent
 RECORD = "record"  # the head of run.toml that is a record of the run, and no setting
 
 
-def collection(kind):
+def collection(kind: str) -> Path:
     """The folder `envs` or `sweeps`: beside the package in a clone, inside it in a wheel."""
     inside = PACKAGE / "_collections" / kind
     return inside if inside.is_dir() else PACKAGE.parent / kind
 
 
-def environment_files():
+def environment_files() -> dict[str, Path]:
     """`{name: path}` of the environments that envs/ declares."""
     return {path.stem: path for path in sorted(collection("envs").glob("*.toml"))}
 
 
-def resolve(flags, file=None):
+def resolve(flags: Table, file: str | Path | None = None) -> Config:
     """The `Config` of `flags`, `{name: value}`, over the settings in `file`, over the environment's and the preset's.
 
     Raises ValueError, in one line, for what is unknown, of a wrong type, out of range, or does not fit together.
     """
     table = {} if file is None else read_toml(Path(file))
     of_a_run = table.pop(RECORD, None) is not None and not {"algo", "env", "preset"} & flags.keys()
-    return resolve_table(flags, table, file, of_a_run)
+    return resolve_table(flags, table, "this table" if file is None else file, of_a_run)
 
 
-def resolve_table(flags, settings, file="this table", of_a_run=False):
+def resolve_table(flags: Table, settings: Table, file: str | Path = "this table", of_a_run: bool = False) -> Config:
     """`resolve`, of the table `settings` that stands in `file`.
 
     A run's own has all settings that there were. What it lacks has its default, whatever presets and envs/ say of it.
@@ -71,21 +73,21 @@ def resolve_table(flags, settings, file="this table", of_a_run=False):
     return _build(resolved)
 
 
-def _known_to(spec, table):
+def _known_to(spec: AlgorithmSpec, table: Table) -> Table:
     """What is said of all algorithms, without the hyperparameters that this one does not have."""
     known = fields(spec.hyperparameters)
     hyper = {name: value for name, value in table.get("hyper", {}).items() if name in known}
     return table | ({"hyper": hyper} if "hyper" in table else {})
 
 
-def to_toml(config):
+def to_toml(config: Config) -> str:
     """The TOML that `--config` reads back as the same `Config`. `none` stands for None."""
     computed = computation(config)
     tables = {head: computed.pop(head) for head in ("hyper", "sweep", "pbt") if head in computed}
     return tomli_w.dumps(computed | _without_none(asdict(config.keep)) | tables)
 
 
-def computation(config):
+def computation(config: Config) -> Table:
     """What decides on the numbers of a run, as TOML and JSON have it: everything but `Keep`."""
     hyper = {name: value for name, value in asdict(config.hyper).items() if name not in config.swept}
     tables = {"hyper": hyper} | ({"sweep": config.swept} if config.swept else {})
@@ -93,7 +95,7 @@ def computation(config):
     return _without_none(asdict(config.job) | asdict(config.plan) | tables)
 
 
-def differences(there, here):
+def differences(there: Table, here: Table) -> str:
     """One line that says where two `computation`s differ; empty where they do not. What is absent has its default."""
     there, here = (_flat(table) for table in (there, here))
     names = [name for name in there | here if there.get(name) != here.get(name)]
@@ -102,7 +104,7 @@ def differences(there, here):
     )
 
 
-def _flat(computation):
+def _flat(computation: Table) -> Table:
     """A `computation` without its tables, and with the defaults of what it lacks: an older one knew fewer settings.
 
     All runs at once may be said in two ways.
@@ -118,12 +120,12 @@ def _flat(computation):
     return flat
 
 
-def _defaults(cls):
+def _defaults(cls: type) -> Table:
     """What a settings class has by default, as TOML and JSON have it."""
     return _without_none({name: default for name, (default, _, _) in fields(cls).items()})
 
 
-def _hyperparameters(algo):
+def _hyperparameters(algo: str) -> list[type[Hyperparameters]]:
     """`[class]` of the hyperparameters of `algo`; `[]` where nothing is called so here."""
     try:
         return [registry.find_algorithm(algo).hyperparameters]
@@ -131,19 +133,20 @@ def _hyperparameters(algo):
         return []
 
 
-def all_settings(algo):
+def all_settings(algo: str) -> dict[str, type]:
     """`{name: settings class}` of everything that can be set for `algo`."""
     return {name: cls for cls in (Job, Plan, Keep, *_hyperparameters(algo)) for name in fields(cls)}
 
 
-def _build(settings):
+def _build(settings: Table) -> Config:
     settings = dict(settings)
     hyper, swept = (settings.pop(head, {}) for head in ("hyper", "sweep"))
     pbt = settings.pop("pbt", None)
     for name in pbt or ():
         if name not in fields(Population):
             raise ValueError(f"unknown setting {name!r} under [pbt]{closest(name, fields(Population))}")
-    job, keep = (cls(**{name: settings.pop(name) for name in fields(cls) if name in settings}) for cls in (Job, Keep))
+    job = Job(**{name: settings.pop(name) for name in fields(Job) if name in settings})
+    keep = Keep(**{name: settings.pop(name) for name in fields(Keep) if name in settings})
     hyper_class = registry.find_algorithm(job.algo).hyperparameters
     for table, cls in ((settings, Plan), (hyper | swept, hyper_class)):
         for name in table:
@@ -158,7 +161,7 @@ def _build(settings):
     return Config(job, plan, hypers[0], keep, swept, None if pbt is None else Population(**pbt))
 
 
-def _each_setting(hyper_class, hyper, swept):
+def _each_setting(hyper_class: type[Hyperparameters], hyper: Table, swept: Table) -> list[Hyperparameters]:
     """The checked hyperparameters of each setting of the table `sweep`, `{name: one of each setting}`."""
     lengths = {len(values) if isinstance(values, list) else 0 for values in swept.values()} or {1}
     if len(lengths) > 1 or lengths == {0}:
@@ -166,7 +169,7 @@ def _each_setting(hyper_class, hyper, swept):
     return [hyper_class(**hyper | {name: swept[name][i] for name in swept}) for i in range(*lengths)]
 
 
-def why_unknown(name, algo):
+def why_unknown(name: str, algo: str) -> str:
     """Why `name` is no setting in the table where it stands, for `algo`."""
     known = all_settings(algo)
     owners = [other for other, spec in ALGORITHMS.items() if name in fields(spec.hyperparameters)]
@@ -178,22 +181,22 @@ def why_unknown(name, algo):
     return f"unknown setting {name!r}{closest(name, tuple(known))}"
 
 
-def _nested(flags, algo):
+def _nested(flags: Table, algo: str | None) -> Table:
     """Flags know no tables: put the hyperparameters under `hyper`."""
-    algo = flags.get("algo", algo or Job.algo)
-    hypers = {name for cls in _hyperparameters(algo) for name in fields(cls)}
+    chosen = flags.get("algo", algo or Job.algo)
+    hypers = {name for cls in _hyperparameters(chosen) for name in fields(cls)}
     top = {name: value for name, value in flags.items() if name not in hypers}
     return top | {"hyper": {name: value for name, value in flags.items() if name in hypers}}
 
 
-def _overlay(below, above):
+def _overlay(below: Table, above: Table) -> Table:
     both = {**below, **above}
     if "hyper" in below and "hyper" in above:
         both["hyper"] = {**below["hyper"], **above["hyper"]}
     return both
 
 
-def _declaration(env):
+def _declaration(env: str) -> Table:
     """What envs/ or a TOML file says of `env`; a -v4 without a file has the -v5's, another without one nothing."""
     if env.endswith(".toml"):
         return _checked_declaration(Path(env))
@@ -205,7 +208,7 @@ def _declaration(env):
 
 
 @cache
-def _checked_declaration(path):
+def _checked_declaration(path: Path) -> Table:
     declared = read_toml(path)
     allowed = ("env", "backend", "episode_length", *PRESETS)
     for name in declared:
@@ -226,7 +229,7 @@ def _checked_declaration(path):
     return {"env": path.stem} | declared
 
 
-def read_toml(path):
+def read_toml(path: Path) -> Table:
     """The table in a TOML file. Raises ValueError, in one line."""
     try:
         return tomllib.loads(path.read_text())
@@ -236,12 +239,12 @@ def read_toml(path):
         raise ValueError(f"{path} is no TOML file: {error}") from None
 
 
-def _table(path, head, value):
+def _table(path: str | Path, head: str, value: Any) -> None:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: {head} is {value!r}; it should be a table, [{head}]")
 
 
-def _without_none(values):
+def _without_none(values: Any) -> Any:
     """What TOML and JSON can say."""
     if isinstance(values, dict):
         return {name: _without_none(value) for name, value in values.items()}

@@ -86,7 +86,7 @@ class DDPG(Learning):
         Field(description="scale of the noise at the end of the run, on a linear or exponential schedule"),
     ] = 0.01
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name, owner, idle in (("ou_theta", "noise", "gaussian"), ("final_noise", "noise_schedule", "constant")):
             value = getattr(self, name)
@@ -118,7 +118,10 @@ class TD3(DDPG):
         NonNegativeNumber, Field(description="standard deviation of the noise that smooths target actions")
     ] = 0.2
     noise_clip: Annotated[NonNegativeNumber, Field(description="bound of the smoothing noise")] = 0.5
-    policy_delay: Annotated[Count, Field(description="critic updates per update of actor and targets")] = 2
+    # The base class has it as one of the class, for the algorithms where it cannot be set.
+    policy_delay: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
+        Count, Field(description="critic updates per update of actor and targets")
+    ] = 2
     num_critics: Annotated[WholeNumber, Field(ge=1, le=64, description="critics whose least value is the target's")] = 2
 
 

@@ -25,6 +25,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 T = TypeVar("T")
+Table = dict[str, Any]  # of a TOML file
 COUNT_LIMIT = 2**31 - 1
 
 

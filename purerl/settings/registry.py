@@ -5,13 +5,20 @@ An algorithm of your own needs no entry: `--algo my_module:my_algorithm` takes a
 
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from purerl.errors import attempt, closest
 from purerl.settings.hyperparameters import DDPG, SAC, TD3, Hyperparameters
 
+if TYPE_CHECKING:
+    from purerl.environments.base import Environment
+    from purerl.settings.schema import Plan
+    from purerl.types import Algorithm
+
+Constructor: TypeAlias = "Callable[[Any, Plan, Environment], Algorithm]"
 Preset = Literal["tuned", "paper", "paper-2018", "fast"]
 PRESETS = get_args(Preset)
 
@@ -32,11 +39,11 @@ class AlgorithmSpec:
     """
 
     hyperparameters: type[Hyperparameters]
-    constructor: Callable | str
+    constructor: "Constructor | str"
     colour: str | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         kind = self.hyperparameters
         if not (isinstance(kind, type) and issubclass(kind, Hyperparameters)):
             raise ValueError(f"hyperparameters is {kind!r}; it should be a class derived from Hyperparameters")
@@ -52,12 +59,12 @@ class AlgorithmSpec:
             if not isinstance(table, Mapping) or not isinstance(table.get("hyper", {}), Mapping):
                 raise ValueError(f"presets: {preset} is {table!r}; it should be a dict of settings, hyper a dict in it")
 
-    def build(self, hyper, plan, env):
+    def build(self, hyper: Hyperparameters, plan: "Plan", env: "Environment") -> "Algorithm":
         """The `Algorithm`."""
         return self.function(hyper, plan, env)
 
     @property
-    def function(self):
+    def function(self) -> "Constructor":
         """The constructor itself."""
         if callable(self.constructor):
             return self.constructor
@@ -65,7 +72,7 @@ class AlgorithmSpec:
         return getattr(importlib.import_module(module), name)
 
     @property
-    def origin(self):
+    def origin(self) -> str:
         """Where the constructor stands, "module:name"."""
         if isinstance(self.constructor, str):
             return self.constructor
@@ -80,7 +87,7 @@ ALGORITHMS = {
 }
 
 
-def find_algorithm(name):
+def find_algorithm(name: str) -> AlgorithmSpec:
     """The `AlgorithmSpec` called `name`, or the one that `module:NAME` means. Raises ValueError, in one line."""
     if name in ALGORITHMS:
         return ALGORITHMS[name]
@@ -100,7 +107,7 @@ def find_algorithm(name):
     return known[own_name]
 
 
-def _module(name, module_name):
+def _module(name: str, module_name: str) -> ModuleType:
     try:
         return attempt(f"algo {name!r}: importing {module_name!r}", lambda: importlib.import_module(module_name))
     except ValueError as error:
@@ -109,19 +116,19 @@ def _module(name, module_name):
         raise
 
 
-def display_name(name):
+def display_name(name: str) -> str:
     """What an algorithm is called in tables and figures: `TD3`, and of module:NAME the name."""
     return name.rpartition(":")[2].upper()
 
 
-def display_names(names):
+def display_names(names: Iterable[str]) -> dict[str, str]:
     """`{name: what it is called}` of several algorithms; of those that would be called alike, module:NAME in full."""
     called = [display_name(name) for name in names]
     alike = {name for name, label in zip(names, called, strict=True) if called.count(label) > 1 and ":" in name}
     return {name: name if name in alike else label for name, label in zip(names, called, strict=True)}
 
 
-def spoken():
+def spoken() -> str:
     """The names of all algorithms, in words."""
     *first, last = map(display_name, ALGORITHMS)
     return f"{', '.join(first)} or {last}"

@@ -88,7 +88,7 @@ class Plan(Settings):
         Field(description="precision of matrix products in the networks; parameters, targets and physics are float32"),
     ] = "tf32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("buffer_size", "warmup_steps"):
             value = getattr(self, name)
@@ -124,21 +124,21 @@ class Plan(Settings):
             )
 
     @property
-    def rows(self):
+    def rows(self) -> int:
         """Rows of the ring; each holds one transition of every environment."""
         return self.buffer_size // self.num_envs
 
     @property
-    def warmup_rows(self):
+    def warmup_rows(self) -> int:
         return self.warmup_steps // self.num_envs
 
     @property
-    def num_updates(self):
+    def num_updates(self) -> int:
         """Critic updates of a run."""
         return (self.total_steps - self.warmup_steps) // self.num_envs * self.updates_per_step
 
     @property
-    def num_epochs(self):
+    def num_epochs(self) -> int:
         """Stretches of training, each followed by an evaluation."""
         return self.num_evals - 1
 
@@ -157,7 +157,7 @@ class Cycle:
     per_epoch: int
 
 
-def cycle(plan, delay):
+def cycle(plan: Plan, delay: int) -> Cycle:
     """The `Cycle` of `plan` for an algorithm that makes `delay` critic updates per actor update.
 
     Raises ValueError where delay and updates_per_step do not fit, or where epochs would not be of one length.
@@ -216,7 +216,7 @@ class Job(Settings):
         ),
     ] = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         registry.find_algorithm(self.algo)
         if self.seed + self.num_seeds > 2**31:
@@ -280,10 +280,10 @@ class Config:
     plan: Plan
     hyper: Hyperparameters
     keep: Keep
-    swept: dict = field(default_factory=dict)
+    swept: dict[str, tuple[float, ...]] = field(default_factory=dict)
     pbt: Population | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.hyper.initial_only:
             if self.pbt and name in self.swept:
                 raise ValueError(f"[pbt] cannot change {name} of a run that has begun; list another hyperparameter")
@@ -296,21 +296,21 @@ class Config:
             raise ValueError(f"seeds_per_batch {at_once} does not divide {what}; the nearest that does is {divisor}")
 
     @property
-    def num_settings(self):
+    def num_settings(self) -> int:
         return max((len(values) for values in self.swept.values()), default=1)
 
     @property
-    def num_runs(self):
+    def num_runs(self) -> int:
         return self.num_settings * self.job.num_seeds
 
     @property
-    def runs(self):
+    def runs(self) -> list[tuple[int, int]]:
         """`[(setting, seed)]` of all runs, in order: every setting has the same seeds."""
         seeds = range(self.job.seed, self.job.seed + self.job.num_seeds)
         return [(setting, seed) for setting in range(self.num_settings) for seed in seeds]
 
     @property
-    def group_size(self):
+    def group_size(self) -> int:
         """Runs that are trained at once; at most, where that is left to the memory."""
         at_once = self.job.seeds_per_batch
         return at_once if isinstance(at_once, int) else self.num_runs

@@ -1,9 +1,12 @@
 """What an `AlgorithmSpec` from outside of purerl must be, checked where it is found. No JAX here."""
 
 import dataclasses
+from typing import Any
 
 from purerl.errors import attempt, closest
+from purerl.settings.hyperparameters import Hyperparameters
 from purerl.settings.kinds import checked, fields
+from purerl.settings.registry import AlgorithmSpec
 from purerl.settings.schema import Job, Keep, Plan
 
 FLAGS = ("out", "config", "resume", "plan", "print_config", "compilation_cache", "help", "file", "only", "dry_run")
@@ -11,7 +14,7 @@ TABLES = ("hyper", "sweep", "search", "pbt", "record", "programs", "mode", "name
 PRESET = ("hyper", "backend", "episode_length")  # what a preset may say besides the plan
 
 
-def check_spec(name, spec):
+def check_spec(name: str, spec: AlgorithmSpec) -> None:
     """Raises ValueError, in one line, where the algorithm called `name` cannot be set or flagged as it declares."""
     _check_class(name, spec.hyperparameters)
     for preset, table in spec.presets.items():
@@ -30,14 +33,14 @@ def check_spec(name, spec):
             _check_value(name, preset, spec.hyperparameters, setting, value)
 
 
-def _check_value(name, preset, cls, setting, value):
+def _check_value(name: str, preset: str, cls: type, setting: str, value: Any) -> None:
     try:
         checked(cls, setting, value)
     except ValueError as error:
         raise ValueError(f"{name}: in the preset {preset!r}, {error}") from None
 
 
-def _check_class(name, kind):
+def _check_class(name: str, kind: type[Hyperparameters]) -> None:
     params = vars(kind).get("__dataclass_params__")
     if params is None or not params.frozen:
         raise ValueError(f"{name}: {kind.__name__} should be decorated with @dataclass(frozen=True, kw_only=True)")

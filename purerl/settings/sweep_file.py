@@ -16,16 +16,18 @@ stands under [hyper] as well, and makes a program per value. [pbt] is of pbt.py,
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 from purerl.errors import closest
 from purerl.settings import config, registry, schema
-from purerl.settings.kinds import checked, fields, flows
+from purerl.settings.kinds import Table, checked, fields, flows
 
 MODES = ("grid", "zip")
 DRAWN = ("uniform", "log_uniform")
@@ -39,7 +41,7 @@ class Program:
     settings: schema.Config
 
 
-def find_sweep_file(text):
+def find_sweep_file(text: str) -> Path:
     """The file that `text` means: a path, or the name of a file of sweeps/. Raises ValueError where there is none."""
     path, shipped = Path(text).expanduser(), {file.stem: file for file in config.collection("sweeps").glob("*.toml")}
     if path.is_file():
@@ -49,7 +51,7 @@ def find_sweep_file(text):
     raise ValueError(f"there is no sweep file {text!r}{closest(text, tuple(sorted(shipped)))}")
 
 
-def expand(table, flags):
+def expand(table: Table, flags: Table) -> list[Program]:
     """The programs of the sweep that `table` describes; `flags`, `{name: value}`, beat what it says.
 
     Raises ValueError, in one line, for whatever cannot be run.
@@ -69,7 +71,7 @@ def expand(table, flags):
     return found
 
 
-def _of_entry(table, flags, mode):
+def _of_entry(table: Table, flags: Table, mode: str) -> Iterator[Program]:
     """The programs of one of [[programs]], or of a file without any."""
     table = table | flags
     name, hyper = table.pop("name", ""), table.pop("hyper", {})
@@ -91,7 +93,7 @@ def _of_entry(table, flags, mode):
             yield Program(re.sub(r"[^\w.=-]+", "-", "-".join(parts)).strip("-."), settings)
 
 
-def _split(algo, hyper, mode):
+def _split(algo: str, hyper: Table, mode: str) -> Iterator[tuple[Table, dict[str, list[Any]]]]:
     """`(fixed, swept)` hyperparameters of every program that the table [hyper] makes, `swept` being `{name: list}`."""
     kind = registry.find_algorithm(algo).hyperparameters
     for name in hyper:
@@ -106,7 +108,7 @@ def _split(algo, hyper, mode):
     for i, row in enumerate(rows):
         if row in rows[:i]:
             raise ValueError(f"a setting stands twice under [hyper]: {', '.join(f'{k} {v}' for k, v in row.items())}")
-    programs = {}
+    programs: dict[tuple[tuple[str, Any], ...], list[Table]] = {}
     for row in rows or [{}]:
         shape = tuple((name, value) for name, value in row.items() if not flows(value))
         programs.setdefault(shape, []).append(row)
@@ -118,7 +120,7 @@ def _split(algo, hyper, mode):
         yield constant | {name: "none" if value is None else value for name, value in shape} | alike, swept
 
 
-def _values(name, value):
+def _values(name: str, value: list[Any] | Table) -> list[Any]:
     """The values that a list, or a table that draws at random, stands for."""
     if isinstance(value, list):
         if not value:
@@ -136,16 +138,16 @@ def _values(name, value):
     return (low + (high - low) * drawn).tolist()
 
 
-def limits(name, kind, value):
-    """`value` as `[low, high]`. Raises ValueError where it is no interval of `kind`."""
+def limits(name: str, kind: str, value: Any) -> tuple[float, float]:
+    """`value`, a list `[low, high]`. Raises ValueError where it is no interval of `kind`."""
     numbers = isinstance(value, list) and len(value) == 2 and all(type(x) in (int, float) for x in value)
     if not numbers or not value[0] < value[1] or (kind == "log_uniform" and value[0] <= 0):
         positive = "positive " * (kind == "log_uniform")
         raise ValueError(f"{name}: {kind} is {value!r}; it should be two {positive}numbers, the smaller one first")
-    return value
+    return value[0], value[1]
 
 
-def _is_list(name, value):
+def _is_list(name: str, value: Any) -> bool:
     """Whether `value` is a list of values of the setting `name`; widths, and where to log, are lists themselves."""
     if name in fields(schema.Keep):
         return False
@@ -154,7 +156,7 @@ def _is_list(name, value):
     return isinstance(value, list)
 
 
-def _below(table, entry):
+def _below(table: Table, entry: Table) -> Table:
     """What `entry` says stands over what `table` says."""
     hyper = [each.get("hyper", {}) for each in (table, entry)]
     if not all(isinstance(each, dict) for each in hyper):
@@ -162,7 +164,7 @@ def _below(table, entry):
     return table | entry | {"hyper": hyper[0] | hyper[1]}
 
 
-def _part(name, value):
+def _part(name: str, value: Any) -> str:
     """What a value adds to the name of a program."""
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if name in ("algo", "env") else f"{name}={text}"

@@ -10,19 +10,23 @@ runs/SWEEP/report.html    their page
 import fcntl
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tomli_w
 
+from purerl.environments.base import Environment
 from purerl.errors import Refused, closest
 from purerl.results import comparison, page, run_folder
 from purerl.runs import claims, fitting, memory, runner, summary
 from purerl.runs.display import Display
 from purerl.settings import config, schema
+from purerl.settings.kinds import Table
+from purerl.settings.registry import Constructor
+from purerl.settings.sweep_file import Program
 from purerl.sweeps import hosts
 from purerl.sweeps import search as searching
 
@@ -36,12 +40,14 @@ class SweepTask:
     name: str
     path: Path
     settings: schema.Config
-    env: Any
-    build: Any
+    env: Environment
+    build: Constructor
     complete: bool
 
 
-def make_tasks(path, programs, search=None, host=None):
+def make_tasks(
+    path: Path, programs: Sequence[Program], search: Table | None = None, host: hosts.Host | None = None
+) -> list[SweepTask]:
     """The `Task`s of `programs`, in the folder `path` of a sweep; `search` is its table [search].
 
     A `hosts.Host` trains its share of each.
@@ -56,13 +62,13 @@ def make_tasks(path, programs, search=None, host=None):
     return [_task(path / program.name, program, host) for program in programs]
 
 
-def identity(programs, search=None):
+def identity(programs: Sequence[Program], search: Table | None = None) -> Table:
     """What decides on the numbers of a sweep, as sweep.toml has it."""
     computations = {program.name: config.computation(program.settings) for program in programs}
     return {"programs": computations} | ({"search": search} if search else {})
 
 
-def check_same_sweep(path, here):
+def check_same_sweep(path: Path, here: Table) -> None:
     """Raises ValueError where the folder `path` holds another sweep than one of the `identity` `here`."""
     there, other = config.read_toml(path / KEPT), f"{path} holds another sweep"
     ours, theirs = here["programs"], there.get("programs", {})
@@ -76,7 +82,7 @@ def check_same_sweep(path, here):
         raise ValueError(f"{other}: its [search] is not this one; name another folder with --out")
 
 
-def _task(path, program, host):
+def _task(path: Path, program: Program, host: hosts.Host | None) -> SweepTask:
     claim = hosts.claim if host else claims.claim
     try:
         env, build = runner.prepare(program.settings)
@@ -86,7 +92,7 @@ def _task(path, program, host):
     return SweepTask(program.name, path, settings, env, build, complete)
 
 
-def chosen(tasks, names):
+def chosen(tasks: Sequence[SweepTask], names: Sequence[str]) -> list[SweepTask]:
     """Those of `tasks` that `names` say, or their numbers from 0. Raises ValueError for what none has."""
     known = [task.name for task in tasks]
     names = [known[int(name)] if name.isdecimal() and int(name) < len(known) else name for name in names]
@@ -96,19 +102,22 @@ def chosen(tasks, names):
     return [task for task in tasks if task.name in names]
 
 
-def create(path, programs, search=None):
+def create(path: Path, programs: Sequence[Program], search: Table | None = None) -> None:
     """Make the folder of a sweep, or leave it as it is."""
     path.mkdir(parents=True, exist_ok=True)
     if not (path / KEPT).is_file():
         run_folder.write(path, KEPT, tomli_w.dumps(identity(programs, search)))
 
 
-def run_tasks(tasks, display, time_limit=None, host=None):
+def run_tasks(
+    tasks: Sequence[SweepTask], display: Display, time_limit: float | None = None, host: hosts.Host | None = None
+) -> tuple[dict[str, str], str | None]:
     """Run the tasks that are not complete, one after another; a `hosts.Host` trains its share of each.
 
     Returns `({name: error} of those that failed, why it ended early or None)`. The time limit [s] is that of them all.
     """
-    begun, failed, asked = time.monotonic(), {}, None
+    begun, asked = time.monotonic(), None
+    failed: dict[str, str] = {}
     for number, task in enumerate(tasks, 1):
         heading = f"program {number} of {len(tasks)}, {task.name}"
         if task.complete:
@@ -135,7 +144,7 @@ def run_tasks(tasks, display, time_limit=None, host=None):
     return failed, None
 
 
-def _run(task, display, host):
+def _run(task: SweepTask, display: Display, host: hosts.Host | None) -> tuple[str | None, str | None]:
     """Why the task ended early, and why it was to, each may be None."""
     if host is not None and task.settings.pbt:
         raise ValueError("[pbt] compares all settings, and is of one process")
@@ -146,14 +155,14 @@ def _run(task, display, host):
     return outcome.interrupted, outcome.asked
 
 
-def all_diverged(tasks):
+def all_diverged(tasks: Sequence[SweepTask]) -> bool:
     """Whether there are runs, and none of any task is left."""
     finals = [run_folder.final(run_folder.read_curves(task.path)) for task in tasks if run_folder.has_begun(task.path)]
     lost = [run for final in finals for run in ~np.isnan(final["diverged"])]
     return bool(lost) and all(lost)
 
 
-def write_comparison(path, tasks, display):
+def write_comparison(path: Path, tasks: Sequence[SweepTask], display: Display) -> None:
     """Write table.csv and figure.png of what there is, and show the best settings."""
     several = len(tasks) > 1
     lines = [
@@ -173,7 +182,7 @@ def write_comparison(path, tasks, display):
     display.say(f"all of them: {path / 'table.csv'}, {path / 'figure.png'}")
 
 
-def show_plan(tasks, display, programs):
+def show_plan(tasks: Sequence[SweepTask], display: Display, programs: Sequence[str]) -> None:
     """Say what would be run, and in which groups; the names `programs` are all that there are, in order.
 
     Compiles only where "auto" leaves the groups to the memory.

@@ -7,13 +7,23 @@ started again.
 """
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
 
+from purerl.environments.base import Environment
 from purerl.results import page, picture, run_folder
 from purerl.runs import claims, runner, sinks
+from purerl.runs.claims import Runs
+from purerl.runs.display import Display
+from purerl.settings.registry import Constructor
+from purerl.settings.schema import Config
+
+T = TypeVar("T")
 
 PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
 READY = "ready"
@@ -26,49 +36,50 @@ class Host:
     index: int
     count: int
 
-    def agree(self, name, word):
+    def agree(self, name: str, word: str) -> list[str]:
         """Wait for all processes; returns the words that they said under this name, which is used but once."""
         _store().key_value_set(f"{name}/{self.index}", word)
         return [_said(name, index) for index in range(self.count)]
 
-    def in_turn(self, name, function):
+    def in_turn(self, name: str, function: Callable[[], T]) -> T:
         """`function()`, called in the first process before it is in the others.
 
         Raises ValueError in all of them where one raises ValueError or OSError.
         """
-        result, word = None, _said(name, 0) if self.index else READY
+        results: list[T] = []
+        word = _said(name, 0) if self.index else READY
         if word == READY:
             try:
-                result = function()
+                results.append(function())
             except (ValueError, OSError) as error:
                 word = str(error)
         for index, said in enumerate(self.agree(name, word)):
             if said != READY:
                 raise ValueError(f"process {index}: {said}")
-        return result
+        return results[0]
 
-    def share(self, runs):
+    def share(self, runs: Runs) -> Runs:
         """This process's part of `runs`: as many as any other's, or one less."""
         first, end = (len(runs) * (self.index + i) // self.count for i in (0, 1))
         return runs[first:end]
 
-    def folder(self, path):
+    def folder(self, path: Path) -> Path:
         """Where this process's share of the program in the run folder `path` is trained."""
         return path / "shares" / f"{self.index}-of-{self.count}"
 
 
-def _store():
+def _store() -> Any:
     """The coordinator's, of words by name."""
     from jax._src import distributed  # It has no public name.
 
     return distributed.global_state.client
 
 
-def _said(name, index):
+def _said(name: str, index: int) -> str:
     return _store().blocking_key_value_get(f"{name}/{index}", PATIENCE)
 
 
-def join(coordinator, num_processes, process_id):
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> Host | None:
     """Start `jax.distributed`; `coordinator` "auto" leaves all to what the scheduler says. Raises ValueError.
 
     Returns the `Host` that this process is; None where there is no coordinator.
@@ -93,14 +104,16 @@ def join(coordinator, num_processes, process_id):
     return Host(jax.process_index(), jax.process_count())
 
 
-def claim(path, settings):
+def claim(path: Path, settings: Config) -> tuple[Config, bool]:
     """`claims.claim`, where several processes share the run: until it is merged, the folder `path` has but shares."""
     if (path / "shares").is_dir() and not (path / "run.toml").is_file():
         return settings, False
     return claims.claim(path, settings)
 
 
-def run_share(settings, env, build, path, display, host):
+def run_share(
+    settings: Config, env: Environment, build: Constructor, path: Path, display: Display, host: Host
+) -> str | None:
     """Train this process's share of the program in the run folder `path`; the first process merges the shares.
 
     Returns why it ended early, in any of the processes, or None. Raises RuntimeError where another one failed.
@@ -112,7 +125,7 @@ def run_share(settings, env, build, path, display, host):
     return _together(host, f"{path.name} merged", merged)
 
 
-def _together(host, name, function):
+def _together(host: Host, name: str, function: Callable[[], str | None]) -> str | None:
     """`function()` in all processes, which know of each other's: the first reason that one returns, or None.
 
     Raises RuntimeError where it raised in another, after they heard of it.
@@ -129,7 +142,9 @@ def _together(host, name, function):
     return None
 
 
-def _trained(settings, env, build, path, display, host):
+def _trained(
+    settings: Config, env: Environment, build: Constructor, path: Path, display: Display, host: Host
+) -> str | None:
     """Why training this process's share was to end early, or None."""
     share = host.share(settings.runs)
     if not share:
@@ -141,7 +156,7 @@ def _trained(settings, env, build, path, display, host):
     return runner.run(settings, env, build, folder, display, share=share).asked
 
 
-def merge(path, settings, env, count):
+def merge(path: Path, settings: Config, env: Environment, count: int) -> None:
     """Make the run folder `path` of the complete shares of `count` processes, and delete them.
 
     Raises ValueError or OSError where one cannot be read.

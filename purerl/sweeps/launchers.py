@@ -5,15 +5,20 @@ see. What dies is started again and goes on from its checkpoints; what another p
 """
 
 import importlib.util
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from purerl.results import run_folder
 from purerl.results.statistics import iqm
+from purerl.runs.display import Display
+from purerl.sweeps.campaign import SweepTask
 
+Command = Callable[[list[str]], int]
 RETRIES = 3
 PACKAGES = {"ray": "ray", "slurm": "submitit"}
 
@@ -29,12 +34,14 @@ class Launch(NamedTuple):
     """
 
     launcher: str
-    main: Callable
+    main: Command
     words: list[str]
     gpus: float | None = None
 
 
-def refuse_unusable(launcher, gpus, time_limit, coordinator):
+def refuse_unusable(
+    launcher: str | None, gpus: float | None, time_limit: float | None, coordinator: str | None
+) -> None:
     """Raises ValueError if the launcher is not installed, or if an option does not go with it, or with None."""
     if launcher is None:
         if gpus is not None:
@@ -51,7 +58,7 @@ def refuse_unusable(launcher, gpus, time_limit, coordinator):
         raise ValueError(f"launcher {launcher!r} needs {package}; pip install 'purerl[{launcher}]'")
 
 
-def run_on_launcher(launch, tasks, path, display):
+def run_on_launcher(launch: Launch, tasks: Sequence[SweepTask], path: Path, display: Display) -> dict[str, str]:
     """Run those of `tasks` that are not complete, of the sweep in the folder `path`.
 
     Returns `{name: error}` of those that failed.
@@ -62,7 +69,7 @@ def run_on_launcher(launch, tasks, path, display):
     return slurm(launch, tasks, path, display)
 
 
-def program(main, words):
+def program(main: Command, words: list[str]) -> None:
     """Run the command line of a sweep in this process. Raises RuntimeError where it does not end well."""
     try:
         status = main(words)
@@ -72,14 +79,14 @@ def program(main, words):
         raise RuntimeError(f"purerl.sweep {' '.join(words)} ended with status {status}")
 
 
-def ray(launch, tasks, display):
+def ray(launch: Launch, tasks: Sequence[SweepTask], display: Display) -> dict[str, str]:
     """Run `tasks` as Ray tasks, each with its share of the GPUs.
 
     Joins the cluster that RAY_ADDRESS names, or starts one here. Returns `{name: error}` of those that failed.
     """
     import ray
 
-    ray.init(log_to_driver=False, configure_logging=True, logging_level="warning", include_dashboard=False)
+    ray.init(log_to_driver=False, configure_logging=True, logging_level=logging.WARNING, include_dashboard=False)
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0)) if launch.gpus is None else launch.gpus
     share = {"env_vars": {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.3f}"}} if 0 < gpus < 1 else {}
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, retry_exceptions=True, runtime_env=share)(
@@ -101,7 +108,7 @@ def ray(launch, tasks, display):
         ray.shutdown()
 
 
-def slurm(launch, tasks, path, display):
+def slurm(launch: Launch, tasks: Sequence[SweepTask], path: Path, display: Display) -> dict[str, str]:
     """Run `tasks` as one job array of SLURM, or as processes of this machine where there is no SLURM.
 
     Returns `{name: error}` of those that failed.
@@ -127,10 +134,11 @@ def slurm(launch, tasks, path, display):
 class View:
     """All programs in one view: a line whenever one of them has come further."""
 
-    def __init__(self, tasks, display):
-        self.tasks, self.display, self.shown = tasks, display, {}
+    def __init__(self, tasks: Sequence[SweepTask], display: Display) -> None:
+        self.tasks, self.display = tasks, display
+        self.shown: dict[str, float] = {}
 
-    def update(self):
+    def update(self) -> None:
         for task in self.tasks:
             if not run_folder.has_begun(task.path):
                 continue

@@ -19,12 +19,16 @@ then the time of the survivors alone; masked rows would cost what live ones do. 
 import csv
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
+from purerl.environments.base import Environment
 from purerl.errors import Refused
 from purerl.results import comparison, run_folder
 from purerl.results.statistics import iqm
@@ -34,7 +38,19 @@ from purerl.runs.display import Display
 from purerl.runs.fork import Origin, fork
 from purerl.settings import config, schema
 from purerl.settings.kinds import COUNT_LIMIT, Count, Settings, WholeNumber, checked, fields, flows
-from purerl.settings.sweep_file import limits
+from purerl.settings.registry import Constructor
+from purerl.settings.sweep_file import Program, limits
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.samplers import BaseSampler
+
+    from purerl.sweeps.campaign import SweepTask
+
+Interval = tuple[float, float, bool]  # low, high, whether its logarithm is searched
+Values = dict[str, float]  # of a trial, by name
+Score = tuple[float, int]  # and the evaluation that it is of
+Made = tuple[Environment, Constructor]
 
 STUDY = "study.log"  # Optuna's journal
 
@@ -62,12 +78,12 @@ class SearchPlan:
     """
 
     search: Search
-    space: dict
-    rungs: tuple
+    space: dict[str, Interval]
+    rungs: tuple[int, ...]
     settings: schema.Config
 
 
-def understood(table, programs):
+def understood(table: Any, programs: Sequence[Program]) -> SearchPlan:
     """The `Plan` of the table [search] for the programs of a sweep. Raises ValueError for what cannot be searched."""
     if len(programs) != 1 or programs[0].settings.swept:
         raise ValueError("a search is of one program: say no lists beside [search]; what is searched is [search.space]")
@@ -91,7 +107,7 @@ def understood(table, programs):
     return SearchPlan(Search(**table), space, tuple(rungs), settings)
 
 
-def _interval(settings, name, value):
+def _interval(settings: schema.Config, name: str, value: Any) -> Interval:
     hyper = type(settings.hyper)
     if name not in fields(hyper):
         raise ValueError(config.why_unknown(name, settings.job.algo))
@@ -107,12 +123,14 @@ def _interval(settings, name, value):
     return low, high, kind == "log_uniform"
 
 
-def run_search(path, plan, display, time_limit=None):
+def run_search(path: Path, plan: SearchPlan, display: Display, time_limit: float | None = None) -> str | None:
     """Search in the folder `path`, going on where it was stopped. Returns why it ended early, or None."""
     import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path / STUDY)))
+    storage = JournalStorage(JournalFileBackend(str(path / STUDY)))
     study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
     made, clock = runner.prepare(plan.settings), Clock()
     while (first := _first_untold(study)) < plan.search.trials:
@@ -131,7 +149,7 @@ def run_search(path, plan, display, time_limit=None):
     return None
 
 
-def described(study):
+def described(study: "Study") -> str:
     """The best trial, and the first, in words."""
     best, first = study.best_trial, study.trials[0]
     values = run_folder.spoken(best.params)
@@ -139,13 +157,13 @@ def described(study):
     return f"best of {len(study.trials)} trials: {best.value:.1f} with {values}; the settings of the file: {there}"
 
 
-def _first_untold(study):
+def _first_untold(study: "Study") -> int:
     """The number of the first trial that is not finished, or of the next."""
     open_trials = [trial.number for trial in study.trials if not trial.state.is_finished()]
     return min(open_trials, default=len(study.trials))
 
 
-def _asked(study, plan, generation):
+def _asked(study: "Study", plan: SearchPlan, generation: int) -> list[tuple["Trial", Values]]:
     """`[(trial, {name: value})]` of a generation; those that were asked before a stop are the same again."""
     import optuna
 
@@ -162,7 +180,7 @@ def _asked(study, plan, generation):
     ]
 
 
-def _sampler(plan, generation):
+def _sampler(plan: SearchPlan, generation: int) -> "BaseSampler":
     """One per generation, so that a search that was stopped draws what it would have drawn."""
     from optuna import samplers
 
@@ -174,7 +192,15 @@ def _sampler(plan, generation):
     }[plan.search.sampler]()
 
 
-def _trained(path, plan, values, generation, made, display, time_limit):
+def _trained(
+    path: Path,
+    plan: SearchPlan,
+    values: Sequence[Values],
+    generation: int,
+    made: Made,
+    display: Display,
+    time_limit: float | None,
+) -> list[Score] | str:
     """`[(score, evaluation of which it is)]` of every trial of a generation; or why training ended early."""
     alive, scores, before, clock = list(range(len(values))), {}, None, Clock()
     for rung, until in enumerate((*plan.rungs, None)):
@@ -195,25 +221,25 @@ def _trained(path, plan, values, generation, made, display, time_limit):
     return [scores[i] for i in range(len(values))]
 
 
-def with_defaults(table):
+def with_defaults(table: Any) -> Any:
     """The table [search] with the defaults of what it lacks, as a sweep.toml may that is older."""
     defaults = {name: default for name, (default, _, _) in fields(Search).items()}
     return defaults | {"rungs": []} | table if isinstance(table, dict) else table
 
 
-def of_trials(settings, values):
+def of_trials(settings: schema.Config, values: Sequence[Values]) -> schema.Config:
     """`settings` of a program whose settings are the `values`, `[{name: value}]`."""
     swept = {name: tuple(each[name] for each in values) for name in values[0]}
     return replace(settings, hyper=replace(settings.hyper, **values[0]), swept=swept)
 
 
-def example(plan, task):
+def example(plan: SearchPlan, task: "SweepTask") -> "SweepTask":
     """`task`, as a generation of trials will be."""
     lows = {name: low for name, (low, _, _) in plan.space.items()}
     return replace(task, settings=of_trials(plan.settings, [lows] * plan.search.batch))
 
 
-def _brought(settings, made, folder, until, display):
+def _brought(settings: schema.Config, made: Made, folder: Path, until: int | None, display: Display) -> str | None:
     """Train a program to its end, or up to evaluation `until`. Returns why that was to end early, or None."""
     settings, complete = claims.claim(folder, settings)
     if complete:
@@ -224,7 +250,7 @@ def _brought(settings, made, folder, until, display):
     return runner.run(settings, *made, folder, Display(display.console), until=until).asked
 
 
-def _scores(folder, plan, index):
+def _scores(folder: Path, plan: SearchPlan, index: int) -> Float[np.ndarray, " settings"]:
     """The objective of every setting at evaluation `index`, `[settings]`.
 
     Of a seed that diverged the worst return of any counts, so that none is better by having lost seeds.
@@ -240,7 +266,7 @@ def _scores(folder, plan, index):
     return iqm(np.trapezoid(returns, steps, axis=1) / (steps[-1] - steps[0]))
 
 
-def _draw(path, study, plan):
+def _draw(path: Path, study: "Study", plan: SearchPlan) -> None:
     """history.png and importance.png, by Optuna; trials.csv, a row per trial."""
     from optuna.exceptions import ExperimentalWarning
     from optuna.importance import PedAnovaImportanceEvaluator
@@ -260,5 +286,7 @@ def _draw(path, study, plan):
             pictures["importance"] = matplotlib.plot_param_importances(study, evaluator=evaluator)
     for name, axes in pictures.items():
         picture = io.BytesIO()
-        axes.figure.savefig(picture, format="png", bbox_inches="tight")
+        axes.figure.savefig(  # pyright: ignore[reportAttributeAccessIssue]  a whole figure, no part of one
+            picture, format="png", bbox_inches="tight"
+        )
         run_folder.write(path, f"{name}.png", picture.getvalue())
