@@ -98,7 +98,7 @@ def table(lines: Iterable[Line]) -> list[list[Any]]:
     """The rows of table.csv, the first being their names: a row per setting, in the order of `lines`."""
     names = list(dict.fromkeys(name for line in lines for name in line.setting))
     columns = ["program", "env", *names, "num_seeds", "diverged", "env_step", "final_min", "final_iqm", "final_max"]
-    rows = [[*columns, "area_of_iqm"]]
+    rows: list[list[Any]] = [[*columns, "area_of_iqm"]]
     for line in lines:
         final = line.final if len(line.final) else np.array([np.nan])
         numbers = (line.steps[-1], final.min(), iqm(final), final.max(), line.area)

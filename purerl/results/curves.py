@@ -78,8 +78,8 @@ def load(*paths: str | Path, by: Iterable[str] = ()) -> "pandas.DataFrame":
     """
     import pandas
 
-    frames, paths, by = [], folders(*paths), [column for column in by if column not in TOLD]
-    for folder, name in zip(paths, _names(paths), strict=True):
+    frames, runs, by = [], folders(*paths), [column for column in by if column not in TOLD]
+    for folder, name in zip(runs, _names(runs), strict=True):
         said, frame = settings(folder), pandas.DataFrame(run_folder.read_curves(folder))
         known = [column for column in ("update",) if not frame[column].hasnans]
         frame = frame.astype(dict.fromkeys((*run_folder.KEYS, *known), int))
@@ -95,7 +95,7 @@ def load(*paths: str | Path, by: Iterable[str] = ()) -> "pandas.DataFrame":
         frame.insert(0, "run", name)
         frames.append(frame)
     if all(frame.empty for frame in frames):
-        raise ValueError(f"no evaluation has been made yet in {', '.join(map(str, paths))}; wait for the first")
+        raise ValueError(f"no evaluation has been made yet in {', '.join(map(str, runs))}; wait for the first")
     return pandas.concat(frames, ignore_index=True)
 
 
@@ -103,6 +103,14 @@ def _colour(folder: str | Path, algo: str) -> str | None:
     """The colour of the algorithm of a run: as its run.toml says; of an older run, as the registry does."""
     own = registry.ALGORITHMS.get(algo)
     return config.read_toml(Path(folder) / "run.toml").get(config.RECORD, {}).get("colour", own and own.colour)
+
+
+def groups(
+    frame: "pandas.DataFrame", by: Sequence[str], sort: bool = True
+) -> "list[tuple[tuple[Any, ...], pandas.DataFrame]]":
+    """`[(values of the columns `by`, rows)]` of a frame."""
+    grouped: Any = frame.groupby(list(by), sort=sort)
+    return list(grouped)
 
 
 def metrics(frame: "pandas.DataFrame") -> list[str]:
@@ -115,8 +123,8 @@ def spoken(frame: "pandas.DataFrame", *paths: str | Path) -> "pandas.DataFrame":
 
     Those of a run that would be called the same keep their numbers beside it.
     """
-    names, paths = {}, folders(*paths)
-    for run, path in zip(_names(paths), paths, strict=True):
+    names, runs = {}, folders(*paths)
+    for run, path in zip(_names(runs), runs, strict=True):
         words = [run_folder.spoken(setting) for setting in run_folder.read_settings(path)]
         for number, name in enumerate(words):
             names[run, number] = name if words.count(name) == 1 else f"{name} (setting {number})"
@@ -125,9 +133,9 @@ def spoken(frame: "pandas.DataFrame", *paths: str | Path) -> "pandas.DataFrame":
 
 def differing(frame: "pandas.DataFrame", *paths: str | Path) -> list[str]:
     """The names of the settings in which the runs of a frame, loaded from `paths`, differ; how many seeds is none."""
-    paths = folders(*paths)
+    runs = folders(*paths)
     ours = zip(frame["run"], frame["setting"], strict=True)
-    said = {name: settings(folder) for folder, name in zip(paths, _names(paths), strict=True)}
+    said = {name: settings(folder) for folder, name in zip(runs, _names(runs), strict=True)}
     tables = [said[run][setting] for run, setting in dict.fromkeys(ours)]
     names = dict.fromkeys(name for table in tables for name in table if name not in KEPT)
     return [name for name in names if any(table.get(name) != tables[0].get(name) for table in tables)]
@@ -145,19 +153,25 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def one_after_another(frame: "pandas.DataFrame") -> str | None:
     """The name of a run whose seeds trained in groups, so that its wall-clock means nothing to a seed; or None."""
-    for run, part in frame.groupby("run"):
-        if (part.groupby("env_step")["wall_s"].nunique() > 1).any():
+    for (run,), part in groups(frame, ["run"]):
+        if (part.groupby("env_step")["wall_s"].nunique() > 1).to_numpy().any():
             return run
     return None
 
 
 def gather(frame: "pandas.DataFrame", x: str = "env_step", column: str = "return_mean") -> Runs:
     """The `Runs` of a frame. Between a seed's evaluations its curve is straight, where others have some there."""
-    seeds = [seed.sort_values(x) for _, seed in frame.groupby(["run", "setting", "seed"])]
+    seeds = [seed.sort_values(x) for _, seed in groups(frame, ["run", "setting", "seed"])]
     grid = np.unique(frame[x])
     return Runs(
         grid,
-        np.stack([_on(grid, seed[x], seed[column].where(seed["diverged"].isna())) for seed in seeds], axis=1),
+        np.stack(
+            [
+                _on(grid, *(one.to_numpy(float) for one in (seed[x], seed[column].where(seed["diverged"].isna()))))
+                for seed in seeds
+            ],
+            axis=1,
+        ),
         np.array([seed["seed"].iloc[0] for seed in seeds]),
         np.array([seed["diverged"].iloc[-1] for seed in seeds]),
         _only(frame["colour"]) if "colour" in frame else None,
@@ -170,8 +184,8 @@ def _only(values: Iterable[Any]) -> Any:
     return known.pop() if len(known) == 1 else None
 
 
-def _on(grid: Axis, x: "pandas.Series", values: "pandas.Series") -> Float[np.ndarray, " evaluations"]:
-    there = values.notna()
+def _on(grid: Axis, x: statistics.Line, values: statistics.Line) -> statistics.Line:
+    there = ~np.isnan(values)
     if not there.any():
         return np.full(len(grid), np.nan)
     return np.interp(grid, x[there], values[there], left=np.nan, right=np.nan)
@@ -191,10 +205,10 @@ def name_of_last(x: Axis) -> str:
 def max_of_average_return(x: Axis, returns: Returns) -> float:
     """The best evaluation of the seeds' mean, step 0 excluded: "max average return" of the TD3 paper and Tianshou.
 
-    Diverged seeds, which have no return, are left out from where they diverged. Step 0 is
-    excluded because an untrained policy may do well: an Ant that stands still scores about 990.
+    Diverged seeds, which have no return, are left out from where they diverged. Step 0 is excluded because an untrained
+    policy may do well: an Ant that stands still scores about 990.
     """
-    means = [np.mean(row) for row in map(statistics.present, returns[np.asarray(x) > 0]) if row.size]
+    means = [float(np.mean(row)) for row in map(statistics.present, returns[np.asarray(x) > 0]) if row.size]
     return max(means, default=np.nan)
 
 
@@ -202,7 +216,7 @@ def average_of_max_return(x: Axis, returns: Returns) -> float:
     """The mean of each seed's own best evaluation, step 0 excluded: "max average return" of PFRL; more optimistic."""
     trained = returns[np.asarray(x) > 0]
     best = np.max(trained, axis=0, initial=-np.inf, where=~np.isnan(trained))
-    return np.mean(best[np.isfinite(best)]) if np.isfinite(best).any() else np.nan
+    return float(np.mean(best[np.isfinite(best)])) if np.isfinite(best).any() else np.nan
 
 
 def steps_to_threshold(x: Axis, returns: Returns, threshold: float) -> Float[np.ndarray, " R"]:
@@ -231,9 +245,9 @@ def summary(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "algo"), **ho
     """
     import pandas
 
-    parts = dict(list(frame.groupby(list(by))))
+    parts = dict(groups(frame, by))
     for key, part in parts.items():
-        steps = {tuple(sorted(set(one["env_step"]))) for _, one in part.groupby(["run", "setting"])}
+        steps = {tuple(sorted(set(one["env_step"]))) for _, one in groups(part, ["run", "setting"])}
         if len(steps) > 1:
             runs, what = ", ".join(sorted(set(part["run"]))), ", ".join(map(str, key))
             raise ValueError(f"{what}: {runs} were evaluated at other steps; tell them apart, by={('run', *by)}")

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from purerl.results import statistics
 from purerl.results.curves import AXES, Axis, Returns, Runs
 from purerl.results.published import Curve
-from purerl.results.statistics import iqm
+from purerl.results.statistics import Band, Line, iqm
 from purerl.settings import registry
 
 if TYPE_CHECKING:
@@ -28,15 +27,11 @@ COLUMN = 3.4  # inches: one column of a paper
 LINE = 0.12  # inches: one of a legend
 
 
-Line = Float[np.ndarray, " evaluations"]
-Band = tuple[Line, Line, Line]  # centre, low, high
-
-
 class Style(NamedTuple):
     """One paper's way to draw the curves of many seeds.
 
-    `draw` takes `[evaluations, R]` and returns `(centre, low, high)`, each `[evaluations]`; every curve is first smoothed by the mean of
-    `window` evaluations, an odd number, around each, of a twentieth of the curve at most: more would hide its rise.
+    `draw` takes the returns `[evaluations, R]`. Every curve is first smoothed by the mean of `window` evaluations, an
+    odd number, around each, of a twentieth of the curve at most: more would hide its rise.
     """
 
     draw: Callable[[Returns], Band]
@@ -197,7 +192,7 @@ def smooth(values: Returns, window: int) -> Returns:
 
 
 def profiles(
-    scores: dict[str, Sequence[ArrayLike]],
+    scores: dict[str, Sequence[Float[np.ndarray, " _"]]],
     thresholds: Float[np.ndarray, " thresholds"],
     xlabel: str = "normalised return τ",
     **how: Any,

@@ -3,7 +3,6 @@
 import re
 from contextlib import suppress
 from datetime import datetime
-from itertools import count
 from pathlib import Path
 
 from purerl.settings.schema import Job
@@ -31,8 +30,10 @@ def default(job: Job) -> Path:
 
 def fresh(path: Path) -> Path:
     """Make the folder `path`; where another process has made it in the same second, `path`-2, and so on."""
-    for number in count(1):
-        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
+    number, free = 1, path
+    while True:
         with suppress(FileExistsError):
             free.mkdir(parents=True)
             return free
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")

@@ -62,7 +62,7 @@ def html(path: str | Path) -> str:
 
 def _title(path: Path, frame: "pandas.DataFrame") -> str:
     algos = registry.display_names(list(dict.fromkeys(frame["algo"])))
-    what = ", ".join(f"{algos[algo]} on {env}" for algo, env in frame.groupby(["algo", "env"]).groups)
+    what = ", ".join(f"{algos[algo]} on {env}" for (algo, env), _ in curves.groups(frame, ["algo", "env"]))
     return f"{path.absolute().name}: {what}"
 
 
@@ -71,11 +71,11 @@ def _panels(frame: "pandas.DataFrame") -> "list[bokeh.plotting.figure]":
 
     A metric that is zero everywhere, as a count of faults is, has none.
     """
-    tasks = [part for _, part in frame.groupby("env", sort=False)]
+    tasks = [part for _, part in curves.groups(frame, ["env"], sort=False)]
     panels = [_panel(task, "return_mean") for task in tasks]
     for task, returns in zip(tasks, panels[:], strict=True):
         for metric in curves.metrics(task):
-            if metric not in TOLD and (task[metric].notna() & (task[metric] != 0)).any():
+            if metric not in TOLD and (task[metric].notna() & (task[metric] != 0)).to_numpy().any():
                 panels.append(_panel(task, metric, x_range=returns.x_range))
     return panels
 
@@ -116,7 +116,7 @@ def _panel(frame: "pandas.DataFrame", metric: str, **ranges: Any) -> "bokeh.plot
 
 def _named(frame: "pandas.DataFrame") -> "dict[str, pandas.DataFrame]":
     """`{label: rows}` of each setting of each run: by algorithm where that tells them apart."""
-    parts = dict(list(frame.groupby(["run", "setting"], sort=False)))
+    parts = dict(curves.groups(frame, ["run", "setting"], sort=False))
     algos = [part["algo"].iloc[0] for part in parts.values()]
     if len(set(algos)) == len(algos):
         return dict(zip(registry.display_names(algos).values(), parts.values(), strict=True))
@@ -125,8 +125,8 @@ def _named(frame: "pandas.DataFrame") -> "dict[str, pandas.DataFrame]":
 
 def _lines(frame: "pandas.DataFrame", metric: str, label: str, colour: str) -> Iterator[dict[str, Any]]:
     """`[{column: value}]`, a seed each, without what is not a number and what came after it diverged."""
-    for seed, part in frame.sort_values("env_step").groupby("seed"):
-        shown = part[part["diverged"].isna() & part[metric].notna()]
+    for (seed,), part in curves.groups(frame.sort_values("env_step"), ["seed"]):
+        shown = part.loc[part["diverged"].isna() & part[metric].notna()]
         if len(shown):
             yield {
                 "x": shown["env_step"].to_numpy(float), "y": shown[metric].to_numpy(np.float32), "seed": int(seed),
@@ -136,7 +136,7 @@ def _lines(frame: "pandas.DataFrame", metric: str, label: str, colour: str) -> I
 
 def _comparison(frame: "pandas.DataFrame") -> "pandas.DataFrame | None":
     """The table beside published returns, of the tasks that have some."""
-    known = frame[[published.task(env) in published.tasks() for env in frame["env"]]]
+    known = frame.loc[[published.task(env) in published.tasks() for env in frame["env"]]]
     return published.beside_published(known, by=("run", "setting", "env", "algo")) if len(known) else None
 
 
@@ -158,8 +158,8 @@ def _number(value: Any) -> str:
 
 def _diverged(frame: "pandas.DataFrame") -> list[tuple[Any, ...]]:
     """`(run, setting, seed, step)` of each seed that diverged."""
-    lost = frame[frame["diverged"].notna()].groupby(["run", "setting", "seed"])["diverged"].first()
-    return [(*key, f"{step:,.0f}") for key, step in lost.items()]
+    lost = curves.groups(frame.loc[frame["diverged"].notna()], ["run", "setting", "seed"])
+    return [(*key, f"{part['diverged'].iloc[0]:,.0f}") for key, part in lost]
 
 
 def _run(folder: Path, path: Path) -> dict[str, Any]:

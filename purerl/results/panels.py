@@ -36,7 +36,7 @@ def draw_panels(
 def grouped(frame: "pandas.DataFrame", by: Sequence[str]) -> "dict[str, dict[str, pandas.DataFrame]]":
     """`{env: {label: rows of the frame}}`."""
     panels, algos = {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
-    for (env, *key), part in frame.groupby(["env", *by], sort=False):
+    for (env, *key), part in curves.groups(frame, ["env", *by], sort=False):
         panels.setdefault(env, {})[line_label(by, key, algos)] = part
     return panels
 
@@ -71,8 +71,8 @@ def published_lines(frame: "pandas.DataFrame", by: Sequence[str]) -> dict[str, d
     Raises ValueError where there is none.
     """
     found, algos = {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
-    there = frame[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
-    for (env, algo), part in there.groupby(["env", "algo"], sort=False):
+    there = frame.loc[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
+    for (env, algo), part in curves.groups(there, ["env", "algo"], sort=False):
         first = part.iloc[0]
         line = line_label(by, [first[name] for name in by], algos)
         found.setdefault(env, {}).setdefault(line, []).extend(published.find_curves(env, algo))

@@ -95,7 +95,7 @@ def has_begun(path: Path) -> bool:
 
 
 def append_evaluation(
-    path: Path, runs: Iterable[Run], common: Mapping[str, float], values: Mapping[str, Shaped[np.ndarray, " R"]]
+    path: Path, runs: Iterable[Run], common: Mapping[str, Any], values: Mapping[str, Shaped[np.ndarray, " R"]]
 ) -> None:
     """Add a row per run to curves.csv: `common` holds for all, `values` is `{column: [R]}`, NaN being no value.
 
@@ -103,7 +103,7 @@ def append_evaluation(
     """
     rows = []
     for i, (setting, seed) in enumerate(runs):
-        row = {"seed": seed, "setting": setting} | common | {name: x[i] for name, x in values.items()}
+        row = {"seed": seed, "setting": setting, **common, **{name: x[i] for name, x in values.items()}}
         cells = {name: cell(value) for name, value in row.items()}
         rows.append({name: text for name, text in cells.items() if text})
     _add(path, rows)

@@ -155,7 +155,7 @@ def beside_published(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "alg
         ["seeds", "diverged", "unfinished", "env_step", *(name for name in table if name.startswith("last_"))]
     ]
     verdicts = []
-    for key, part in frame.groupby(list(by)):
+    for key, part in curves.groups(frame, by):
         known = dict(zip(by, key, strict=True))
         verdicts.append(judge(known["env"], known["algo"], curves.gather(part), part["limit"].unique())._asdict())
     table = table.astype({"seeds": int, "diverged": int, "unfinished": int, "env_step": int})
