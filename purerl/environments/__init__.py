@@ -10,15 +10,20 @@ vector     `purerl.VectorEnv`, for Gymnasium
 
 import importlib
 import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from purerl import jax_flags
 from purerl.environments import names
 from purerl.errors import attempt
 
+if TYPE_CHECKING:
+    from purerl.environments import base
+
 VERSIONED = re.compile(r"\w+-v\d+")  # how Gymnasium calls its tasks
 
 
-def make(name, backend=None, episode_length=None):
+def make(name: Any, backend: str | None = None, episode_length: int | None = None) -> "base.Environment":
     """The `Environment` called `name`.
 
     That is one of Gymnasium's tasks (`HalfCheetah-v5`, `Pendulum-v1`), one that Brax registers (`halfcheetah`), one of
@@ -38,7 +43,7 @@ def make(name, backend=None, episode_length=None):
         jax_flags.check_flags(f"{what}, whose module sets it")
 
 
-def _make(name, backend, episode_length):
+def _make(name: Any, backend: str | None, episode_length: int | None) -> "base.Environment":
     if not isinstance(name, str):
         return _adapted(name, None, backend, episode_length)
     if VERSIONED.fullmatch(name):
@@ -59,7 +64,7 @@ def _make(name, backend, episode_length):
     return brax.make(name, backend, 1000 if episode_length is None else episode_length)
 
 
-def _gymnasium(name, backend, episode_length):
+def _gymnasium(name: str, backend: str | None, episode_length: int | None) -> "base.Environment":
     if name == "Pendulum-v1":
         from purerl.environments import pendulum
 
@@ -69,7 +74,7 @@ def _gymnasium(name, backend, episode_length):
     return tasks.make(name, backend, episode_length)
 
 
-def _custom(name, backend, episode_length):
+def _custom(name: str, backend: str | None, episode_length: int | None) -> "base.Environment":
     module_name, _, own_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), own_name)):
         example = names.hint(name) or "; an example is my_package.my_module:MyEnv"
@@ -87,7 +92,7 @@ def _custom(name, backend, episode_length):
     return _adapted(getattr(module, own_name), name, backend, episode_length)
 
 
-def _adapter(value):
+def _adapter(value: Any) -> "Callable[[Any, int | None, str | None], base.Environment] | None":
     """The function of (environment, episode_length, name) that makes an `Environment` of a value, or of a class's."""
     from purerl.environments import base, brax, gymnax, playground
 
@@ -103,19 +108,19 @@ def _adapter(value):
     return None
 
 
-def _core(value):
+def _core(value: Any) -> Any:
     """What is inside of wrappers; of a class nothing is known."""
     return value if isinstance(value, type) else getattr(value, "unwrapped", value)
 
 
-def _checked(env, episode_length, name):
+def _checked(env: "base.Environment", episode_length: int | None, name: str | None) -> "base.Environment":
     from purerl.environments import base
 
     limit = env.episode_length if episode_length is None else episode_length
     return base.checked(env._replace(name=env.name if name is None else name, episode_length=limit))
 
 
-def _adapted(own, name, backend, episode_length):
+def _adapted(own: Any, name: str | None, backend: str | None, episode_length: int | None) -> "base.Environment":
     """`own`, an environment or a class of one, as the `Environment` called `name`."""
     called = f"env {name!r}" if name else f"the environment {getattr(own, 'name', type(own).__name__)!r}"
     adapter = _adapter(own)

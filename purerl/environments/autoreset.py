@@ -5,10 +5,12 @@ from which a truncated episode bootstraps. Only what is certain is refused: a wr
 exchanges its state, where the episode ends, for a random one or for the one that `reset` put aside.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 
 RESETTING = ("AutoResetWrapper", "BraxAutoResetWrapper")
 BATCHING = ("VmapWrapper", "DomainRandomizationVmapWrapper", "BraxDomainRandomizationVmapWrapper")
@@ -18,7 +20,7 @@ ONE_COPY = "purerl makes the copies itself, so give the environment of a single 
 NO_RESET = "purerl begins new episodes itself, so let step return the last state of an episode"
 
 
-def unwrapped(env):
+def unwrapped(env: Any) -> Any:
     """`env` of Brax's or Playground's without the wrappers that reset or batch it; an `EpisodeWrapper` stays."""
     kind = type(env)
     theirs = [known for known in _kinds(kind, BARE) if known.__module__.startswith(("brax.", "mujoco_playground."))]
@@ -29,7 +31,7 @@ def unwrapped(env):
     return env
 
 
-def refuse_wrapped(env, name):
+def refuse_wrapped(env: Any, name: str) -> None:
     """Raises ValueError where `env` or what it wraps is a wrapper that resets or batches."""
     for inner in _nest(env):
         for names, does, remedy in ((RESETTING, "resets by itself", UNWRAP), (BATCHING, "makes a batch", ONE_COPY)):
@@ -38,7 +40,7 @@ def refuse_wrapped(env, name):
                 raise ValueError(f"{name} {verb} the wrapper {known[0].__name__}, which {does}; {remedy}")
 
 
-def refuse_resetting(name, reset, step):
+def refuse_resetting(name: str, reset: tuple[Any, ...], step: tuple[Any, ...]) -> None:
     """Raises ValueError where a step shows that it begins new episodes itself. Nothing is computed.
 
     `reset` is `(function, key)` and `step` is `(function, state, action)`, as of an `Environment`, of abstract arrays.
@@ -47,7 +49,8 @@ def refuse_resetting(name, reset, step):
     before, (*after, _, terminated, truncated) = _graph(*step)
     ends = _ingredients(terminated) | _ingredients(truncated)
 
-    def is_first(case, i):  # what `reset` put aside, the same numbers as those of leaf i, and no step changes
+    # What `reset` put aside, the same numbers as those of leaf i, and no step changes.
+    def is_first(case: _Node, i: int) -> bool:
         kept = [z for x, y, z in zip(before, after, first, strict=False) if case is x is y]
         return any(z is first[i] and z.kind != "const" for z in kept)
 
@@ -61,11 +64,11 @@ def refuse_resetting(name, reset, step):
                 )
 
 
-def _kinds(kind, names):
+def _kinds(kind: type, names: Iterable[str]) -> list[Any]:
     return [known for known in kind.__mro__ if known.__name__ in names]
 
 
-def _nest(env, seen=()):
+def _nest(env: Any, seen: tuple[Any, ...] = ()) -> Iterator[Any]:
     """`env` and the environments among its attributes, and among theirs."""
     if any(env is other for other in seen):
         return
@@ -91,11 +94,13 @@ class _Node:
     """
 
     kind: str
-    inputs: tuple = ()
+    inputs: tuple["_Node", ...] = ()
     acted: bool = False
     random: bool = False
     truth: bool = False
 
+
+_Nodes = dict[tuple[Any, ...], _Node]  # by what makes them
 
 SAME = {
     "convert_element_type",
@@ -112,7 +117,7 @@ ARITHMETIC = COMPARE | {"sub", "mul", "max", "min"}  # on what is 0 or 1
 DRAWS = {"random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform"}
 
 
-def _graph(function, *arguments):
+def _graph(function: Callable[..., Any], *arguments: Any) -> tuple[list[_Node], list[_Node]]:
     """The nodes of what `function` takes and of what it returns. The last of several arguments is the action."""
     jaxpr = jax.make_jaxpr(function)(*arguments)
     action = len(jax.tree.leaves(arguments[1:]))
@@ -120,13 +125,13 @@ def _graph(function, *arguments):
     return inputs, _call({}, jaxpr, inputs)
 
 
-def _call(known, closed, arguments):
+def _call(known: _Nodes, closed: ClosedJaxpr, arguments: Sequence[_Node]) -> list[_Node]:
     """The nodes that a jaxpr returns; `known` holds all there are, by what makes them."""
-    values = dict(zip(closed.jaxpr.invars, arguments, strict=True))
+    values: dict[Var, _Node] = dict(zip(closed.jaxpr.invars, arguments, strict=True))
     for variable, const in zip(closed.jaxpr.constvars, closed.consts, strict=True):
         values[variable] = _node(known, "const", id(const))
 
-    def read(x):
+    def read(x: Var | Literal) -> _Node:
         return _node(known, "const", str(x.val)) if isinstance(x, Literal) else values[x]
 
     for equation in closed.jaxpr.eqns:
@@ -135,7 +140,7 @@ def _call(known, closed, arguments):
     return [read(x) for x in closed.jaxpr.outvars]
 
 
-def _apply(known, equation, inputs):
+def _apply(known: _Nodes, equation: JaxprEqn, inputs: list[_Node]) -> list[_Node]:
     kind, parameters = equation.primitive.name, equation.params
     if kind in SAME:
         return inputs
@@ -143,8 +148,8 @@ def _apply(known, equation, inputs):
         branches = [_call(known, branch, inputs[1:]) for branch in parameters["branches"]]
         return [_node(known, "select_n", 0, inputs[0], *cases) for cases in zip(*branches, strict=True)]
     body = parameters.get("jaxpr", parameters.get("call_jaxpr"))
-    is_call = isinstance(body, ClosedJaxpr) and len(body.in_avals) == len(inputs)
-    if is_call and parameters.get("length", 1) == 1:  # of a scan: once is no loop
+    once = parameters.get("length", 1) == 1  # of a scan: no loop
+    if isinstance(body, ClosedJaxpr) and len(body.in_avals) == len(inputs) and once:
         return _call(known, body, inputs)
     inner = list(jaxprs_in_params(parameters))
     label = id(equation) if inner else str(parameters)
@@ -152,7 +157,7 @@ def _apply(known, equation, inputs):
     return [_node(known, kind, (label, i), *inputs, random=random) for i in range(len(equation.outvars))]
 
 
-def _node(known, kind, label, *inputs, random=False):
+def _node(known: _Nodes, kind: str, label: object, *inputs: _Node, random: bool = False) -> _Node:
     key = kind, label, tuple(map(id, inputs))
     if key not in known:
         acted, random = any(x.acted for x in inputs), random or any(x.random for x in inputs)
@@ -160,17 +165,17 @@ def _node(known, kind, label, *inputs, random=False):
     return known[key]
 
 
-def _draws(jaxpr):
+def _draws(jaxpr: Jaxpr) -> bool:
     return any(x.primitive.name in DRAWS or any(map(_draws, jaxprs_in_params(x.params))) for x in jaxpr.eqns)
 
 
-def _is_truth(kind, inputs):
+def _is_truth(kind: str, inputs: Sequence[_Node]) -> bool:
     if kind == "select_n":
         return all(case.kind == "const" or case.truth for case in inputs[1:])
     return kind in COMPARE or kind in {"or", "and", "not", "reduce_or"}
 
 
-def _ingredients(truth):
+def _ingredients(truth: _Node) -> set[_Node]:
     """The conditions that a truth is made of."""
     found, seen, waiting = set(), set(), [truth]
     while waiting:
@@ -186,7 +191,7 @@ def _ingredients(truth):
     return found
 
 
-def _choices(node):
+def _choices(node: _Node) -> Iterator[tuple[_Node, _Node, _Node]]:
     """`(condition, case, other case)` of all that a number is chosen from."""
     seen, waiting = set(), [node]
     while waiting:

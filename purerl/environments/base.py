@@ -2,14 +2,23 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Float32, PyTree, Shaped
 
 from purerl.environments import autoreset
 from purerl.errors import attempt
+from purerl.types import Array, Key
+
+State = PyTree  # of arrays: what a family of environments keeps of one copy
+Bound = Float[np.ndarray, ""] | Float[np.ndarray, " A"]
+ActionRange = tuple[Bound, Bound]  # low, high
+Function = TypeVar("Function", bound=Callable[..., Any])
+Tree = TypeVar("Tree")
 
 MOST = 2**31 - 1  # the largest size, and the longest time limit
 
@@ -21,9 +30,9 @@ class Outcome(NamedTuple):
     reason; its time limit is not its own business (`Environment.episode_length`).
     """
 
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
 
 
 class Scene(NamedTuple):
@@ -36,7 +45,7 @@ class Scene(NamedTuple):
     """
 
     model: Any
-    pose: Callable
+    pose: Callable[[State], dict[str, Array]]
     timestep: float
 
 
@@ -55,34 +64,36 @@ class Environment(NamedTuple):
         scene: how to draw it, or None where it has no bodies.
     """
 
-    reset: Callable
-    step: Callable
-    observe: Callable
+    reset: Callable[[Key], State]
+    step: Callable[[State, Float[Array, " A"]], tuple[State, Outcome]]
+    observe: Callable[[State], Float[Array, " obs"]]
     obs_size: int
     action_size: int
     episode_length: int
     name: str
     truncates: bool = True
-    action_range: tuple[Any, Any] = (-1.0, 1.0)
+    action_range: tuple[ArrayLike, ArrayLike] = (-1.0, 1.0)
     scene: Scene | None = None
 
 
-def physics(function):
+def physics(function: Function) -> Function:
     """`function` of arrays at full precision, for a reduced one ruins contacts; all programs share one trace of it."""
     if getattr(function, "is_physics", False):
         return function
 
     @wraps(function)
-    def precise(*args):
+    def precise(*args: Any) -> Any:
         with jax.default_matmul_precision("highest"):
             return strong(function(*args))
 
-    compiled = jax.jit(precise)
+    compiled: Any = jax.jit(precise)
     compiled.is_physics = True
     return compiled
 
 
-def checked(env, own_step=None):
+def checked(
+    env: Environment, own_step: Callable[[State, Float[Array, " A"]], tuple[State, Outcome]] | None = None
+) -> Environment:
     """`env`, an `Environment` of anybody's, its physics at full precision. Every adapter ends here.
 
     Args:
@@ -105,7 +116,7 @@ def checked(env, own_step=None):
     return env
 
 
-def _check_step(env, state, action):
+def _check_step(env: Environment, state: State, action: jax.ShapeDtypeStruct) -> None:
     what = f"step(state, action [{env.action_size}])"
     result = attempt(f"{env.name}: {what}", lambda: jax.eval_shape(env.step, state, action))
     if not isinstance(result, tuple) or len(result) != 2 or not all(hasattr(result[1], x) for x in Outcome._fields):
@@ -117,14 +128,14 @@ def _check_step(env, state, action):
         _check_kind(env.name, field, getattr(outcome, field), dtype, ())
 
 
-def _check_kind(name, what, found, dtype, shape):
+def _check_kind(name: str, what: str, found: PyTree, dtype: str, shape: tuple[int, ...]) -> None:
     if describe(found) != {"": f"{dtype}{list(shape)}"}:
         kind = describe(found).get("", type(found).__name__)
-        flag = " also where jax_enable_x64 is set" if jax.config.jax_enable_x64 else ""
+        flag = " also where jax_enable_x64 is set" if jax.config.values["jax_enable_x64"] else ""
         raise ValueError(f"{name}: {what} is {kind}; it must be {dtype}{list(shape)}{flag}")
 
 
-def declared(env):
+def declared(env: Environment) -> Environment:
     """`env`, of whose fields nothing is computed, with sizes and limits of the right types. Raises ValueError."""
     if not isinstance(env, Environment):
         raise ValueError(f"an environment is a name or an Environment, not {shown(env)}")
@@ -141,24 +152,24 @@ def declared(env):
     return env._replace(**counts, action_range=bounds(env.name, env.action_range, counts["action_size"]))
 
 
-def shown(value):
+def shown(value: object) -> str:
     """What a value is, in less than a line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def whole(name, field, value):
+def whole(name: str, field: str, value: Any) -> int:
     """`value` as an int. Raises ValueError where it is none, or below 1."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= MOST:
         raise ValueError(f"{name}: {field} is {shown(value)}; it must be a positive int, up to {MOST}")
     return int(value)
 
 
-def bounds(name, action_range, action_size):
+def bounds(name: str, action_range: Any, action_size: int) -> ActionRange:
     """`(low, high)` float32, `[]` or `[action_size]`. Raises ValueError where these are not finite and in order."""
     said = f"{name}: action_range is {shown(action_range)}"
     try:
-        low, high = map(np.asarray, action_range)
+        low, high = (np.asarray(bound) for bound in action_range)
     except (TypeError, ValueError):
         raise ValueError(f"{said}; it must be a pair (low, high)") from None
     for bound in (low, high):
@@ -173,14 +184,14 @@ def bounds(name, action_range, action_size):
     return low, high
 
 
-def scalar(value, field, dtype):
+def scalar(value: Any, field: str, dtype: type) -> Shaped[Array, ""]:
     """`value` as an array `[]`. Raises ValueError where it is not one real number."""
     if jnp.shape(value) != ():
         raise ValueError(f"{field} must be a scalar, not of shape {jnp.shape(value)}")
     return _real(value, field).astype(dtype)
 
 
-def vector(value, reward):
+def vector(value: Any, reward: Any) -> Float32[Array, " obs"]:
     """An observation as float32 `[obs_size]`. Raises ValueError where it is no flat vector of real numbers."""
     if not hasattr(value, "shape") or len(value.shape) != 1:
         shapes = jax.tree.map(jnp.shape, value)
@@ -190,7 +201,7 @@ def vector(value, reward):
     return _real(value, "an observation").astype(jnp.float32)
 
 
-def _real(value, field):
+def _real(value: Any, field: str) -> Shaped[Array, "..."]:
     value = jnp.asarray(value)
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)) and (
         value.dtype != bool
@@ -199,14 +210,14 @@ def _real(value, field):
     return value
 
 
-def ends(state):
+def ends(state: Any) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     """`(terminated, truncated)` of a state of Brax's or Playground's; `info["truncation"]` says that `done` is that."""
     done = scalar(state.done, "done", bool)
     truncated = done & scalar(getattr(state, "info", {}).get("truncation", False), "truncation", bool)
     return done & ~truncated, truncated
 
 
-def actions_of(env, num_envs, actions):
+def actions_of(env: Environment, num_envs: int, actions: Any) -> Float32[np.ndarray, "E A"]:
     """`actions` as float32 `[num_envs, action_size]`. Raises ValueError where they are not, or not finite."""
     expected = (num_envs, env.action_size)
     try:
@@ -224,24 +235,24 @@ def actions_of(env, num_envs, actions):
     return actions
 
 
-def scaled(action, action_range):
+def scaled(action: Float[Array, "*batch A"], action_range: ActionRange) -> Float[Array, "*batch A"]:
     """An action in [-1, 1], `[..., action_size]`, in the units of an environment."""
     low, high = action_range
-    return low + (high - low) * (action + 1.0) / 2.0
+    return low + (high - low) * (action + 1.0) / 2.0  # pyright: ignore[reportReturnType]  # NumPy's, say its stubs
 
 
-def strong(tree):
+def strong(tree: Tree) -> Tree:
     """`tree` without weak types: a carry that began weak would compile a second program."""
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
 
 
-def describe(tree):
+def describe(tree: PyTree) -> dict[str, str]:
     """`{path: dtype[shape]}` of a pytree of abstract arrays."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
 
 
-def same_structure(before: Any, after: Any, name: str):
+def same_structure(before: PyTree, after: PyTree, name: str) -> None:
     """Raises ValueError, naming the first difference, where a step of `name` changes the kind of its state."""
     if jax.tree.structure(before) == jax.tree.structure(after) and describe(before) == describe(after):
         return

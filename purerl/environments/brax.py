@@ -8,9 +8,11 @@ batch (`autoreset`), and an `EpisodeWrapper` is understood.
 import contextlib
 import io
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
     from brax import envs, fluid
@@ -34,6 +36,7 @@ from purerl.environments.base import (
 )
 from purerl.environments.names import unknown
 from purerl.errors import attempt, closest
+from purerl.types import Array, Key
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
 RESTRICTED = {"swimmer": ("generalized",), "fast": ()}  # `fast` has no physics
@@ -42,23 +45,23 @@ RESTRICTED = {"swimmer": ("generalized",), "fast": ()}  # `fast` has no physics
 class _ClipAsBefore:
     """`jax.numpy` with the `clip(a_min=)` that JAX 0.10 dropped and Brax's fluid forces (swimmer) use."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(jnp, name)
 
     @staticmethod
-    def clip(x, a_min=None, a_max=None):
+    def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Array:
         return jnp.clip(x, a_min, a_max)
 
 
 fluid.jp = _ClipAsBefore()
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The environments that Brax registers."""
     return tuple(envs._envs)
 
 
-def make(name, backend=None, episode_length=1000):
+def make(name: str, backend: str | None = None, episode_length: int = 1000) -> Environment:
     """A registered Brax environment on a physics backend, by default `generalized`, as in Brax.
 
     Raises ValueError for an unknown name or a backend that the environment does not have.
@@ -75,7 +78,7 @@ def make(name, backend=None, episode_length=1000):
     return from_brax(env, episode_length, name)
 
 
-def from_brax(env, episode_length=1000, name=None):
+def from_brax(env: envs.Env, episode_length: int = 1000, name: str | None = None) -> Environment:
     """Any `brax.envs.Env` as an `Environment`.
 
     Brax environments take actions in [-1, 1]. One that takes others says so by an attribute `action_range`, a pair
@@ -88,7 +91,7 @@ def from_brax(env, episode_length=1000, name=None):
     core = autoreset.unwrapped(env)
     autoreset.refuse_wrapped(core, name)
 
-    def sound(state):
+    def sound(state: Any) -> envs.State:
         if not isinstance(state, envs.State):
             raise ValueError(f"a state is a {type(state).__name__}; it must be a brax.envs.State")
         vector(state.obs, state.reward), scalar(state.reward, "reward", jnp.float32), ends(state)
@@ -96,7 +99,7 @@ def from_brax(env, episode_length=1000, name=None):
 
     @physics
     @levels.apart()
-    def reset(key):
+    def reset(key: Key) -> envs.State:
         return sound(core.reset(key))
 
     state = attempt(f"{name}: reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
@@ -105,11 +108,11 @@ def from_brax(env, episode_length=1000, name=None):
 
     @physics
     @levels.apart()
-    def step(state, action):
+    def step(state: envs.State, action: Float[Array, " A"]) -> tuple[envs.State, Outcome]:
         state = sound(core.step(state, scaled(action, action_range)))
         return state, Outcome(scalar(state.reward, "reward", jnp.float32), *ends(state))
 
-    def observe(state):
+    def observe(state: envs.State) -> Float[Array, " obs"]:
         return vector(state.obs, state.reward)
 
     truncates, scene = "truncation" in state.info, _scene(env)
@@ -118,24 +121,25 @@ def from_brax(env, episode_length=1000, name=None):
     )
 
 
-def _scene(env):
+def _scene(env: Any) -> Scene | None:
     model = getattr(getattr(env, "sys", None), "mj_model", None)
     if model is None:
         return None
     return Scene(model, lambda state: {"qpos": state.pipeline_state.q}, float(env.dt))
 
 
-def _sizes(env, name, state):
+def _sizes(env: Any, name: str, state: Any) -> tuple[int, int]:
     """`(obs_size, action_size)` as `env` declares them; read while tracing, for Brax's own resets to learn them."""
     sizes = {}
     attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: sizes.update(_declared(env, state))))
     if sizes["observation_size"] != state.obs.shape[0]:
         said = f"{name}: observation_size is {sizes['observation_size']!r}"
         raise ValueError(f"{said} but reset observes {state.obs.shape[0]} numbers")
-    return tuple(whole(name, field, sizes[field]) for field in ("observation_size", "action_size"))
+    obs_size, action_size = (whole(name, field, sizes[field]) for field in ("observation_size", "action_size"))
+    return obs_size, action_size
 
 
-def _declared(env, state):
+def _declared(env: Any, state: Any) -> dict[str, Any]:
     """Read while tracing. Brax's own `observation_size` is what a whole reset observes, which `state` knows already."""
     its_own = type(env).observation_size is not envs.PipelineEnv.observation_size
     size = env.observation_size if its_own else state.obs.shape[0]

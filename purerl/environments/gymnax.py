@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Float32, PyTree, Shaped, UInt32
 
 from purerl.environments import names
-from purerl.environments.base import Environment, Outcome, checked, physics, scalar, scaled, vector, whole
+from purerl.environments.base import ActionRange, Environment, Outcome, checked, physics, scalar, scaled, vector, whole
 from purerl.errors import attempt, require
+from purerl.types import Array, Key
 
 LIMIT = "max_steps_in_episode"  # what gymnax calls the time limit among the parameters
 NO_LIMIT = 2**30  # steps
@@ -31,17 +33,17 @@ NO_LIMIT = 2**30  # steps
 class State(NamedTuple):
     """Their state, what it observes `[obs_size]`, and the key of what is random in the next step."""
 
-    state: Any
-    observation: jax.Array
-    key: jax.Array
+    state: PyTree
+    observation: Float32[Array, " obs"]
+    key: UInt32[Array, " words"]
 
 
-def is_one(kind):
+def is_one(kind: type) -> bool:
     """Whether a class is of gymnax's style."""
     return all(callable(getattr(kind, name, None)) for name in ("reset_env", "step_env", "action_space"))
 
 
-def make(name, backend=None, episode_length=None):
+def make(name: str, backend: str | None = None, episode_length: int | None = None) -> Environment:
     """What gymnax registers as `name`, with its own parameters. Raises ValueError where there is no such thing."""
     gymnax = require("gymnax", "gymnax", f"gymnax:{name}")
     if backend is not None:
@@ -52,7 +54,9 @@ def make(name, backend=None, episode_length=None):
     return from_gymnax(env, params, episode_length, f"gymnax:{name}")
 
 
-def from_gymnax(env, params=None, episode_length=None, name=None):
+def from_gymnax(
+    env: Any, params: Any = None, episode_length: int | None = None, name: str | None = None
+) -> Environment:
     """An environment in gymnax's style as an `Environment`; `params` None takes its own, of any kind, or none.
 
     `episode_length` None takes the `max_steps_in_episode` of `params`, or 1000; another one replaces it in `params`, so
@@ -70,17 +74,17 @@ def from_gymnax(env, params=None, episode_length=None, name=None):
     )
 
     @physics
-    def reset(key):
+    def reset(key: Key) -> State:
         reset_key, key = jax.random.split(key)
         observation, state = env.reset_env(reset_key, params)
         return State(state, _flat(observation), jax.random.key_data(key))
 
-    def advance(state, action, limited):
+    def advance(state: State, action: Float[Array, " A"], limited: Any) -> tuple[State, Outcome]:
         """A step with `params`, but for how it ends: as it does with the parameters `limited`."""
         step_key, key = jax.random.split(jax.random.wrap_key_data(state.key))
         action = scaled(action, action_range).reshape(shape)
 
-        def advanced(params):
+        def advanced(params: Any) -> tuple[Any, ...]:
             result = env.step_env(step_key, state.state, action, params)
             if len(result) not in (5, 6):
                 raise ValueError(f"it returns {len(result)} values; they must be 5, or 6 with truncation")
@@ -92,7 +96,7 @@ def from_gymnax(env, params=None, episode_length=None, name=None):
         return after, Outcome(_one(reward, "reward", jnp.float32), *ends)
 
     @physics
-    def step(state, action):
+    def step(state: State, action: Float[Array, " A"]) -> tuple[State, Outcome]:
         return advance(state, action, far)
 
     state = attempt(f"{name}: reset_env(key, params)", lambda: jax.eval_shape(reset, jax.random.key(0)))
@@ -101,11 +105,11 @@ def from_gymnax(env, params=None, episode_length=None, name=None):
     return checked(made, lambda state, action: advance(state, action, params))
 
 
-def _limit(params):
+def _limit(params: Any) -> Any:
     return params.get(LIMIT) if isinstance(params, Mapping) else getattr(params, LIMIT, None)
 
 
-def _own(env, params, episode_length, name):
+def _own(env: Any, params: Any, episode_length: int | None, name: str) -> tuple[Any, int]:
     """`(params, time limit)`: the parameters as the environment sees them, with the time limit there is."""
     if params is None and inspect.getattr_static(env, "default_params", None) is not None:
         params = attempt(f"{name}: default_params", lambda: env.default_params)
@@ -116,36 +120,37 @@ def _own(env, params, episode_length, name):
     return params, 1000 if limit is None else whole(name, LIMIT, _plain(limit))
 
 
-def _plain(limit):
+def _plain(limit: Any) -> Any:
     """An array of one number, or a float that is whole, as an int; gymnax's own limits are floats here and there."""
     number = limit.item() if isinstance(limit, np.ndarray | np.generic | jax.Array) and limit.size == 1 else limit
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-def _with_limit(params, limit, name):
+def _with_limit(params: Any, limit: int, name: str) -> Any:
     """`params` with another time limit, if they have one. They themselves stay as they are."""
     if _limit(params) is None:
         return params
     return attempt(f"{name}: setting {LIMIT} of a {type(params).__name__}", lambda: _replaced(params, {LIMIT: limit}))
 
 
-def _replaced(params, change):
+def _replaced(params: Any, change: dict[str, Any]) -> Any:
     if hasattr(params, "_replace"):  # a NamedTuple
         return params._replace(**change)
     if isinstance(params, type):
         return type(params.__name__, (params,), change)
-    if dataclasses.is_dataclass(params):
+    if dataclasses.is_dataclass(params) and not isinstance(params, type):
         with contextlib.suppress(TypeError, ValueError):  # where it is made in a way of its own
             return dataclasses.replace(params, **change)
     elif isinstance(params, Mapping):
-        return type(params)({**params, **change})
+        kind: Any = type(params)
+        return kind({**params, **change})
     changed = copy.copy(params)
     for field, value in change.items():
         object.__setattr__(changed, field, value)
     return changed
 
 
-def _ends(env, result, after, params):
+def _ends(env: Any, result: tuple[Any, ...], after: Any, params: Any) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     """`(terminated, truncated)` of the `result` of a step that led to `after`."""
     _, _, _, terminated, *truncated, _ = result
     if not truncated and hasattr(env, "is_truncated"):
@@ -155,17 +160,17 @@ def _ends(env, result, after, params):
     return terminated, truncated & ~terminated
 
 
-def _flat(observation):
+def _flat(observation: Any) -> Float32[Array, " obs"]:
     flat = jnp.ravel(observation)
     return vector(flat, flat)
 
 
-def _one(value, field, dtype):
+def _one(value: Any, field: str, dtype: type) -> Shaped[Array, ""]:
     """One number in any shape, as `[]`."""
     return scalar(jnp.reshape(value, ()) if jnp.size(value) == 1 else value, field, dtype)
 
 
-def _action_range(space, name):
+def _action_range(space: Any, name: str) -> tuple[ActionRange, tuple[int, ...]]:
     """`((low, high), shape)` of a box of actions, the bounds `[action_size]`."""
     try:
         shape = tuple(space.shape)

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32
 
 from purerl.environments.base import Environment, Outcome, Scene, declared
+from purerl.types import Array, Key
 
 GRAVITY, MASS, LENGTH = 10.0, 1.0, 1.0
 TIMESTEP, MAX_SPEED, MAX_TORQUE = 0.05, 8.0, 2.0
@@ -31,11 +33,11 @@ class State(NamedTuple):
     speed: [rad/s], `[]`.
     """
 
-    angle: jax.Array
-    speed: jax.Array
+    angle: Float[Array, ""]
+    speed: Float[Array, ""]
 
 
-def make(name="Pendulum-v1", backend=None, episode_length=None):
+def make(name: str = "Pendulum-v1", backend: str | None = None, episode_length: int | None = None) -> Environment:
     """Pendulum-v1 as an `Environment`; `episode_length` None takes Gymnasium's 200 steps."""
     if backend is not None:
         raise ValueError(f"{name} has no backend {backend!r}; it has no physics, so leave the backend out")
@@ -44,7 +46,7 @@ def make(name="Pendulum-v1", backend=None, episode_length=None):
     return declared(Environment(reset, step, observe, 3, 1, limit, name, False, action_range, scene()))
 
 
-def scene():
+def scene() -> Scene:
     """A rod that turns about its end; it is only drawn."""
     import mujoco
 
@@ -52,13 +54,13 @@ def scene():
     return Scene(model, lambda state: {"qpos": state.angle[None]}, TIMESTEP)
 
 
-def reset(key):
+def reset(key: Key) -> State:
     """Any angle, and a speed within ± 1."""
     angle, speed = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
     return State(jnp.pi * angle, speed)
 
 
-def step(state, action):
+def step(state: State, action: Float[Array, "1"]) -> tuple[State, Outcome]:
     """Of one TIMESTEP; the cost is that of the state before. `action` `[1]` of ± 1 is the greatest torque."""
     torque = MAX_TORQUE * jnp.clip(action[0], -1.0, 1.0)
     off = (state.angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
@@ -69,6 +71,6 @@ def step(state, action):
     return after, Outcome(-cost.astype(jnp.float32), jnp.asarray(False), jnp.asarray(False))
 
 
-def observe(state):
+def observe(state: State) -> Float32[Array, "3"]:
     """`[3]`: cosine and sine of the angle, speed."""
     return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.speed]).astype(jnp.float32)

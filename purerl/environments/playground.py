@@ -9,19 +9,22 @@ import contextlib
 import io
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32
 
 from purerl.environments import autoreset, names
 from purerl.environments.base import Environment, Outcome, Scene, checked, ends, physics, scalar, strong, vector, whole
 from purerl.environments.mujoco import levels
 from purerl.errors import attempt, require
+from purerl.types import Array, Key
 
 SEEN = "state"  # which of several observations the policy sees; the others are privileged
 
 
-def make(name, backend=None, episode_length=None):
+def make(name: str, backend: str | None = None, episode_length: int | None = None) -> Environment:
     """The task `name`, for example `CheetahRun`; `episode_length` None takes Playground's time limit.
 
     Raises ValueError for an unknown task, a backend, where Playground is not installed, and where it cannot make the
@@ -41,13 +44,13 @@ def make(name, backend=None, episode_length=None):
     return from_playground(env, limit, f"playground:{name}", repeat)
 
 
-def is_one(kind):
+def is_one(kind: type) -> bool:
     """Whether a class is of Playground's."""
     package = sys.modules.get("mujoco_playground")  # Who has made one has imported it.
     return package is not None and issubclass(kind, package.MjxEnv)
 
 
-def from_playground(env, episode_length, name=None, action_repeat=1):
+def from_playground(env: Any, episode_length: int, name: str | None = None, action_repeat: int = 1) -> Environment:
     """Any `MjxEnv` as an `Environment` whose steps are `action_repeat` of its own.
 
     Of several observations, `state` is taken. Its `done` terminates, but where `info["truncation"]` is set. Raises
@@ -57,26 +60,26 @@ def from_playground(env, episode_length, name=None, action_repeat=1):
     core = autoreset.unwrapped(env)
     autoreset.refuse_wrapped(core, name)
 
-    def observe(state):
+    def observe(state: Any) -> Float[Array, " obs"]:
         if isinstance(state.obs, Mapping) and SEEN not in state.obs:
             raise ValueError(f"observations are {', '.join(state.obs)}; one of them must be called {SEEN!r}")
         return vector(state.obs[SEEN] if isinstance(state.obs, Mapping) else state.obs, state.reward)
 
-    def sound(state):
+    def sound(state: Any) -> Any:
         observe(state), scalar(state.reward, "reward", jnp.float32), ends(state)
         return strong(state)
 
     @physics
     @levels.apart()
-    def reset(key):
+    def reset(key: Key) -> Any:
         return sound(core.reset(key))
 
-    def one_step(state, action):
+    def one_step(state: Any, action: Float[Array, " A"]) -> tuple[Any, Float32[Array, ""]]:
         after = sound(core.step(state, action))
         return after, scalar(after.reward, "reward", jnp.float32)
 
-    def repeated(state, action):
-        def going_on(state, _):
+    def repeated(state: Any, action: Float[Array, " A"]) -> tuple[Any, Float32[Array, ""]]:
+        def going_on(state: Any, _: None) -> tuple[Any, Float32[Array, ""]]:
             after, reward = one_step(state, action)
             over = state.done.astype(bool)
             return jax.tree.map(lambda x, y: jnp.where(over, x, y), state, after), jnp.where(over, 0.0, reward)
@@ -86,7 +89,7 @@ def from_playground(env, episode_length, name=None, action_repeat=1):
 
     @physics
     @levels.apart()
-    def step(state, action):
+    def step(state: Any, action: Float[Array, " A"]) -> tuple[Any, Outcome]:
         state, reward = (one_step if action_repeat == 1 else repeated)(state, action)
         return state, Outcome(reward, *ends(state))
 
@@ -100,6 +103,6 @@ def from_playground(env, episode_length, name=None, action_repeat=1):
     )
 
 
-def _pose(state):
+def _pose(state: Any) -> dict[str, Array]:
     data = state.data
     return {"qpos": data.qpos, "mocap_pos": data.mocap_pos, "mocap_quat": data.mocap_quat}

@@ -1,13 +1,16 @@
 """purerl's environments as a `gymnasium.vector.VectorEnv`. Needs the extra `gymnasium`."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64
 
 from purerl import environments
 from purerl.environments import base, episodes
 from purerl.errors import require
+from purerl.types import Array, Transition
 
 gymnasium = require("gymnasium", "gymnasium", "purerl.VectorEnv")
 
@@ -22,7 +25,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
 
-    def __init__(self, env, num_envs=1, backend=None, episode_length=None):
+    def __init__(
+        self, env: Any, num_envs: int = 1, backend: str | None = None, episode_length: int | None = None
+    ) -> None:
         self.env = env = environments.make(env, backend, episode_length)
         self.num_envs = num_envs = base.whole(env.name, "num_envs", num_envs)
         low, high = (np.broadcast_to(np.asarray(x, np.float32), env.action_size) for x in env.action_range)
@@ -36,7 +41,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._step = jax.jit(self._advance)
         self._episodes = None
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32[np.ndarray, "E obs"], dict[str, Any]]:
         if options:
             raise ValueError(f"{self.env.name} knows no options, but was reset with {options}")
         super().reset(seed=seed)
@@ -44,7 +51,15 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._episodes = self._begin(self._starts)
         return np.array(self._observe(self._episodes)), {}
 
-    def step(self, actions):
+    def step(
+        self, actions: Any
+    ) -> tuple[
+        Float32[np.ndarray, "E obs"],
+        Float64[np.ndarray, " E"],
+        Bool[np.ndarray, " E"],
+        Bool[np.ndarray, " E"],
+        dict[str, Any],
+    ]:
         if self._episodes is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
         actions = base.actions_of(self.env, self.num_envs, actions)
@@ -60,8 +75,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             infos = {"final_obs": last, "_final_obs": over}
         return np.array(observation), np.array(transition.reward, np.float64), terminated, truncated, infos
 
-    def _advance(self, state, actions):
-        low, high = self.env.action_range
+    def _advance(
+        self, state: episodes.Episodes, actions: Float[Array, "E A"]
+    ) -> tuple[episodes.Episodes, Float[Array, "E obs"], Transition]:
+        low, high = (np.asarray(bound) for bound in self.env.action_range)
         unit = 2.0 * (actions - low) / (high - low) - 1.0
         state, transition = episodes.step(self.env, state, unit.astype(np.float32))
         return state, episodes.observe(self.env, state), transition

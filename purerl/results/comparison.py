@@ -2,14 +2,21 @@
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from purerl.results import run_folder
 from purerl.results.figures import PALETTE, blank, counted, literal
 from purerl.results.statistics import iqm
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import matplotlib.figure
 
 SHOWN = len(PALETTE)  # lines that are told apart; the others are grey
 
@@ -23,29 +30,29 @@ class Line:
         setting: `{name: value}` of what differs within the program.
         env: the task.
         steps: environment steps `[evaluations]`.
-        returns: `[evaluations, seeds]`, NaN from where a seed diverged, and where it has not come to.
-        diverged: `[seeds]`, the environment step at which; NaN where it did not.
+        returns: `[evaluations, R]`, NaN from where a seed diverged, and where it has not come to.
+        diverged: `[R]`, the environment step at which; NaN where it did not.
     """
 
     program: str
-    setting: dict
+    setting: dict[str, Any]
     env: str
-    steps: Any
-    returns: Any
-    diverged: Any
+    steps: Float[np.ndarray, " evaluations"]
+    returns: Float[np.ndarray, "evaluations R"]
+    diverged: Float[np.ndarray, " R"]
 
     @property
-    def label(self):
+    def label(self) -> str:
         return ", ".join(filter(None, (self.program, run_folder.spoken(self.setting))))
 
     @property
-    def final(self):
+    def final(self) -> Float[np.ndarray, " sound"]:
         """The last return of every seed that has come to it and has not diverged."""
         last = self.returns[-1]
         return last[~np.isnan(last)]
 
     @property
-    def area(self):
+    def area(self) -> float:
         """Area under the learning curve of the IQM, over its length: the mean return over training."""
         means = iqm(self.returns)
         if len(self.steps) < 2 or np.isnan(means).any():
@@ -53,14 +60,14 @@ class Line:
         return float(np.trapezoid(means, self.steps) / (self.steps[-1] - self.steps[0]))
 
 
-def lines(path, env, program=""):
+def lines(path: Path, env: str, program: str = "") -> list[Line]:
     """A `Line` per setting of the program in the run folder `path` that has come to an evaluation."""
     curves, settings = run_folder.read_curves(path), run_folder.read_settings(path)
     there = np.unique(curves["setting"]).astype(int)
     return [_line(program, settings[i], env, run_folder.of_setting(curves, i)) for i in there]
 
 
-def _line(program, setting, env, curves):
+def _line(program: str, setting: dict[str, Any], env: str, curves: run_folder.Curves) -> Line:
     return Line(
         program,
         setting,
@@ -70,26 +77,28 @@ def _line(program, setting, env, curves):
     )
 
 
-def returns_until_divergence(curves):
+def returns_until_divergence(
+    curves: run_folder.Curves,
+) -> tuple[Float[np.ndarray, " evaluations"], Float[np.ndarray, "evaluations R"]]:
     """`run_folder.per_seed` of the returns, NaN from where a seed diverged."""
     steps, returns = run_folder.per_seed(curves)
     return steps, np.where(np.isnan(run_folder.per_seed(curves, "diverged")[1]), returns, np.nan)
 
 
-def ranked(lines):
+def ranked(lines: Iterable[Line]) -> list[Line]:
     """The lines, best first: by the IQM of the final returns, then by area; those of which nothing is left last."""
 
-    def score(line):
+    def score(line: Line) -> tuple[float, ...]:
         return tuple(np.nan_to_num((iqm(line.final), line.area), nan=-np.inf)) if len(line.final) else (-np.inf, 0.0)
 
     return sorted(lines, key=score, reverse=True)
 
 
-def table(lines):
+def table(lines: Iterable[Line]) -> list[list[Any]]:
     """The rows of table.csv, the first being their names: a row per setting, in the order of `lines`."""
     names = list(dict.fromkeys(name for line in lines for name in line.setting))
     columns = ["program", "env", *names, "num_seeds", "diverged", "env_step", "final_min", "final_iqm", "final_max"]
-    rows = [[*columns, "area_of_iqm"]]
+    rows: list[list[Any]] = [[*columns, "area_of_iqm"]]
     for line in lines:
         final = line.final if len(line.final) else np.array([np.nan])
         numbers = (line.steps[-1], final.min(), iqm(final), final.max(), line.area)
@@ -99,7 +108,7 @@ def table(lines):
     return rows
 
 
-def write_comparison(path, lines):
+def write_comparison(path: Path, lines: Sequence[Line]) -> None:
     """Write table.csv and figure.png into the folder `path`."""
     text, picture = io.StringIO(), io.BytesIO()
     csv.writer(text, lineterminator="\n").writerows(table(lines))
@@ -108,7 +117,7 @@ def write_comparison(path, lines):
     run_folder.write(path, "figure.png", picture.getvalue())
 
 
-def figure(lines):
+def figure(lines: Sequence[Line]) -> "matplotlib.figure.Figure":
     """A Figure: a panel per task, in it the IQM over seeds of every setting; of many, the best are told apart."""
     envs = list(dict.fromkeys(line.env for line in lines))
     columns = min(len(envs), 2)
@@ -123,7 +132,7 @@ def figure(lines):
     return figure
 
 
-def _panel(axes, env, lines):
+def _panel(axes: "matplotlib.axes.Axes", env: str, lines: Sequence[Line]) -> None:
     best = ranked(lines)[:SHOWN]
     for line in lines:
         if line not in best:

@@ -1,17 +1,22 @@
 """The curves of runs, as a tidy frame, and what each seed's curve came to. No JAX here.
 
-n is the evaluations, R the seeds. What a seed returned after it diverged is NaN, and `Runs.diverged` says which did.
+R is the seeds. What a seed returned after it diverged is NaN, and `Runs.diverged` says which did.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int, Num
 
 from purerl.errors import closest
 from purerl.results import run_folder, statistics
 from purerl.settings import config, registry, schema
 from purerl.settings.kinds import fields
+
+if TYPE_CHECKING:
+    import pandas
 
 AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
 KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(schema.Keep))  # settings that do not change what a seed learns
@@ -20,27 +25,31 @@ GIVEN = ("run", "algo", "env", "limit", "colour")  # columns of every frame that
 LAST = 10  # evaluations that a final return is the mean of
 
 
+Axis = Num[np.ndarray, " evaluations"]
+Returns = Float[np.ndarray, "evaluations R"]
+
+
 class Runs(NamedTuple):
     """The curves of a set of seeds on one axis."""
 
-    x: Any  # [n]
-    values: Any  # [n, R], NaN after a seed diverged, and where its run has not come to
-    seeds: Any  # [R]
-    diverged: Any  # [R], the environment step at which; NaN where it did not
+    x: Axis
+    values: Returns  # NaN after a seed diverged, and where its run has not come to
+    seeds: Int[np.ndarray, " R"]
+    diverged: Float[np.ndarray, " R"]  # the environment step at which; NaN where it did not
     colour: str | None = None  # of their algorithm in figures
 
     @property
-    def sound(self):
-        """The curves `[n, R']` of the seeds that have not diverged."""
+    def sound(self) -> Float[np.ndarray, "evaluations sound"]:
+        """The curves of the seeds that have not diverged."""
         return self.values[:, np.isnan(self.diverged)]
 
     @property
-    def finished(self):
-        """The curves `[n, R']` of the sound seeds that have come to the last evaluation."""
+    def finished(self) -> Float[np.ndarray, "evaluations finished"]:
+        """The curves of the sound seeds that have come to the last evaluation."""
         return self.sound[:, ~np.isnan(self.sound[-1])]
 
 
-def folders(*paths):
+def folders(*paths: str | Path) -> list[Path]:
     """The run folders at and below `paths`. Raises ValueError where there is none."""
     found = []
     for path in map(Path, paths):
@@ -51,14 +60,14 @@ def folders(*paths):
     return found
 
 
-def settings(folder):
+def settings(folder: str | Path) -> list[dict[str, Any]]:
     """`[{name: value}]` of each setting of a run folder, hyperparameters among them: one, or those of its sweep."""
     table = config.read_toml(Path(folder) / "run.toml")
     common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
     return [common | swept for swept in run_folder.read_settings(folder)]
 
 
-def load(*paths, by=()):
+def load(*paths: str | Path, by: Iterable[str] = ()) -> "pandas.DataFrame":
     """A row per run, setting, seed and evaluation of all runs at and below `paths`: a pandas DataFrame.
 
     Its columns are `run`, each setting named in `by`, `algo`, `env`, `limit` (the most steps of an episode, NaN where
@@ -69,10 +78,10 @@ def load(*paths, by=()):
     """
     import pandas
 
-    frames, paths, by = [], folders(*paths), [column for column in by if column not in TOLD]
-    for folder, name in zip(paths, _names(paths), strict=True):
+    frames, runs, by = [], folders(*paths), [column for column in by if column not in TOLD]
+    for folder, name in zip(runs, _names(runs), strict=True):
         said, frame = settings(folder), pandas.DataFrame(run_folder.read_curves(folder))
-        known = [column for column in ("update",) if frame[column].notna().all()]
+        known = [column for column in ("update",) if not frame[column].hasnans]
         frame = frame.astype(dict.fromkeys((*run_folder.KEYS, *known), int))
         frame = frame.rename(columns={column: f"measured_{column}" for column in (*GIVEN, *by)})
         limit = said[0].get("episode_length")
@@ -86,47 +95,55 @@ def load(*paths, by=()):
         frame.insert(0, "run", name)
         frames.append(frame)
     if all(frame.empty for frame in frames):
-        raise ValueError(f"no evaluation has been made yet in {', '.join(map(str, paths))}; wait for the first")
+        raise ValueError(f"no evaluation has been made yet in {', '.join(map(str, runs))}; wait for the first")
     return pandas.concat(frames, ignore_index=True)
 
 
-def _colour(folder, algo):
+def _colour(folder: str | Path, algo: str) -> str | None:
     """The colour of the algorithm of a run: as its run.toml says; of an older run, as the registry does."""
     own = registry.ALGORITHMS.get(algo)
     return config.read_toml(Path(folder) / "run.toml").get(config.RECORD, {}).get("colour", own and own.colour)
 
 
-def metrics(frame):
+def groups(
+    frame: "pandas.DataFrame", by: Sequence[str], sort: bool = True
+) -> "list[tuple[tuple[Any, ...], pandas.DataFrame]]":
+    """`[(values of the columns `by`, rows)]` of a frame."""
+    grouped: Any = frame.groupby(list(by), sort=sort)
+    return list(grouped)
+
+
+def metrics(frame: "pandas.DataFrame") -> list[str]:
     """The names of the columns of a frame that say how its seeds did, in their order."""
     return [column for column in run_folder.measured(frame) if column not in GIVEN]
 
 
-def spoken(frame, *paths):
+def spoken(frame: "pandas.DataFrame", *paths: str | Path) -> "pandas.DataFrame":
     """A frame, loaded from `paths`, whose settings are not numbered but called by what is swept: `actor_lr 0.001`.
 
     Those of a run that would be called the same keep their numbers beside it.
     """
-    names, paths = {}, folders(*paths)
-    for run, path in zip(_names(paths), paths, strict=True):
+    names, runs = {}, folders(*paths)
+    for run, path in zip(_names(runs), runs, strict=True):
         words = [run_folder.spoken(setting) for setting in run_folder.read_settings(path)]
         for number, name in enumerate(words):
             names[run, number] = name if words.count(name) == 1 else f"{name} (setting {number})"
     return frame.assign(setting=[names[key] for key in zip(frame["run"], frame["setting"], strict=True)])
 
 
-def differing(frame, *paths):
+def differing(frame: "pandas.DataFrame", *paths: str | Path) -> list[str]:
     """The names of the settings in which the runs of a frame, loaded from `paths`, differ; how many seeds is none."""
-    paths = folders(*paths)
+    runs = folders(*paths)
     ours = zip(frame["run"], frame["setting"], strict=True)
-    said = {name: settings(folder) for folder, name in zip(paths, _names(paths), strict=True)}
+    said = {name: settings(folder) for folder, name in zip(runs, _names(runs), strict=True)}
     tables = [said[run][setting] for run, setting in dict.fromkeys(ours)]
     names = dict.fromkeys(name for table in tables for name in table if name not in KEPT)
     return [name for name in names if any(table.get(name) != tables[0].get(name) for table in tables)]
 
 
-def _names(paths):
+def _names(paths: Sequence[Path]) -> list[str]:
     """The last parts of each path that tell it from the others."""
-    paths = [path.absolute() for path in paths]  # The current folder has no parts of its own.
+    names, paths = [], [path.absolute() for path in paths]  # The current folder has no parts of its own.
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):
@@ -134,75 +151,81 @@ def _names(paths):
     return names
 
 
-def one_after_another(frame):
+def one_after_another(frame: "pandas.DataFrame") -> str | None:
     """The name of a run whose seeds trained in groups, so that its wall-clock means nothing to a seed; or None."""
-    for run, part in frame.groupby("run"):
-        if (part.groupby("env_step")["wall_s"].nunique() > 1).any():
+    for (run,), part in groups(frame, ["run"]):
+        if (part.groupby("env_step")["wall_s"].nunique() > 1).to_numpy().any():
             return run
     return None
 
 
-def gather(frame, x="env_step", column="return_mean"):
+def gather(frame: "pandas.DataFrame", x: str = "env_step", column: str = "return_mean") -> Runs:
     """The `Runs` of a frame. Between a seed's evaluations its curve is straight, where others have some there."""
-    seeds = [seed.sort_values(x) for _, seed in frame.groupby(["run", "setting", "seed"])]
+    seeds = [seed.sort_values(x) for _, seed in groups(frame, ["run", "setting", "seed"])]
     grid = np.unique(frame[x])
     return Runs(
         grid,
-        np.stack([_on(grid, seed[x], seed[column].where(seed["diverged"].isna())) for seed in seeds], axis=1),
+        np.stack(
+            [
+                _on(grid, *(one.to_numpy(float) for one in (seed[x], seed[column].where(seed["diverged"].isna()))))
+                for seed in seeds
+            ],
+            axis=1,
+        ),
         np.array([seed["seed"].iloc[0] for seed in seeds]),
         np.array([seed["diverged"].iloc[-1] for seed in seeds]),
         _only(frame["colour"]) if "colour" in frame else None,
     )
 
 
-def _only(values):
+def _only(values: Iterable[Any]) -> Any:
     """The value that all have, None where they differ."""
     known = set(values)
     return known.pop() if len(known) == 1 else None
 
 
-def _on(grid, x, values):
-    there = values.notna()
+def _on(grid: Axis, x: statistics.Line, values: statistics.Line) -> statistics.Line:
+    there = ~np.isnan(values)
     if not there.any():
         return np.full(len(grid), np.nan)
     return np.interp(grid, x[there], values[there], left=np.nan, right=np.nan)
 
 
-def mean_of_last(x, returns, count=LAST):
-    """The mean `[R]` of the last `count` evaluations of each seed of `returns` `[n, R]`, step 0 excluded."""
+def mean_of_last(x: Axis, returns: Returns, count: int = LAST) -> Float[np.ndarray, " R"]:
+    """The mean `[R]` of the last `count` evaluations of each seed of `returns`, step 0 excluded."""
     trained = [statistics.present(seed)[-count:] for seed in returns[np.asarray(x) > 0].T]
     return np.array([np.mean(last) if last.size else np.nan for last in trained])
 
 
-def name_of_last(x):
+def name_of_last(x: Axis) -> str:
     """What `mean_of_last` of evaluations at `x` is called: `last_10`, or `last_3` where there are but three."""
     return f"last_{np.clip(np.sum(np.asarray(x) > 0), 1, LAST)}"
 
 
-def max_of_average_return(x, returns):
+def max_of_average_return(x: Axis, returns: Returns) -> float:
     """The best evaluation of the seeds' mean, step 0 excluded: "max average return" of the TD3 paper and Tianshou.
 
-    Of `returns` `[n, R]`; diverged seeds, which have no return, are left out from where they diverged. Step 0 is
-    excluded because an untrained policy may do well: an Ant that stands still scores about 990.
+    Diverged seeds, which have no return, are left out from where they diverged. Step 0 is excluded because an untrained
+    policy may do well: an Ant that stands still scores about 990.
     """
-    means = [np.mean(row) for row in map(statistics.present, returns[np.asarray(x) > 0]) if row.size]
+    means = [float(np.mean(row)) for row in map(statistics.present, returns[np.asarray(x) > 0]) if row.size]
     return max(means, default=np.nan)
 
 
-def average_of_max_return(x, returns):
+def average_of_max_return(x: Axis, returns: Returns) -> float:
     """The mean of each seed's own best evaluation, step 0 excluded: "max average return" of PFRL; more optimistic."""
     trained = returns[np.asarray(x) > 0]
     best = np.max(trained, axis=0, initial=-np.inf, where=~np.isnan(trained))
-    return np.mean(best[np.isfinite(best)]) if np.isfinite(best).any() else np.nan
+    return float(np.mean(best[np.isfinite(best)])) if np.isfinite(best).any() else np.nan
 
 
-def steps_to_threshold(x, returns, threshold):
+def steps_to_threshold(x: Axis, returns: Returns, threshold: float) -> Float[np.ndarray, " R"]:
     """The first `x` `[R]` at which a seed's return is at least `threshold`; infinite where its curve has none."""
     reached = returns >= threshold
     return np.where(reached.any(axis=0), np.asarray(x, float)[np.argmax(reached, axis=0)], np.inf)
 
 
-def area_under_curve(x, returns):
+def area_under_curve(x: Axis, returns: Returns) -> Float[np.ndarray, " R"]:
     """The mean `[R]` over `x` of each seed's curve, straight between evaluations; NaN of one that ends before.
 
     NaN, too, where there is but one evaluation.
@@ -212,7 +235,7 @@ def area_under_curve(x, returns):
     return np.trapezoid(returns, x, axis=0) / (length if length else np.nan)
 
 
-def summary(frame, by=("env", "algo"), **how):
+def summary(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "algo"), **how: Any) -> "pandas.DataFrame":
     """A row per group of seeds: how many, how many diverged or are unfinished, and what they came to. A DataFrame.
 
     `final` is the IQM of the last evaluation, `last_10` the mean of the mean of the last ten, which is called `last_3`
@@ -222,9 +245,9 @@ def summary(frame, by=("env", "algo"), **how):
     """
     import pandas
 
-    parts = dict(list(frame.groupby(list(by))))
+    parts = dict(groups(frame, by))
     for key, part in parts.items():
-        steps = {tuple(sorted(set(one["env_step"]))) for _, one in part.groupby(["run", "setting"])}
+        steps = {tuple(sorted(set(one["env_step"]))) for _, one in groups(part, ["run", "setting"])}
         if len(steps) > 1:
             runs, what = ", ".join(sorted(set(part["run"]))), ", ".join(map(str, key))
             raise ValueError(f"{what}: {runs} were evaluated at other steps; tell them apart, by={('run', *by)}")
@@ -234,7 +257,7 @@ def summary(frame, by=("env", "algo"), **how):
     return table
 
 
-def _summarised(runs, **how):
+def _summarised(runs: Runs, **how: Any) -> dict[str, Any]:
     x, finished = runs.x, runs.finished
     return (
         {
@@ -253,7 +276,9 @@ def _summarised(runs, **how):
     )
 
 
-def _estimate(name, statistic, scores, **how):
+def _estimate(
+    name: str, statistic: Callable[..., Any], scores: Float[np.ndarray, " sound"], **how: Any
+) -> dict[str, float]:
     value = float(statistic(scores)) if scores.size else np.nan
     low, high = statistics.interval(statistic, scores, **how) if scores.size else (np.nan, np.nan)
     return {name: value, f"{name}_low": low, f"{name}_high": high}

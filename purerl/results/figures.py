@@ -1,17 +1,23 @@
 """Pictures of runs, as the papers draw theirs."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from purerl.results import statistics
-from purerl.results.curves import AXES
-from purerl.results.statistics import iqm
+from purerl.results.curves import AXES, Axis, Returns, Runs
+from purerl.results.published import Curve
+from purerl.results.statistics import Band, Line, iqm
 from purerl.settings import registry
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import matplotlib.figure
 
 BLUE = "#0072b2"
 # Okabe & Ito's: colour-blind safe
@@ -24,32 +30,32 @@ LINE = 0.12  # inches: one of a legend
 class Style(NamedTuple):
     """One paper's way to draw the curves of many seeds.
 
-    `draw` takes `[n, R]` and returns `(centre, low, high)`, each `[n]`; every curve is first smoothed by the mean of
-    `window` evaluations, an odd number, around each, of a twentieth of the curve at most: more would hide its rise.
+    `draw` takes the returns `[evaluations, R]`. Every curve is first smoothed by the mean of `window` evaluations, an
+    odd number, around each, of a twentieth of the curve at most: more would hide its rise.
     """
 
-    draw: Callable
+    draw: Callable[[Returns], Band]
     window: int
     says: str
 
 
-def blank(size):
+def blank(size: tuple[float, float]) -> "matplotlib.figure.Figure":
     """A figure of `size` [inches], `(width, height)`."""
     from matplotlib.figure import Figure  # Here, so that training begins without it.
 
     return Figure(figsize=size, dpi=160, layout="constrained")
 
 
-def _within_std(factor, values):
+def _within_std(factor: float, values: Returns) -> Band:
     centre, spread = _nan(np.nanmean, values), _nan(np.nanstd, values)
     return centre, centre - factor * spread, centre + factor * spread
 
 
-def _within_extremes(values):
-    return tuple(_nan(function, values) for function in (np.nanmean, np.nanmin, np.nanmax))
+def _within_extremes(values: Returns) -> Band:
+    return _nan(np.nanmean, values), _nan(np.nanmin, values), _nan(np.nanmax, values)
 
 
-def _nan(function, values):
+def _nan(function: Callable[[Float[np.ndarray, " R"]], float], values: Returns) -> Line:
     """`function` over the seeds of each evaluation; NaN where there is none."""
     rows = [row for row in values]
     return np.array([np.nan if np.isnan(row).all() else function(row) for row in rows])
@@ -65,7 +71,12 @@ STYLES = {
 }
 
 
-def learning_curves(panels, x="env_step", style="rliable", published=None):
+def learning_curves(
+    panels: dict[str, dict[str, Runs]],
+    x: str = "env_step",
+    style: str = "rliable",
+    published: dict[str, dict[str, list[Curve]]] | None = None,
+) -> "matplotlib.figure.Figure":
     """A Figure of learning curves: a panel per task, a line and a band per set of seeds.
 
     `panels` is `{title: {label: curves.Runs}}`; `published` `{title: {label: [published.Curve]}}` is drawn dashed, in
@@ -89,7 +100,7 @@ def learning_curves(panels, x="env_step", style="rliable", published=None):
     return figure
 
 
-def palette(wanted):
+def palette(wanted: dict[str, str | None]) -> dict[str, str]:
     """`{label: colour}` of `{label: the colour of its algorithm, or None}`.
 
     An algorithm has the same colour in every figure: a label that is the name of one gets that algorithm's where None
@@ -104,7 +115,15 @@ def palette(wanted):
     return own | {label: free[i % len(free)] for i, label in enumerate(others)}
 
 
-def _panel(axes, title, lines, x, style, colours, published):
+def _panel(
+    axes: "matplotlib.axes.Axes",
+    title: str,
+    lines: dict[str, Runs],
+    x: str,
+    style: Style,
+    colours: dict[str, str],
+    published: dict[str, list[Curve]],
+) -> None:
     longest = max(runs.x[-1] for runs in lines.values())
     scale, unit = _unit(x, longest)
     windows = set()
@@ -131,19 +150,19 @@ def _panel(axes, title, lines, x, style, colours, published):
     axes.legend(frameon=False, fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.26), borderaxespad=0)
 
 
-def counted(label, diverged):
+def counted(label: str, diverged: Float[np.ndarray, " R"]) -> str:
     """A label with its number of seeds, and of those that diverged: `diverged` `[R]` is not NaN."""
     seeds, lost = len(diverged), int(np.sum(~np.isnan(diverged)))
     return f"{label}, {seeds} seed{'s' * (seeds > 1)}" + (f", {lost} diverged" if lost else "")
 
 
-def literal(label):
+def literal(label: str) -> str:
     """A label of which matplotlib shows every sign: `$` begins a formula, and what begins with `_` has no entry."""
     label = label.replace("$", r"\$")
     return f" {label}" if label.startswith("_") else label
 
 
-def _diverged(axes, runs, scale, colour):
+def _diverged(axes: "matplotlib.axes.Axes", runs: Runs, scale: float, colour: str) -> None:
     for i in np.flatnonzero(~np.isnan(runs.diverged)):
         there = np.flatnonzero(~np.isnan(runs.values[:, i]))
         if there.size:
@@ -152,15 +171,15 @@ def _diverged(axes, runs, scale, colour):
             axes.plot(x[-1:], y[-1:], color=colour, marker="x", markersize=4, linestyle="none")
 
 
-def _unit(x, longest):
+def _unit(x: str, longest: float) -> tuple[float, str]:
     """`(what to divide by, how to say so)`."""
     if x == "wall_s":
         return (3600, " [h]") if longest >= 7200 else (1, " [s]")
     return (1e6, " [millions]") if longest >= 1e6 else (1e3, " [thousands]") if longest >= 1e4 else (1, "")
 
 
-def smooth(values, window):
-    """The mean of `[n, R]` over `window` evaluations around each, of fewer at both ends and where one is NaN."""
+def smooth(values: Returns, window: int) -> Returns:
+    """The mean of `values` over `window` evaluations around each, of fewer at both ends and where one is NaN."""
     if window == 1:
         return values
     there = ~np.isnan(values)
@@ -172,7 +191,12 @@ def smooth(values, window):
     return np.where(there, np.transpose(means), np.nan)
 
 
-def profiles(scores, thresholds, xlabel="normalised return τ", **how):
+def profiles(
+    scores: dict[str, Sequence[Float[np.ndarray, " _"]]],
+    thresholds: Float[np.ndarray, " thresholds"],
+    xlabel: str = "normalised return τ",
+    **how: Any,
+) -> "matplotlib.figure.Figure":
     """A Figure of performance profiles with 95% bands: the fraction of runs that score more than τ.
 
     `scores` is `{label: [[R_t] of each task]}`.
@@ -192,7 +216,7 @@ def profiles(scores, thresholds, xlabel="normalised return τ", **how):
     return figure
 
 
-def seeds_of_a_run(env_step, returns, title):
+def seeds_of_a_run(env_step: Axis, returns: Returns, title: str) -> "matplotlib.figure.Figure":
     """A Figure: the return of every seed, thin, and their interquartile mean, thick.
 
     `env_step` `[evaluations]`, `returns` `[evaluations, R]`, NaN where a seed has diverged or is not there yet.

@@ -3,11 +3,12 @@
 import re
 from contextlib import suppress
 from datetime import datetime
-from itertools import count
 from pathlib import Path
 
+from purerl.settings.schema import Job
 
-def named(out):
+
+def named(out: str) -> Path:
     """The folder that the user calls `out`. Raises ValueError where it can be none."""
     if not out:
         raise ValueError("out is empty; name a folder")
@@ -21,16 +22,18 @@ def named(out):
     return path
 
 
-def default(job):
+def default(job: Job) -> Path:
     """The folder of a run for which the user named none: runs/ALGO-ENV-TIME."""
     name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
     return Path("runs") / f"{job.algo.rpartition(':')[2]}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def fresh(path):
+def fresh(path: Path) -> Path:
     """Make the folder `path`; where another process has made it in the same second, `path`-2, and so on."""
-    for number in count(1):
-        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
+    number, free = 1, path
+    while True:
         with suppress(FileExistsError):
             free.mkdir(parents=True)
             return free
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")

@@ -5,13 +5,19 @@ links to what lies beside it. `python -m purerl.report FOLDER` makes it again, w
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from purerl.results import curves, figures, published, run_folder, statistics
 from purerl.settings import config, registry
+
+if TYPE_CHECKING:
+    import bokeh.plotting
+    import pandas
 
 FILE = "report.html"
 TOLD = ("return_mean", "return_std")  # columns that have no panel of their own beside that of the returns
@@ -22,12 +28,12 @@ LINKED += ("run.toml",)
 EPISODES = ("*.html", "*.mp4", "*.gif", "*/*.html", "*/*.mp4", "*/*.gif")
 
 
-def write_page(path):
+def write_page(path: str | Path) -> None:
     """Write report.html into the folder `path` of a run or a sweep. Raises ValueError where it holds no run."""
     run_folder.write(Path(path), FILE, html(path))
 
 
-def html(path):
+def html(path: str | Path) -> str:
     """The page, a string."""
     from bokeh.embed import components
     from bokeh.resources import Resources
@@ -54,40 +60,41 @@ def html(path):
     )  # fmt: skip
 
 
-def _title(path, frame):
+def _title(path: Path, frame: "pandas.DataFrame") -> str:
     algos = registry.display_names(list(dict.fromkeys(frame["algo"])))
-    what = ", ".join(f"{algos[algo]} on {env}" for algo, env in frame.groupby(["algo", "env"]).groups)
+    what = ", ".join(f"{algos[algo]} on {env}" for (algo, env), _ in curves.groups(frame, ["algo", "env"]))
     return f"{path.absolute().name}: {what}"
 
 
-def _panels(frame):
+def _panels(frame: "pandas.DataFrame") -> "list[bokeh.plotting.figure]":
     """The figures of bokeh: the returns of each task, then each metric that there is. All of a task zoom together.
 
     A metric that is zero everywhere, as a count of faults is, has none.
     """
-    tasks = [part for _, part in frame.groupby("env", sort=False)]
+    tasks = [part for _, part in curves.groups(frame, ["env"], sort=False)]
     panels = [_panel(task, "return_mean") for task in tasks]
     for task, returns in zip(tasks, panels[:], strict=True):
         for metric in curves.metrics(task):
-            if metric not in TOLD and (task[metric].notna() & (task[metric] != 0)).any():
+            if metric not in TOLD and (task[metric].notna() & (task[metric] != 0)).to_numpy().any():
                 panels.append(_panel(task, metric, x_range=returns.x_range))
     return panels
 
 
-def _panel(frame, metric, **ranges):
+def _panel(frame: "pandas.DataFrame", metric: str, **ranges: Any) -> "bokeh.plotting.figure":
     """The curves of one task."""
     from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
     from bokeh.plotting import figure
 
     env, main, name = frame["env"].iloc[0], metric == "return_mean", NAMES.get(metric, metric.replace("_", " "))
-    panel = figure(
-        height=420 if main else 260, sizing_mode="stretch_width", tools="pan,box_zoom,wheel_zoom,reset,save",
-        active_drag="box_zoom", title=env, x_axis_label="environment steps", y_axis_label=name, **ranges,
-    )  # fmt: skip
-    panel.xaxis.formatter = NumeralTickFormatter(format="0,0")
     groups = _named(frame)
     colours = figures.palette({label: part["colour"].iloc[0] for label, part in groups.items()})
     lines = [line for label, part in groups.items() for line in _lines(part, metric, label, colours[label])]
+    left_out = f": the first {SHOWN} of {len(lines)} seeds; thick lines are of all" if len(lines) > SHOWN else ""
+    panel = figure(
+        height=420 if main else 260, sizing_mode="stretch_width", tools="pan,box_zoom,wheel_zoom,reset,save",
+        active_drag="box_zoom", title=f"{env}{left_out}", x_axis_label="environment steps", y_axis_label=name, **ranges,
+    )  # fmt: skip
+    panel.xaxis.formatter = NumeralTickFormatter(format="0,0")
     columns = ("x", "y", "seed", "of", "colour")
     drawn = panel.multi_line(
         "x", "y", source=ColumnDataSource({column: [line[column] for line in lines[:SHOWN]] for column in columns}),
@@ -95,8 +102,6 @@ def _panel(frame, metric, **ranges):
     )  # fmt: skip
     says = [("seed", "@seed"), ("of", "@of"), ("step", "$snap_x{0,0}"), (name, "$snap_y{0,0.0[000]}")]
     panel.add_tools(HoverTool(renderers=[drawn], tooltips=says, line_policy="nearest"))
-    if len(lines) > SHOWN:
-        panel.title.text = f"{env}: the first {SHOWN} of {len(lines)} seeds; thick lines are of all"
     for label, part in groups.items():
         runs = curves.gather(part, column=metric)
         says = f"IQM of {figures.counted(label, runs.diverged)}"
@@ -109,19 +114,19 @@ def _panel(frame, metric, **ranges):
     return panel
 
 
-def _named(frame):
+def _named(frame: "pandas.DataFrame") -> "dict[str, pandas.DataFrame]":
     """`{label: rows}` of each setting of each run: by algorithm where that tells them apart."""
-    parts = dict(list(frame.groupby(["run", "setting"], sort=False)))
+    parts = dict(curves.groups(frame, ["run", "setting"], sort=False))
     algos = [part["algo"].iloc[0] for part in parts.values()]
     if len(set(algos)) == len(algos):
         return dict(zip(registry.display_names(algos).values(), parts.values(), strict=True))
     return {", ".join(filter(None, key)): part for key, part in parts.items()}
 
 
-def _lines(frame, metric, label, colour):
+def _lines(frame: "pandas.DataFrame", metric: str, label: str, colour: str) -> Iterator[dict[str, Any]]:
     """`[{column: value}]`, a seed each, without what is not a number and what came after it diverged."""
-    for seed, part in frame.sort_values("env_step").groupby("seed"):
-        shown = part[part["diverged"].isna() & part[metric].notna()]
+    for (seed,), part in curves.groups(frame.sort_values("env_step"), ["seed"]):
+        shown = part.loc[part["diverged"].isna() & part[metric].notna()]
         if len(shown):
             yield {
                 "x": shown["env_step"].to_numpy(float), "y": shown[metric].to_numpy(np.float32), "seed": int(seed),
@@ -129,13 +134,13 @@ def _lines(frame, metric, label, colour):
             }  # fmt: skip
 
 
-def _comparison(frame):
+def _comparison(frame: "pandas.DataFrame") -> "pandas.DataFrame | None":
     """The table beside published returns, of the tasks that have some."""
-    known = frame[[published.task(env) in published.tasks() for env in frame["env"]]]
+    known = frame.loc[[published.task(env) in published.tasks() for env in frame["env"]]]
     return published.beside_published(known, by=("run", "setting", "env", "algo")) if len(known) else None
 
 
-def _numbers(table):
+def _numbers(table: "pandas.DataFrame | None") -> tuple[list[str], list[list[str]]] | None:
     """`(names of the columns, rows)` of a DataFrame, with the fitting number of digits."""
     if table is None:
         return None
@@ -143,7 +148,7 @@ def _numbers(table):
     return list(table), [[_number(value) for value in row] for row in table.itertuples(index=False)]
 
 
-def _number(value):
+def _number(value: Any) -> str:
     if isinstance(value, str):
         return value
     if value != value:
@@ -151,13 +156,13 @@ def _number(value):
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _diverged(frame):
+def _diverged(frame: "pandas.DataFrame") -> list[tuple[Any, ...]]:
     """`(run, setting, seed, step)` of each seed that diverged."""
-    lost = frame[frame["diverged"].notna()].groupby(["run", "setting", "seed"])["diverged"].first()
-    return [(*key, f"{step:,.0f}") for key, step in lost.items()]
+    lost = curves.groups(frame.loc[frame["diverged"].notna()], ["run", "setting", "seed"])
+    return [(*key, f"{part['diverged'].iloc[0]:,.0f}") for key, part in lost]
 
 
-def _run(folder, path):
+def _run(folder: Path, path: Path) -> dict[str, Any]:
     """What is shown of one run: settings, what it ran on, memory and speed."""
     table = config.read_toml(folder / "run.toml")
     ran_on = table.pop("record", {})
@@ -169,7 +174,7 @@ def _run(folder, path):
     }
 
 
-def _flat(table, prefix=""):
+def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
@@ -177,7 +182,7 @@ def _flat(table, prefix=""):
             yield f"{prefix}{name}", value
 
 
-def _cost(folder):
+def _cost(folder: Path) -> list[tuple[str, Any]]:
     """Rows of memory and speed: of log.jsonl, where there is one, and of curves.csv."""
     table = run_folder.read_curves(folder)
     rows = [("wall time [s]", f"{np.fmax.reduce(table['wall_s'], initial=0):,.1f}")]
@@ -192,13 +197,13 @@ def _cost(folder):
     return rows
 
 
-def _events(folder):
+def _events(folder: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines() if line.endswith("}")]
     except OSError:
         return []
 
 
-def _links(path, patterns):
+def _links(path: Path, patterns: Iterable[str]) -> list[str]:
     """The names of what lies beside the page."""
     return list(dict.fromkeys(file.relative_to(path).as_posix() for p in patterns for file in sorted(path.glob(p))))

@@ -1,10 +1,20 @@
 """The learning curves of run folders in one figure: a panel per environment, a line per set of seeds."""
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from purerl.results import curves, figures, published
 from purerl.settings import registry
 
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas
 
-def draw_panels(folders, by, x, style, with_published):
+
+def draw_panels(
+    folders: Sequence[str | Path], by: Sequence[str], x: str, style: str, with_published: bool
+) -> "tuple[matplotlib.figure.Figure, list[str]]":
     """`(figure, lines that say what is in it)` of the runs in `folders`.
 
     `by` are the settings that tell lines apart, `x` is the axis, `style` one of `figures.STYLES`. Raises ValueError for
@@ -23,21 +33,21 @@ def draw_panels(folders, by, x, style, with_published):
     return figure, [*counts, *pooled(panels, folders), *shared_colours(shown)]
 
 
-def grouped(frame, by):
+def grouped(frame: "pandas.DataFrame", by: Sequence[str]) -> "dict[str, dict[str, pandas.DataFrame]]":
     """`{env: {label: rows of the frame}}`."""
     panels, algos = {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
-    for (env, *key), part in frame.groupby(["env", *by], sort=False):
+    for (env, *key), part in curves.groups(frame, ["env", *by], sort=False):
         panels.setdefault(env, {})[line_label(by, key, algos)] = part
     return panels
 
 
-def line_label(by, key, algos):
+def line_label(by: Iterable[str], key: Iterable[Any], algos: dict[str, str]) -> str:
     """`TD3`, or `TD3, tau 0.005`. `algos` is `{algorithm: what it is called}`."""
     return ", ".join(algos[value] if name == "algo" else value if name == "run" else f"{name} {value}"
                      for name, value in zip(by, key, strict=True))  # fmt: skip
 
 
-def pooled(panels, folders):
+def pooled(panels: "dict[str, dict[str, pandas.DataFrame]]", folders: Iterable[str | Path]) -> list[str]:
     """A note for each line whose runs differ in other settings."""
     return [
         f"note: {name} on {env} pools runs that differ in {', '.join(differs)}; tell them apart with --by"
@@ -47,7 +57,7 @@ def pooled(panels, folders):
     ]
 
 
-def shared_colours(panels):
+def shared_colours(panels: dict[str, dict[str, Any]]) -> list[str]:
     """A note where there are more lines than colours."""
     names = {name for lines in panels.values() for name in lines}
     if len(names) <= len(figures.PALETTE):
@@ -55,14 +65,14 @@ def shared_colours(panels):
     return [f"note: {len(names)} lines share {len(figures.PALETTE)} colours; draw fewer runs"]
 
 
-def published_lines(frame, by):
+def published_lines(frame: "pandas.DataFrame", by: Sequence[str]) -> dict[str, dict[str, list[published.Curve]]]:
     """`{env: {label: [published.Curve]}}`, with each algorithm's first line, of episodes as long as the published ones.
 
     Raises ValueError where there is none.
     """
     found, algos = {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
-    there = frame[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
-    for (env, algo), part in there.groupby(["env", "algo"], sort=False):
+    there = frame.loc[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
+    for (env, algo), part in curves.groups(there, ["env", "algo"], sort=False):
         first = part.iloc[0]
         line = line_label(by, [first[name] for name in by], algos)
         found.setdefault(env, {}).setdefault(line, []).extend(published.find_curves(env, algo))

@@ -1,15 +1,15 @@
 """curve.png: the learning curves of a run folder."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from purerl.results import comparison, figures, run_folder
 from purerl.settings import registry
 
 
-def write_picture(path: Path, curves: dict[str, np.ndarray], algo: str, env: str, swept: dict) -> None:
+def write_picture(path: Path, curves: run_folder.Curves, algo: str, env: str, swept: Mapping[str, Any]) -> None:
     """Write curve.png into the folder `path` of a run of `algo` on `env`.
 
     `curves` are its curves.csv, `{column: [rows]}`. What a seed returned after it diverged is left out. Where

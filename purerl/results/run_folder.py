@@ -23,15 +23,20 @@ import time
 import tomllib
 import zipfile
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from uuid import uuid4
 
 import numpy as np
+from jaxtyping import Bool, Float, Shaped
 
 from purerl.errors import Refused
+
+Curves = dict[str, Float[np.ndarray, " rows"]]  # of curves.csv, by the names of its columns
+Run = tuple[int, int]  # setting, seed
 
 COLUMNS = ("seed", "setting", "env_step", "update", "wall_s", "return_mean", "return_std", "episode_length", "diverged")
 COLUMNS += ("environment_nan", "dropped")
@@ -44,17 +49,17 @@ LEFT = re.compile(r"(run|sweep)\.toml\.\w+\.partial")  # by `write`, of a proces
 class Table(NamedTuple):
     """curves.csv as text: the names of its columns, and its rows, a cell per column."""
 
-    header: list
-    rows: list
+    header: list[str]
+    rows: list[list[str]]
 
 
-def create(path, settings, metrics=()):
+def create(path: Path, settings: str, metrics: Sequence[str] = ()) -> None:
     """Begin a run in its folder, with its run.toml, the text `settings`, and the columns of its `metrics`."""
     write(path, "run.toml", settings)
     write(path, "curves.csv", lines([[*COLUMNS, *metrics]]))
 
 
-def check_writable(path):
+def check_writable(path: Path) -> None:
     """Raises ValueError where no folder can be made at `path`."""
     try:
         above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -64,7 +69,7 @@ def check_writable(path):
         raise ValueError(f"out {str(path)!r} cannot be written: {error.strerror}; name a folder that can") from None
 
 
-def is_free(path):
+def is_free(path: Path) -> bool:
     """Whether there is nothing in `path`, or no more than what a run or a sweep leaves that died before it was made."""
     if not path.exists():
         return True
@@ -73,7 +78,7 @@ def is_free(path):
 
 
 @contextmanager
-def locked(path):
+def locked(path: Path) -> Iterator[None]:
     """Make the folder `path`, and keep every other process from running there. Raises Refused where one does."""
     path.mkdir(parents=True, exist_ok=True)
     with open(path / "log.jsonl", "a") as file:
@@ -84,25 +89,27 @@ def locked(path):
         yield
 
 
-def has_begun(path):
+def has_begun(path: Path) -> bool:
     """Whether the run in `path` was made whole."""
     return (path / "curves.csv").exists() or (path / "checkpoints").exists()
 
 
-def append_evaluation(path, runs, common, values):
+def append_evaluation(
+    path: Path, runs: Iterable[Run], common: Mapping[str, Any], values: Mapping[str, Shaped[np.ndarray, " R"]]
+) -> None:
     """Add a row per run to curves.csv: `common` holds for all, `values` is `{column: [R]}`, NaN being no value.
 
     The file keeps its columns; it gets those that it lacks.
     """
     rows = []
     for i, (setting, seed) in enumerate(runs):
-        row = {"seed": seed, "setting": setting} | common | {name: x[i] for name, x in values.items()}
+        row = {"seed": seed, "setting": setting, **common, **{name: x[i] for name, x in values.items()}}
         cells = {name: cell(value) for name, value in row.items()}
         rows.append({name: text for name, text in cells.items() if text})
     _add(path, rows)
 
 
-def cell(value):
+def cell(value: Any) -> str:
     """A number as the text from which it is read back as it was, whole ones with all their digits; NaN is empty."""
     number = float(value)
     if np.isnan(number):
@@ -112,7 +119,7 @@ def cell(value):
     return str(value if isinstance(value, int | float) else np.float32(value))
 
 
-def _add(path, rows):
+def _add(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add `rows`, `{column: text}` each, at the end of curves.csv."""
     header, whole = _header(path)
     new = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in header]
@@ -124,14 +131,14 @@ def _add(path, rows):
         append(path, "curves.csv", lines(added))
 
 
-def _header(path):
+def _header(path: Path) -> tuple[list[str], bool]:
     """`(names of the columns, whether their line is whole)`."""
     with open(path / "curves.csv", newline="", encoding="utf-8-sig") as file:
         line = file.readline()
     return next(csv.reader([line]), []), line.endswith("\n")
 
 
-def has_rows(curves, runs, steps):
+def has_rows(curves: Curves, runs: Iterable[Run], steps: Sequence[int]) -> bool:
     """Whether there is just one row of each of `runs` at each of the environment steps `steps`."""
     rows = zip(*(curves[name].tolist() for name in ("setting", "seed", "env_step")), strict=True)
     expected, last = {(*run, step) for run in runs for step in steps}, max(steps)
@@ -140,13 +147,13 @@ def has_rows(curves, runs, steps):
     return counts == Counter(expected)
 
 
-def are_of(curves, runs):
+def are_of(curves: Curves, runs: Iterable[Run]) -> Bool[np.ndarray, " rows"]:
     """Which rows tell of `runs`, `[rows]` bool."""
     runs = set(runs)
     return np.array([run in runs for run in zip(curves["setting"], curves["seed"], strict=True)], bool)
 
 
-def truncate(path, runs, env_step):
+def truncate(path: Path, runs: Iterable[Run], env_step: int) -> float:
     """Drop the rows of curves.csv that tell of `runs` after `env_step`, and a last one that was not written whole.
 
     Returns the wall-clock [s] of the last that stays.
@@ -159,7 +166,9 @@ def truncate(path, runs, env_step):
     return np.fmax.reduce(curves["wall_s"][stays], initial=0.0)
 
 
-def copy_rows(source, target, settings=None, env_step=np.inf):
+def copy_rows(
+    source: Path, target: Path, settings: Iterable[int] | None = None, env_step: int | float = np.inf
+) -> None:
     """Add to the curves in the folder `target` those of `settings` in `source`, up to `env_step`, numbered anew.
 
     All settings, under the numbers that they have, where `settings` is None.
@@ -176,7 +185,7 @@ def copy_rows(source, target, settings=None, env_step=np.inf):
     _add(target, kept)
 
 
-def read_curves(path):
+def read_curves(path: str | Path) -> Curves:
     """curves.csv as `{column: float array}`; empty cells are NaN, and so are the `COLUMNS` that it does not have.
 
     Columns of text, which are not purerl's own, are left out. Raises ValueError where it cannot be read.
@@ -184,12 +193,12 @@ def read_curves(path):
     return _numbers(path, _table(path))
 
 
-def measured(curves):
+def measured(curves: Iterable[str]) -> list[str]:
     """The names of the columns that say how a run did: not whose a row is, nor when it was, nor when it diverged."""
     return [name for name in curves if name not in (*KEYS, *CLOCK, "diverged", "environment_nan")]
 
 
-def _table(path):
+def _table(path: str | Path) -> Table:
     """The `Table`, without a last row that was being written when the run was killed, and without empty lines."""
     with _readable(path), open(Path(path) / "curves.csv", newline="", encoding="utf-8-sig") as file:
         text = file.read()
@@ -208,19 +217,20 @@ def _table(path):
         return Table(header, rows)
 
 
-def _numbers(path, table):
+def _numbers(path: str | Path, table: Table) -> Curves:
     """`{column: [rows]}` of a `Table`."""
     cells = dict(zip(table.header, zip(*table.rows, strict=True), strict=True)) if table.rows else {}
     empty = np.full(len(table.rows), np.nan)
     with _readable(path):
-        found = {name: _column(name, cells.get(name, ())) for name in table.header}
+        columns = {name: _column(name, cells.get(name, ())) for name in table.header}
+        found = {name: values for name, values in columns.items() if values is not None}
         for name in KEYS:
             if not all(map(float.is_integer, found[name].tolist())):
                 raise ValueError(f"{name} is not a whole number in every row")
-    return {name: empty for name in COLUMNS} | {name: values for name, values in found.items() if values is not None}
+    return {name: empty for name in COLUMNS} | found
 
 
-def _column(name, cells):
+def _column(name: str, cells: Sequence[str]) -> Float[np.ndarray, " rows"] | None:
     """`[rows]` float. None of text, in a column that is not purerl's own."""
     try:
         return np.array([float(text or "nan") for text in cells], float)
@@ -230,14 +240,14 @@ def _column(name, cells):
         return None
 
 
-def _is_number(text):
+def _is_number(text: str) -> bool:
     with suppress(ValueError):
-        return bool(text) and np.isfinite(float(text))
+        return bool(text) and bool(np.isfinite(float(text)))
     return False
 
 
 @contextmanager
-def _readable(path):
+def _readable(path: str | Path) -> Iterator[None]:
     """Raises ValueError, in one line, where curves.csv cannot be read or is no table."""
     try:
         yield
@@ -247,7 +257,7 @@ def _readable(path):
         raise ValueError(f"{path}/curves.csv is damaged: {str(error)[:100]}; a run cannot go on without it") from None
 
 
-def read_settings(path):
+def read_settings(path: str | Path) -> list[dict[str, Any]]:
     """What differs from setting to setting, `[{name: value}]`; of a run without a sweep, `[{}]`.
 
     A population's numbers are those that it began with, and called so: `first_actor_lr`.
@@ -257,12 +267,14 @@ def read_settings(path):
     return [dict(zip(swept, values, strict=True)) for values in zip(*swept.values(), strict=True)] or [{}]
 
 
-def spoken(setting):
+def spoken(setting: Mapping[str, float]) -> str:
     """`{name: value}` of `read_settings` as it stands in tables and legends."""
     return ", ".join(f"{name} {value:.4g}" for name, value in setting.items())
 
 
-def per_seed(curves, column="return_mean"):
+def per_seed(
+    curves: Curves, column: str = "return_mean"
+) -> tuple[Float[np.ndarray, " evaluations"], Float[np.ndarray, "evaluations R"]]:
     """`(env_step [evaluations], values [evaluations, R])`; NaN where a run has not come that far."""
     steps, row = np.unique(curves["env_step"], return_inverse=True)
     if not len(steps):
@@ -273,13 +285,13 @@ def per_seed(curves, column="return_mean"):
     return steps, values
 
 
-def of_setting(curves, setting):
+def of_setting(curves: Curves, setting: int) -> Curves:
     """The rows of one setting."""
     rows = curves["setting"] == setting
     return {name: values[rows] for name, values in curves.items()}
 
 
-def final(curves):
+def final(curves: Curves) -> dict[str, Float[np.ndarray, " R"]]:
     """`{column: [R]}`: the last row of each run, in the order of the runs."""
     order = np.lexsort((curves["env_step"], curves["seed"], curves["setting"]))
     runs = np.stack([curves["setting"], curves["seed"]])[:, order]
@@ -287,17 +299,17 @@ def final(curves):
     return {name: values[last] for name, values in curves.items()}
 
 
-def log(path, event, **facts):
+def log(path: Path, event: str, **facts: Any) -> None:
     """Add a line to log.jsonl."""
     append(path, "log.jsonl", json.dumps({"time": round(time.time(), 3), "event": event, **facts}) + "\n")
 
 
-def json_number(value):
+def json_number(value: Any) -> float | None:
     """`value` as JSON has it, which knows neither NaN nor infinity: they become None."""
     return float(value) if np.isfinite(value) else None
 
 
-def write(path, name, content):
+def write(path: Path, name: str, content: str | bytes) -> None:
     """Write a file whole or not at all, whoever writes it at the same time."""
     scratch = path / f"{name}.{uuid4().hex[:8]}.partial"
     scratch.parent.mkdir(exist_ok=True)
@@ -308,7 +320,7 @@ def write(path, name, content):
     os.replace(scratch, path / name)
 
 
-def append(path, name, text):
+def append(path: Path, name: str, text: str) -> None:
     """Add to the end of a file, after the last whole line."""
     with open(path / name, "ab+") as file:
         _drop_torn_line(file)
@@ -317,17 +329,18 @@ def append(path, name, text):
         os.fsync(file.fileno())  # A checkpoint must not outlive the rows from before it.
 
 
-def write_policy(path, arrays, group=None):
+def write_policy(path: Path, arrays: Mapping[str, Any], group: int | None = None) -> None:
     """Keep a nested dict of arrays, each with a leading axis over runs: those of one group, or of all.
 
     `env_step` among them tells how far each was trained.
     """
     content = io.BytesIO()
-    np.savez(content, **dict(_flat(arrays)))
+    flat: dict[str, Any] = dict(_flat(arrays))
+    np.savez(content, **flat)
     write(path, _policy(group), content.getvalue())
 
 
-def read_policy(path, group=None):
+def read_policy(path: str | Path, group: int | None = None) -> dict[str, Any]:
     """What `write_policy` kept, as the nested dict it was."""
     nested = {}
     with np.load(Path(path) / _policy(group), allow_pickle=False) as file:
@@ -340,7 +353,7 @@ def read_policy(path, group=None):
     return nested
 
 
-def trained_steps(path, group=None):
+def trained_steps(path: str | Path, group: int | None = None) -> Shaped[np.ndarray, " R"] | None:
     """To which environment step the policy of each run of a group, or of all, was trained, `[R]`.
 
     None where there is no such policy, or none that is whole.
@@ -352,30 +365,30 @@ def trained_steps(path, group=None):
         return None
 
 
-def joined(parts):
+def joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """One policy of those of several groups."""
     parts = [dict(_flat(part)) for part in parts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def drop_parts(path):
+def drop_parts(path: Path) -> None:
     """Delete the policies of single groups, once there is the one of all."""
     for file in (path / "policy").glob("actor-*.npz"):
         file.unlink()
 
 
-def _policy(group):
+def _policy(group: int | None) -> str:
     return POLICY if group is None else f"policy/actor-{group}.npz"
 
 
-def lines(rows):
+def lines(rows: Iterable[Iterable[Any]]) -> str:
     """`rows` as the text of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
-def _drop_torn_line(file):
+def _drop_torn_line(file: BinaryIO) -> None:
     """Cut what follows the last line's end: it was being written when a run was killed."""
     end = file.seek(0, os.SEEK_END)
     while end and file.seek(end - 1) is not None and file.read(1) != b"\n":
@@ -383,7 +396,7 @@ def _drop_torn_line(file):
     file.truncate(end)
 
 
-def _flat(tree, prefix=""):
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}/")

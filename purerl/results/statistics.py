@@ -6,58 +6,76 @@ bootstrap of rliable. rliable itself does not import beside pandas 3 (through ar
 generator whatever `random_state` it is given, and knows no tasks with different numbers of runs.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+Scores = Float[np.ndarray, "*batch _"]  # of the runs of a task
+Value = Float[np.ndarray, "*batch"] | float  # of a statistic; a number where there is no batch
+Line = Float[np.ndarray, " evaluations"]
+Band = tuple[Line, Line, Line]  # centre, low, high
+Thresholds = Sequence[float] | Float[np.ndarray, " thresholds"]
+Profile = Float[np.ndarray, " thresholds"]
+Statistic = Callable[..., Any]  # of `Scores` of each task
 
 
-def iqm(values):
+def iqm(values: ArrayLike) -> Float[np.ndarray, "*batch"]:
     """Interquartile mean of `[..., R]` over R: the mean of the middle half.
 
     NaN, a run that is not there or has diverged, is left out; of nothing but NaN it is NaN.
     """
     values = np.asarray(values, float)
     rows = values.reshape(int(np.prod(values.shape[:-1])), values.shape[-1])
-    means = [interquartile_mean(present(row)) if present(row).size else np.nan for row in rows]
+    means: list[Any] = [interquartile_mean(present(row)) if present(row).size else np.nan for row in rows]
     return np.reshape(means, values.shape[:-1])
 
 
-def present(scores):
+def present(scores: ArrayLike) -> Float[np.ndarray, " present"]:
     """The scores `[R]` that are there: those of diverged runs are NaN."""
     scores = np.asarray(scores, float)
     return scores[~np.isnan(scores)]
 
 
-def interquartile_mean(*tasks):
+def interquartile_mean(*tasks: Scores) -> Value:
     """The mean of the middle half of all runs, as `scipy.stats.trim_mean` has it, whose import a run would wait for."""
     scores = np.sort(np.concatenate(tasks, axis=-1), axis=-1)
     cut = scores.shape[-1] // 4
     return scores[..., cut : scores.shape[-1] - cut].mean(axis=-1)
 
 
-def mean(*tasks):
+def mean(*tasks: Scores) -> Value:
     """The mean over tasks of their runs' mean."""
     return np.mean(_means(tasks), axis=0)
 
 
-def median(*tasks):
+def median(*tasks: Scores) -> Value:
     """The median over tasks of their runs' mean; of one task, the median of its runs."""
     return np.median(tasks[0], axis=-1) if len(tasks) == 1 else np.median(_means(tasks), axis=0)
 
 
-def optimality_gap(*tasks, target=1.0):
+def optimality_gap(*tasks: Scores, target: float = 1.0) -> Value:
     """How far scores fall short of `target` on average; what is above it counts as `target`."""
     return target - np.mean(np.minimum(np.concatenate(tasks, axis=-1), target), axis=-1)
 
 
-def _means(tasks):
+def _means(tasks: Sequence[Scores]) -> list[Any]:
     return [np.mean(scores, axis=-1) for scores in tasks]
 
 
 STATISTICS = {"mean": mean, "median": median, "iqm": interquartile_mean, "optimality_gap": optimality_gap}
 
 
-def interval(statistic, *tasks, confidence=0.95, resamples=2000, seed=0):
+def interval(
+    statistic: Statistic,
+    *tasks: Float[np.ndarray, " _"],
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
     """`(low, high)` of the percentile bootstrap of `statistic`, each task's runs resampled for themselves.
 
     `tasks` are `[R_t]`, without NaN. NaN where a task has fewer than two runs: one run tells nothing of its spread. Few
@@ -80,50 +98,55 @@ def interval(statistic, *tasks, confidence=0.95, resamples=2000, seed=0):
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def band(statistic, values, **how):
+def band(statistic: Statistic, values: ArrayLike, **how: Any) -> Band:
     """`(centre, low, high)`, each `[evaluations]`, of `values` `[evaluations, R]`; NaN is left out."""
     rows = [present(row) for row in np.asarray(values, float)]
     centre = [statistic(row) if len(row) else np.nan for row in rows]
     limits = [interval(statistic, row, **how) if len(row) else (np.nan, np.nan) for row in rows]
-    return np.array(centre, float), *np.array(limits, float).reshape(-1, 2).T
+    low, high = np.array(limits, float).reshape(-1, 2).T
+    return np.array(centre, float), low, high
 
 
-def performance_profile(*tasks, thresholds):
+def performance_profile(*tasks: Scores, thresholds: Thresholds) -> Float[np.ndarray, "*batch thresholds"]:
     """The fraction of runs `[..., len(thresholds)]` that score more than each threshold; every task weighs the same."""
     above = [np.mean(np.asarray(scores)[..., None] > np.asarray(thresholds), axis=-2) for scores in tasks]
     return np.mean(above, axis=0)
 
 
-def profile_band(*tasks, thresholds, **how):
+def profile_band(
+    *tasks: Float[np.ndarray, " _"], thresholds: Thresholds, **how: Any
+) -> tuple[Profile, Profile, Profile]:
     """`(fractions, low, high)` of the performance profile, each `[len(thresholds)]`."""
     limits = [interval(partial(_above, threshold=threshold), *tasks, **how) for threshold in thresholds]
-    return performance_profile(*tasks, thresholds=thresholds), *np.array(limits).T
+    low, high = np.array(limits).T
+    return performance_profile(*tasks, thresholds=thresholds), low, high
 
 
-def _above(*tasks, threshold):
+def _above(*tasks: Scores, threshold: float) -> Value:
     return performance_profile(*tasks, thresholds=[threshold])[..., 0]
 
 
-def probability_of_improvement(ours, theirs):
+def probability_of_improvement(ours: Sequence[Scores], theirs: Sequence[Scores]) -> Value:
     """The mean over tasks of P(a run of ours > a run of theirs), ties counting half: U / (R R') of Mann and Whitney.
 
     `ours` and `theirs` are lists of `[..., R_t]`, task by task.
     """
-    return np.mean([_wins(x, y) for x, y in zip(ours, theirs, strict=True)], axis=0)
+    wins: list[Any] = [_wins(x, y) for x, y in zip(ours, theirs, strict=True)]
+    return np.mean(wins, axis=0)
 
 
-def improvement_interval(ours, theirs, **how):
+def improvement_interval(ours: Sequence[Scores], theirs: Sequence[Scores], **how: Any) -> tuple[float, float]:
     """`(low, high)` of the probability of improvement."""
     tasks = len(ours)
     return interval(lambda *both: probability_of_improvement(both[:tasks], both[tasks:]), *ours, *theirs, **how)
 
 
-def _wins(ours, theirs):
+def _wins(ours: Scores, theirs: Scores) -> Value:
     difference = np.asarray(ours)[..., :, None] - np.asarray(theirs)[..., None, :]
     return np.mean(np.heaviside(difference, 0.5), axis=(-2, -1))
 
 
-def difference(ours, theirs, **how):
+def difference(ours: ArrayLike, theirs: ArrayLike, **how: Any) -> dict[str, int | float]:
     """Two sets of runs `[R]` and `[R']` of one task: the difference of their means and what tests say of it.
 
     `{name: value}`: how many runs are there of each, `runs` and `other_runs`; `difference` with its bootstrap interval
@@ -136,13 +159,16 @@ def difference(ours, theirs, **how):
     if min(len(ours), len(theirs)) < 2:
         raise ValueError(f"{len(ours)} and {len(theirs)} runs cannot be compared; give two or more of each")
     low, high = interval(lambda x, y: np.mean(x, axis=-1) - np.mean(y, axis=-1), ours, theirs, **how)
+    tests: dict[str, Any] = {
+        "welch_p": stats.ttest_ind(ours, theirs, equal_var=False),
+        "mann_whitney_p": stats.mannwhitneyu(ours, theirs),
+        "kolmogorov_smirnov_p": stats.ks_2samp(ours, theirs),
+    }
     return {
         "runs": len(ours),
         "other_runs": len(theirs),
         "difference": float(np.mean(ours) - np.mean(theirs)),
         "low": low,
         "high": high,
-        "welch_p": float(stats.ttest_ind(ours, theirs, equal_var=False).pvalue),
-        "mann_whitney_p": float(stats.mannwhitneyu(ours, theirs).pvalue),
-        "kolmogorov_smirnov_p": float(stats.ks_2samp(ours, theirs).pvalue),
+        **{name: float(test.pvalue) for name, test in tests.items()},
     }

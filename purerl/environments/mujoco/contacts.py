@@ -4,15 +4,24 @@
 """
 
 import contextlib
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 from mujoco import mjx
 from mujoco.mjx._src import collision_driver, collision_primitive, math
+from mujoco.mjx._src.collision_types import GeomInfo
+
+from purerl.types import Array
+
+Scalar = Float[Array, ""]
+Vector = Float[Array, "3"]
+Contacts = tuple[Float[Array, "*batch"], Float[Array, "*batch 3"], Float[Array, "*batch 3 3"]]  # distance, place, frame
 
 
 @collision_primitive.collider(ncon=2)
-def plane_capsule(plane, capsule):
+def plane_capsule(plane: GeomInfo, capsule: GeomInfo) -> Contacts:
     """Two contacts, at the capsule's ends, with friction along and across the capsule.
 
     MJX takes an axis of the world instead where the capsule is steep, which turns the pyramid that friction is
@@ -23,7 +32,7 @@ def plane_capsule(plane, capsule):
     along = jnp.where(length == 0.0, jnp.array([1.0, 0.0, 0.0], along.dtype), along)
     frame = jnp.stack([normal, along, jnp.cross(normal, along)])
 
-    def end(side):
+    def end(side: float) -> Contacts:
         position = capsule.pos + side * axis * capsule.size[1]
         distance = jnp.dot(position - plane.pos, normal) - capsule.size[0]
         return distance, position - normal * (capsule.size[0] + 0.5 * distance), frame
@@ -32,7 +41,7 @@ def plane_capsule(plane, capsule):
 
 
 @collision_primitive.collider(ncon=1)
-def capsule_capsule(one, two):
+def capsule_capsule(one: GeomInfo, two: GeomInfo) -> Contacts:
     """One contact, between the closest points of two segments. MJX adds 1e-6 to what it divides by."""
     a, b = one.mat[:, 2] * one.size[1], two.mat[:, 2] * two.size[1]
     apart = one.pos - two.pos
@@ -47,7 +56,7 @@ def capsule_capsule(one, two):
 
 
 @collision_primitive.collider(ncon=1)
-def sphere_capsule(sphere, capsule):
+def sphere_capsule(sphere: GeomInfo, capsule: GeomInfo) -> Contacts:
     """One contact, at the point of the capsule's segment next to the sphere. MJX adds 1e-6 to what it divides by."""
     axis, length = capsule.mat[:, 2], capsule.size[1]
     nearest = capsule.pos + axis * jnp.clip(axis @ (sphere.pos - capsule.pos), -length, length)
@@ -55,7 +64,7 @@ def sphere_capsule(sphere, capsule):
 
 
 @collision_primitive.collider(ncon=1)
-def capsule_cylinder(capsule, cylinder):
+def capsule_cylinder(capsule: GeomInfo, cylinder: GeomInfo) -> Contacts:
     """One contact, along the direction in which capsule and cylinder are farthest apart, or overlap least.
 
     MJX descends two distance fields, which finds other contacts. The gap along n between a segment of ends p, q and a
@@ -68,7 +77,7 @@ def capsule_cylinder(capsule, cylinder):
     half = cylinder.mat.T @ capsule.mat[:, 2] * capsule.size[1]
     ends = jnp.stack([middle + half, middle - half])
 
-    def gap(normal):
+    def gap(normal: Vector) -> Scalar:
         return jnp.min(ends @ normal) - radius * jnp.linalg.norm(normal[:2]) - height * jnp.abs(normal[2])
 
     alone = jax.vmap(lambda end: _outwards(end, radius, height))(ends)
@@ -81,7 +90,7 @@ def capsule_cylinder(capsule, cylinder):
     return distance, cylinder.pos + cylinder.mat @ position, math.make_frame(-(cylinder.mat @ normal))
 
 
-def _outwards(point, radius, height):
+def _outwards(point: Vector, radius: Scalar, height: Scalar) -> Float[Array, "3 3"]:
     """`[3, 3]`: from a cylinder to a point, if that is outside; out of its side; out of its nearer lid."""
     lid = jnp.array([0.0, 0.0, 1.0]) * jnp.where(point[2] < 0, -1.0, 1.0)
     side = jnp.append(_unit(point[:2], jnp.array([1.0, 0.0])), 0.0)
@@ -90,14 +99,14 @@ def _outwards(point, radius, height):
     return jnp.stack([_unit(beside * side + above * lid, side), side, lid])
 
 
-def _across(middle, half, radius, height):
+def _across(middle: Vector, half: Vector, radius: Scalar, height: Scalar) -> Vector:
     """The direction at a right angle to the segment with the greatest gap: the best of 32, refined."""
     sideways = jnp.append(_unit(jnp.stack([-half[1], half[0]]), _unit(middle[:2], jnp.array([1.0, 0.0]))), 0.0)
     rising = jnp.cross(_unit(half, jnp.array([0.0, 0.0, 1.0])), sideways)
     sideways, rising = (axis * jnp.where(axis @ middle < 0, -1.0, 1.0) for axis in (sideways, rising))
     a, b, c = sideways @ middle, rising @ middle, jnp.abs(rising[2])
 
-    def gap(angle):
+    def gap(angle: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         flat = jnp.sqrt(jnp.maximum(1.0 - (c * jnp.sin(angle)) ** 2, 1e-12))
         return a * jnp.cos(angle) + (b - height * c) * jnp.sin(angle) - radius * flat
 
@@ -111,7 +120,7 @@ def _across(middle, half, radius, height):
     return jnp.cos(angle) * sideways + jnp.sin(angle) * rising
 
 
-def _place(normal, middle, half, radius, gap):
+def _place(normal: Vector, middle: Vector, half: Vector, radius: Scalar, gap: Scalar) -> Scalar:
     """Where on the segment the contact is, from -1 to 1: an end, or where the cylinder is that it runs across."""
     leaning, flat = normal @ half, half[:2] @ half[:2]
     over = (radius * _unit(normal[:2], normal[:2]) + gap * normal[:2] - middle[:2]) @ half[:2]
@@ -120,12 +129,12 @@ def _place(normal, middle, half, radius, gap):
     return jnp.where(at_right_angle, jnp.clip(beside, -1, 1), -jnp.sign(leaning))
 
 
-def _unit(vector, otherwise):
+def _unit(vector: Float[Array, " axes"], otherwise: Float[Array, " axes"]) -> Float[Array, " axes"]:
     length = jnp.sqrt(vector @ vector)
     return jnp.where(length > 0, vector / jnp.where(length > 0, length, 1.0), otherwise)
 
 
-def _between(one, one_radius, two, two_radius):
+def _between(one: Vector, one_radius: Scalar, two: Vector, two_radius: Scalar) -> Contacts:
     """The contact of two spheres."""
     normal, distance = math.normalize_with_norm(two - one)
     normal = jnp.where(distance == 0.0, jnp.array([1.0, 0.0, 0.0], normal.dtype), normal)
@@ -142,7 +151,7 @@ AS_IN_C = {
 
 
 @contextlib.contextmanager
-def as_in_c():
+def as_in_c() -> Iterator[None]:
     table = collision_driver._COLLISION_FUNC
     before = {kinds: table[kinds] for kinds in AS_IN_C}
     try:

@@ -12,11 +12,15 @@ What differs from MJX:
 
 import contextlib
 import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import mujoco
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
     from mujoco import mjx
@@ -26,6 +30,9 @@ with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, whic
     from purerl.environments.mujoco import contacts, levels
 
 from purerl.environments.mujoco import newton
+from purerl.types import Array
+
+Derived = dict[str, Float[Array, "..."]]
 
 STAGES = ((0.0, 1 / 6), (0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6))  # how far each begins, how much it counts
 
@@ -38,26 +45,29 @@ class Body(NamedTuple):
     """
 
     model: mujoco.MjModel
-    on_device: Any
-    blank: Any
+    on_device: mjx.Model
+    blank: mjx.Data
 
 
 class State(NamedTuple):
     """Attributes:
     qpos: positions, `[nq]`.
-    qvel: velocities, `[V]`.
-    qacc: accelerations of the last forward pass, `[V]`: where the solver begins.
+    qvel: velocities, `[nv]`.
+    qacc: accelerations of the last forward pass, `[nv]`: where the solver begins.
     derived: `{name: numbers}` that a task reads, as the last forward pass had them. That is a substep ago:
         MuJoCo moves the positions and leaves what it derived from them.
     """
 
-    qpos: jax.Array
-    qvel: jax.Array
-    qacc: jax.Array
-    derived: dict[str, jax.Array]
+    qpos: Float[Array, " nq"]
+    qvel: Float[Array, " nv"]
+    qacc: Float[Array, " nv"]
+    derived: Derived
 
 
-def load_body(path):
+Derive = Callable[[Body, mjx.Data], Derived]
+
+
+def load_body(path: Path) -> Body:
     """The `Body` in an XML file. Raises ValueError for what the solver does not know."""
     with _without_warnings():  # of deprecated attributes: nobody here can mend the file
         model = mujoco.MjModel.from_xml_path(str(path))
@@ -71,7 +81,7 @@ def load_body(path):
 
 
 @contextlib.contextmanager
-def _without_warnings():
+def _without_warnings() -> Iterator[None]:
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)
     try:
@@ -80,12 +90,12 @@ def _without_warnings():
         mujoco.set_mju_user_warning(before)
 
 
-def timestep(body):
+def timestep(body: Body) -> float:
     """Of a substep [s]."""
     return body.model.opt.timestep
 
 
-def initial_state(body, qpos, qvel, derive):
+def initial_state(body: Body, qpos: ArrayLike, qvel: ArrayLike, derive: Derive) -> State:
     """The `State` at positions and velocities, where nothing pushes yet. `derive(body, data)` makes `derived`."""
     dtype = body.blank.qpos.dtype
     qpos, qvel = jnp.asarray(qpos, dtype), jnp.asarray(qvel, dtype)
@@ -94,17 +104,17 @@ def initial_state(body, qpos, qvel, derive):
     return State(qpos, qvel, jnp.zeros_like(qvel), derive(body, data))
 
 
-def advance(body, state, control, substeps, derive):
+def advance(body: Body, state: State, control: Float[Array, " nu"], substeps: int, derive: Derive) -> State:
     """The `State` after `substeps` of the timestep under `control` `[nu]`, in the actuators' own range."""
     integrate = _runge_kutta if body.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 else _euler
 
-    def substep(state, _):
+    def substep(state: State, _: None) -> tuple[State, None]:
         return integrate(body, state, control, derive), None
 
     return jax.lax.scan(substep, state, None, length=substeps)[0]
 
 
-def forward(body, data):
+def forward(body: Body, data: mjx.Data) -> mjx.Data:
     """MuJoCo's `mj_forward`: everything that follows from positions, velocities and controls."""
     model = body.on_device
     data = mjx.fwd_actuation(model, mjx.fwd_velocity(model, _positions(model, data)))
@@ -120,7 +130,7 @@ def forward(body, data):
     return data.tree_replace({"_impl.efc_force": pushes})
 
 
-def _positions(model, data):
+def _positions(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """What follows from positions: MJX's `fwd_position` without a factor of M, which `newton` does not need."""
     data = mjx.com_pos(model, levels.kinematics(model, data))
     data = mjx.tendon_armature(model, mjx.crb(model, mjx.tendon(model, data)))
@@ -129,7 +139,7 @@ def _positions(model, data):
     return mjx.transmission(model, mjx.make_constraint(model, data))
 
 
-def _euler(body, state, control, derive):
+def _euler(body: Body, state: State, control: Float[Array, " nu"], derive: Derive) -> State:
     """Semi-implicit, with implicit damping: (M + h·damping) a = all forces."""
     step, model = timestep(body), body.on_device
     data = forward(body, _data(body, state, control))
@@ -139,11 +149,14 @@ def _euler(body, state, control, derive):
     return State(_move(body, state.qpos, qvel), qvel, data.qacc, derive(body, data))
 
 
-def _runge_kutta(body, state, control, derive):
+Stage = tuple[Float[Array, " nv"], State, Float[Array, " nv"], Float[Array, " nv"]]  # carried by `_runge_kutta`
+
+
+def _runge_kutta(body: Body, state: State, control: Float[Array, " nu"], derive: Derive) -> State:
     """Of fourth order."""
     step = timestep(body)
 
-    def stage(carry, share):
+    def stage(carry: Stage, share: Float[Array, "2"]) -> tuple[Stage, None]:
         velocity, latest, velocities, accelerations = carry
         begins, weight = share
         qpos = _move(body, state.qpos, begins * velocity)
@@ -160,20 +173,20 @@ def _runge_kutta(body, state, control, derive):
     return State(_move(body, state.qpos, velocity), state.qvel + step * acceleration, latest.qacc, latest.derived)
 
 
-def _data(body, state, control):
+def _data(body: Body, state: State, control: Float[Array, " nu"]) -> mjx.Data:
     return body.blank.replace(qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc, ctrl=control)
 
 
-def _move(body, qpos, qvel):
+def _move(body: Body, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> Float[Array, " nq"]:
     """Positions after a timestep with constant velocity; quaternions stay on the sphere."""
 
-    def integrate(*joints):
+    def integrate(*joints: Any) -> Array:
         return _integrate_pos(*joints, dt=timestep(body))
 
     return scan.flat(body.on_device, integrate, "jqv", "q", body.on_device.jnt_type, qpos, qvel)
 
 
-def _rotation(body, turned, velocity):
+def _rotation(body: Body, turned: Float[Array, " nv"], velocity: Float[Array, " nv"]) -> Float[Array, " nv"]:
     """What a stage's `velocity` counts as, after the free joints have `turned` since the step began.
 
     Angular velocities at different orientations must not be added. Munthe-Kaas's correction (the inverse of the
@@ -189,7 +202,7 @@ def _rotation(body, turned, velocity):
     return velocity
 
 
-def _at_start(turned, spin):
+def _at_start(turned: Float[Array, "3"], spin: Float[Array, "3"]) -> Float[Array, "3"]:
     """ω + ½ u×ω + c u×(u×ω), with c = (1 − ½|u| cot ½|u|) / |u|², near 0 its series."""
     square = turned @ turned
     small = square < 1e-6
@@ -199,6 +212,6 @@ def _at_start(turned, spin):
     return spin + 0.5 * cross + jnp.where(small, 1 / 12 + square / 720, exact) * jnp.cross(turned, cross)
 
 
-def contact_forces(body, data):
+def contact_forces(body: Body, data: mjx.Data) -> Float[Array, "nbody 6"]:
     """Force and torque of contacts on each body, `[nbody, 6]` (MuJoCo's `cfrc_ext`)."""
     return mjx.rne_postconstraint(body.on_device, data)._impl.cfrc_ext

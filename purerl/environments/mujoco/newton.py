@@ -8,32 +8,37 @@ for every constraint a row of the Jacobian J, a reference r and a stiffness D th
 MJX searches the minimum, and along each direction, until it has converged: loops of unknown length, in which a GPU
 waits for the host, and which call a library for systems of 9 equations. Here Newton's method takes `ITERATIONS` steps,
 each as far as the minimum along its direction. All of it is plain arithmetic that XLA fuses.
-Letters: V degrees of freedom, C constraints.
+Sizes: nv degrees of freedom, nefc constraints.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
+from purerl.types import Array, Number
+
+Scalar = Float[Array, ""]
+Point = tuple[Float[Array, " nv"], Float[Array, " nefc"], Float[Array, " nv"]]  # a, J a − r, M (a − a₀)
 SEARCHES = 3  # along each direction
 ITERATIONS = 7  # After 5, errors of Ant and the humanoids against MuJoCo's C code are still larger than rounding.
 
 
 class Constraints(NamedTuple):
     """Attributes:
-    jacobian: `[C, V]`, zero in the rows of what does not touch.
-    reference: the accelerations that the constraints ask for, `[C]`.
-    stiffness: `[C]`, positive.
+    jacobian: `[nefc, nv]`, zero in the rows of what does not touch.
+    reference: the accelerations that the constraints ask for, `[nefc]`.
+    stiffness: `[nefc]`, positive.
     """
 
-    jacobian: jax.Array
-    reference: jax.Array
-    stiffness: jax.Array
+    jacobian: Float[Array, "nefc nv"]
+    reference: Float[Array, " nefc"]
+    stiffness: Float[Array, " nefc"]
 
 
-def solve(matrix, vector):
-    """x `[V]` with A x = b, for a symmetric positive definite A `[V, V]`: Gauss-Jordan elimination, unrolled."""
+def solve(matrix: Float[Array, "nv nv"], vector: Float[Array, " nv"]) -> Float[Array, " nv"]:
+    """x with A x = b, for a symmetric positive definite A: Gauss-Jordan elimination, unrolled."""
     rows = jnp.concatenate([matrix, vector[:, None]], axis=1)
     for i in range(len(vector)):
         pivot = rows[i] / rows[i, i]
@@ -41,16 +46,21 @@ def solve(matrix, vector):
     return rows[:, -1]
 
 
-def acceleration(inertia, unconstrained, constraints, start):
-    """`(a [V], force of each constraint [C])` at the minimum, beginning from the better of a₀ and `start`."""
+def acceleration(
+    inertia: Float[Array, "nv nv"],
+    unconstrained: Float[Array, " nv"],
+    constraints: Constraints,
+    start: Float[Array, " nv"],
+) -> tuple[Float[Array, " nv"], Float[Array, " nefc"]]:
+    """`(a, force of each constraint)` at the minimum, beginning from the better of a₀ and `start`."""
     jacobian, reference, stiffness = constraints
 
-    def at(qacc):
+    def at(qacc: Float[Array, " nv"]) -> tuple[Point, Scalar]:
         residual, momentum = jacobian @ qacc - reference, inertia @ (qacc - unconstrained)
         cost = momentum @ (qacc - unconstrained) + jnp.sum(stiffness * jnp.minimum(residual, 0.0) ** 2)
         return (qacc, residual, momentum), cost
 
-    def descend(_, point):
+    def descend(_: Int[Array, ""], point: Point) -> Point:
         qacc, residual, momentum = point
         pushing = jnp.where(residual < 0, stiffness, 0.0)
         gradient = momentum + jacobian.T @ (pushing * residual)
@@ -66,7 +76,13 @@ def acceleration(inertia, unconstrained, constraints, start):
     return qacc, -stiffness * jnp.minimum(residual, 0.0)
 
 
-def along(residual, slope, stiffness, linear, quadratic):
+def along(
+    residual: Float[Array, " nefc"],
+    slope: Float[Array, " nefc"],
+    stiffness: Float[Array, " nefc"],
+    linear: Scalar,
+    quadratic: Scalar,
+) -> Number:
     """The t that minimises  t·linear + ½ t²·quadratic + ½ Σ D min(x + t s, 0)²  along one of Newton's directions.
 
     The derivative rises, and is straight between the t at which a constraint begins or ceases to push, so that Newton's

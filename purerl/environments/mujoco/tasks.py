@@ -8,15 +8,29 @@ import importlib.util
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Float32
+from mujoco import mjx
 
 from purerl.environments import names
 from purerl.environments.base import Environment, Outcome, Scene, declared, physics, scaled, strong
 from purerl.environments.mujoco import dynamics
+from purerl.environments.mujoco.dynamics import Body, Derived, State
+from purerl.types import Array, Key
+
+Action = Float[Array, " nu"]
+Observation = Float[Array, " obs"]
+Place = Float[Array, "3"]
+Pose = tuple[Float[Array, " nq"], Float[Array, " nv"]]  # positions and velocities
+Alive = Bool[Array, ""]
+Terminated = bool | Bool[Array, ""]
+Terms = dict[str, Float[Array, ""]]  # of a reward, which is their sum
+Reward = Callable[[Body, State, State, Action], tuple[Terms, Terminated]]
 
 
 class Task(NamedTuple):
@@ -25,7 +39,7 @@ class Task(NamedTuple):
     Attributes:
         xml: name of the file.
         substeps: timesteps of the model per step of the environment.
-        start: `(body, key) -> (qpos [nq], qvel [V])` of a random episode.
+        start: `(body, key) -> (qpos [nq], qvel [nv])` of a random episode.
         observe: `(body, state) -> [obs_size]`.
         reward: `(body, before, after, action) -> ({name: term []}, terminated)`; the reward is the sum of the
             terms, and the action has the actuators' own range.
@@ -35,14 +49,14 @@ class Task(NamedTuple):
 
     xml: str
     substeps: int
-    start: Callable
-    observe: Callable
-    reward: Callable
-    derive: Callable = lambda body, data: {}
+    start: Callable[[Body, Key], Pose]
+    observe: Callable[[Body, State], Observation]
+    reward: Reward
+    derive: dynamics.Derive = lambda body, data: {}
     episode_length: int = 1000
 
 
-def make(name, backend=None, episode_length=None):
+def make(name: str, backend: str | None = None, episode_length: int | None = None) -> Environment:
     """The task `name`, for example `HalfCheetah-v5`, as an `Environment`. `episode_length` None takes Gymnasium's.
 
     Raises ValueError for an unknown task, a backend that is none, and where the extra `gymnasium` is not installed.
@@ -54,16 +68,16 @@ def make(name, backend=None, episode_length=None):
     action_range = tuple(bound.astype(np.float32) for bound in body.model.actuator_ctrlrange.T)
 
     @physics
-    def reset(key):
+    def reset(key: Key) -> State:
         return strong(initial_state(task, body, *task.start(body, key)))
 
     @physics
-    def act(state, action):
+    def act(state: State, action: Float[Array, " A"]) -> tuple[State, Outcome]:
         after, terms, terminated = step(task, body, state, scaled(action, action_range))
-        reward = sum(terms.values()).astype(jnp.float32)
+        reward = jnp.asarray(sum(terms.values()), jnp.float32)
         return strong(after), Outcome(reward, jnp.asarray(terminated, bool), jnp.asarray(False))
 
-    def observe(state):
+    def observe(state: State) -> Float32[Array, " obs"]:
         return task.observe(body, state).astype(jnp.float32)
 
     obs_size = jax.eval_shape(lambda key: observe(reset(key)), jax.random.key(0)).shape[0]
@@ -74,7 +88,7 @@ def make(name, backend=None, episode_length=None):
     )
 
 
-def find_task(name):
+def find_task(name: str) -> Task:
     """The `Task` called `name`."""
     if name in TASKS:
         return TASKS[name]
@@ -83,20 +97,20 @@ def find_task(name):
     raise ValueError(names.unknown("unknown Gymnasium task", name, ("Pendulum-v1", *TASKS)))
 
 
-def load_body(task):
+def load_body(task: Task) -> Body:
     """The `dynamics.Body` of a `Task`. Raises ValueError where `gymnasium` is not installed."""
     package = importlib.util.find_spec("gymnasium")
-    if package is None:
+    if package is None or package.origin is None:
         raise ValueError("Gymnasium's tasks need the package gymnasium; pip install 'purerl[gymnasium]'")
     return dynamics.load_body(Path(package.origin).parent / "envs/mujoco/assets" / task.xml)
 
 
-def initial_state(task, body, qpos, qvel):
+def initial_state(task: Task, body: Body, qpos: ArrayLike, qvel: ArrayLike) -> State:
     """The `dynamics.State` at given positions and velocities."""
     return dynamics.initial_state(body, qpos, qvel, task.derive)
 
 
-def step(task, body, state, action):
+def step(task: Task, body: Body, state: State, action: Action) -> tuple[State, Terms, Terminated]:
     """`(state, {name: term of the reward}, terminated)` after an action `[nu]` in the actuators' own range."""
     after = dynamics.advance(body, state, action, task.substeps, task.derive)
     terms, terminated = task.reward(body, state, after, action)
@@ -106,7 +120,7 @@ def step(task, body, state, action):
 # Starts
 
 
-def _start(body, key, positions, velocities, normal=False):
+def _start(body: Body, key: Key, positions: float, velocities: float, normal: bool = False) -> Pose:
     """Around the model's own pose, uniformly within ± the scales; velocities normally where `normal`."""
     position_key, velocity_key = jax.random.split(key)
     draw = jax.random.normal if normal else partial(jax.random.uniform, minval=-1.0, maxval=1.0)
@@ -114,7 +128,7 @@ def _start(body, key, positions, velocities, normal=False):
     return body.model.qpos0 + qpos, velocities * draw(velocity_key, (body.model.nv,))
 
 
-def _start_reacher(body, key):
+def _start_reacher(body: Body, key: Key) -> Pose:
     """The goal is uniform on a disc; Gymnasium draws it from a square until it lies there."""
     arm_key, radius_key, angle_key = jax.random.split(key, 3)
     qpos, qvel = _start(body, arm_key, 0.1, 0.005)
@@ -124,7 +138,7 @@ def _start_reacher(body, key):
     return qpos.at[2:].set(goal), qvel.at[2:].set(0.0)
 
 
-def _start_pusher(body, key):
+def _start_pusher(body: Body, key: Key) -> Pose:
     """The object lies more than 0.17 from the goal; of 32 draws (one does for 4 in 5) the first that does."""
     object_key, arm_key = jax.random.split(key)
     draws = jax.random.uniform(object_key, (32, 2), minval=jnp.array([-0.3, -0.2]), maxval=jnp.array([0.0, 0.2]))
@@ -137,30 +151,30 @@ def _start_pusher(body, key):
 # Observations
 
 
-def _observe(body, state, skip=0, clip=np.inf):
+def _observe(body: Body, state: State, skip: int = 0, clip: int | float = np.inf) -> Observation:
     """Positions but for the first, and velocities."""
     return jnp.concatenate([state.qpos[skip:], jnp.clip(state.qvel, -clip, clip)])
 
 
-def _observe_double_pendulum(body, state, forces=1):
+def _observe_double_pendulum(body: Body, state: State, forces: int = 1) -> Observation:
     angles, push = state.qpos[1:], jnp.clip(state.derived["constraint"][:forces], -10, 10)
     return jnp.concatenate([state.qpos[:1], jnp.sin(angles), jnp.cos(angles), jnp.clip(state.qvel, -10, 10), push])
 
 
-def _observe_reacher(body, state, axes=2):
+def _observe_reacher(body: Body, state: State, axes: int = 2) -> Observation:
     arm, to_goal = state.qpos[:2], state.derived["to_goal"][:axes]
     return jnp.concatenate([jnp.cos(arm), jnp.sin(arm), state.qpos[2:], state.qvel[:2], to_goal])
 
 
-def _observe_pusher(body, state):
+def _observe_pusher(body: Body, state: State) -> Observation:
     return jnp.concatenate([state.qpos[:7], state.qvel[:7], state.derived["places"].ravel()])
 
 
-def _observe_ant(body, state):
+def _observe_ant(body: Body, state: State) -> Observation:
     return jnp.concatenate([_observe(body, state, 2), state.derived["contact"][1:].ravel()])
 
 
-def _observe_humanoid(body, state, first_body=1, first_force=6):
+def _observe_humanoid(body: Body, state: State, first_body: int = 1, first_force: int = 6) -> Observation:
     """Without the world and the forces at its free joint, which are 0 always; `-v4` has them."""
     derived = state.derived
     parts = derived["inertia"][first_body:], derived["velocity"][first_body:], derived["actuator"][first_force:]
@@ -171,31 +185,31 @@ def _observe_humanoid(body, state, first_body=1, first_force=6):
 # What is read beside positions and velocities
 
 
-def _derive_double_pendulum(body, data):
+def _derive_double_pendulum(body: Body, data: mjx.Data) -> Derived:
     return {"tip": data.site_xpos[0], "constraint": data.qfrc_constraint}
 
 
-def _derive_reacher(body, data):
+def _derive_reacher(body: Body, data: mjx.Data) -> Derived:
     return {"to_goal": _place(body, data, "fingertip") - _place(body, data, "target")}
 
 
-def _derive_pusher(body, data):
+def _derive_pusher(body: Body, data: mjx.Data) -> Derived:
     return {"places": jnp.stack([_place(body, data, name) for name in ("tips_arm", "object", "goal")])}
 
 
-def _place(body, data, name):
+def _place(body: Body, data: mjx.Data, name: str) -> Place:
     return data.xpos[body.model.body(name).id]
 
 
-def _derive_torso(body, data):
+def _derive_torso(body: Body, data: mjx.Data) -> Derived:
     return {"torso": data.xpos[1]}
 
 
-def _derive_ant(body, data):
+def _derive_ant(body: Body, data: mjx.Data) -> Derived:
     return {"torso": data.xpos[1], "contact": jnp.clip(dynamics.contact_forces(body, data), -1.0, 1.0)}
 
 
-def _derive_humanoid(body, data):
+def _derive_humanoid(body: Body, data: mjx.Data) -> Derived:
     mass = body.model.body_mass
     derived = {"centre": jnp.asarray(mass / mass.sum(), data.xipos.dtype) @ data.xipos, "velocity": data.cvel}
     derived |= {"inertia": data._impl.cinert, "actuator": data.qfrc_actuator}
@@ -205,44 +219,46 @@ def _derive_humanoid(body, data):
 # Rewards
 
 
-def _square(x):
+def _square(x: Float[Array, "..."]) -> Float[Array, ""]:
     return jnp.sum(jnp.square(x))
 
 
-def _run(body, before, after, action, substeps, effort):
+def _run(body: Body, before: State, after: State, action: Action, substeps: int, effort: float) -> Terms:
     """Forward and control, as most tasks begin."""
     seconds = substeps * dynamics.timestep(body)
     return {"reward_forward": (after.qpos[0] - before.qpos[0]) / seconds, "reward_ctrl": -effort * _square(action)}
 
 
-def _reward_run(body, before, after, action, **scales):
+def _reward_run(body: Body, before: State, after: State, action: Action, **scales: Any) -> tuple[Terms, Terminated]:
     return _run(body, before, after, action, **scales), False
 
 
-def _reward_walk(body, before, after, action, healthy, **scales):
+def _reward_walk(
+    body: Body, before: State, after: State, action: Action, healthy: Callable[[State], Alive], **scales: Any
+) -> tuple[Terms, Terminated]:
     """As `_run`, and 1 while healthy. Falling terminates."""
     alive = healthy(after)
     terms = _run(body, before, after, action, **scales) | {"reward_survive": alive.astype(after.qpos.dtype)}
     return terms, ~alive
 
 
-def _hopper_is_healthy(state):
+def _hopper_is_healthy(state: State) -> Alive:
     others, angle = jnp.concatenate([state.qpos, state.qvel])[2:], state.qpos[2]
     return (jnp.abs(others) < 100).all() & (state.qpos[1] > 0.7) & (jnp.abs(angle) < 0.2)
 
 
-def _walker_is_healthy(state):
+def _walker_is_healthy(state: State) -> Alive:
     height, angle = state.qpos[1], state.qpos[2]
     return (height > 0.8) & (height < 2.0) & (jnp.abs(angle) < 1.0)
 
 
-def _reward_pendulum(body, before, after, action):
+def _reward_pendulum(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     state = jnp.concatenate([after.qpos, after.qvel])
     alive = jnp.isfinite(state).all() & (jnp.abs(state[1]) <= 0.2)
     return {"reward_survive": alive.astype(state.dtype)}, ~alive
 
 
-def _reward_double_pendulum(body, before, after, action):
+def _reward_double_pendulum(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     x, _, y = after.derived["tip"]
     _, v1, v2 = after.qvel
     alive = y > 1
@@ -250,17 +266,17 @@ def _reward_double_pendulum(body, before, after, action):
     return terms | {"velocity_penalty": -(1e-3 * v1**2 + 5e-3 * v2**2)}, ~alive
 
 
-def _reward_reacher(body, before, after, action):
+def _reward_reacher(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     return {"reward_dist": -jnp.linalg.norm(after.derived["to_goal"]), "reward_ctrl": -_square(action)}, False
 
 
-def _reward_pusher(body, before, after, action):
+def _reward_pusher(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     tip, thing, goal = after.derived["places"]
     terms = {"reward_dist": -jnp.linalg.norm(thing - goal), "reward_ctrl": -0.1 * _square(action)}
     return terms | {"reward_near": -0.5 * jnp.linalg.norm(thing - tip)}, False
 
 
-def _reward_ant_v4(body, before, after, action):
+def _reward_ant_v4(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     state, height = jnp.concatenate([after.qpos, after.qvel]), after.qpos[2]
     alive = jnp.isfinite(state).all() & (height >= 0.2) & (height <= 1.0)
     forward = (after.derived["torso"][0] - before.derived["torso"][0]) / (5 * dynamics.timestep(body))
@@ -268,46 +284,46 @@ def _reward_ant_v4(body, before, after, action):
     return terms | {"reward_survive": alive.astype(state.dtype)}, ~alive
 
 
-def _reward_ant(body, before, after, action):
+def _reward_ant(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     terms, terminated = _reward_ant_v4(body, before, after, action)
     return terms | {"reward_contact": -5e-4 * _square(after.derived["contact"])}, terminated
 
 
-def _reward_humanoid_v4(body, before, after, action):
+def _reward_humanoid_v4(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     alive = (after.qpos[2] > 1.0) & (after.qpos[2] < 2.0)
     forward = (after.derived["centre"][0] - before.derived["centre"][0]) / (5 * dynamics.timestep(body))
     terms = {"reward_survive": 5.0 * alive, "reward_forward": 1.25 * forward, "reward_ctrl": -0.1 * _square(action)}
     return terms, ~alive
 
 
-def _reward_humanoid(body, before, after, action):
+def _reward_humanoid(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     terms, terminated = _reward_humanoid_v4(body, before, after, action)
     return terms | {"reward_contact": _impact(after)}, terminated
 
 
-def _reward_standup(body, before, after, action):
+def _reward_standup(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     terms = {"reward_linup": after.qpos[2] / dynamics.timestep(body), "reward_quadctrl": -0.1 * _square(action)}
     return terms | {"reward_impact": _impact(after), "reward_alive": jnp.ones_like(after.qpos[2])}, False
 
 
-def _impact(state):
+def _impact(state: State) -> Float[Array, ""]:
     return -jnp.minimum(5e-7 * _square(state.derived["contact"]), 10.0)
 
 
 # What was different in `-v4`
 
 
-def _falling_pays(reward, alive=1.0):
+def _falling_pays(reward: Reward, alive: float = 1.0) -> Reward:
     """The step with which a task ends is paid as if it went on."""
 
-    def rewarded(*step):
+    def rewarded(*step: Any) -> tuple[Terms, Terminated]:
         terms, terminated = reward(*step)
         return terms | {"reward_survive": jnp.full_like(terms["reward_survive"], alive)}, terminated
 
     return rewarded
 
 
-def _reward_reacher_v4(body, before, after, action):
+def _reward_reacher_v4(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
     """For where the arm was before the step."""
     return _reward_reacher(body, before, before, action)
 

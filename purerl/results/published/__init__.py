@@ -8,13 +8,18 @@ returns.csv  the mean of the last 10 deterministic evaluations at 1M steps: lowe
 """
 
 import csv
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from purerl.results import curves, statistics
+
+if TYPE_CHECKING:
+    import pandas
 
 SOURCES = {
     "td3_paper": (
@@ -41,19 +46,22 @@ HORIZON = 1_000_000  # environment steps after which the returns in returns.csv 
 WINDOW = HORIZON // 10  # and the most over which they are a mean
 
 
+Line = Float[np.ndarray, " points"]
+
+
 class Curve(NamedTuple):
     """A published curve of one algorithm on one task."""
 
     source: str
     algo: str
     env: str  # with its version
-    env_step: Any  # [n], the warm-up among them; where the source does not count it, the curve begins after it
-    mean: Any  # [n], over seeds
-    std: Any  # [n], population
+    env_step: Line  # the warm-up among them; where the source does not count it, the curve begins after it
+    mean: Line  # over seeds
+    std: Line  # population
     num_seeds: int
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"{SOURCES[self.source][0]}, {self.env}"
 
 
@@ -66,45 +74,46 @@ class Verdict(NamedTuple):
     of: str
 
 
-def task(env):
+def task(env: str) -> str:
     """`Ant` of `Ant-v5`."""
     return env.rpartition("-v")[0]
 
 
-def tasks():
+def tasks() -> list[str]:
     """The tasks that something is published for."""
     return sorted({task(curve.env) for curve in _curves()})
 
 
-def cells():
+def cells() -> list[tuple[str, str]]:
     """`(task, algorithm)` of every published return."""
     return [(row["task"], row["algo"]) for row in _rows("returns.csv")]
 
 
-def find_curves(env, algo=None):
+def find_curves(env: str, algo: str | None = None) -> list[Curve]:
     """The published `Curve`s of the task of `env`, of any version; of one algorithm or of all."""
     return [curve for curve in _curves() if task(curve.env) == task(env) and algo in (None, curve.algo)]
 
 
-def limit(env):
+def limit(env: str) -> int:
     """The most steps of a published episode of the task of `env`."""
     return LIMITS.get(task(env), 1000)
 
 
-def is_limit(env, steps):
+def is_limit(env: str, steps: float) -> bool:
     """Whether episodes of at most so many steps are as long as the published ones; NaN is the task's own limit."""
-    return np.isnan(steps) or steps == limit(env)
+    return bool(np.isnan(steps)) or steps == limit(env)
 
 
-def find_returns(env, algo):
+def find_returns(env: str, algo: str) -> tuple[float, float, float, int] | None:
     """`(low, median, high)` over published sources at 1M steps, and how many those are, or None."""
     for row in _rows("returns.csv"):
         if (row["task"], row["algo"]) == (task(env), algo):
-            return *(float(row[name]) for name in ("low", "median", "high")), int(row["num_sources"])
+            low, median, high = (float(row[name]) for name in ("low", "median", "high"))
+            return low, median, high, int(row["num_sources"])
     return None
 
 
-def judge(env, algo, runs, limits=()):
+def judge(env: str, algo: str, runs: curves.Runs, limits: Iterable[float] = ()) -> Verdict:
     """The `Verdict` on `curves.Runs` over environment steps, by the mean of their last 10 evaluations, or of all.
 
     For a mean over the last 100k of 1M steps, the published range is that of returns.csv; otherwise that of the
@@ -124,7 +133,7 @@ def judge(env, algo, runs, limits=()):
     return Verdict("below" if most < low else "above" if least > high else "inside", low, high, of)
 
 
-def _reason(env, limits, num_seeds):
+def _reason(env: str, limits: Iterable[float], num_seeds: int) -> str | None:
     """Why `num_seeds` runs cannot be held against what is published, or None."""
     if env in INCOMPARABLE:
         return INCOMPARABLE[env]
@@ -133,7 +142,7 @@ def _reason(env, limits, num_seeds):
     return "a single seed has no interval" if num_seeds < 2 else None
 
 
-def beside_published(frame, by=("env", "algo")):
+def beside_published(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "algo")) -> "pandas.DataFrame":
     """A row per group of seeds of a frame of runs: the mean of the last 10 evaluations and its verdict.
 
     The mean is called as `curves.summary` calls it. `by` are columns of the frame, `env` and `algo` among them. Raises
@@ -146,14 +155,14 @@ def beside_published(frame, by=("env", "algo")):
         ["seeds", "diverged", "unfinished", "env_step", *(name for name in table if name.startswith("last_"))]
     ]
     verdicts = []
-    for key, part in frame.groupby(list(by)):
+    for key, part in curves.groups(frame, by):
         known = dict(zip(by, key, strict=True))
         verdicts.append(judge(known["env"], known["algo"], curves.gather(part), part["limit"].unique())._asdict())
     table = table.astype({"seeds": int, "diverged": int, "unfinished": int, "env_step": int})
     return table.join(pandas.DataFrame(verdicts, index=table.index))
 
 
-def _range(env, algo, x):
+def _range(env: str, algo: str, x: curves.Axis) -> tuple[float, float, str]:
     """`(low, high, of what)` of the published mean over the last 10 of the environment steps `x`."""
     steps = np.asarray(x)[np.asarray(x) > 0][-curves.LAST :]
     if not len(steps):
@@ -171,7 +180,7 @@ def _range(env, algo, x):
     return min(low for low, _ in means), max(high for _, high in means), f"{names}, at the same steps"
 
 
-def _mean_over(curve, steps):
+def _mean_over(curve: Curve, steps: curves.Axis) -> tuple[float, float]:
     """The 95% interval of a published curve's mean over `steps`."""
     from scipy import stats  # Here, because it takes most of a second, and training begins without it.
 
@@ -181,20 +190,20 @@ def _mean_over(curve, steps):
 
 
 @cache
-def _curves():
-    found = {}
+def _curves() -> list[Curve]:
+    found: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in _rows("curves.csv"):
         found.setdefault((row["source"], row["algo"], row["env"]), []).append(row)
     return [_curve(*key, rows) for key, rows in found.items()]
 
 
-def _curve(source, algo, env, rows):
+def _curve(source: str, algo: str, env: str, rows: Sequence[dict[str, str]]) -> Curve:
     names = ("env_step", "return_mean", "return_std")
     step, mean, std = (np.array([float(row[name]) for row in rows]) for name in names)
     return Curve(source, algo, env, step + UNCOUNTED.get((source, algo), 0), mean, std, int(rows[0]["num_seeds"]))
 
 
 @cache
-def _rows(name):
+def _rows(name: str) -> list[dict[str, str]]:
     with resources.files(__name__).joinpath(name).open() as file:
         return list(csv.DictReader(file))

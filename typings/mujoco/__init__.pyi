@@ -1,0 +1,5 @@
+"""MuJoCo is compiled and has no types of its own."""
+
+from typing import Any
+
+def __getattr__(name: str) -> Any: ...
