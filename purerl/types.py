@@ -4,7 +4,7 @@ Letters: E environments, B batch, A action size, C critic updates of a round, n 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
@@ -19,6 +19,16 @@ Policy = dict[str, Any]  # nested dicts of arrays, the part of an agent that act
 Number = float | Float[Array, ""]  # Python's or traced, as a hyperparameter
 Count = int | Int[Array, ""]
 Metrics = dict[str, Float[Array, ""]]
+
+
+@runtime_checkable
+class Sizes(Protocol):
+    """What an algorithm asks of an environment: the lengths of an observation and of an action."""
+
+    @property
+    def obs_size(self) -> int: ...
+    @property
+    def action_size(self) -> int: ...
 
 
 class Transition(NamedTuple):

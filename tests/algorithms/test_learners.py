@@ -239,7 +239,7 @@ def test_reward_scale_scales_rewards_and_nothing_else(name):
 def test_td3_without_its_tricks_is_ddpg():
     model = ddpg.make_model(TD3(**RATES, target_noise=0.0, policy_delay=1), PLAN, ENV, critics_of(PLAN, 1))
     algorithm = ddpg.make_algorithm(model)
-    plain, untricked = algorithm, algorithm._replace(next_value=partial(td3.next_value, model))
+    plain, untricked = algorithm, algorithm._replace(next_value=partial(td3.next_value, hyper, model))
     states = [begun(plain)] * 2
     for seed in range(5):
         for i, each in enumerate((plain, untricked)):
