@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Bool, Float, Integer, PRNGKeyArray, PyTree
 from jaxtyping import Key as KeyArray
 
 Array = jax.Array
@@ -17,7 +17,7 @@ Params = PyTree  # of arrays, as Flax makes it
 Agent = PyTree  # of arrays, the state of an algorithm
 Policy = dict[str, Any]  # nested dicts of arrays, the part of an agent that acts
 Number = float | Float[Array, ""]  # Python's or traced, as a hyperparameter
-Count = int | Int[Array, ""]
+Count = int | Integer[Array, ""]
 Metrics = dict[str, Float[Array, ""]]
 
 

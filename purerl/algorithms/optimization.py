@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ class CriticState(Protocol):
 
     @property
     def critic(self) -> Trained: ...
-    def _replace(self, **changes: Any) -> Self: ...
+    def _replace(self, **changes: Any) -> Any: ...
 
 
 State = TypeVar("State", bound=CriticState)
