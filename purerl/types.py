@@ -4,10 +4,10 @@ Letters: E environments, B batch, A action size, C critic updates of a round, n 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Bool, Float, Integer, PRNGKeyArray, PyTree
 from jaxtyping import Key as KeyArray
 
 Array = jax.Array
@@ -17,8 +17,18 @@ Params = PyTree  # of arrays, as Flax makes it
 Agent = PyTree  # of arrays, the state of an algorithm
 Policy = dict[str, Any]  # nested dicts of arrays, the part of an agent that acts
 Number = float | Float[Array, ""]  # Python's or traced, as a hyperparameter
-Count = int | Int[Array, ""]
+Count = int | Integer[Array, ""]
 Metrics = dict[str, Float[Array, ""]]
+
+
+@runtime_checkable
+class Sizes(Protocol):
+    """What an algorithm asks of an environment: the lengths of an observation and of an action."""
+
+    @property
+    def obs_size(self) -> int: ...
+    @property
+    def action_size(self) -> int: ...
 
 
 class Transition(NamedTuple):

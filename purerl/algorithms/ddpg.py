@@ -6,13 +6,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import deterministic_policy_loss, perturbed, polyak
-from purerl.algorithms.networks import Actor, Critics, critics_of, torso
+from purerl.algorithms.networks import Actor, Critics, critics_of, forward, torso
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
 from purerl.settings.hyperparameters import DDPG as Hyper
-from purerl.types import Algorithm, Noise, Params
+from purerl.settings.schema import Plan
+from purerl.types import Algorithm, Batch, Key, Metrics, Noise, Params, Policy, Sizes
 
 
 class Model(NamedTuple):
@@ -36,7 +38,7 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def make_model(hyper, plan, env, critic):
+def make_model(hyper: Hyper, plan: Plan, env: Sizes, critic: Critics) -> Model:
     return Model(
         hyper,
         env.obs_size,
@@ -48,7 +50,7 @@ def make_model(hyper, plan, env, critic):
     )
 
 
-def init(model, key):
+def init(model: Model, key: Key) -> State:
     actor_key, critic_key = jax.random.split(key)
     observation, action = jnp.zeros(model.obs_size), jnp.zeros(model.actor.action_size)
     actor = model.actor.init(actor_key, observation)
@@ -61,38 +63,40 @@ def init(model, key):
     )
 
 
-def policy(state):
+def policy(state: State) -> Policy:
     return state.actor.params
 
 
-def act(model, policy, observation):
-    return model.actor.apply(policy, observation)
+def act(model: Model, policy: Policy, observation: Float[Array, "*batch obs"]) -> Float[Array, "*batch A"]:
+    return forward(model.actor, policy, observation)
 
 
-def explore(model, state, observation, noise, key):
+def explore(
+    model: Model, state: State, observation: Float[Array, "E obs"], noise: Float[Array, "E A"], key: Key
+) -> Float[Array, "E A"]:
     del key  # All randomness of the policy is in its noise.
     return perturbed(act(model, policy(state), observation), noise)
 
 
-def next_value(model, state, batch, key):
+def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Array, "C B"]:
     """Q'(s', μ'(s')), `[C, B]`."""
     del key  # DDPG's target draws nothing.
-    action = model.actor.apply(state.target_actor, batch.next_observation)
+    action = act(model, state.target_actor, batch.next_observation)
     return model.critic.first(state.target_critic, batch.next_observation, action)
 
 
-def actor_step(model, state, batch):
+def actor_step(model: Model, state: State, batch: Batch) -> tuple[State, Metrics]:
     """Move the actor up Q₁(s, μ(s)), the critic held constant."""
 
-    def loss_fn(params):
-        action = model.actor.apply(params, batch.observation)
+    def loss_fn(params: Params) -> tuple[Float[Array, ""], None]:
+        action = act(model, params, batch.observation)
         return deterministic_policy_loss(model.critic.first(state.critic.params, batch.observation, action)), None
 
     actor, loss, _ = descend(model.actor_optimizer, state.actor, loss_fn)
     return state._replace(actor=actor), {"actor_loss": loss}
 
 
-def target_step(model, state):
+def target_step(model: Model, state: State) -> State:
     """Let both targets follow their networks."""
     return state._replace(
         target_actor=polyak(state.actor.params, state.target_actor, model.hyper.tau),
@@ -100,13 +104,13 @@ def target_step(model, state):
     )
 
 
-def update_actor(model, state, batch, key):
+def update_actor(model: Model, state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     del key
     state, metrics = actor_step(model, state, batch)
     return target_step(model, state), metrics
 
 
-def make_algorithm(model):
+def make_algorithm(model: Model) -> Algorithm:
     return Algorithm(
         init=partial(init, model),
         policy=policy,
@@ -122,6 +126,6 @@ def make_algorithm(model):
     )
 
 
-def ddpg(hyper, plan, env):
+def ddpg(hyper: Hyper, plan: Plan, env: Sizes) -> Algorithm:
     """DDPG for the observations and actions of `env`, with the networks of `plan`."""
     return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 1)))

@@ -4,61 +4,73 @@ Shapes: B is the batch, N the number of critics, A the size of an action, n the 
 Sources: DDPG arXiv:1509.02971, TD3 arXiv:1802.09477, SAC arXiv:1812.05905.
 """
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from purerl.types import Number, Params
 
 
-def td_target(reward, discount, next_value):
+def td_target(
+    reward: Float[Array, "*#batch"], discount: Float[Array, "*#batch"], next_value: Float[Array, "*#batch"]
+) -> Float[Array, "*#batch"]:
     """y = r + γ (1 − d) V(s'), the gradient stopped.  `discount` is γ (1 − d). All `[B]`."""
     return jax.lax.stop_gradient(reward + discount * next_value)
 
 
-def critic_loss(q, target):
+def critic_loss(q: Float[Array, "N B"], target: Float[Array, " B"]) -> Float[Array, ""]:
     """Σᵢ mean_b (Qᵢ − y)².  `q` `[N, B]`, `target` `[B]`."""
-    return sum(jnp.square(q - target).mean(axis=1))  # On a GPU, adding up so few is no kernel of its own; `jnp.sum` is.
+    # On a GPU, adding up so few is no kernel of its own; `jnp.sum` is.
+    return reduce(jnp.add, jnp.square(q - target).mean(axis=1))
 
 
-def deterministic_policy_loss(q):
+def deterministic_policy_loss(q: Float[Array, " B"]) -> Float[Array, ""]:
     """−mean_b Q(s, μ(s)).  `q` `[B]`. DDPG eq. 6, as a loss."""
     return -q.mean()
 
 
-def clipped_double_q(q):
+def clipped_double_q(q: Float[Array, " N *batch"]) -> Float[Array, "*batch"]:
     """minᵢ Qᵢ(s', a').  `[N, ..., B]` -> `[..., B]`. TD3 §4.2."""
     return q.min(axis=0)
 
 
-def smoothed(action, epsilon, clip):
+def smoothed(
+    action: Float[Array, "*batch A"], epsilon: Float[Array, "*batch A"], clip: Number
+) -> Float[Array, "*batch A"]:
     """clip(a + clip(ε, −c, c), −1, 1), ε ~ N(0, σ²).  `action` and `epsilon` `[..., A]`. TD3 §5.3."""
     return jnp.clip(action + jnp.clip(epsilon, -clip, clip), -1.0, 1.0)
 
 
-def perturbed(action, noise):
+def perturbed(action: Float[Array, "E A"], noise: Float[Array, "E A"]) -> Float[Array, "E A"]:
     """clip(a + ε, −1, 1).  Both `[E, A]`. DDPG §3, algorithm 1."""
     return jnp.clip(action + noise, -1.0, 1.0)
 
 
-def soft_value(q, log_prob, alpha):
+def soft_value(q: Float[Array, " N *batch"], log_prob: Float[Array, "*batch"], alpha: Number) -> Float[Array, "*batch"]:
     """minᵢ Qᵢ(s, a) − α log π(a|s).  `q` `[N, ..., B]`, `log_prob` `[..., B]` -> `[..., B]`. SAC eq. 3."""
     return q.min(axis=0) - alpha * log_prob
 
 
-def entropy_policy_loss(q, log_prob, alpha):
+def entropy_policy_loss(q: Float[Array, "N B"], log_prob: Float[Array, " B"], alpha: Number) -> Float[Array, ""]:
     """mean_b (α log π(a|s) − minᵢ Qᵢ(s, a)).  `q` `[N, B]`, `log_prob` `[B]`. SAC eq. 7."""
     return -soft_value(q, log_prob, alpha).mean()
 
 
-def temperature_loss(log_alpha, log_prob, target_entropy):
+def temperature_loss(log_alpha: Number, log_prob: Float[Array, " B"], target_entropy: Number) -> Float[Array, ""]:
     """mean_b α (−log π(a|s) − H̄), α = exp(log α).  SAC eq. 18. No gradient flows to π: its entropy is data here."""
     return jnp.exp(log_alpha) * jax.lax.stop_gradient(-log_prob - target_entropy).mean()
 
 
-def polyak(online, target, tau):
+def polyak(online: Params, target: Params, tau: Number) -> Params:
     """θ' ← τ θ + (1 − τ) θ', leaf by leaf."""
     return jax.tree.map(lambda x, y: tau * x + (1.0 - tau) * y, online, target)
 
 
-def n_step_return(reward, terminated, truncated, gamma):
+def n_step_return(
+    reward: Float[Array, "n B"], terminated: Bool[Array, "n B"], truncated: Bool[Array, "n B"], gamma: Number
+) -> tuple[Float[Array, " B"], Float[Array, " B"], Int[Array, " B"]]:
     """Σ_{j<k} γʲ r_j and γᵏ (1 − d), where the k ≤ n steps are those up to the first end of an episode.
 
     `[n, B]` each -> (`[B]`, `[B]`, and the index k − 1 of the last step, `[B]`). Truncation ends the sum and

@@ -3,74 +3,83 @@
 E is the number of environments, A the size of an action. A scale is a standard deviation, for actions in [-1, 1].
 """
 
+from collections.abc import Callable
 from math import prod
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
-from purerl.types import Noise
+from purerl.settings.hyperparameters import DDPG as Hyper
+from purerl.types import Key, Noise, Number
+
+Schedule = Callable[[Number], Number]  # the scale at a share of the run done
 
 
-def standard_normal(key, shape):
+def standard_normal(key: Key, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """ξ ~ N(0, I), as `jax.random.normal` draws it, but flat: a CPU makes no vectors of a short last axis."""
     return jax.random.normal(key, (prod(shape),)).reshape(shape)
 
 
-def constant(scale, final):
+def constant(scale: Number, final: Number) -> Schedule:
     """σ(p) = σ₀."""
     del final
     return lambda progress: scale
 
 
-def linear(scale, final):
+def linear(scale: Number, final: Number) -> Schedule:
     """σ(p) = σ₀ + (σ₁ − σ₀) p."""
     return lambda progress: scale + (final - scale) * progress
 
 
-def exponential(scale, final):
+def exponential(scale: Number, final: Number) -> Schedule:
     """σ(p) = σ₀ (σ₁ / σ₀)ᵖ."""
     return lambda progress: scale * (final / scale) ** progress
 
 
-SCHEDULES = {"constant": constant, "linear": linear, "exponential": exponential}
+SCHEDULES: dict[str, Callable[[Number, Number], Schedule]] = {
+    "constant": constant,
+    "linear": linear,
+    "exponential": exponential,
+}
 
 
-def gaussian(schedule, shape):
+def gaussian(schedule: Schedule, shape: tuple[int, int]) -> Noise:
     """ε ~ N(0, σ²), independent from step to step (TD3 arXiv:1802.09477, §6.1)."""
 
-    def draw(state, progress, key):
+    def draw(state: tuple[()], progress: Number, key: Key) -> tuple[tuple[()], Float[Array, "E A"]]:
         return state, schedule(progress) * standard_normal(key, shape)
 
     return Noise(lambda: (), draw, lambda state, over: state)
 
 
-def ornstein_uhlenbeck(schedule, theta, shape):
+def ornstein_uhlenbeck(schedule: Schedule, theta: Number, shape: tuple[int, int]) -> Noise:
     """x ← (1 − θ) x + σ ξ, ξ ~ N(0, I), from x = 0 where an episode begins (DDPG arXiv:1509.02971, §7; time step 1)."""
 
-    def init():
+    def init() -> Float[Array, "E A"]:
         return jnp.zeros(shape)
 
-    def draw(state, progress, key):
+    def draw(state: Float[Array, "E A"], progress: Number, key: Key) -> tuple[Float[Array, "E A"], Float[Array, "E A"]]:
         state = (1.0 - theta) * state + schedule(progress) * standard_normal(key, shape)
         return state, state
 
-    def restart(state, over):
+    def restart(state: Float[Array, "E A"], over: Bool[Array, " E"]) -> Float[Array, "E A"]:
         return jnp.where(over[:, None], 0.0, state)
 
     return Noise(init, draw, restart)
 
 
-def silent(shape):
+def silent(shape: tuple[int, int]) -> Noise:
     """No noise, for a policy that explores by itself."""
 
-    def draw(state, progress, key):
+    def draw(state: tuple[()], progress: Number, key: Key) -> tuple[tuple[()], Float[Array, "E A"]]:
         del progress, key  # Nothing is drawn.
         return state, jnp.zeros(shape)
 
     return Noise(lambda: (), draw, lambda state, over: state)
 
 
-def exploration(hyper, shape):
+def exploration(hyper: Hyper, shape: tuple[int, int]) -> Noise:
     """The process that the hyperparameters of DDPG or TD3 ask for. `shape` is `(E, A)`."""
     schedule = SCHEDULES[hyper.noise_schedule](hyper.exploration_noise, hyper.final_noise)
     if hyper.noise == "ou":

@@ -1,16 +1,23 @@
 """What every learner does to its parameters: keep them with their optimiser state, and descend."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Int, PyTree
 
 from purerl.algorithms.equations import critic_loss, n_step_return, td_target
+from purerl.algorithms.networks import Critics
+from purerl.settings.hyperparameters import Learning
 from purerl.trees import select
-from purerl.types import Batch, Params
+from purerl.types import Batch, Key, Metrics, Number, Params, Transition
 
-SCHEDULES = {
+Rate = Number | optax.Schedule  # the learning rate, or what it is at a number of updates
+
+SCHEDULES: dict[str, Callable[[Number, int], Rate]] = {
     "constant": lambda rate, steps: rate,
     "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
     "cosine": optax.cosine_decay_schedule,
@@ -32,25 +39,48 @@ class Trained(NamedTuple):
 
     params: Params
     opt_state: optax.OptState
-    variables: Any = ()
+    variables: PyTree = ()
 
 
-def adam(learning_rate, hyper, num_updates, **moments):
+@runtime_checkable
+class CriticModel(Protocol):
+    """What stays the same while training, of an algorithm with critics."""
+
+    @property
+    def critic(self) -> Critics: ...
+    @property
+    def critic_optimizer(self) -> optax.GradientTransformation: ...
+
+
+@runtime_checkable
+class CriticState(Protocol):
+    """What training changes, of an algorithm with critics: a NamedTuple."""
+
+    @property
+    def critic(self) -> Trained: ...
+    def _replace(self, **changes: Any) -> Any: ...
+
+
+State = TypeVar("State", bound=CriticState)
+
+
+def adam(learning_rate: Number, hyper: Learning, num_updates: int, **moments: float) -> optax.GradientTransformation:
     """Adam (arXiv:1412.6980), with the schedule, gradient clipping and weight decay that `hyper` asks for.
 
     `moments` are those of `optax.adam`: `b1`, `b2`, `eps`.
     """
     schedule, parts = SCHEDULES[hyper.lr_schedule], []
+    by_share = schedule(learning_rate, 1)
     if hyper.max_grad_norm is not None:
         parts.append(optax.clip_by_global_norm(hyper.max_grad_norm))
-    if hyper.lr_schedule == "constant" or num_updates <= COUNTED:
-        parts.append(_adam(schedule(learning_rate, num_updates), hyper, moments))
+    if callable(by_share) and num_updates > COUNTED:
+        parts += [_adam(1.0, hyper, moments), scale_by_share(by_share, num_updates)]
     else:
-        parts += [_adam(1.0, hyper, moments), scale_by_share(schedule(learning_rate, 1), num_updates)]
+        parts.append(_adam(schedule(learning_rate, num_updates), hyper, moments))
     return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
 
-def _adam(learning_rate, hyper, moments):
+def _adam(learning_rate: Rate, hyper: Learning, moments: dict[str, Any]) -> optax.GradientTransformation:
     if hyper.weight_decay is None:
         return optax.adam(learning_rate, **moments)
     return optax.adamw(learning_rate, weight_decay=hyper.weight_decay, **moments)
@@ -59,33 +89,38 @@ def _adam(learning_rate, hyper, moments):
 class LongCount(NamedTuple):
     """A number of updates that may be more than int32 holds: `high` · 2³⁰ + `low`, each `[]` int32."""
 
-    high: jax.Array
-    low: jax.Array
+    high: Int[Array, ""]
+    low: Int[Array, ""]
 
 
-def scale_by_share(schedule, num_updates):
+def scale_by_share(schedule: optax.Schedule, num_updates: int) -> optax.GradientTransformation:
     """Multiply updates by `schedule` of the share of `num_updates` that is done, however many those are."""
 
-    def init(params):
+    def init(params: Params) -> LongCount:
         del params
         return LongCount(jnp.int32(0), jnp.int32(0))
 
-    def update(updates, count, params=None):
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, LongCount]:
         del params
-        rate = schedule(count.high * (2.0**30 / num_updates) + count.low * (1.0 / num_updates))
-        low = count.low + 1
-        count = LongCount(count.high + low // 2**30, low % 2**30)
+        rate = schedule(state.high * (2.0**30 / num_updates) + state.low * (1.0 / num_updates))
+        low = state.low + 1
+        count = LongCount(state.high + low // 2**30, low % 2**30)
         return jax.tree.map(lambda x: rate * x, updates), count
 
     return optax.GradientTransformation(init, update)
 
 
-def create_trained(optimizer, params, variables=()):
+def create_trained(optimizer: optax.GradientTransformation, params: Params, variables: PyTree = ()) -> Trained:
     """`Trained` before its first update."""
     return Trained(params, optimizer.init(params), variables)
 
 
-def descend(optimizer, trained, loss_fn, variables_of=None):
+def descend(
+    optimizer: optax.GradientTransformation,
+    trained: Trained,
+    loss_fn: Callable[[Params], tuple[Float[Array, ""], Any]],
+    variables_of: Callable[[Any], PyTree] | None = None,
+) -> tuple[Trained, Float[Array, ""], Any]:
     """One gradient step on `loss_fn(params) -> (loss, aux)`, none where the loss is not finite.
 
     `variables_of(aux)` are the new `Trained.variables`; without it they stay. Returns `(trained, loss, aux)`.
@@ -97,7 +132,7 @@ def descend(optimizer, trained, loss_fn, variables_of=None):
     return select(jnp.isfinite(loss), moved, trained), loss, aux
 
 
-def to_batch(hyper, window):
+def to_batch(hyper: Learning, window: Transition) -> Batch:
     """A `Transition` window `[n, B, ...]` as a `Batch` `[B, ...]`: rewards scaled, summed and discounted."""
     reward, discount, last = n_step_return(
         hyper.reward_scale * window.reward, window.terminated, window.truncated, hyper.gamma
@@ -108,7 +143,13 @@ def to_batch(hyper, window):
     return Batch(window.observation[0], window.action[0], reward, discount, next_observation)
 
 
-def critic_step(model, state, batch, loss_of, **passing):
+def critic_step(
+    model: CriticModel,
+    state: State,
+    batch: Batch,
+    loss_of: Callable[[Float[Array, "N B ..."]], tuple[Float[Array, ""], Metrics]],
+    **passing: Any,
+) -> tuple[State, Metrics]:
     """Move the critics down a loss. Returns `(state, metrics)`.
 
     `loss_of(q) -> (loss [], {name: metric []})`, where `q` `[N, B, ...]` is what the critics say of the batch. The
@@ -116,16 +157,18 @@ def critic_step(model, state, batch, loss_of, **passing):
     network that keeps variables, for which `mutable` is passed, takes `descend` with `variables_of` instead.
     """
 
-    def loss_fn(params):
+    def loss_fn(params: Params) -> tuple[Float[Array, ""], Metrics]:
         q = model.critic.apply(params, batch.observation, batch.action, **passing)
         loss, metrics = loss_of(q)
-        return loss, metrics | {"q": sum(q.reshape(len(q), -1).mean(axis=1)) / len(q)}
+        return loss, metrics | {"q": reduce(jnp.add, q.reshape(len(q), -1).mean(axis=1)) / len(q)}
 
     critic, loss, metrics = descend(model.critic_optimizer, state.critic, loss_fn)
     return state._replace(critic=critic), {"critic_loss": loss} | metrics
 
 
-def td_step(model, state, batch, next_value, key):
+def td_step(
+    model: CriticModel, state: State, batch: Batch, next_value: Float[Array, " B"], key: Key
+) -> tuple[State, Metrics]:
     """Move every critic toward y = r + γ (1 − d) V(s'). DDPG, TD3 and SAC differ only in `next_value`, V(s') `[B]`."""
     del key  # The target draws nothing more.
     target = td_target(batch.reward, batch.discount, next_value)

@@ -1,18 +1,23 @@
 """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), its temperature learned or fixed."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
-from purerl.algorithms.networks import Critics, GaussianActor, SquashedGaussian, critics_of, torso
+from purerl.algorithms.networks import Critics, GaussianActor, SquashedGaussian, critics_of, forward, torso
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
 from purerl.settings.hyperparameters import SAC as Hyper
-from purerl.types import Algorithm, Noise, Params
+from purerl.settings.schema import Plan
+from purerl.types import Algorithm, Batch, Key, Metrics, Noise, Number, Params, Policy, Sizes
+
+PolicyLoss = Callable[[Float[Array, "N B ..."], Float[Array, " B"], Number], Float[Array, ""]]
 
 
 class Model(NamedTuple):
@@ -25,7 +30,7 @@ class Model(NamedTuple):
     actor_optimizer: optax.GradientTransformation
     critic_optimizer: optax.GradientTransformation
     alpha_optimizer: optax.GradientTransformation
-    target_entropy: float
+    target_entropy: Number
     noise: Noise
 
 
@@ -38,7 +43,7 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def make_model(hyper, plan, env, critic):
+def make_model(hyper: Hyper, plan: Plan, env: Sizes, critic: Critics) -> Model:
     return Model(
         hyper,
         env.obs_size,
@@ -52,7 +57,7 @@ def make_model(hyper, plan, env, critic):
     )
 
 
-def init(model, key):
+def init(model: Model, key: Key) -> State:
     actor_key, critic_key = jax.random.split(key)
     observation, action = jnp.zeros(model.obs_size), jnp.zeros(model.actor.action_size)
     critic = model.critic.init(critic_key, observation, action)
@@ -65,43 +70,46 @@ def init(model, key):
     )
 
 
-def pi(model, params, observation):
+def pi(model: Model, params: Params, observation: Float[Array, "*batch obs"]) -> SquashedGaussian:
     """π(·|s), a distribution over actions in (-1, 1)."""
-    return SquashedGaussian(*model.actor.apply(params, observation))
+    return SquashedGaussian(*forward(model.actor, params, observation))
 
 
-def policy(state):
+def policy(state: State) -> Policy:
     return state.actor.params
 
 
-def act(model, policy, observation):
-    mean, _ = model.actor.apply(policy, observation)
-    return jnp.tanh(mean)
+def act(model: Model, policy: Policy, observation: Float[Array, "*batch obs"]) -> Float[Array, "*batch A"]:
+    return jnp.tanh(pi(model, policy, observation).mean)
 
 
-def explore(model, state, observation, noise, key):
+def explore(
+    model: Model, state: State, observation: Float[Array, "E obs"], noise: Float[Array, "E A"], key: Key
+) -> Float[Array, "E A"]:
     del noise  # The policy is stochastic by itself.
     return pi(model, state.actor.params, observation).sample(key)
 
 
-def temperature(model, state):
+def temperature(model: Model, state: State) -> Float[Array, ""]:
     """α `[]`: the learned one, or the fixed one, whatever it was when the run began."""
     if model.hyper.alpha is None:
         return jnp.exp(state.log_alpha.params)
     return jnp.asarray(model.hyper.alpha, state.log_alpha.params.dtype)
 
 
-def next_value(model, state, batch, key):
+def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Array, "C B"]:
     """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[C, B]`."""
     action, log_prob = pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(key)
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
     return soft_value(q, log_prob, temperature(model, state))
 
 
-def actor_step(model, state, batch, key, policy_loss):
+def actor_step(
+    model: Model, state: State, batch: Batch, key: Key, policy_loss: PolicyLoss
+) -> tuple[State, Float[Array, ""], Float[Array, " B"]]:
     """Move the actor down `policy_loss(q, log_prob, α)`, the critics held constant. Also returns log π(a|s), `[B]`."""
 
-    def loss_fn(params):
+    def loss_fn(params: Params) -> tuple[Float[Array, ""], Float[Array, " B"]]:
         action, log_prob = pi(model, params, batch.observation).sample_and_log_prob(key)
         q = model.critic.apply(state.critic.params, batch.observation, action)
         return policy_loss(q, log_prob, temperature(model, state)), log_prob
@@ -110,31 +118,33 @@ def actor_step(model, state, batch, key, policy_loss):
     return state._replace(actor=actor), loss, log_prob
 
 
-def temperature_step(model, state, log_prob):
+def temperature_step(model: Model, state: State, log_prob: Float[Array, " B"]) -> State:
     """Raise α while the policy's entropy is under the target, lower it while over. A fixed α stays."""
     if model.hyper.alpha is not None:
         return state
 
-    def loss_fn(log_alpha):
+    def loss_fn(log_alpha: Float[Array, ""]) -> tuple[Float[Array, ""], None]:
         return temperature_loss(log_alpha, log_prob, model.target_entropy), None
 
     log_alpha, _, _ = descend(model.alpha_optimizer, state.log_alpha, loss_fn)
     return state._replace(log_alpha=log_alpha)
 
 
-def target_step(model, state):
+def target_step(model: Model, state: State) -> State:
     """Let the target critics follow the critics."""
     return state._replace(target_critic=polyak(state.critic.params, state.target_critic, model.hyper.tau))
 
 
-def update_actor(model, state, batch, key, policy_loss=entropy_policy_loss):
+def update_actor(
+    model: Model, state: State, batch: Batch, key: Key, policy_loss: PolicyLoss = entropy_policy_loss
+) -> tuple[State, Metrics]:
     state, loss, log_prob = actor_step(model, state, batch, key, policy_loss)
     state = temperature_step(model, state, log_prob)
     metrics = {"actor_loss": loss, "alpha": temperature(model, state), "entropy": -log_prob.mean()}
     return target_step(model, state), metrics
 
 
-def make_algorithm(model):
+def make_algorithm(model: Model) -> Algorithm:
     return Algorithm(
         init=partial(init, model),
         policy=policy,
@@ -150,6 +160,6 @@ def make_algorithm(model):
     )
 
 
-def sac(hyper, plan, env):
+def sac(hyper: Hyper, plan: Plan, env: Sizes) -> Algorithm:
     """SAC for the observations and actions of `env`, with the networks of `plan`."""
     return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 2)))

@@ -2,26 +2,30 @@
 
 from functools import partial
 
+from jaxtyping import Array, Float
+
 from purerl.algorithms import ddpg
 from purerl.algorithms.equations import clipped_double_q, smoothed
 from purerl.algorithms.exploration import standard_normal
 from purerl.algorithms.networks import critics_of
 from purerl.settings.hyperparameters import TD3 as Hyper
+from purerl.settings.schema import Plan
+from purerl.types import Algorithm, Batch, Key, Sizes
 
 
-def next_value(model, state, batch, key):
+def next_value(hyper: Hyper, model: ddpg.Model, state: ddpg.State, batch: Batch, key: Key) -> Float[Array, "C B"]:
     """minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[C, B]`. All critics see the one ε."""
-    action = model.actor.apply(state.target_actor, batch.next_observation)
-    epsilon = model.hyper.target_noise * standard_normal(key, action.shape)
-    action = smoothed(action, epsilon, model.hyper.noise_clip)  # trick 3: target policy smoothing
+    action = ddpg.act(model, state.target_actor, batch.next_observation)
+    epsilon = hyper.target_noise * standard_normal(key, action.shape)
+    action = smoothed(action, epsilon, hyper.noise_clip)  # trick 3: target policy smoothing
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
     return clipped_double_q(q)  # trick 1: clipped double-Q learning
 
 
-def td3(hyper: Hyper, plan, env):
+def td3(hyper: Hyper, plan: Plan, env: Sizes) -> Algorithm:
     """TD3 for the observations and actions of `env`, with the networks of `plan`."""
     model = ddpg.make_model(hyper, plan, env, critics_of(plan, hyper.num_critics))
     return ddpg.make_algorithm(model)._replace(
-        next_value=partial(next_value, model),
+        next_value=partial(next_value, hyper, model),
         policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates; DDPG's is 1
     )

@@ -7,26 +7,32 @@ run that is resumed, cut into chunks or evaluated for more episodes draws what i
 Letters: E environments, B batch, A action size.
 """
 
+from collections.abc import Callable
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from purerl.environments import episodes
 from purerl.environments.base import Environment
-from purerl.environments.episodes import Episodes
+from purerl.environments.episodes import Episodes, Play
 from purerl.settings.schema import Cycle, Plan, cycle
 from purerl.training.normalizer import Normalizer, normalizer
 from purerl.training.replay import Replay, replay
 from purerl.trees import select
-from purerl.types import Algorithm, Array, Key
+from purerl.types import Agent, Algorithm, Batch, Count, Key, Metrics, Transition
 
 AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT, CRITIC = range(9)  # what a key is for
 
 UNROLLED = 2  # critic updates of a round that are compiled one by one; more are one loop, which compiles once
 
 LONGEST_EVALUATION = 1_000_000  # steps of an episode that is evaluated, where nothing else limits it
+
+T = TypeVar("T")
+Index = TypeVar("Index", int, Int[Array, ""])
+Values = dict[str, Num[Array, ""]]  # of an evaluation
 
 
 class Run(NamedTuple):
@@ -56,24 +62,30 @@ class Carry(NamedTuple):
         key: the run's.
     """
 
-    agent: Any
-    noise: Any
+    agent: Agent
+    noise: PyTree
     episodes: Episodes
-    ring: Any
-    statistics: Any
-    sums: dict[str, Array]
-    diverged: Array
-    environment_nan: Array
-    dropped: Array
+    ring: PyTree
+    statistics: PyTree
+    sums: Metrics
+    diverged: Int[Array, ""]
+    environment_nan: Int[Array, ""]
+    dropped: Int[Array, ""]
     key: Key
 
 
-def setup(plan, algorithm, env):
+Turn = tuple[Int[Array, ""], Carry]  # the number of the next row or cycle, and what there is before it
+Work = Callable[[Run, Carry, Count, Count], Turn]  # from a turn to another, or to where the pool runs low
+
+
+def setup(plan: Plan, algorithm: Algorithm, env: Environment) -> Run:
     """Raises ValueError where `plan` does not fit the algorithm's policy delay, or its ring the environment."""
     return Run(plan, algorithm, env, normalizer(plan), replay(plan, env), cycle(plan, algorithm.policy_delay))
 
 
-def train(plan, algorithm, env, key):
+def train(
+    plan: Plan, algorithm: Algorithm, env: Environment, key: Key
+) -> tuple[Carry, dict[str, Num[Array, " num_evals"]]]:
     """One whole training run as a pure function of a key. Map it over keys with `jax.vmap`.
 
     Returns `(carry, curves)`; every leaf of `curves` is `[num_evals]`, the first from before training, where the means
@@ -81,11 +93,11 @@ def train(plan, algorithm, env, key):
     """
     run = setup(plan, algorithm, env)
 
-    def evaluated(carry, index):
+    def evaluated(carry: Carry, index: Index) -> tuple[Carry, Values]:
         values = evaluate(run, carry, index)
         return carry._replace(**{name: values[name] for name in JUDGED}), values
 
-    def epoch_and_evaluation(carry, index):
+    def epoch_and_evaluation(carry: Carry, index: Int[Array, ""]) -> tuple[Carry, Values]:
         carry, metrics = epoch(run, carry, index)
         carry, values = evaluated(carry, index + 1)
         return carry, values | metrics
@@ -97,12 +109,12 @@ def train(plan, algorithm, env, key):
     }
 
 
-def warmed_up(run, key):
+def warmed_up(run: Run, key: Key) -> Carry:
     """The carry after the warm-up: uniformly random actions, nothing learned."""
     return _with_pools(run, initial_carry(run, key, starts(run, key, START)), warm_up, 0, run.plan.warmup_rows)
 
 
-def starts(run, key, purpose, index=0, begun=0):
+def starts(run: Run, key: Key, purpose: Count, index: Count = 0, begun: Count = 0) -> PyTree:
     """Random starts of episodes, `[P, ...]`, from number `begun` on, for a purpose, START or EVALUATION `index`.
 
     As many for each of them, so that one program draws them all.
@@ -111,41 +123,43 @@ def starts(run, key, purpose, index=0, begun=0):
     return episodes.starts(run.env, episodes.pool_size(most), key_for(key, purpose, index), begun)
 
 
-def _with_pools(run, carry, work, first, end):
+def _with_pools(run: Run, carry: Carry, work: Work, first: Count, end: Count) -> Carry:
     """The carry after `work`, `warm_up` or `cycles`, from turn `first` to `end`, with as many pools as that takes."""
 
-    def one_pool(turn_and_carry):
+    def one_pool(turn_and_carry: Turn) -> Turn:
         turn, carry = turn_and_carry
         return work(run, _with_pool(run, carry), turn, end)
 
     return jax.lax.while_loop(lambda turn_and_carry: turn_and_carry[0] < end, one_pool, (jnp.int32(first), carry))[1]
 
 
-def _with_pool(run, carry):
+def _with_pool(run: Run, carry: Carry) -> Carry:
     """`carry` with the next starts in its pool."""
     pool = starts(run, carry.key, START, begun=carry.episodes.begun)
     return carry._replace(episodes=episodes.with_pool(carry.episodes, pool))
 
 
-def _while_starts_last(run, body, first, end, carry):
+def _while_starts_last(
+    run: Run, body: Callable[[Int[Array, ""], Carry], Carry], first: Count, end: Count, carry: Carry
+) -> Turn:
     """`(turn, carry)` after `body(turn, carry)` for each turn from `first` up to `end`, or to where the pool runs low.
 
     `first` and `end` may be traced. Runs that are mapped over stop together: the turn has no axis over runs.
     """
 
-    def goes_on(turn_and_carry):
+    def goes_on(turn_and_carry: Turn) -> Bool[Array, ""]:
         turn, carry = turn_and_carry
         low = ~episodes.holds(carry.episodes, run.cycle.collects * run.plan.num_envs)
         return (turn < end) & ~episodes.anywhere(low)
 
-    def one_turn(turn_and_carry):
+    def one_turn(turn_and_carry: Turn) -> Turn:
         turn, carry = turn_and_carry
         return turn + 1, body(turn, carry)
 
     return jax.lax.while_loop(goes_on, one_turn, (jnp.asarray(first, jnp.int32), carry))
 
 
-def initial_carry(run, key, pool):
+def initial_carry(run: Run, key: Key, pool: PyTree) -> Carry:
     """The carry before the warm-up, from the first starts."""
     plan, env = run.plan, run.env
     carry = Carry(
@@ -164,11 +178,11 @@ def initial_carry(run, key, pool):
     return _watched(_with_empty_ring(run, carry, 0), observed, 0, by_environment=True)
 
 
-def warm_up(run, carry, first, end):
+def warm_up(run: Run, carry: Carry, first: Count, end: Count) -> Turn:
     """`(row, carry)`: the warm-up from row `first` up to row `end`, or to where the pool runs low."""
     plan, env = run.plan, run.env
 
-    def one_row(row, carry):
+    def one_row(row: Int[Array, ""], carry: Carry) -> Carry:
         shape = (plan.num_envs, env.action_size)
         action = jax.random.uniform(key_for(carry.key, WARMUP, row), shape, minval=-1.0, maxval=1.0)
         return remember(run, carry, action, row)
@@ -176,7 +190,7 @@ def warm_up(run, carry, first, end):
     return _while_starts_last(run, one_row, first, end, carry)
 
 
-def begin_refill(run, carry, row):
+def begin_refill(run: Run, carry: Carry, row: int) -> Carry:
     """A carry of `row` rows (a Python int) whose ring was not kept, with an empty one, for `refill` to fill.
 
     Nothing is learned meanwhile, and the statistics of observations stay. What follows is not what would have followed.
@@ -185,12 +199,12 @@ def begin_refill(run, carry, row):
     return _with_empty_ring(run, carry, first_refilled(run.plan, row))._replace(key=key)
 
 
-def first_refilled(plan, row):
+def first_refilled(plan: Plan, row: int) -> int:
     """The first of the rows that are in the ring of a carry of `row` rows."""
     return max(0, row - plan.rows)
 
 
-def refill(run, carry, first, end):
+def refill(run: Run, carry: Carry, first: Count, end: Count) -> Turn:
     """`(row, carry)`: rows of the exploring policy from `first` up to `end`, or to where the pool runs low."""
     return _while_starts_last(run, lambda row, carry: collect(run, carry, row), first, end, carry)
 
@@ -198,24 +212,24 @@ def refill(run, carry, first, end):
 REFILLED = ("ring", "episodes", "noise", "diverged", "environment_nan", "dropped")  # what `refill` makes of a carry
 
 
-def epoch(run, carry, index):
+def epoch(run: Run, carry: Carry, index: Count) -> tuple[Carry, Metrics]:
     """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means."""
     length = run.cycle.per_epoch
     carry = _with_pools(run, carry, cycles, index * length, (index + 1) * length)
     return carry, means(run.cycle, carry)
 
 
-def means(cycle, carry):
+def means(cycle: Cycle, carry: Carry) -> Metrics:
     """`{metric: mean}` over the epoch that `carry` has come to the end of."""
     return {name: total / cycle.per_epoch for name, total in carry.sums.items()}
 
 
-def cycles(run, carry, first, end):
+def cycles(run: Run, carry: Carry, first: Count, end: Count) -> Turn:
     """`(cycle, carry)`: training from cycle `first` up to cycle `end`, or to where the pool runs low."""
     return _while_starts_last(run, lambda number, carry: one_cycle(run, carry, number), first, end, carry)
 
 
-def one_cycle(run, carry, number):
+def one_cycle(run: Run, carry: Carry, number: Count) -> Carry:
     """Cycle number `number` of training. It first learns, then acts.
 
     The row that is written depends on what was read, through the actor and its action, so that XLA cannot move the
@@ -229,14 +243,14 @@ def one_cycle(run, carry, number):
     return jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), carry._replace(sums=sums), rows)[0]
 
 
-def learn(run, carry, row):
+def learn(run: Run, carry: Carry, row: Count) -> tuple[Carry, Metrics]:
     """The updates of one cycle, on what the ring holds before row number `row` is written.
 
     An agent stays as it is after the first round with a loss, or any other metric, that is not finite; such a loss
     itself moves nothing (`optimization.descend`).
     """
 
-    def draw(key):
+    def draw(key: Key) -> Batch:
         """Batches for the critic updates that precede one actor update, `[critic_updates, B, ...]`."""
         shape = (run.cycle.critic_updates, run.plan.batch_size)
         window = run.replay.sample(carry.ring, row, key, shape)
@@ -246,14 +260,14 @@ def learn(run, carry, row):
         )
         return jax.vmap(run.algorithm.to_batch, in_axes=1)(window)
 
-    def one_round(state, keys):
+    def one_round(state: tuple[Agent, Bool[Array, ""]], keys: PyTree) -> tuple[tuple[Agent, Bool[Array, ""]], Metrics]:
         """`policy_delay` critic updates, then one of the actor, on the last of their batches."""
         agent, sound = state
         (sample_key, value_key, actor_key), critic_keys = keys
         batches = draw(sample_key)
         values = run.algorithm.next_value(agent, batches, value_key)
 
-        def update_critic(agent, batch_value_key):
+        def update_critic(agent: Agent, batch_value_key: tuple[Batch, PyTree, Key]) -> tuple[Agent, Metrics]:
             new, metrics = run.algorithm.update_critic(agent, *batch_value_key)
             return select(sound, new, agent), metrics
 
@@ -269,12 +283,14 @@ def learn(run, carry, row):
     return _watched(carry._replace(agent=agent), sound, row), metrics
 
 
-def critic_updates(update, agent, xs):
+def critic_updates(
+    update: Callable[[Agent, Any], tuple[Agent, Metrics]], agent: Agent, xs: PyTree
+) -> tuple[Agent, dict[str, Float[Array, " C"]]]:
     """`jax.lax.scan` over the critic updates of a round: few are compiled one by one, so that XLA fuses across them."""
     return jax.lax.scan(update, agent, xs, unroll=len(jax.tree.leaves(xs)[0]) <= UNROLLED)
 
 
-def collect(run, carry, row):
+def collect(run: Run, carry: Carry, row: Count) -> Carry:
     """Act with the exploring policy in every environment, and remember."""
     noise_key, act_key = jax.random.split(key_for(carry.key, COLLECT, row))
     progress = row * (run.plan.num_envs / run.plan.total_steps)
@@ -284,7 +300,7 @@ def collect(run, carry, row):
     return remember(run, carry._replace(noise=noise_state), action, row)
 
 
-def remember(run, carry, action, row):
+def remember(run: Run, carry: Carry, action: Float[Array, "E A"], row: Count) -> Carry:
     """Take `action` `[E, A]` and write what came of it as row number `row`."""
     now, transition = episodes.step(run.env, carry.episodes, action)
     transition, stored = repaired(transition)
@@ -301,7 +317,7 @@ def remember(run, carry, action, row):
     )
 
 
-def repaired(transition):
+def repaired(transition: Transition) -> tuple[Transition, Bool[Array, " E"]]:
     """`(transition, stored)`, where an environment that broke has ended its episode by itself, `[E, ...]`.
 
     Many tasks terminate on a state that is not finite. Nothing is learned from that state: the target of its transition
@@ -316,7 +332,7 @@ def repaired(transition):
     ), stored
 
 
-def evaluate(run, carry, index):
+def evaluate(run: Run, carry: Carry, index: Index) -> Values:
     """Whole episodes without exploration noise, in environments of their own: `{name: []}`, as `judged` has it.
 
     Changes nothing, training's random stream included.
@@ -326,22 +342,22 @@ def evaluate(run, carry, index):
     return judged(run, carry, play, row_of(run.plan, run.cycle, index))
 
 
-def initial_play(run, states):
+def initial_play(run: Run, states: PyTree) -> Play:
     """The episodes of an evaluation at their start, the first of `states`."""
     return episodes.begin_play(episodes.first(states, run.plan.eval_episodes))
 
 
-def evaluate_on(run, carry, play, count):
+def evaluate_on(run: Run, carry: Carry, play: Play, count: Count) -> Play:
     """`count` more strides of an evaluation, fewer where all its episodes have ended. `count` may be traced."""
     policy = run.algorithm.policy(carry.agent)
 
-    def act(observation):
+    def act(observation: Float[Array, "N obs"]) -> Float[Array, "N A"]:
         return run.algorithm.act(policy, run.normalizer.apply(carry.statistics, observation))
 
     return episodes.play_on(run.env, act, play, count, longest(run.plan, run.env))
 
 
-def longest(plan, env):
+def longest(plan: Plan, env: Environment) -> int:
     """The steps after which an episode that is evaluated ends, whatever it does."""
     return min(env.episode_length, plan.eval_length or LONGEST_EVALUATION)
 
@@ -349,7 +365,7 @@ def longest(plan, env):
 JUDGED = ("diverged", "environment_nan")  # what an evaluation tells the carry
 
 
-def judged(run, carry, play, row):
+def judged(run: Run, carry: Carry, play: Play, row: Count) -> Values:
     """What an evaluation that was played to its end says of a carry with `row` rows: `{name: []}`.
 
     `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, the mean
@@ -363,26 +379,28 @@ def judged(run, carry, play, row):
     return returns | {name: getattr(carry, name) for name in JUDGED}
 
 
-def row_of(plan, cycle, index):
+def row_of(plan: Plan, cycle: Cycle, index: Index) -> Index:
     """The number of the row that is written next at evaluation `index`."""
     return plan.warmup_rows + index * cycle.per_epoch * cycle.collects
 
 
-def env_steps(plan, index):
+def env_steps(plan: Plan, index: int) -> int:
     """Environment steps done at evaluation `index`."""
     return 0 if index == 0 else plan.warmup_steps + index * (plan.total_steps - plan.warmup_steps) // plan.num_epochs
 
 
-def updates(plan, index):
+def updates(plan: Plan, index: int) -> int:
     """Critic updates done at evaluation `index`."""
     return (env_steps(plan, index) - plan.warmup_steps) // plan.num_envs * plan.updates_per_step if index else 0
 
 
-def _with_empty_ring(run, carry, row):
+def _with_empty_ring(run: Run, carry: Carry, row: Count) -> Carry:
     return carry._replace(ring=run.replay.empty(row, episodes.observe(run.env, carry.episodes)))
 
 
-def _watched(carry, sound, rows, by_environment=False):
+def _watched(
+    carry: Carry, sound: Bool[Array, ""], rows: Count, by_environment: bool | Bool[Array, ""] = False
+) -> Carry:
     """`carry`, which has diverged if it had or if it is not `sound` any more, `rows` having been written.
 
     Where it is `by_environment`, the number that is not finite came from there.
@@ -394,25 +412,25 @@ def _watched(carry, sound, rows, by_environment=False):
     )
 
 
-def _finite(tree):
+def _finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether every number in `tree` is, `[]`."""
     return reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)], jnp.bool_(True))
 
 
-def key_for(key, purpose, time=0):
+def key_for(key: Key, purpose: Count, time: Count = 0) -> Key:
     """The key of a run, or of a sweep, for a purpose at a time."""
     return jax.random.fold_in(jax.random.fold_in(key, purpose), time)
 
 
-def _mean(metrics):
+def _mean(metrics: dict[str, Float[Array, " C"]]) -> Metrics:
     return jax.tree.map(lambda x: x.mean(axis=0), metrics)
 
 
-def scan_mean(step, carry, xs):
+def scan_mean(step: Callable[[T, Any], tuple[T, Metrics]], carry: T, xs: PyTree) -> tuple[T, Metrics]:
     """`jax.lax.scan`, but for the mean of what each step puts out. Adding it up needs no kernel of its own."""
     step = jax.jit(step)  # Otherwise it would be traced twice.
 
-    def summing(carry_and_total, x):
+    def summing(carry_and_total: tuple[T, Metrics], x: PyTree) -> tuple[tuple[T, Metrics], None]:
         carry, total = carry_and_total
         carry, out = step(carry, x)
         return (carry, jax.tree.map(jnp.add, total, out)), None

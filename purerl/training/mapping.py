@@ -7,24 +7,38 @@ and hears of no other.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Num, PyTree, Shaped, UInt32
 
 from purerl.environments import episodes
+from purerl.environments.base import Environment
+from purerl.environments.episodes import Play
+from purerl.settings.hyperparameters import Hyperparameters
 from purerl.settings.kinds import flows
 from purerl.settings.schema import Cycle, Plan
 from purerl.training import loop
+from purerl.training.loop import Carry, Run, Work
+from purerl.trees import Tree
+from purerl.types import Algorithm, Count, Key, Keys
+
+Turns = tuple[Int[Array, " R"], Carry]
+Numbers = dict[str, Float[Array, "..."]]  # hyperparameters that flow, `[]`, or `[R]` where they are swept
+Values = dict[str, Num[Array, " R"]]  # of an evaluation, and of the epoch before it
+Axes = dict[str, int | None]  # of the numbers over runs: 0, or None
+Options = dict[str, int | str]  # of XLA's compiler
+Build = Callable[[Any, Plan, Environment], Algorithm]  # of hyperparameters
 
 RUNS = "runs"  # the axis of the mesh of devices
 
 # At level 3, the default, `begin` of the default job takes 10 s to compile and not 6.6; nothing runs faster for it.
-COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
+COMPILER_OPTIONS: dict[str, Options] = {"cpu": {"xla_backend_optimization_level": 2}}
 
 # Where several devices of a CPU compute side by side, YNNPACK's products keep 2.4 kB each until the program ends, 55 kB
 # an update, if they are as large as this (jaxlib 0.10.2): gigabytes in an epoch. Smaller ones are faster by it.
@@ -59,31 +73,31 @@ class Programs(NamedTuple):
         carry: the abstract carry, where they are compiled for a number of runs.
     """
 
-    starts: Callable
-    initial_carry: Callable
-    warm_up: Callable
-    cycles: Callable
-    begin_play: Callable
-    play_on: Callable
-    judged: Callable
-    begin_refill: Callable
-    refill: Callable
+    starts: Callable[[Keys, Count, Count, UInt32[Array, " R"]], PyTree]
+    initial_carry: Callable[[Numbers, Keys, PyTree], Carry]
+    warm_up: Callable[[Numbers, Carry, Int[Array, " R"], Count], Turns]
+    cycles: Callable[[Numbers, Carry, Int[Array, " R"], Count], Turns]
+    begin_play: Callable[[PyTree], Play]
+    play_on: Callable[[Numbers, Carry, Play, Count], Play]
+    judged: Callable[[Numbers, Carry, Play, Count], Values]
+    begin_refill: Callable[[Numbers, Carry, int], Carry]
+    refill: Callable[[Numbers, Carry, Int[Array, " R"], Count], Turns]
     plan: Plan
     cycle: Cycle
-    mesh: Any = None
-    options: Any = None
-    carry: Any = None
+    mesh: Mesh | None = None
+    options: Options | None = None
+    carry: Carry | None = None
 
-    def run_warm_up(self, numbers, keys):
+    def run_warm_up(self, numbers: Numbers, keys: Keys) -> Carry:
         """`(numbers, keys [R]) -> carry [R, ...]` after the warm-up."""
         carry = self.before_warm_up(numbers, keys)
         return self.advance("warm_up", numbers, carry, 0, self.plan.warmup_rows)
 
-    def before_warm_up(self, numbers, keys):
+    def before_warm_up(self, numbers: Numbers, keys: Keys) -> Carry:
         """`(numbers, keys [R]) -> carry [R, ...]`."""
         return self.initial_carry(numbers, keys, self.starts(keys, loop.START, 0, none_begun(self.mesh, len(keys))))
 
-    def advance(self, what, numbers, carry, first, end):
+    def advance(self, what: str, numbers: Numbers, carry: Carry, first: int, end: int) -> Carry:
         """The carry after the turns `first` to `end` of `what`: "warm_up", "cycles" or "refill"; `carry` is donated."""
         turns = laid_out(self.mesh, jnp.full(len(carry.diverged), first, jnp.int32))
         while True:
@@ -92,39 +106,39 @@ class Programs(NamedTuple):
                 return carry
             carry = self.with_pools(carry)
 
-    def with_pools(self, carry):
+    def with_pools(self, carry: Carry) -> Carry:
         """`carry` with the next starts in the pools; `carry` is donated."""
         jax.tree.map(lambda x: x.delete(), carry.episodes.pool)
         pool = self.starts(carry.key, loop.START, 0, carry.episodes.begun)
         return carry._replace(episodes=episodes.with_pool(carry.episodes, pool))
 
-    def run_epoch(self, numbers, carry, index):
+    def run_epoch(self, numbers: Numbers, carry: Carry, index: int) -> tuple[Carry, Values]:
         """`(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated."""
         length = self.cycle.per_epoch
         carry = self.advance("cycles", numbers, carry, index * length, (index + 1) * length)
         return carry, loop.means(self.cycle, carry)
 
-    def refilled(self, carry, acted):
+    def refilled(self, carry: Carry, acted: Carry) -> Carry:
         """`carry`, whose ring was not kept, with the one of `acted`, which `refill` has filled."""
         return self.with_pools(carry._replace(**{name: getattr(acted, name) for name in loop.REFILLED}))
 
-    def evaluation(self, carry, index):
+    def evaluation(self, carry: Carry, index: int) -> Play:
         """Evaluation number `index` at its start: a play."""
         begun = none_begun(self.mesh, len(carry.diverged))
         return self.begin_play(self.starts(carry.key, loop.EVALUATION, index, begun))
 
-    def run_evaluation(self, numbers, carry, index):
+    def run_evaluation(self, numbers: Numbers, carry: Carry, index: int) -> Values:
         """`(numbers, carry, index) -> metrics [R]`."""
         play = self.play_on(numbers, carry, self.evaluation(carry, index), 2**30)
         return self.judged(numbers, carry, play, loop.row_of(self.plan, self.cycle, index))
 
 
-def abstract_carry(programs, numbers, num_runs):
+def abstract_carry(programs: Programs, numbers: Numbers, num_runs: int) -> Carry:
     """The carry of `num_runs` runs as `jax.ShapeDtypeStruct`s."""
     return _abstract(programs.mesh, jax.eval_shape(programs.before_warm_up, numbers, keys(0, num_runs)))
 
 
-def _abstract(mesh, tree):
+def _abstract(mesh: Mesh | None, tree: Tree) -> Tree:
     """Abstract arrays `[R, ...]`, laid out over the devices of `mesh`."""
     if mesh is None:
         return tree
@@ -132,7 +146,7 @@ def _abstract(mesh, tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def compiled(programs, numbers, num_runs):
+def compiled(programs: Programs, numbers: Numbers, num_runs: int) -> Programs:
     """`Programs` for `num_runs` runs, one compiled while the next is traced."""
     carry = abstract_carry(programs, numbers, num_runs)
     with ThreadPoolExecutor() as workers:
@@ -143,7 +157,7 @@ def compiled(programs, numbers, num_runs):
         return programs._replace(carry=carry, **{name: program.result() for name, program in compiling.items()})
 
 
-def arguments(programs, numbers, carry):
+def arguments(programs: Programs, numbers: Numbers, carry: Carry) -> dict[str, tuple[Any, ...]]:
     """`{name: arguments}` of the programs that are compiled for an abstract `carry`."""
     numbers, own = laid_out(programs.mesh, numbers), laid_out(programs.mesh, keys(0, len(carry.diverged)))
     turns = jax.ShapeDtypeStruct(carry.diverged.shape, jnp.int32, sharding=carry.diverged.sharding)
@@ -161,30 +175,32 @@ def arguments(programs, numbers, carry):
     }
 
 
-def none_begun(mesh, num_runs):
+def none_begun(mesh: Mesh | None, num_runs: int) -> UInt32[Array, " R"]:
     """How many episodes have begun before the first, `[R]`."""
     return laid_out(mesh, jnp.zeros(num_runs, jnp.uint32))
 
 
-def mesh(num_devices):
+def mesh(num_devices: int) -> Mesh | None:
     """This process's first `num_devices` devices in a row; None of a single one, over which nothing is laid out."""
     if num_devices == 1:
         return None
     return jax.make_mesh((num_devices,), (RUNS,), (AxisType.Auto,), devices=jax.local_devices()[:num_devices])
 
 
-def laid_out(mesh, tree):
+def laid_out(mesh: Mesh | None, tree: Tree) -> Tree:
     """`tree` on the devices of `mesh`, its axes over runs laid out over them; what has no axis goes to every device."""
     if mesh is None:
         return jax.device_put(tree)
     return jax.device_put(tree, jax.tree.map(lambda x: NamedSharding(mesh, _spec(x.ndim)), tree))
 
 
-def _spec(axes):
+def _spec(axes: int | bool) -> PartitionSpec:
     return PartitionSpec(RUNS) if axes else PartitionSpec()
 
 
-def flowing(hyper, swept=None, settings=()):
+def flowing(
+    hyper: Hyperparameters, swept: Mapping[str, Sequence[float]] | None = None, settings: Sequence[int] = ()
+) -> Numbers:
     """The numbers of `hyper` that flow through the program: changing one compiles nothing anew.
 
     `{name: []}`; of those that are `swept`, `{name: one of each setting}`, `[R]`, run i being of setting `settings[i]`.
@@ -201,33 +217,41 @@ class OneRun(NamedTuple):
     """
 
     plan: Plan
-    build: Callable
-    env: Any
-    hyper: Any
+    build: Build
+    env: Environment
+    hyper: Hyperparameters
 
-    def setup(self, numbers):
+    def setup(self, numbers: Numbers) -> Run:
         hyper = dataclasses.replace(self.hyper, **numbers)
         return loop.setup(self.plan, self.build(hyper, self.plan, self.env), self.env)
 
-    def starts(self, key, purpose, index, begun):
+    def starts(self, key: Key, purpose: Count, index: Count, begun: Count) -> PyTree:
         # Where episodes begin does not depend on what flows.
         return loop.starts(self.setup({}), key, purpose, index, begun)
 
-    def initial_carry(self, numbers, key, states):
+    def initial_carry(self, numbers: Numbers, key: Key, states: PyTree) -> Carry:
         return loop.initial_carry(self.setup(numbers), key, states)
 
-    def initial_play(self, states):
+    def initial_play(self, states: PyTree) -> Play:
         return loop.initial_play(self.setup({}), states)
 
-    def play_on(self, numbers, carry, play, count):
+    def play_on(self, numbers: Numbers, carry: Carry, play: Play, count: Count) -> Play:
         return loop.evaluate_on(self.setup(numbers), carry, play, count)
 
-    def judged(self, numbers, carry, play, row):
+    def judged(self, numbers: Numbers, carry: Carry, play: Play, row: Count) -> loop.Values:
         run = self.setup(numbers)
         return loop.judged(run, carry, play, row) | loop.means(run.cycle, carry)
 
 
-def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
+def programs(
+    plan: Plan,
+    build: Build,
+    env: Environment,
+    hyper: Hyperparameters,
+    swept: Iterable[str] = (),
+    mesh: Mesh | None = None,
+    platform: str | None = None,
+) -> Programs:
     """The `Programs` of the runs of `plan`; `build(hyper, plan, env)` makes the algorithm.
 
     The hyperparameters whose names are in `swept` have an axis over runs. `mesh` lays the runs out over devices. They
@@ -237,14 +261,14 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
     cache, options = CACHE.get(platform), compiler_options(plan, platform, mesh)
     one, axes = OneRun(plan, build, env, hyper), {name: 0 if name in swept else None for name in flowing(hyper)}
 
-    def mapped(function, *over, **jit):
+    def mapped(function: Callable[..., Any], *over: Any, **jit: Any) -> Callable[..., Any]:
         return jax.jit(over_devices(mesh, jax.vmap(function, over), *over), **jit)
 
-    def advancing(work, cache=None, **jit):
+    def advancing(work: Work, cache: int | None = None, **jit: Any) -> Callable[..., Any]:
         function = over_devices(mesh, in_turns(one, axes, work, cache), axes, 0, 0, None)
         return jax.jit(function, donate_argnums=1, **jit)
 
-    def begin_refill(numbers, carry, row):
+    def begin_refill(numbers: Numbers, carry: Carry, row: int) -> Carry:
         begun = jax.vmap(lambda numbers, carry: loop.begin_refill(one.setup(numbers), carry, row), (axes, 0))
         return over_devices(mesh, begun, axes, 0)(numbers, carry)
 
@@ -265,36 +289,39 @@ def programs(plan, build, env, hyper, swept=(), mesh=None, platform=None):
     )
 
 
-def in_turns(one, axes, work, cache=None):
+def in_turns(
+    one: OneRun, axes: Axes, work: Work, cache: int | None = None
+) -> Callable[[Numbers, Carry, Int[Array, " R"], Count], Turns]:
     """`work(run, carry, turn, end)` of `loop`, for many runs: `(numbers, carry, turns, end) -> (turns, carry)`.
 
     As many runs as `cache` holds (`side_by_side`) train at a time, all of them without one. They are at one turn,
     which has no axis over runs.
     """
 
-    def all_runs(numbers, carry, turns, end):
-        def one_group(numbers, carry, turns):
+    def all_runs(numbers: Numbers, carry: Carry, turns: Int[Array, " R"], end: Count) -> Turns:
+        def one_group(numbers: Numbers, carry: Carry, turns: Int[Array, " G"]) -> tuple[Carry, Int[Array, " G"]]:
             each = jax.vmap(lambda numbers, carry: work(one.setup(numbers), carry, turns[0], end), (axes, 0), (None, 0))
             turn, carry = each(numbers, carry)
             return carry, jnp.full_like(turns, turn)
 
-        return in_groups(one_group, axes, side_by_side(carry.agent, cache), numbers, carry, turns)[::-1]
+        carry, turns = in_groups(one_group, axes, side_by_side(carry.agent, cache), numbers, carry, turns)
+        return turns, carry
 
     all_runs.__name__ = work.__name__  # what profilers and logs of compilation call it
     return all_runs
 
 
-def compiler_options(plan, platform, mesh):
+def compiler_options(plan: Plan, platform: str, mesh: Mesh | None) -> Options | None:
     """XLA's options for the programs of `plan` on the devices of `mesh`; None where there are none."""
     options = COMPILER_OPTIONS.get(platform)
     product = plan.batch_size * max(plan.widths, default=0) ** 2
     if platform == "cpu" and mesh is not None and product >= LARGE_PRODUCT and _knows(YNNPACK):
-        options = options | {YNNPACK: ""}
+        options = (options or {}) | {YNNPACK: ""}
     return options
 
 
 @functools.cache
-def _knows(option):
+def _knows(option: str) -> bool:
     """Whether this XLA has the compiler option of that name, whose value may be ""."""
     try:
         jax.jit(jnp.negative, compiler_options={option: ""}).lower(0.0).compile()
@@ -303,7 +330,7 @@ def _knows(option):
     return True
 
 
-def over_devices(mesh, function, *axes):
+def over_devices(mesh: Mesh | None, function: Callable[..., Any], *axes: Any) -> Callable[..., Any]:
     """`function` of all runs, each device of `mesh` calling it for its own. `axes` are those over runs, 0 or None."""
     if mesh is None:
         return function
@@ -311,7 +338,9 @@ def over_devices(mesh, function, *axes):
     return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False)
 
 
-def in_groups(train, axes, size, numbers, carry, *more):
+def in_groups(
+    train: Callable[..., tuple[Tree, Any]], axes: Axes, size: int, numbers: Numbers, carry: Tree, *more: PyTree
+) -> tuple[Tree, Any]:
     """`train(numbers, carry [R, ...], *more [R]) -> (carry, metrics [R])`, one group of `size` runs after another.
 
     Those of `numbers` whose axis in `axes` is 0 have an axis over runs.
@@ -320,8 +349,8 @@ def in_groups(train, axes, size, numbers, carry, *more):
     if size == num_runs:
         return train(numbers, carry, *more)
 
-    def group(carry, start):
-        def own(x):
+    def group(carry: Tree, start: Int[Array, ""]) -> tuple[Tree, Any]:
+        def own(x: Shaped[Array, "R ..."]) -> Shaped[Array, "G ..."]:
             return jax.lax.dynamic_slice_in_dim(x, start, size)
 
         numbers_here = {name: x if axes[name] is None else own(x) for name, x in numbers.items()}
@@ -333,7 +362,7 @@ def in_groups(train, axes, size, numbers, carry, *more):
     return carry, jax.tree.map(lambda x: x.reshape(num_runs, *x.shape[2:]), metrics)
 
 
-def side_by_side(agents, cache):
+def side_by_side(agents: PyTree, cache: int | None) -> int:
     """How many of `agents`, a tree of arrays `[R, ...]`, to train at a time: a divisor of R, R without `cache`."""
     leaves = jax.tree.leaves(agents)
     num_runs, size = len(leaves[0]), sum(x.size * x.dtype.itemsize for x in leaves)
@@ -341,16 +370,16 @@ def side_by_side(agents, cache):
     return largest_divisor(num_runs, fits)
 
 
-def largest_divisor(number, most):
+def largest_divisor(number: int, most: int) -> int:
     """Of `number`, and not over `most`; 0 where that is under 1."""
     return max((n for n in range(1, min(number, most) + 1) if number % n == 0), default=0)
 
 
-def keys(seed, num_seeds):
+def keys(seed: int, num_seeds: int) -> Keys:
     """One key per run, `[R]`. Run i is the run of the integer seed + i, whatever its neighbours."""
     return keys_of(seed + jnp.arange(num_seeds))
 
 
-def keys_of(seeds):
+def keys_of(seeds: Sequence[int] | Int[Array, " R"]) -> Keys:
     """The keys of the runs of the integers `seeds`, `[R]`."""
     return jax.vmap(jax.random.key)(jnp.asarray(seeds))

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 
-from purerl.types import Array
+from purerl.settings.schema import Plan
 
 MOST = 2.0**23  # observations that count: float32 would not grow by 1 after twice as many; older ones fade then
 
@@ -22,24 +23,24 @@ class Normalizer(NamedTuple):
     apply: `(statistics, observation [..., obs_size]) -> observation`.
     """
 
-    init: Callable
-    update: Callable
-    apply: Callable
+    init: Callable[[int], PyTree]
+    update: Callable[[PyTree, Float[Array, "E obs"]], PyTree]
+    apply: Callable[[PyTree, Float[Array, "*batch obs"]], Float[Array, "*batch obs"]]
 
 
 class Statistics(NamedTuple):
     """Count `[]`, mean and variance `[obs_size]` of the observations so far."""
 
-    count: Array
-    mean: Array
-    variance: Array
+    count: Float[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]  # in place of the method of tuples
+    mean: Float[Array, " obs"]
+    variance: Float[Array, " obs"]
 
 
-def init(obs_size):
+def init(obs_size: int) -> Statistics:
     return Statistics(jnp.zeros(()), jnp.zeros(obs_size), jnp.ones(obs_size))
 
 
-def update(statistics, observation):
+def update(statistics: Statistics, observation: Float[Array, "E obs"]) -> Statistics:
     """Take in a row of observations `[E, obs_size]` (Chan, Golub & LeVeque 1979, eq. 2.1)."""
     _, mean, variance = statistics
     count = jnp.minimum(statistics.count, MOST)
@@ -50,7 +51,9 @@ def update(statistics, observation):
     return Statistics(total, mean + delta * size / total, squares / total)
 
 
-def apply(statistics, observation, limit=10.0):
+def apply(
+    statistics: Statistics, observation: Float[Array, "*batch obs"], limit: float = 10.0
+) -> Float[Array, "*batch obs"]:
     """(s − mean) / std, clipped to ±`limit`."""
     scaled = (observation - statistics.mean) / jnp.sqrt(statistics.variance + 1e-8)
     return jnp.clip(scaled, -limit, limit)
@@ -62,6 +65,6 @@ identity = Normalizer(
 )
 
 
-def normalizer(plan):
+def normalizer(plan: Plan) -> Normalizer:
     """The one that `plan` asks for."""
     return running if plan.normalize_observations else identity

@@ -7,27 +7,34 @@ in place; at an index with one, the write would be a scatter.
 The plain ring keeps whole transitions. The compact one keeps every observation once: s' is the observation that the
 next row was made from, but where an episode was truncated, and there it stands in a small table.
 
-Letters: E environments, F the numbers kept of a transition, O those of an observation, W the words it takes.
+Letters: E environments, F the numbers kept of a transition, W the words that an observation takes, K stretches of rows.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
-from purerl.types import Array, Transition
+from purerl.environments.base import Environment
+from purerl.settings.schema import Plan
+from purerl.types import Count, Key, Transition
+
+Size = tuple[int, ...]  # of a sample
+Stored = bool | Bool[Array, " E"]
 
 
 class Replay(NamedTuple):
     """A kind of replay buffer.
 
     Attributes:
-        empty: `(added, observation [E, O]) -> ring`: `observation` is what row number `added`, the first, is made from.
-        add: `(ring, added, transition [E, ...], observation [E, O], stored [E] = True) -> ring`: write one row over
-            the oldest, `added` rows having been written before it; `observation` is what the next row is made from.
-            Where `stored` is false, the transition is never sampled; it must be finite all the same.
+        empty: `(added, observation [E, obs_size]) -> ring`: `observation` is what row number `added`, the first, is
+            made from.
+        add: `(ring, added, transition [E, ...], observation [E, obs_size], stored [E] = True) -> ring`: write one row
+            over the oldest, `added` rows having been written before it; `observation` is what the next row is made
+            from. Where `stored` is false, the transition is never sampled; it must be finite all the same.
         sample: `(ring, added, key, shape) -> Transition [n_step, *shape, ...]`: windows of consecutive steps of one
             environment, uniformly and with replacement. Their first steps are drawn from all rows that have been
             written and not overwritten, less the newest `n_step - 1`, whose windows are not complete yet. There must
@@ -35,9 +42,9 @@ class Replay(NamedTuple):
             window before it ends as if truncated there. The key is consumed.
     """
 
-    empty: Callable
-    add: Callable
-    sample: Callable
+    empty: Callable[[Count, Float[Array, "E obs"]], PyTree]
+    add: Callable[[PyTree, Count, Transition, Float[Array, "E obs"], Bool[Array, " E"]], PyTree]
+    sample: Callable[[PyTree, Count, Key, Size], Transition]
 
 
 class Shape(NamedTuple):
@@ -48,15 +55,15 @@ class Shape(NamedTuple):
     obs_size: int
     action_size: int
     episode_length: int
-    dtype: Any
+    dtype: str
 
     @property
-    def words(self):
+    def words(self) -> int:
         """W: float32 words of an observation."""
         return -(-self.obs_size * jnp.dtype(self.dtype).itemsize // 4)
 
 
-def replay(plan, env):
+def replay(plan: Plan, env: Environment) -> Replay:
     """The buffer that `plan` asks for. Raises ValueError where a compact ring cannot hold what `env` does."""
     shape = Shape(plan.rows, plan.n_step, env.obs_size, env.action_size, env.episode_length, plan.ring_dtype)
     if plan.ring == "compact" and env.truncates:
@@ -68,12 +75,12 @@ def replay(plan, env):
     return kind(shape)
 
 
-def plain(shape):
+def plain(shape: Shape) -> Replay:
     """The ring of whole transitions, `[rows, E, F]`."""
     return Replay(partial(_plain_empty, shape), partial(_plain_add, shape), partial(_plain_sample, shape))
 
 
-def compact(shape):
+def compact(shape: Shape) -> Replay:
     """The ring that keeps every observation once. Only the time limit may truncate.
 
     Where a transition terminated, the s' it returns is the first observation of the next episode: its value counts
@@ -89,30 +96,37 @@ class Compact(NamedTuple):
         `episode_length` rows, so that each such stretch of rows has one place.
     """
 
-    data: Array
-    last: Array
+    data: Float[Array, "rows+1 E F"]
+    last: Float[Array, "K E W"]
 
 
-def _plain_empty(shape, added, observation):
+def _plain_empty(shape: Shape, added: Count, observation: Float[Array, "E obs"]) -> Float[Array, "rows E F"]:
     del added
     return jnp.zeros((shape.rows, len(observation), 2 * shape.words + shape.action_size + 2))
 
 
-def _plain_add(shape, data, added, transition, observation, stored=True):
+def _plain_add(
+    shape: Shape,
+    data: Float[Array, "rows E F"],
+    added: Count,
+    transition: Transition,
+    observation: Float[Array, "E obs"],
+    stored: Stored = True,
+) -> Float[Array, "rows E F"]:
     del observation
     done = _done(transition, stored)
     row = [_words(shape, transition.observation), *done, _words(shape, transition.next_observation)]
     return jax.lax.dynamic_update_index_in_dim(data, jnp.concatenate(row, axis=1), added % shape.rows, axis=0)
 
 
-def _plain_sample(shape, data, added, key, size):
+def _plain_sample(shape: Shape, data: Float[Array, "rows E F"], added: Count, key: Key, size: Size) -> Transition:
     row, env = _draw(shape, data.shape[1], added, key, size)
     found = data[row % shape.rows, env]
     observation, done, next_observation = _split(found, shape.words, -shape.words)
     return _transition(shape, observation, done, next_observation)
 
 
-def _compact_empty(shape, added, observation):
+def _compact_empty(shape: Shape, added: Count, observation: Float[Array, "E obs"]) -> Compact:
     num_envs = len(observation)
     stretches = -(-shape.rows // shape.episode_length) + 1
     data = jnp.zeros((shape.rows + 1, num_envs, shape.words + shape.action_size + 2))
@@ -120,7 +134,14 @@ def _compact_empty(shape, added, observation):
     return Compact(data.at[added % (shape.rows + 1), :, : shape.words].set(_words(shape, observation)), last)
 
 
-def _compact_add(shape, ring, added, transition, observation, stored=True):
+def _compact_add(
+    shape: Shape,
+    ring: Compact,
+    added: Count,
+    transition: Transition,
+    observation: Float[Array, "E obs"],
+    stored: Stored = True,
+) -> Compact:
     row = jnp.concatenate([_words(shape, observation), *_done(transition, stored)], axis=1)
     data = jax.lax.dynamic_update_index_in_dim(ring.data, row, (added + 1) % (shape.rows + 1), axis=0)
     place = added // shape.episode_length % len(ring.last)
@@ -129,7 +150,7 @@ def _compact_add(shape, ring, added, transition, observation, stored=True):
     return Compact(data, jax.lax.dynamic_update_index_in_dim(ring.last, last, place, axis=0))
 
 
-def _compact_sample(shape, ring, added, key, size):
+def _compact_sample(shape: Shape, ring: Compact, added: Count, key: Key, size: Size) -> Transition:
     row, env = _draw(shape, ring.data.shape[1], added, key, size)
     around = jnp.concatenate([row[:1], row + 1])  # what is before row r stands with what was done in row r - 1
     found = ring.data[around % (shape.rows + 1), env]
@@ -139,7 +160,9 @@ def _compact_sample(shape, ring, added, key, size):
     return _transition(shape, observation[:-1], done[1:], next_observation)
 
 
-def _draw(shape, num_envs, added, key, size):
+def _draw(
+    shape: Shape, num_envs: int, added: Count, key: Key, size: Size
+) -> tuple[Int[Array, " n *size"], Int[Array, "*size"]]:
     """Row numbers `[n_step, *size]` and environments `[*size]` of windows."""
     complete = jnp.minimum(added, shape.rows) - (shape.n_step - 1)
     draw = jax.random.randint(key, size, 0, complete * num_envs)
@@ -150,14 +173,21 @@ def _draw(shape, num_envs, added, key, size):
 TERMINATED, TRUNCATED, MISSING = 1.0, 2.0, 3.0
 
 
-def _done(transition, stored):
+def _done(
+    transition: Transition, stored: Stored
+) -> tuple[Float[Array, "E A"], Float[Array, "E 1"], Float[Array, "E 1"]]:
     """Action, reward, and how the episode ended, side by side: `[E, A]`, `[E, 1]`, `[E, 1]`."""
     end = TERMINATED * transition.terminated + TRUNCATED * transition.truncated
     end = jnp.where(stored, end, MISSING)
     return transition.action, transition.reward[:, None], end[:, None]
 
 
-def _transition(shape, observation, done, next_observation):
+def _transition(
+    shape: Shape,
+    observation: Float[Array, " n *size W"],
+    done: Float[Array, " n *size A+2"],
+    next_observation: Float[Array, " n *size W"],
+) -> Transition:
     action, reward, end = _split(done, shape.action_size, shape.action_size + 1)
     window = Transition(
         _observation(shape, observation),
@@ -170,7 +200,7 @@ def _transition(shape, observation, done, next_observation):
     return _without(window, end[..., 0] == MISSING)
 
 
-def _without(window, missing):
+def _without(window: Transition, missing: Bool[Array, " n *size"]) -> Transition:
     """`window` `[n, *size, ...]` where nothing comes of the transitions that are `missing` `[n, *size]`."""
     cut = jnp.concatenate([missing[1:], jnp.zeros_like(missing[:1])]) & ~window.terminated
     window = window._replace(truncated=window.truncated | cut)
@@ -178,7 +208,7 @@ def _without(window, missing):
     window = window._replace(terminated=window.terminated | none)
     place = jnp.argmin(missing[0])  # the first window of the sample whose first transition is stored
 
-    def replaced(x):
+    def replaced(x: Shaped[Array, "n ..."]) -> Shaped[Array, "n ..."]:
         other = x.reshape(len(x), missing[0].size, *x.shape[missing.ndim :])[:, place]
         other = other.reshape(len(x), *[1] * (missing.ndim - 1), *x.shape[missing.ndim :])
         return jnp.where(missing[0].reshape(missing[0].shape + (1,) * (x.ndim - missing.ndim)), other, x)
@@ -186,12 +216,12 @@ def _without(window, missing):
     return jax.tree.map(replaced, window)
 
 
-def _split(data, *ends):
+def _split(data: Float[Array, "*batch D"], *ends: int) -> list[Float[Array, "*batch _"]]:
     return jnp.split(data, [end % data.shape[-1] for end in ends], axis=-1)
 
 
-def _words(shape, observation):
-    """`[E, O]` as float32 words `[E, W]`: themselves, or two numbers of 16 bits in each.
+def _words(shape: Shape, observation: Float[Array, "E obs"]) -> Float[Array, "E W"]:
+    """`[E, obs_size]` as float32 words `[E, W]`: themselves, or two numbers of 16 bits in each.
 
     No arithmetic touches the words.
     """
@@ -205,8 +235,8 @@ def _words(shape, observation):
     return jax.lax.bitcast_convert_type(pairs, jnp.float32)
 
 
-def _observation(shape, words):
-    """`[..., W]` as `[..., O]`."""
+def _observation(shape: Shape, words: Float[Array, "*batch W"]) -> Float[Array, "*batch obs"]:
+    """`[..., W]` as `[..., obs_size]`."""
     if shape.dtype == "float32":
         return words
     pairs = jax.lax.bitcast_convert_type(words, jnp.dtype(shape.dtype))

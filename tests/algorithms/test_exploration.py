@@ -13,7 +13,7 @@ KEYS = jax.random.split(jax.random.key(0), 60)
 
 
 def constant(scale):
-    return exploration.constant(scale, None)
+    return exploration.constant(scale, scale)
 
 
 def drawn(process, keys=KEYS, progress=0.0):

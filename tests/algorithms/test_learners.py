@@ -237,9 +237,10 @@ def test_reward_scale_scales_rewards_and_nothing_else(name):
 
 
 def test_td3_without_its_tricks_is_ddpg():
-    model = ddpg.make_model(TD3(**RATES, target_noise=0.0, policy_delay=1), PLAN, ENV, critics_of(PLAN, 1))
+    hyper = TD3(**RATES, target_noise=0.0, policy_delay=1)
+    model = ddpg.make_model(hyper, PLAN, ENV, critics_of(PLAN, 1))
     algorithm = ddpg.make_algorithm(model)
-    plain, untricked = algorithm, algorithm._replace(next_value=partial(td3.next_value, model))
+    plain, untricked = algorithm, algorithm._replace(next_value=partial(td3.next_value, hyper, model))
     states = [begun(plain)] * 2
     for seed in range(5):
         for i, each in enumerate((plain, untricked)):
@@ -302,7 +303,8 @@ def test_one_smoothing_noise_serves_both_critics():
     state = begun(ddpg.make_algorithm(single))
     doubled = state._replace(target_critic=jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), state.target_critic))
     batch, key = a_batch(ddpg.make_algorithm(single)), jax.random.key(0)
-    assert_close(td3.next_value(twins, doubled, batch, key), td3.next_value(single, state, batch, key), rtol=1e-5)
+    value = td3.next_value(hyper, single, state, batch, key)
+    assert_close(td3.next_value(hyper, twins, doubled, batch, key), value, rtol=1e-5)
 
 
 def test_sac_target_uses_the_current_policy():
