@@ -1,16 +1,24 @@
 """The nouns shared by every file: experience, what an update learns from, and the record of functions that learns.
 
-Letters: E environments, B batch, A action size.
+Letters: E environments, B batch, A action size, C critic updates of a round, n steps of a window, R runs.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Key as KeyArray
 
 Array = jax.Array
-Key = jax.Array
-Params = Any  # a pytree of arrays, as Flax makes it
+Key = PRNGKeyArray
+Keys = KeyArray[Array, " R"]  # one of each run
+Params = PyTree  # of arrays, as Flax makes it
+Agent = PyTree  # of arrays, the state of an algorithm
+Policy = dict[str, Any]  # nested dicts of arrays, the part of an agent that acts
+Number = float | Float[Array, ""]  # Python's or traced, as a hyperparameter
+Count = int | Int[Array, ""]
+Metrics = dict[str, Float[Array, ""]]
 
 
 class Transition(NamedTuple):
@@ -25,12 +33,12 @@ class Transition(NamedTuple):
         next_observation: s', `[..., obs_size]`, as it was before any reset.
     """
 
-    observation: Array
-    action: Array
-    reward: Array
-    terminated: Array
-    truncated: Array
-    next_observation: Array
+    observation: Float[Array, "*batch obs"]
+    action: Float[Array, "*batch A"]
+    reward: Float[Array, "*batch"]
+    terminated: Bool[Array, "*batch"]
+    truncated: Bool[Array, "*batch"]
+    next_observation: Float[Array, "*batch obs"]
 
 
 class Batch(NamedTuple):
@@ -44,11 +52,11 @@ class Batch(NamedTuple):
         next_observation: s', k steps later, `[B, obs_size]`.
     """
 
-    observation: Array
-    action: Array
-    reward: Array
-    discount: Array
-    next_observation: Array
+    observation: Float[Array, "*batch obs"]
+    action: Float[Array, "*batch A"]
+    reward: Float[Array, "*batch"]
+    discount: Float[Array, "*batch"]
+    next_observation: Float[Array, "*batch obs"]
 
 
 class Noise(NamedTuple):
@@ -63,9 +71,9 @@ class Noise(NamedTuple):
         restart: `(state, over [E]) -> state`, begun anew where an episode ended.
     """
 
-    init: Callable
-    draw: Callable
-    restart: Callable
+    init: Callable[[], PyTree]
+    draw: Callable[[PyTree, Number, Key], tuple[PyTree, Float[Array, "E A"]]]
+    restart: Callable[[PyTree, Bool[Array, " E"]], PyTree]
 
 
 class Algorithm(NamedTuple):
@@ -103,14 +111,14 @@ class Algorithm(NamedTuple):
             last evaluation. They must be finite: a run is frozen after the first that is not. Guard ratios and logs.
     """
 
-    init: Callable
-    policy: Callable
-    act: Callable
-    explore: Callable
-    to_batch: Callable
-    next_value: Callable
-    update_critic: Callable
-    update_actor: Callable
+    init: Callable[[Key], Agent]
+    policy: Callable[[Agent], Policy]
+    act: Callable[[Policy, Float[Array, "*batch obs"]], Float[Array, "*batch A"]]
+    explore: Callable[[Agent, Float[Array, "E obs"], Float[Array, "E A"], Key], Float[Array, "E A"]]
+    to_batch: Callable[[Transition], Batch]
+    next_value: Callable[[Agent, Batch, Key], PyTree]
+    update_critic: Callable[[Agent, Batch, PyTree, Key], tuple[Agent, Metrics]]
+    update_actor: Callable[[Agent, Batch, Key], tuple[Agent, Metrics]]
     noise: Noise
     policy_delay: int
     metrics: tuple[str, ...] = ()
