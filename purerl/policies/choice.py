@@ -1,13 +1,12 @@
 """Which of a run's policies is meant: by its seed, by its return, or all."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from purerl.policies.kept import Policies
 
 CHOICES = ("best", "median", "worst")
