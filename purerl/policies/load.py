@@ -97,7 +97,7 @@ def _instead(path: Path, settings: Config) -> str:
 
 
 def _at_a_step(path: Path, settings: Config, at: int) -> Policies:
-    """The policies at the environment step `at`: those that the run has kept, or those of a checkpoint of each group."""
+    """The policies at the environment step `at`: those that the run has kept, or a checkpoint's of each group."""
     from purerl.policies import from_checkpoint
 
     there = from_checkpoint.steps(path, settings)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
-from typing import Self
 
 INTERRUPTED = 130  # the exit status of a run that a signal or its time limit ended early
 DIVERGED = 3  # of a run of which no seed is left
@@ -50,7 +49,7 @@ class Clock:
     def wall(self) -> float:
         return self.earlier + self.session
 
-    def per_second(self, number: float) -> float:
+    def per_second(self, number: int) -> float:
         """`number` per second of training."""
         return number / self.train if self.train else 0.0
 
@@ -104,7 +103,7 @@ class Interrupt:
         self.signalled = False
         self.longest = 0.0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Interrupt":
         self.signals = _handled(self.ask)
         self.signals.__enter__()
         return self

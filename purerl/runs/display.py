@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Self
 
 import rich.console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -36,7 +35,7 @@ class Display:
         )
         self.task = self.bar.add_task("starting", total=None, status="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Display":
         self.bar.start()
         return self
 

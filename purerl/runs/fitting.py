@@ -45,7 +45,7 @@ def numbers_of(settings: Config, runs: Runs) -> Numbers:
     return mapping.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
 
 
-def fit(settings: Config, programs: Programs, free: float, num_runs: int) -> tuple[Config, Programs, memory.Needs]:
+def fit(settings: Config, programs: Programs, free: int, num_runs: int) -> tuple[Config, Programs, memory.Needs]:
     """`(settings, compiled, needs)`; `seeds_per_batch` "auto" becomes what fits into `free` bytes, or 1."""
     auto, size = settings.job.seeds_per_batch == "auto", min(settings.group_size, num_runs)
     if auto:
@@ -86,7 +86,7 @@ def _rows(settings: Config, programs: Programs, size: int) -> tuple[int, Runs]:
     return devices, (settings.runs * rows)[:rows]
 
 
-def check_fits(settings: Config, needs: memory.Needs, free: float) -> None:
+def check_fits(settings: Config, needs: memory.Needs, free: int) -> None:
     """Raises DoesNotFit, with the settings that would fit, where `needs` are more than `free` bytes."""
     memory.check_memory(needs, settings.plan, settings.num_runs, free, settings.num_settings, not settings.pbt)
 
@@ -101,7 +101,7 @@ def plan(settings: Config, env: Environment, build: Build, display: Display) -> 
     check_fits(settings, needs, free)
 
 
-def expected(settings: Config, env: Environment, build: Build, free: float) -> tuple[Config, memory.Needs]:
+def expected(settings: Config, env: Environment, build: Build, free: int) -> tuple[Config, memory.Needs]:
     """`(settings, needs)` as `run` will find them in `free` bytes. Only "auto" groups are compiled to know."""
     programs = programs_of(settings, env, build, settings.num_runs)
     if settings.job.seeds_per_batch == "auto":

@@ -80,18 +80,18 @@ def available(num_devices: int) -> int:
     return psutil.virtual_memory().available // len(devices)
 
 
-def largest_group(needs: Needs, num_runs: int, free: float) -> int:
+def largest_group(needs: Needs, num_runs: int, free: int) -> int:
     """The largest divisor of `num_runs` of which so many runs at once fit; 0 where not even one does."""
     return largest_divisor(num_runs, _fitting(needs, free))
 
 
-def _fitting(needs: Needs, free: float) -> int:
+def _fitting(needs: Needs, free: int) -> int:
     """How many runs fit into `free` bytes of every device."""
     return int(free / needs.per_run * needs.num_devices) // needs.num_devices * needs.num_devices
 
 
 def check_memory(
-    needs: Needs, plan: Plan, num_runs: int, free: float, num_settings: int = 1, in_groups: bool = True
+    needs: Needs, plan: Plan, num_runs: int, free: int, num_settings: int = 1, in_groups: bool = True
 ) -> None:
     """Raises DoesNotFit, saying how many seeds of `num_settings` settings, and which buffer_size, would fit.
 
@@ -118,7 +118,7 @@ def check_memory(
     )
 
 
-def line(needs: Needs, free: float) -> str:
+def line(needs: Needs, free: int) -> str:
     """The plan in one line."""
     return f"memory{per_device(needs)}: {needs.total / GIB:.2f} GiB of {free / GIB:.2f}, ring {needs.ring / GIB:.2f}"
 
@@ -128,7 +128,7 @@ def per_device(needs: Needs) -> str:
     return f" on each of {needs.num_devices} devices" if needs.num_devices > 1 else ""
 
 
-def rows(needs: Needs, free: float) -> list[tuple[str, str]]:
+def rows(needs: Needs, free: int) -> list[tuple[str, str]]:
     """The plan as `(name, value)` rows of a table."""
     stays = ("ring", "networks", "optimiser", "environments", "other")
     parts = {name: getattr(needs, name) for name in stays}

@@ -1,7 +1,6 @@
 """The table that a run prints at its end, and the words in it."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -58,12 +57,12 @@ def faults(final: Final, settings: Config) -> list[Row]:
 
 def _named(final: Final, lost: Int[np.ndarray, " lost"], settings: Config) -> str:
     """The runs `lost`, and when they diverged, in words."""
-    which = [f"{_name(final, run, settings)} at step {final['diverged'][run]:,.0f}" for run in lost]
+    which = [f"{_name(final, run, settings)} at step {final['diverged'][run]:,.0f}" for run in lost.tolist()]
     more = f" and {len(which) - SHOWN} more" if len(which) > SHOWN else ""
     return ", ".join(which[:SHOWN]) + more
 
 
-def _name(final: Final, run: int | np.integer[Any], settings: Config) -> str:
+def _name(final: Final, run: int, settings: Config) -> str:
     setting = f"setting {final['setting'][run]:.0f}, " if settings.swept else ""
     return f"{setting}seed {final['seed'][run]:.0f}"
 
