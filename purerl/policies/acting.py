@@ -3,12 +3,29 @@
 `policies` are a `purerl.policies.kept.Policies`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Int
+
+from purerl.policies.layers import Nested
 from purerl.settings import registry
+from purerl.settings.schema import Config
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from purerl.environments.base import Environment
+    from purerl.policies.kept import Policies
+    from purerl.types import Algorithm, Array
+
+    Act = Callable[[Nested, Nested, Float[Array | np.ndarray, "*batch obs"]], Float[Array, "*batch A"]]
+    Trained = Callable[[Float[Array | np.ndarray, "*batch obs"]], Float[Array, "*batch A"]]
 
 
-def environment(settings, name=None):
+def environment(settings: Config, name: str | None = None) -> "Environment":
     """The environment that a run was trained on, or that of another `name`, with the time limit of its evaluations.
 
     Importing physics takes seconds.
@@ -22,7 +39,7 @@ def environment(settings, name=None):
     return env._replace(episode_length=loop.longest(settings.plan, env))
 
 
-def check_sizes(policies, env, remedy):
+def check_sizes(policies: "Policies", env: "Environment", remedy: str) -> None:
     """Raises ValueError where the environment is not of the sizes of `policies`."""
     if (env.obs_size, env.action_size) != policies.sizes:
         raise ValueError(
@@ -32,7 +49,7 @@ def check_sizes(policies, env, remedy):
         )
 
 
-def act(policies):
+def act(policies: "Policies") -> "Act":
     """`(actor, statistics, observation [..., obs_size]) -> action [..., action_size]` in [-1, 1], in JAX.
 
     `actor` and `statistics` are those of one policy (`one`). Products are float32's, however the policy was trained.
@@ -45,13 +62,15 @@ def act(policies):
 
     _check_fits(policies, algorithm)
 
-    def apply(actor, statistics, observation):
+    def apply(
+        actor: Nested, statistics: Nested, observation: "Float[Array | np.ndarray, '*batch obs']"
+    ) -> "Float[Array, '*batch A']":
         return algorithm.act(actor, scaling.apply(statistics and Statistics(**statistics), observation))
 
     return apply
 
 
-def _check_fits(policies, algorithm):
+def _check_fits(policies: "Policies", algorithm: "Algorithm") -> None:
     """Raises ValueError where the arrays of `policies` are not those of the algorithm's policy."""
     import jax
 
@@ -66,22 +85,22 @@ def _check_fits(policies, algorithm):
         )
 
 
-def trained(policies, index):
+def trained(policies: "Policies", index: int) -> "Trained":
     """The policy as it was trained, in JAX, with actions in the environment's own units: what every file must equal."""
     from purerl.environments.base import scaled
 
     apply, policy = act(policies), one(policies, index)
 
-    def function(observation):
+    def function(observation: "Float[Array | np.ndarray, '*batch obs']") -> "Float[Array, '*batch A']":
         return scaled(apply(*policy, observation), policies.action_range)
 
     return function
 
 
-def one(policies, index):
+def one(policies: "Policies", index: int | Int[np.ndarray, " chosen"]) -> tuple[Nested, Nested]:
     """`(actor, statistics)` of one policy; of several where `index` is an array."""
     return _at(policies.actor, index), _at(policies.statistics, index)
 
 
-def _at(tree, index):
+def _at(tree: Nested, index: int | Int[np.ndarray, " chosen"]) -> Nested:
     return {name: _at(x, index) if isinstance(x, dict) else x[index] for name, x in tree.items()}

@@ -1,18 +1,25 @@
 """Which of a run's policies is meant: by its seed, by its return, or all."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
+from jaxtyping import Bool
+
+if TYPE_CHECKING:
+    from purerl.policies.kept import Policies
 
 CHOICES = ("best", "median", "worst")
 
 
-def several(policies, which, setting=None):
+def several(policies: "Policies", which: str | int, setting: int | None = None) -> list[int]:
     """The indices of the policies that `which` names: as in `choose`, or all."""
     if which != "all":
         return [choose(policies, which, setting)]
     return np.flatnonzero(_in_setting(policies, setting)).tolist()
 
 
-def choose(policies, which, setting=None):
+def choose(policies: "Policies", which: str | int, setting: int | None = None) -> int:
     """The index of one policy: `which` is the number of its seed, or best, median or worst by the final return.
 
     `setting` narrows the choice to one of a sweep's. Raises ValueError where there is no such policy.
@@ -35,7 +42,7 @@ def choose(policies, which, setting=None):
     return int(found[0])
 
 
-def _in_setting(policies, setting):
+def _in_setting(policies: "Policies", setting: int | None) -> Bool[np.ndarray, " R"]:
     there = np.ones(len(policies.env_step), bool) if setting is None else policies.final["setting"] == setting
     if not there.any():
         known = _span(policies.final["setting"])
@@ -43,7 +50,7 @@ def _in_setting(policies, setting):
     return there
 
 
-def _span(numbers):
+def _span(numbers: Iterable[float]) -> str:
     """`0 to 7`."""
     low, high = int(min(numbers)), int(max(numbers))
     return str(low) if low == high else f"{low} to {high}"

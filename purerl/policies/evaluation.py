@@ -1,16 +1,28 @@
 """Whole episodes played with trained policies, in purerl's environment and in Gymnasium's of the same name."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from purerl.errors import attempt, closest, require
 from purerl.policies import acting
+from purerl.policies.kept import Policies
+from purerl.policies.layers import Nested
 from purerl.runs.clock import Pace
 
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
 
-def environment(kept, name):
+    from purerl.environments.base import Environment
+    from purerl.environments.episodes import Play
+    from purerl.types import Array, Key
+
+
+def environment(kept: Policies, name: str | None) -> "Environment":
     """The environment to play in. Raises ValueError where it is not of the policies' sizes."""
     env = acting.environment(kept.settings, name)
     if name not in (None, kept.settings.job.env):
@@ -18,7 +30,9 @@ def environment(kept, name):
     return env
 
 
-def returns(env, kept, chosen, count, in_gymnasium=False):
+def returns(
+    env: "Environment", kept: Policies, chosen: Sequence[int], count: int, in_gymnasium: bool = False
+) -> dict[str, Float[np.ndarray, "policies count"]]:
     """`{place: returns [policies, count]}` of the policies `chosen`, in "purerl" and, if asked for, in "Gymnasium".
 
     Raises ValueError where the environment is not what they were trained in, or where Gymnasium cannot make it.
@@ -32,7 +46,9 @@ def returns(env, kept, chosen, count, in_gymnasium=False):
     return found
 
 
-def returns_here(env, kept, chosen, count):
+def returns_here(
+    env: "Environment", kept: Policies, chosen: Sequence[int], count: int
+) -> Float[np.ndarray, "policies count"]:
     """Returns `[policies, count]`, all policies from the same random starts."""
     import jax
 
@@ -43,18 +59,18 @@ def returns_here(env, kept, chosen, count):
 
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))
-    def begin(policy, key):
+    def begin(policy: tuple[Nested, Nested], key: "Key") -> "Play":
         return episodes.begin_play(episodes.starts(env, count, key))
 
     @jax.jit
     @partial(jax.vmap, in_axes=(0, 0, None))
-    def play_on(policy, play, turns):
+    def play_on(policy: tuple[Nested, Nested], play: "Play", turns: "Array") -> "Play":
         return episodes.play_on(env, partial(act, *policy), play, turns, env.episode_length)
 
     return np.asarray(play_out(begin(policy, jax.random.key(0)), partial(play_on, policy), Pace()).returns)
 
 
-def gymnasium_envs(env, count):
+def gymnasium_envs(env: "Environment", count: int) -> "VectorEnv[Any, Any, Any]":
     """`count` copies of Gymnasium's environment of that name, with the same time limit.
 
     Raises ValueError where Gymnasium has none, or cannot make it.
@@ -67,7 +83,7 @@ def gymnasium_envs(env, count):
     return attempt(f"gymnasium.make({env.name!r})", lambda: gymnasium.vector.SyncVectorEnv([make] * count))
 
 
-def returns_there(envs, kept, index):
+def returns_there(envs: "VectorEnv[Any, Any, Any]", kept: Policies, index: int) -> Float[np.ndarray, " count"]:
     """Returns `[count]` of one policy in the copies `envs`, each from a random start of its own."""
     policy, total, alive = kept.function(index), np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
     observation, _ = envs.reset(seed=0)

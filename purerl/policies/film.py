@@ -8,11 +8,21 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float, Shaped, UInt8
 
 from purerl.errors import require
+
+if TYPE_CHECKING:
+    from purerl.environments.base import Scene
+
+Poses = dict[str, Shaped[np.ndarray, "T ..."]]
+Images = UInt8[np.ndarray, "n height width 3"]
+Model = Any  # mujoco.MjModel: MuJoCo's compiled classes come without types
 
 SIZE = (480, 320)  # of a film [pixels]; MP4 wants multiples of 16
 FRAMES_PER_SECOND = 25
@@ -25,7 +35,7 @@ MISSING = (
 )
 
 
-def use_no_screen():
+def use_no_screen() -> None:
     """Let MuJoCo draw without a screen. It must not be imported yet. Raises ValueError where no library can."""
     if sys.platform != "linux" or "MUJOCO_GL" in os.environ:
         return
@@ -35,42 +45,49 @@ def use_no_screen():
     os.environ["MUJOCO_GL"] = found[0]
 
 
-def page(scene, poses):
+def page(scene: "Scene", poses: Poses) -> str:
     """The HTML of Brax's viewer. It loads its scripts, Three.js among them, from the network when it is opened."""
     from brax.base import Transform
     from brax.io import html, json
 
-    states = [SimpleNamespace(x=Transform(*place)) for place in _places(scene.model, poses)]
+    states: list[Any] = [
+        SimpleNamespace(x=Transform(*place))  # pyright: ignore[reportArgumentType]  # the viewer takes NumPy's arrays
+        for place in _places(scene.model, poses)
+    ]
     return html.render_from_json(json.dumps(_viewed(scene), states), "100vh", colab=False, base_url=None)
 
 
-def _places(model, poses):
+def _places(
+    model: Model, poses: Poses
+) -> Iterator[tuple[Float[np.ndarray, "bodies 3"], Float[np.ndarray, "bodies 4"]]]:
     """`(positions [bodies, 3], quaternions [bodies, 4])` of every body but the world, state by state."""
-    import mujoco
-
+    mujoco = _mujoco()
     for data in _posed(model, poses):
         mujoco.mj_kinematics(model, data)
         yield data.xpos[1:].round(4), data.xquat[1:].round(4)
 
 
-def _posed(model, poses):
+def _mujoco() -> Any:
+    """The module MuJoCo, as one of which no types are known: what of it is compiled comes without."""
     import mujoco
 
-    data = mujoco.MjData(model)
+    return mujoco
+
+
+def _posed(model: Model, poses: Poses) -> Iterator[Any]:
+    data = _mujoco().MjData(model)
     for i in range(len(poses["qpos"])):
         for name, values in poses.items():
             getattr(data, name)[:] = values[i]
         yield data
 
 
-def _viewed(scene):
+def _viewed(scene: "Scene") -> Any:
     """As much of a `brax.System` as its viewer reads. It shows the geoms that MuJoCo shows, groups 0 to 2.
 
     A plane is shown as the endless one that it is; an ellipsoid, which the viewer does not know, as a box.
     """
-    import mujoco
-
-    model = scene.model
+    mujoco, model = _mujoco(), scene.model
     shown = np.flatnonzero(model.geom_group <= 2)
     kinds = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_ELLIPSOID)
     plane, ellipsoid = (model.geom_type[shown] == kind for kind in kinds)
@@ -93,7 +110,7 @@ def _viewed(scene):
     )
 
 
-def frames(scene, poses, seconds):
+def frames(scene: "Scene", poses: Poses, seconds: float) -> tuple[Images, float]:
     """`(the frames [n, height, width, 3] of the first seconds, seconds from one to the next)`, at most 25 a second.
 
     The camera is the model's `track`, where it has one. Raises ValueError where nothing can draw.
@@ -103,9 +120,8 @@ def frames(scene, poses, seconds):
     return _drawn(scene.model, {name: values[steps] for name, values in poses.items()}), stride * scene.timestep
 
 
-def _drawn(model, poses):
-    import mujoco
-
+def _drawn(model: Model, poses: Poses) -> Images:
+    mujoco = _mujoco()
     names = [model.camera(i).name for i in range(model.ncam)]
     camera, (width, height) = "track" if "track" in names else _camera(model, poses), SIZE
     model.vis.global_.offwidth, model.vis.global_.offheight = width, height
@@ -124,10 +140,9 @@ def _drawn(model, poses):
     return np.stack(images)
 
 
-def _camera(model, poses):
+def _camera(model: Model, poses: Poses) -> Any:
     """One that sees whatever moves, wherever it goes."""
-    import mujoco
-
+    mujoco = _mujoco()
     moving = np.flatnonzero(model.geom_bodyid > 0)
     places = []
     for data in _posed(model, poses):
@@ -142,7 +157,7 @@ def _camera(model, poses):
     return camera
 
 
-def gif(images, interval):
+def gif(images: Images, interval: float) -> bytes:
     """The bytes of a GIF that repeats; `interval` seconds from frame to frame, to a hundredth."""
     from PIL import Image
 
@@ -151,7 +166,7 @@ def gif(images, interval):
     return content.getvalue()
 
 
-def mp4(images, interval):
+def mp4(images: Images, interval: float) -> bytes:
     """The bytes of an H.264 film. Raises ValueError where the package that brings ffmpeg is missing."""
     from tempfile import TemporaryDirectory
 

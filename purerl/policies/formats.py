@@ -6,6 +6,7 @@ environment's own units. The function that is read back takes any leading axes, 
 
 import io
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from purerl.errors import require
 from purerl.policies import layers
+from purerl.policies.layers import Function, Layer
 
 OPSET = 20  # of ONNX: the first with Gelu
 
@@ -27,34 +29,34 @@ class Exported(NamedTuple):
         about: `{name: text, number or list}`, what the file says of it, where it can.
     """
 
-    layers: Any
-    function: Any
+    layers: list[Layer] | None
+    function: Callable[[Any], Any]
     obs_size: int
     action_size: int
     about: dict[str, Any]
 
 
-def to_npz(policy):
+def to_npz(policy: Exported) -> bytes:
     """Arrays are called `i.name`, i being the layer; `layers` is JSON of their kinds, `about` of what the policy is."""
-    _check_layers(policy, "npz")
-    arrays = {f"{i}.{name}": x for i, layer in enumerate(policy.layers) for name, x in layer.items() if name != "kind"}
-    kinds, content = [layer["kind"] for layer in policy.layers], io.BytesIO()
-    np.savez(content, layers=json.dumps(kinds), about=json.dumps(policy.about), **arrays)
+    found, content = _check_layers(policy, "npz"), io.BytesIO()
+    arrays = {f"{i}.{name}": x for i, layer in enumerate(found) for name, x in layer.items() if name != "kind"}
+    kinds = json.dumps([layer["kind"] for layer in found])
+    np.savez(content, layers=kinds, about=json.dumps(policy.about), **arrays)
     return content.getvalue()
 
 
-def from_npz(content):
+def from_npz(content: bytes) -> Function:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         if "layers" not in file:
             raise ValueError("it holds no exported policy; of a run, name the folder, in which run.toml is")
-        found = [{"kind": kind} for kind in json.loads(str(file["layers"]))]
+        found: list[Layer] = [{"kind": kind} for kind in json.loads(str(file["layers"]))]
         for entry in set(file.files) - {"layers", "about"}:
             number, name = entry.split(".")
             found[int(number)][name] = file[entry]
     return partial(layers.apply, found)
 
 
-def to_stablehlo(policy):
+def to_stablehlo(policy: Exported) -> bytes:
     """What `jax.export.deserialize` reads, for CPU, CUDA and TPU."""
     import jax
     from jax import export
@@ -64,7 +66,7 @@ def to_stablehlo(policy):
     return bytes(made(jax.ShapeDtypeStruct(shape, np.float32)).serialize())
 
 
-def from_stablehlo(content):
+def from_stablehlo(content: bytes) -> Function:
     import jax
     from jax import export
 
@@ -72,12 +74,11 @@ def from_stablehlo(content):
     return layers.batched(jax.jit(made.call), made.in_avals[0].shape[-1], made.out_avals[0].shape[-1])
 
 
-def to_onnx(policy):
+def to_onnx(policy: Exported) -> bytes:
     onnx = require("onnx", "export", "a file of the format onnx")
-    _check_layers(policy, "onnx")
-    graph = Graph(onnx)
+    found, graph = _check_layers(policy, "onnx"), Graph(onnx)
     x = "observation"
-    for layer in policy.layers:
+    for layer in found:
         x = NODES[layer["kind"]](graph, x, **{name: value for name, value in layer.items() if name != "kind"})
     graph.nodes[-1].output[0] = "action"
     sides = [
@@ -95,37 +96,41 @@ def to_onnx(policy):
     return made.SerializeToString()
 
 
-def from_onnx(content):
+def from_onnx(content: bytes) -> Function:
     runtime = require("onnxruntime", "export", "a file of the format onnx")
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     sizes = (side[0].shape[-1] for side in (session.get_inputs(), session.get_outputs()))
     return layers.batched(lambda observation: session.run(["action"], {"observation": observation})[0], *sizes)
 
 
-def _check_layers(policy, format):
+def _check_layers(policy: Exported, format: str) -> list[Layer]:
+    """The layers of a policy. Raises ValueError where it is not made of such."""
     if policy.layers is None:
         raise ValueError(f"the actor of {policy.about['algo']} is not made of layers that {format} has; say stablehlo")
+    return policy.layers
 
 
 class Graph:
     """ONNX nodes and weights as they come; calling it adds a node, of names and of arrays, and returns its name."""
 
-    def __init__(self, onnx):
-        self.onnx, self.nodes, self.weights = onnx, [], []
+    def __init__(self, onnx: Any) -> None:
+        self.onnx = onnx
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
 
-    def __call__(self, kind, *inputs, **attributes):
+    def __call__(self, kind: str, *inputs: Any, **attributes: Any) -> str:
         names = [x if isinstance(x, str) else self.weight(x) for x in inputs]
         out = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, names, [out], **attributes))
         return out
 
-    def weight(self, array):
+    def weight(self, array: Any) -> str:
         name = f"weight_{len(self.weights)}"
         self.weights.append(self.onnx.numpy_helper.from_array(np.asarray(array, np.float32), name))
         return name
 
 
-NODES = {
+NODES: dict[str, Callable[..., str]] = {
     "normalize": lambda add, x, mean, std, limit: add("Clip", add("Div", add("Sub", x, mean), std), -limit, limit),
     "dense": lambda add, x, kernel, bias: add("Add", add("MatMul", x, kernel), bias),
     "layer_norm": lambda add, x, scale, bias, epsilon: add("LayerNormalization", x, scale, bias, epsilon=epsilon),

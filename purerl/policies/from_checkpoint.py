@@ -5,14 +5,23 @@ else of the state is read: not the replay buffer, not the environments.
 """
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int, PyTree
 
+from purerl.policies.kept import Sizes
+from purerl.policies.layers import Nested
 from purerl.results import run_folder
 from purerl.runs import checkpoints
+from purerl.runs.checkpoints import AnyArray, Label
+from purerl.runs.fitting import Build, Runs
 from purerl.settings import config
+from purerl.settings.schema import Config, Plan
 from purerl.training import loop
 from purerl.training.normalizer import normalizer
 
@@ -25,16 +34,16 @@ class Kept(NamedTuple):
         setting, seed, env_step: whose each is, and how far it was trained, `[R]` int.
     """
 
-    actor: Any
-    statistics: Any
-    setting: Any
-    seed: Any
-    env_step: Any
+    actor: Nested
+    statistics: Nested
+    setting: Int[np.ndarray, " R"]
+    seed: Int[np.ndarray, " R"]
+    env_step: Int[np.ndarray, " R"]
 
 
-def steps(path, settings):
+def steps(path: Path, settings: Config) -> dict[int, list[int]]:
     """`{environment step: numbers of the checkpoints}` in the run folder `path`, in order: of groups, one of each."""
-    found = {}
+    found: dict[int, dict[int, int]] = {}
     for number in reversed(checkpoints.numbers(path)):
         if label := _label(path, number):
             groups = found.setdefault(step_of(label, number, settings.plan), {})
@@ -42,13 +51,13 @@ def steps(path, settings):
     return {step: [groups[group] for group in sorted(groups)] for step, groups in sorted(found.items())}
 
 
-def step_of(label, number, plan):
+def step_of(label: Label, number: int, plan: Plan) -> int:
     """The environment step of checkpoint `number`, whose label says so where it is not that of an evaluation."""
     progress = label.get("progress") or {}
     return int(progress.get("env_step", loop.env_steps(plan, number % plan.num_evals)))
 
 
-def read_checkpoint(path, settings, numbers, build, sizes):
+def read_checkpoint(path: Path, settings: Config, numbers: Sequence[int], build: Build, sizes: Sizes) -> Kept:
     """The `Kept` of the checkpoints `numbers` of the run in the folder `path`; `build` makes its algorithm.
 
     Raises ValueError where a file is not as it was written, or where its arrays do not fit the algorithm.
@@ -57,7 +66,7 @@ def read_checkpoint(path, settings, numbers, build, sizes):
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def _read(path, settings, number, build, sizes):
+def _read(path: Path, settings: Config, number: int, build: Build, sizes: Sizes) -> Kept:
     what = f"checkpoint {number} of {path}"
     try:
         label = checkpoints.verify(path, number, config.computation(settings))
@@ -75,7 +84,7 @@ def _read(path, settings, number, build, sizes):
     return Kept(actor, statistics._asdict() if statistics else {}, setting, seed, env_step)
 
 
-def _label(path, number):
+def _label(path: Path, number: int) -> Label | None:
     """The label of a checkpoint, None where it cannot be read."""
     try:
         label = json.loads((path / "checkpoints" / str(number) / checkpoints.LABEL).read_bytes())
@@ -84,7 +93,7 @@ def _label(path, number):
     return label if isinstance(label, dict) else None
 
 
-def _restored(what, arrays, name, like):
+def _restored(what: str, arrays: dict[str, np.ndarray], name: str, like: PyTree) -> PyTree:
     """The part `name` of the state, of abstract arrays `like` without their axis over runs."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     count = next((len(array) for array in arrays.values()), 0)
@@ -92,10 +101,10 @@ def _restored(what, arrays, name, like):
     return jax.tree.unflatten(structure, found)
 
 
-def _leaf(what, arrays, name, count, like):
+def _leaf(what: str, arrays: dict[str, np.ndarray], name: str, count: int, like: jax.ShapeDtypeStruct) -> AnyArray:
     if not like.size:
         return np.zeros((count, *like.shape), like.dtype)
-    is_key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(like.dtype, jax.dtypes.prng_key)
     expected = jax.eval_shape(jax.random.key_data, like) if is_key else like
     array = arrays.get(name)
     if array is not None and expected.dtype.kind == "V" and array.dtype.itemsize == expected.dtype.itemsize:
@@ -107,17 +116,17 @@ def _leaf(what, arrays, name, count, like):
             "take the commit that run.toml names"
         )
     array = np.array(array)
-    return jax.random.wrap_key_data(array, impl=_implementation(like)) if is_key else array
+    return jax.random.wrap_key_data(jnp.asarray(array), impl=_implementation(like)) if is_key else array
 
 
-def _implementation(like):
+def _implementation(like: jax.ShapeDtypeStruct) -> Any:
     """That of abstract random keys: JAX tells it of keys that are traced."""
     found = []
     jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), like)
     return found[0]
 
 
-def _runs(path, settings, number, count):
+def _runs(path: Path, settings: Config, number: int, count: int) -> Runs:
     """The `count` runs, `(setting, seed)`, that checkpoint `number` is of: all of the run folder, or those of a group.
 
     Of a process's share of a run, curves.csv says which they are.

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from purerl.policies import acting, layers
+from purerl.policies.layers import Bound, Function, Layer, Nested
 from purerl.settings import config, schema
 
 
@@ -37,42 +39,42 @@ class Policies:
 
     path: Path
     settings: schema.Config
-    actor: Any
-    statistics: Any
-    env_step: Any
-    final: Any
-    action_range: Any
+    actor: Nested
+    statistics: Nested
+    env_step: Int[np.ndarray, " R"]
+    final: dict[str, Float[np.ndarray, " R"]]
+    action_range: tuple[Bound, Bound]
     sizes: Sizes
     at: int | None = None
 
     @property
-    def obs_size(self):
+    def obs_size(self) -> int:
         return self.sizes.obs_size
 
     @property
-    def action_size(self):
+    def action_size(self) -> int:
         return self.sizes.action_size
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         """Which policy this is, in words: `seed 7`."""
         several = len(set(self.final["setting"])) > 1
         setting = f"setting {self.final['setting'][index]:.0f} " if several else ""
         return f"{setting}seed {self.seed(index)}" + ("" if self.at is None else f" at step {self.at}")
 
-    def file_name(self, index):
+    def file_name(self, index: int) -> str:
         """Which policy this is, as the name of a file without its ending: `seed-7`."""
         return self.name(index).replace(" ", "-")
 
-    def seed(self, index):
+    def seed(self, index: int) -> int:
         return int(self.final["seed"][index])
 
-    def layers(self, index):
+    def layers(self, index: int) -> list[Layer] | None:
         """The `purerl.policies.layers` of one policy; None where it is not made of such."""
         actor, statistics = acting.one(self, index)
         activation = self.settings.plan.activation
         return layers.describe(actor, statistics, activation, *self.sizes, self.action_range)
 
-    def function(self, index):
+    def function(self, index: int) -> Function:
         """One policy as a function: NumPy `[..., obs_size]` -> `[..., action_size]` in the environment's own units."""
         found = self.layers(index)
         if found and is_purerls_own(self.path):
@@ -82,7 +84,7 @@ class Policies:
         return layers.batched(jax.jit(acting.trained(self, index)), *self.sizes)
 
 
-def about(policies, index):
+def about(policies: Policies, index: int) -> dict[str, Any]:
     """`{name: value}`, what an exported file says of a policy."""
     job, (low, high) = policies.settings.job, policies.action_range
     return {
@@ -95,11 +97,11 @@ def about(policies, index):
     }
 
 
-def read_record(path):
+def read_record(path: Path) -> dict[str, Any]:
     """What run.toml says that the run ran on."""
     return config.read_toml(path / "run.toml").get(config.RECORD, {})
 
 
-def is_purerls_own(path):
+def is_purerls_own(path: Path) -> bool:
     """Whether the algorithm of the run is not of somebody else's making."""
     return read_record(path).get("algorithm", "purerl.").startswith("purerl.")

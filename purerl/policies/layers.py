@@ -9,12 +9,28 @@ relu, tanh, swish, elu, gelu
 scale       low + (high − low) · (x + 1) / 2
 """
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+
+Nested = dict[str, Any]  # nested dicts of arrays
+Layer = dict[str, Any]  # its kind, and its arrays and numbers
+Bound = Float[np.ndarray, ""] | Float[np.ndarray, " A"]  # of actions, in the environment's own units
+Function = Callable[[Any], Float[np.ndarray, "*batch A"]]  # of observations [..., obs_size]
+Values = Float[np.ndarray, "*batch n"]  # what comes into a layer
 
 
-def describe(actor, statistics, activation, obs_size, action_size, action_range):
+def describe(
+    actor: Nested,
+    statistics: Nested,
+    activation: str,
+    obs_size: int,
+    action_size: int,
+    action_range: tuple[Bound, Bound],
+) -> list[Layer] | None:
     """The layers of an actor (`networks.Actor`, or the mean of a `GaussianActor`), from observation to action.
 
     `statistics` normalise observations, or are empty. The action is in the environment's own units. None of an actor
@@ -22,7 +38,8 @@ def describe(actor, statistics, activation, obs_size, action_size, action_range)
     """
     if not _is_chain(actor, obs_size, action_size):
         return None
-    torso, layers = actor["params"]["torso"], []
+    torso = actor["params"]["torso"]
+    layers: list[Layer] = []
     if statistics:
         layers.append(
             {
@@ -43,15 +60,15 @@ def describe(actor, statistics, activation, obs_size, action_size, action_range)
     return [*layers, {"kind": "scale", "low": low, "high": high}]
 
 
-def _is_chain(actor, obs_size, action_size):
+def _is_chain(actor: Nested, obs_size: int, action_size: int) -> bool:
     """Whether `actor` is hidden layers and a head of the action's size, or of twice that: a mean and a deviation."""
-    params = _named(actor).get("params")
-    torso = _named(params).get("torso")
-    dense = [name for name in _named(torso) if name.startswith("Dense_")]
+    params = _named(_named(actor).get("params"))
+    torso = _named(params.get("torso"))
+    dense = [name for name in torso if name.startswith("Dense_")]
     dense, norms = ([f"{kind}_{i}" for i in range(len(dense))] for kind in ("Dense", "LayerNorm"))
-    if set(actor) != {"params"} or set(_named(params)) != {"torso", "Dense_0"}:
+    if set(actor) != {"params"} or set(params) != {"torso", "Dense_0"}:
         return False
-    if set(torso) not in (set(dense), {*dense, *norms}):
+    if not torso or set(torso) not in (set(dense), {*dense, *norms}):
         return False
     stack = [*(torso[name] for name in dense), params["Dense_0"]]
     found = [{name: np.shape(x) for name, x in _named(layer).items()} for layer in stack]
@@ -60,11 +77,11 @@ def _is_chain(actor, obs_size, action_size):
     return chained and widths[-1] in (action_size, 2 * action_size)
 
 
-def _named(tree):
+def _named(tree: Any) -> Nested:
     return tree if isinstance(tree, dict) else {}
 
 
-def apply(layers, observation):
+def apply(layers: list[Layer], observation: Any) -> Float[np.ndarray, "*batch A"]:
     """`[..., obs_size]` -> action `[..., action_size]`, float32. Raises ValueError for another shape."""
     x = observations(observation, sizes(layers)[0])
     for layer in layers:
@@ -72,13 +89,13 @@ def apply(layers, observation):
     return x.astype(np.float32)
 
 
-def sizes(layers):
+def sizes(layers: list[Layer]) -> tuple[int, int]:
     """`(obs_size, action_size)`."""
     kernels = [layer["kernel"] for layer in layers if layer["kind"] == "dense"]
     return kernels[0].shape[0], kernels[-1].shape[1]
 
 
-def observations(value, obs_size):
+def observations(value: Any, obs_size: int) -> Float[np.ndarray, "*batch obs"]:
     """`value` as float32 `[..., obs_size]`. Raises ValueError where it has another shape, or holds no numbers."""
     takes = f"this policy takes numbers of shape (..., {obs_size}): ({obs_size},) or (b, {obs_size}), for example"
     try:
@@ -94,10 +111,10 @@ def observations(value, obs_size):
     return x.astype(np.float32)
 
 
-def batched(function, obs_size, action_size):
+def batched(function: Callable[[Any], Any], obs_size: int, action_size: int) -> Function:
     """`function` of `[b, obs_size]`, for arrays `[..., obs_size]`, of which there may be none; refuses other shapes."""
 
-    def policy(observation):
+    def policy(observation: Any) -> Float[np.ndarray, "*batch A"]:
         x = observations(observation, obs_size)
         flat = x.reshape(-1, obs_size)
         action = np.asarray(function(flat)) if len(flat) else np.zeros((0, action_size), np.float32)
@@ -106,37 +123,41 @@ def batched(function, obs_size, action_size):
     return policy
 
 
-def normalize(x, mean, std, limit):
+def normalize(
+    x: Values, mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"], limit: float | Float[np.ndarray, ""]
+) -> Values:
     return np.clip((x - mean) / std, -limit, limit)
 
 
-def dense(x, kernel, bias):
+def dense(x: Values, kernel: Float[np.ndarray, "n m"], bias: Float[np.ndarray, " m"]) -> Float[np.ndarray, "*batch m"]:
     return x @ kernel + bias
 
 
-def layer_norm(x, scale, bias, epsilon):
+def layer_norm(
+    x: Values, scale: Float[np.ndarray, " n"], bias: Float[np.ndarray, " n"], epsilon: float | Float[np.ndarray, ""]
+) -> Values:
     mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
     return scale * (x - mean) / np.sqrt(variance + np.float32(epsilon)) + bias
 
 
-def swish(x):
+def swish(x: Values) -> Values:
     return x * (0.5 + 0.5 * np.tanh(0.5 * x))
 
 
-def elu(x):
+def elu(x: Values) -> Values:
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
-def gelu(x):
+def gelu(x: Values) -> Values:
     """With the tanh of Hendrycks & Gimpel (arXiv:1606.08415), as Flax has it."""
     return 0.5 * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
 
 
-def scale(x, low, high):
+def scale(x: Float[np.ndarray, "*batch A"], low: Bound, high: Bound) -> Float[np.ndarray, "*batch A"]:
     return low + (high - low) * (x + 1) / 2
 
 
-KINDS = {
+KINDS: dict[str, Callable[..., Any]] = {
     "normalize": normalize,
     "dense": dense,
     "layer_norm": layer_norm,

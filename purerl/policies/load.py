@@ -1,21 +1,27 @@
 """Trained policies, read from the folder of a run or from an exported file; no physics is needed for that."""
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from purerl.policies import acting
 from purerl.policies.choice import choose
 from purerl.policies.formats import READERS
 from purerl.policies.kept import Policies, Sizes, is_purerls_own, read_record
+from purerl.policies.layers import Bound, Function, Nested
 from purerl.policies.paths import is_kept, listed, place, whole
 from purerl.results import run_folder
 from purerl.settings import config, registry
+from purerl.settings.schema import Config
 
 
-def load_policy(path, seed="best", setting=None, at=None):
+def load_policy(
+    path: str | Path, seed: str | int = "best", setting: int | None = None, at: float | str | None = None
+) -> Function:
     """A trained policy as a plain NumPy function: observation `[..., obs_size]` -> action `[..., action_size]`.
 
     `path` is the folder of a run, of which `seed` (a number, or best, median or worst by its return) chooses one, among
@@ -34,7 +40,7 @@ def load_policy(path, seed="best", setting=None, at=None):
     return kept.function(choose(kept, seed, setting))
 
 
-def _exported(path, format, at):
+def _exported(path: Path, format: str, at: float | str | None) -> Function:
     if at is not None:
         raise ValueError(f"{str(path)!r} holds one policy; leave out at, or name the folder of the run")
     try:
@@ -44,7 +50,7 @@ def _exported(path, format, at):
         raise ValueError(f"{str(path)!r} cannot be read: {what.splitlines()[0][:300]}") from error
 
 
-def read_policies(path, at=None):
+def read_policies(path: str | Path, at: float | str | None = None) -> Policies:
     """The `Policies` of the run whose folder is `path`, or in whose folder `path` is: a file, or a checkpoint's folder.
 
     `at` is the environment step of a checkpoint, the end of the run where that is None. Raises ValueError where there
@@ -57,12 +63,12 @@ def read_policies(path, at=None):
         raise ValueError(f"{folder / 'run.toml'}: {error}") from None
     if number is not None and at is not None:
         raise ValueError(f"{str(path)!r} is one checkpoint; leave out its number, or the step {at}")
-    if number is None and at is None:
-        return _at_the_end(folder, settings)
-    return _at_a_checkpoint(folder, settings, number, None if at is None else whole(at))
+    if number is not None:
+        return _at_a_checkpoint(folder, settings, [number])
+    return _at_the_end(folder, settings) if at is None else _at_a_step(folder, settings, whole(at))
 
 
-def _at_the_end(path, settings):
+def _at_the_end(path: Path, settings: Config) -> Policies:
     if not (path / run_folder.POLICY).is_file():
         raise ValueError(f"the run in {str(path)!r} has kept no policy yet; {_instead(path, settings)}")
     try:
@@ -72,14 +78,14 @@ def _at_the_end(path, settings):
         raise ValueError(f"{path / run_folder.POLICY} is damaged: {error}; train the run again") from None
     if is_purerls_own(path) and "Dense_1" in actor["params"]:  # SAC's mean and deviation had a head each.
         raise ValueError(f"policies in {str(path)!r} are an older purerl's; take the commit that its run.toml names")
-    final = _last_rows(path, *(kept.get(name) for name in ("setting", "seed")), env_step)
+    final = _last_rows(path, kept.get("setting"), kept.get("seed"), env_step)
     sizes = _sizes(path, settings, actor)
     return Policies(
         path, settings, actor, kept.get("observation", {}), env_step, final, _action_range(path, settings), sizes
     )
 
 
-def _instead(path, settings):
+def _instead(path: Path, settings: Config) -> str:
     """What to do where a run has kept no policy."""
     if not any((path / "checkpoints").glob("[0-9]*")):
         return "nor a checkpoint; train it again in another folder"
@@ -90,14 +96,18 @@ def _instead(path, settings):
     return f"go on with --resume {path}{checkpoint}"
 
 
-def _at_a_checkpoint(path, settings, number, at):
-    """The policies of checkpoint `number`, or of all groups' at the environment step `at`."""
+def _at_a_step(path: Path, settings: Config, at: int) -> Policies:
+    """The policies at the environment step `at`: those that the run has kept, or a checkpoint's of each group."""
     from purerl.policies import from_checkpoint
 
     there = from_checkpoint.steps(path, settings)
-    if number is None and (kept := _at_the_end_of(path, settings, at, there)):
-        return kept
-    numbers = there[at] if number is None else [number]
+    return _at_the_end_of(path, settings, at, there) or _at_a_checkpoint(path, settings, there[at])
+
+
+def _at_a_checkpoint(path: Path, settings: Config, numbers: Sequence[int]) -> Policies:
+    """The policies of the checkpoints `numbers`, one of each group or one alone."""
+    from purerl.policies import from_checkpoint
+
     sizes = _sizes(path, settings)
     kept = from_checkpoint.read_checkpoint(
         path, settings, numbers, registry.find_algorithm(settings.job.algo).build, sizes
@@ -107,7 +117,7 @@ def _at_a_checkpoint(path, settings, number, at):
     return Policies(path, settings, kept.actor, kept.statistics, kept.env_step, final, low_high, sizes, step)
 
 
-def _at_the_end_of(path, settings, at, there):
+def _at_the_end_of(path: Path, settings: Config, at: int, there: Mapping[int, Sequence[int]]) -> Policies | None:
     """The policies that the run has kept, if they are of the environment step `at`; None where a checkpoint is.
 
     Raises ValueError where there are none of that step.
@@ -126,7 +136,12 @@ def _at_the_end_of(path, settings, at, there):
     raise ValueError(f"the run in {str(path)!r} has no checkpoint at step {at}; {remedy}")
 
 
-def _last_rows(path, setting, seed, env_step):
+def _last_rows(
+    path: Path,
+    setting: Int[np.ndarray, " R"] | None,
+    seed: Int[np.ndarray, " R"] | None,
+    env_step: Int[np.ndarray, " R"],
+) -> dict[str, Float[np.ndarray, " R"]]:
     """`{column: [R]}`: the last row of curves.csv of each run up to its `env_step`, NaN where there is none.
 
     An older run did not keep whose its policies are: they are of the first R runs of curves.csv.
@@ -145,7 +160,7 @@ def _last_rows(path, setting, seed, env_step):
     return final | {"setting": np.asarray(setting, float), "seed": np.asarray(seed, float)}
 
 
-def _sizes(path, settings, actor=None):
+def _sizes(path: Path, settings: Config, actor: Nested | None = None) -> Sizes:
     """As the run recorded them; of an older one, as its actor and its limits of actions say, or its environment."""
     said = read_record(path)
     if {"obs_size", "action_size"} <= said.keys():
@@ -156,9 +171,9 @@ def _sizes(path, settings, actor=None):
     return Sizes(actor["params"]["torso"]["Dense_0"]["kernel"].shape[-2], len(said["action_low"]))
 
 
-def _action_range(path, settings):
+def _action_range(path: Path, settings: Config) -> tuple[Bound, Bound]:
     """As the run recorded it, or, an older one, as its environment says."""
     said = read_record(path)
     if "action_low" not in said:
         return acting.environment(settings).action_range
-    return tuple(np.asarray(said[name], np.float32) for name in ("action_low", "action_high"))
+    return np.asarray(said["action_low"], np.float32), np.asarray(said["action_high"], np.float32)

@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ KEPT = re.compile(r"actor(-\d+)?\.npz")  # what `run_folder.write_policy` wrote
 RUNS_OWN = ("run.toml", "curves.csv", "curve.png", "report.html", "log.jsonl", "policy")  # that mean the run
 
 
-def place(path):
+def place(path: str | Path) -> tuple[Path, int | None]:
     """`(folder of the run, number of the checkpoint or None)`: what the user means by `path`. Raises ValueError."""
     path = Path(path).expanduser()
     inside = Path(os.path.abspath(path))
@@ -32,7 +34,7 @@ def place(path):
     raise ValueError(f"{str(path)!r} {what} the run {str(folder)!r}; name the run itself{_checkpoints(folder)}")
 
 
-def _checkpoints(folder):
+def _checkpoints(folder: Path) -> str:
     """Its checkpoints, in words."""
     from purerl.policies import from_checkpoint
 
@@ -41,12 +43,12 @@ def _checkpoints(folder):
     return f", or in it {listed(named)}" if named else ""
 
 
-def is_kept(path):
+def is_kept(path: Path) -> bool:
     """Whether the file `path` is where a run keeps its policies, which is no file that was exported."""
     return bool(KEPT.fullmatch(path.name)) and path.absolute().parent.name == "policy"
 
 
-def _remedy(path):
+def _remedy(path: Path) -> str:
     """What to name instead of a folder that holds no run."""
     if runs := sorted(file.parent.name for file in path.glob("*/run.toml")):
         more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
@@ -54,7 +56,7 @@ def _remedy(path):
     return f"train one with --out {path}"
 
 
-def whole(at):
+def whole(at: Any) -> int:
     """`at` as an environment step. Raises ValueError."""
     try:
         step = float(at)
@@ -65,7 +67,7 @@ def whole(at):
     return int(step)
 
 
-def listed(things):
-    things = [str(each) for each in things]
-    shown = things if len(things) <= 20 else [*things[:10], "...", *things[-10:]]
+def listed(things: Iterable[Any]) -> str:
+    names = [str(each) for each in things]
+    shown = names if len(names) <= 20 else [*names[:10], "...", *names[-10:]]
     return ", ".join(shown[:-1]) + " or " * (len(shown) > 1) + shown[-1]

@@ -1,11 +1,24 @@
 """An episode of a trained policy, played and drawn."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
 from purerl.policies import acting
-from purerl.policies.film import FILMS, frames, page
+from purerl.policies.film import FILMS, Poses, frames, page
+from purerl.policies.kept import Policies
+from purerl.policies.layers import Nested
 from purerl.results import run_folder
 
+if TYPE_CHECKING:
+    from purerl.environments.base import Environment, Scene
+    from purerl.types import Key
 
-def environment(kept):
+
+def environment(kept: Policies) -> "Environment":
     """The environment to draw. Raises ValueError where it has no bodies, or other sizes than the policies."""
     env, job = acting.environment(kept.settings), kept.settings.job
     if env.scene is None:
@@ -14,23 +27,25 @@ def environment(kept):
     return env
 
 
-def episode(env, kept, index, number):
+def episode(env: "Environment", kept: Policies, index: int, number: int) -> tuple[Poses, Float[np.ndarray, " T"]]:
     """`(poses of its states [T + 1, ...], rewards [T])` of one whole episode, from the random start `number`."""
     import jax
     import jax.numpy as jnp
 
-    act = acting.act(kept)
+    act, scene = acting.act(kept), env.scene
+    if scene is None:
+        raise ValueError(f"{env.name} has no bodies that could be drawn")
 
     @jax.jit
-    def play(policy, key):
-        def step(carry, _):
+    def play(policy: tuple[Nested, Nested], key: "Key") -> Any:
+        def step(carry: Any, _: None) -> Any:
             state, alive = carry
             state, outcome = env.step(state, act(*policy, env.observe(state)))
             going_on = alive & ~(outcome.terminated | outcome.truncated)
-            return (state, going_on), (env.scene.pose(state), outcome.reward, alive)
+            return (state, going_on), (scene.pose(state), outcome.reward, alive)
 
         start = env.reset(key)
-        return env.scene.pose(start), jax.lax.scan(step, (start, jnp.bool_(True)), None, env.episode_length)[1]
+        return scene.pose(start), jax.lax.scan(step, (start, jnp.bool_(True)), None, env.episode_length)[1]
 
     first, (rest, rewards, alive) = jax.device_get(play(acting.one(kept, index), jax.random.key(number)))
     length = alive.sum()
@@ -38,7 +53,7 @@ def episode(env, kept, index, number):
     return jax.device_get(poses), rewards[:length]
 
 
-def write(file, scene, poses, kind, seconds):
+def write(file: Path, scene: "Scene", poses: Poses, kind: str, seconds: float) -> Iterator[Path]:
     """Write the page of an episode, and a film of its first seconds unless its `kind` is "none".
 
     `file` is the path of both without its ending. Yields each path when it is written.
@@ -49,7 +64,7 @@ def write(file, scene, poses, kind, seconds):
         yield _written(file, kind, FILMS[kind](*frames(scene, poses, seconds)))
 
 
-def _written(file, ending, content):
+def _written(file: Path, ending: str, content: str | bytes) -> Path:
     name = f"{file.name}.{ending}"
     run_folder.write(file.parent, name, content)
     return file.parent / name

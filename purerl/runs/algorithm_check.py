@@ -4,17 +4,23 @@ Everything is traced with abstract arrays, as the training loop traces it; nothi
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
+from purerl.environments.base import Environment
 from purerl.errors import attempt, closest
 from purerl.results.run_folder import COLUMNS
+from purerl.runs.fitting import Build, Numbers
+from purerl.settings.schema import Config, Plan
 from purerl.training.mapping import flowing
-from purerl.types import Algorithm, Transition
+from purerl.types import Agent, Algorithm, Key, Transition
 
 
-def check_algorithm(name, build, settings, env):
+def check_algorithm(name: str, build: Build, settings: Config, env: Environment) -> None:
     """Raises ValueError, in one line, where the algorithm that `build` makes does not do what it declares.
 
     `name` is what it is called. Its numbers are traced, as they are in the compiled program.
@@ -23,13 +29,13 @@ def check_algorithm(name, build, settings, env):
     jax.eval_shape(lambda numbers, key: _check(name, build, settings, env, numbers, key), numbers, jax.random.key(0))
 
 
-def _check(name, build, settings, env, numbers, key):
+def _check(name: str, build: Build, settings: Config, env: Environment, numbers: Numbers, key: Key) -> None:
     plan = settings.plan
     hyper = dataclasses.replace(settings.hyper, **numbers)
     algorithm = attempt(f"{name}: its constructor", lambda: build(hyper, plan, env))
     _check_record(name, algorithm, settings.hyper.policy_delay)
 
-    def call(function, *arguments, of=algorithm):
+    def call(function: str, *arguments: Any, of: Any = algorithm) -> Any:
         return attempt(f"{name}: {function}", lambda: getattr(of, function)(*arguments))
 
     state = call("init", key)
@@ -52,7 +58,7 @@ def _check(name, build, settings, env, numbers, key):
     _check_action(name, "act", call("act", policy, observation), shape)
 
 
-def _check_record(name, algorithm, delay):
+def _check_record(name: str, algorithm: Any, delay: int) -> None:
     if not isinstance(algorithm, Algorithm):
         raise ValueError(f"{name}: its constructor returns {type(algorithm).__name__}; it should be an Algorithm")
     if isinstance(algorithm.metrics, str) or not isinstance(algorithm.metrics, tuple | list):
@@ -64,14 +70,15 @@ def _check_record(name, algorithm, delay):
         )
 
 
-def _window(plan, env):
+def _window(plan: Plan, env: Environment) -> Transition:
     """A window of steps, as the replay buffer returns it."""
     lead = (plan.n_step, plan.batch_size)
     observation, action = (jnp.zeros((*lead, size), jnp.float32) for size in (env.obs_size, env.action_size))
-    return Transition(observation, action, jnp.zeros(lead, jnp.float32), *[jnp.zeros(lead, bool)] * 2, observation)
+    reward, no = jnp.zeros(lead, jnp.float32), jnp.zeros(lead, bool)
+    return Transition(observation, action, reward, no, no, observation)
 
 
-def _metrics(name, function, state, returned):
+def _metrics(name: str, function: str, state: Agent, returned: Any) -> dict[str, Any]:
     """The metrics that an update returned beside the new state."""
     if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[1], dict):
         raise ValueError(f"{name}: {function} should return (state, metrics), the metrics a dict")
@@ -79,7 +86,7 @@ def _metrics(name, function, state, returned):
     return returned[1]
 
 
-def _check_values(name, values, count):
+def _check_values(name: str, values: PyTree, count: int) -> None:
     for path, x in jax.tree_util.tree_leaves_with_path(values):
         if jnp.shape(x)[:1] != (count,):
             raise ValueError(
@@ -88,7 +95,7 @@ def _check_values(name, values, count):
             )
 
 
-def _check_state(name, function, before, after):
+def _check_state(name: str, function: str, before: Agent, after: Agent) -> None:
     """A loop carries the state: every part keeps its shape and its type."""
     there, here = _parts(before), _parts(after)
     for part in there | here:
@@ -99,18 +106,18 @@ def _check_state(name, function, before, after):
             )
 
 
-def _parts(tree):
+def _parts(tree: PyTree) -> dict[str, str]:
     """`{name: dtype and shape}` of the arrays of a tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{jnp.result_type(x)}{list(jnp.shape(x))}" for path, x in leaves}
 
 
-def _check_action(name, function, action, shape):
+def _check_action(name: str, function: str, action: Any, shape: tuple[int, ...]) -> None:
     if jnp.shape(action) != shape:
         raise ValueError(f"{name}: {function} returns {list(jnp.shape(action))}; actions should be {list(shape)}")
 
 
-def _check_name(name, metric):
+def _check_name(name: str, metric: Any) -> None:
     if not isinstance(metric, str) or not metric.isidentifier():
         raise ValueError(f"{name}: the metric {metric!r} is no name; it should be letters, digits and _")
     if metric in COLUMNS:
@@ -120,7 +127,7 @@ def _check_name(name, metric):
         )
 
 
-def _check_metrics(name, declared, critic, actor):
+def _check_metrics(name: str, declared: Sequence[str], critic: dict[str, Any], actor: dict[str, Any]) -> None:
     returned = {**critic, **actor}
     for metric, count in ((metric, declared.count(metric)) for metric in declared):
         if count > 1:
@@ -144,7 +151,7 @@ def _check_metrics(name, declared, critic, actor):
             raise ValueError(f"{name}: the metric {metric!r} is {x.dtype}{list(x.shape)}; it should be a number, []")
 
 
-def _check_policy(name, policy):
+def _check_policy(name: str, policy: Any) -> None:
     """What is kept of a run is nested dicts, by whose names a policy is written and read again."""
     for path, _ in jax.tree_util.tree_leaves_with_path(policy):
         for entry in path:

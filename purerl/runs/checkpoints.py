@@ -16,29 +16,40 @@ thread that Orbax saves by, so that a run grows by an eighth until all threads h
 """
 
 import hashlib
+import io
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree, Shaped
 
 from purerl.errors import Refused
 from purerl.results.run_folder import write
 from purerl.runs import fingerprint
-from purerl.runs.provenance import changed, commit, origin
+from purerl.runs.fingerprint import Fingerprint
+from purerl.runs.provenance import changed, commit, flags, origin
 from purerl.settings.config import RECORD, differences, read_toml
+from purerl.training.loop import Carry
+from purerl.types import Array
 
 LABEL = "label.json"
 ARRAYS = "arrays.npy"
 REPLACED = ".replaced"  # ends the name of a checkpoint while another one of its number is written
+
+
+Label = dict[str, Any]  # what a checkpoint says of itself
+Computation = dict[str, Any]  # of `config.computation`
+AnyArray = Shaped[Array | np.ndarray, "..."]
 
 
 class Damaged(Exception):
@@ -59,15 +70,15 @@ class Leaf(NamedTuple):
     """
 
     dtype: str | None
-    shape: tuple
-    stored: Any
+    shape: tuple[int, ...]
+    stored: np.dtype[Any]
 
-    def __str__(self):
+    def __str__(self) -> str:
         """As `float32[3, 2]`."""
         is_key = self.dtype is not None and self.dtype.startswith("key<")
         return f"{self.dtype or self.stored}{list(self.shape[:-1] if is_key else self.shape)}"
 
-    def holds(self, other):
+    def holds(self, other: "Leaf") -> bool:
         """Whether this, found in a checkpoint, can be read as `other`. Bytes without a name are what is asked for."""
         if self.dtype is None:
             size = self.stored.kind == "V" and self.stored.itemsize == other.stored.itemsize
@@ -79,14 +90,14 @@ class Leaf(NamedTuple):
 class ArraysHandler(ocp.CheckpointHandler):
     """Lets Orbax write `{name: array}` as one file."""
 
-    def save(self, directory, args):
+    def save(self, directory: PurePath, args: "Arrays") -> None:
         with open(directory / ARRAYS, "wb") as file:
             named = [(name, args.dtypes[name]) for name in args.arrays] if args.dtypes else list(args.arrays)
             np.save(file, np.array(named))
             for array in args.arrays.values():
                 _append(file, array, len(array) if args.runs is None else args.runs)
 
-    def restore(self, directory, args):
+    def restore(self, directory: PurePath, args: "Arrays") -> dict[str, np.ndarray]:
         return read_arrays(directory / ARRAYS)[0]
 
 
@@ -98,12 +109,12 @@ class Arrays(ocp.args.CheckpointArgs):
     `dtypes` are `{name: what it is called in JAX}`, empty where an older version did not keep them.
     """
 
-    arrays: dict
+    arrays: dict[str, AnyArray]
     runs: int | None = None
-    dtypes: dict = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
 
 
-def manager(path):
+def manager(path: Path | str) -> ocp.CheckpointManager:
     """Writes and reads the checkpoints of the run in `path`."""
     here, several = jax.process_index(), jax.process_count() > 1  # Every process keeps its own runs, and asks no other.
     alone = ocp.options.MultiprocessingOptions(here, {here}, f"process-{here}")
@@ -119,12 +130,20 @@ def manager(path):
     return ocp.CheckpointManager(_folder(path), options=options)
 
 
-def size(carry, runs):
+def size(carry: Carry, runs: int) -> int:
     """The bytes that a checkpoint of the first `runs` rows of `carry` takes."""
     return sum(x.nbytes // len(x) * runs for x in (_data(x) for _, x in _named(carry) if x.size))
 
 
-def save(checkpoints, number, carry, runs, computation, keep, **facts):
+def save(
+    checkpoints: ocp.CheckpointManager,
+    number: int,
+    carry: Carry,
+    runs: int,
+    computation: Computation,
+    keep: int,
+    **facts: Any,
+) -> None:
     """Write the first `runs` rows of `carry` as checkpoint `number` of what `computation` (of config) describes.
 
     The ring of `carry` may be None. `facts` go into the label: `progress`, `{name: number}`, says where in the run it
@@ -145,7 +164,7 @@ def save(checkpoints, number, carry, runs, computation, keep, **facts):
         delete(checkpoints, old)
 
 
-def fork(source, target, number, rows, computations):
+def fork(source: Path, target: Path, number: int, rows: Sequence[int], computations: Sequence[Computation]) -> None:
     """Make checkpoint `number` of the run in the folder `target` of some `rows` of the one of `source`.
 
     `computations` are those of both. Raises Damaged.
@@ -158,7 +177,7 @@ def fork(source, target, number, rows, computations):
     _write(manager(target), number, arrays, facts | {"computation": computations[1]})
 
 
-def _write(checkpoints, number, arrays, facts):
+def _write(checkpoints: ocp.CheckpointManager, number: int, arrays: Arrays, facts: Label) -> Path:
     """Write arrays, and the label, which has `facts`. Returns the folder of the checkpoint.
 
     One of that number stays until the new one is whole.
@@ -183,7 +202,7 @@ def _write(checkpoints, number, arrays, facts):
     return folder
 
 
-def _put_back(before):
+def _put_back(before: Path) -> None:
     """Have a checkpoint again that a new one was to replace, where that one never became whole."""
     folder = before.with_name(before.name.removesuffix(REPLACED))
     if before.exists() and not (folder / LABEL).is_file():
@@ -192,7 +211,7 @@ def _put_back(before):
     shutil.rmtree(before, ignore_errors=True)
 
 
-def numbers(path):
+def numbers(path: Path | str) -> list[int]:
     """The checkpoints in the run folder `path`, the newest first. Raises OSError where they cannot be listed."""
     try:
         found = [file.name for file in _folder(path).iterdir()]
@@ -201,7 +220,7 @@ def numbers(path):
     return sorted((int(name) for name in found if name.isdecimal() and name.isascii()), reverse=True)
 
 
-def read_label(path, number, computation):
+def read_label(path: Path | str, number: int, computation: Computation) -> Label:
     """The label of a checkpoint.
 
     Raises Damaged, ValueError where another computation wrote it, Misfit where it is of a kind that is not known here,
@@ -221,14 +240,14 @@ def read_label(path, number, computation):
     return found
 
 
-def verify(path, number, computation):
+def verify(path: Path | str, number: int, computation: Computation) -> Label:
     """The label of a checkpoint, all of whose files are as they were written. Raises as `label` does."""
     found = read_label(path, number, computation)
     _check(_folder(path) / str(number), found)
     return found
 
 
-def restore(checkpoints, number, like, label):
+def restore(checkpoints: ocp.CheckpointManager, number: int, like: Carry, label: Label) -> Carry:
     """The carry of checkpoint `number`, in NumPy but for its keys, and on the disk until it is asked for; `like` is an
     abstract one, with a ring where `label` says so.
 
@@ -242,7 +261,13 @@ def restore(checkpoints, number, like, label):
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def check_newest(path, numbers, computation, like, environment=None):
+def check_newest(
+    path: Path,
+    numbers: Iterable[int],
+    computation: Computation,
+    like: Callable[[bool], Carry],
+    environment: Fingerprint | None = None,
+) -> None:
     """Raises Misfit where the newest whole one of the checkpoints `numbers` is not as `like(ring)`; reads no array.
 
     `environment` is the fingerprint of this program's.
@@ -254,7 +279,7 @@ def check_newest(path, numbers, computation, like, environment=None):
             return
 
 
-def set_aside(path, names):
+def set_aside(path: Path, names: Iterable[str]) -> list[str]:
     """Copy files of the run folder `path`, those that there are; returns what the copies are called."""
     stamp, copies = datetime.now().strftime("%Y%m%d-%H%M%S-%f"), []
     for file in (path / name for name in names):
@@ -265,7 +290,9 @@ def set_aside(path, names):
     return [copy.name for copy in copies]
 
 
-def fitting(path, number, like, label, environment=None):
+def fitting(
+    path: Path, number: int, like: Carry, label: Label, environment: Fingerprint | None = None
+) -> dict[str, np.ndarray]:
     """`{name: array}` of checkpoint `number` of the run in `path`, as `like` has them; the arrays stay on the disk.
 
     Raises Misfit where they are others, Damaged where that is because a file is not as it was written, and OSError
@@ -275,6 +302,8 @@ def fitting(path, number, like, label, environment=None):
     try:
         arrays, found = read_arrays(_file(folder))
         differing = _differing(found, {name: _kept(x) for name, x in _named(like) if x.size})
+        if not differing:
+            return arrays
     except OSError:
         raise
     except Exception as error:  # Whatever NumPy says of bytes that are none of its.
@@ -282,13 +311,11 @@ def fitting(path, number, like, label, environment=None):
         if isinstance(error, MemoryError):
             raise
         differing = [f"{ARRAYS} cannot be read ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})"]
-    if differing:
-        _check(folder, label)
-        raise _misfit(path, number, label, differing, environment)
-    return arrays
+    _check(folder, label)
+    raise _misfit(path, number, label, differing, environment)
 
 
-def _differing(found, expected):
+def _differing(found: dict[str, Leaf], expected: dict[str, Leaf]) -> list[str]:
     """`["x is absent there and float32[3] here"]` of two `{name: Leaf}`."""
     return [
         f"{name} is {found.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
@@ -297,7 +324,9 @@ def _differing(found, expected):
     ]
 
 
-def _misfit(path, number, label, differing, environment=None):
+def _misfit(
+    path: Path | str, number: int, label: Label, differing: list[str], environment: Fingerprint | None = None
+) -> Misfit:
     """The error that says how a checkpoint differs from this program, and what would work."""
     shown = differing[:3] + ([f"and {len(differing) - 3} more"] if len(differing) > 3 else [])
     then, now = label.get("versions", {}), origin(None)
@@ -312,7 +341,7 @@ def _misfit(path, number, label, differing, environment=None):
     )
 
 
-def _writer(path, label):
+def _writer(path: Path | str, label: Label) -> str:
     """What wrote a checkpoint, in words: its version, and its commit, that of run.toml where an older one kept none."""
     try:
         made = read_toml(Path(path) / "run.toml").get(RECORD, {}) | label
@@ -320,12 +349,12 @@ def _writer(path, label):
         made = label
     version = made.get("versions", {}).get("purerl", "?")
     flag = made.get("flags", {}).get("jax_default_prng_impl", "threefry2x32")
-    also = "" if flag == jax.config.jax_default_prng_impl else f", JAX_DEFAULT_PRNG_IMPL={flag}"
+    also = "" if flag == flags()["jax_default_prng_impl"] else f", JAX_DEFAULT_PRNG_IMPL={flag}"
     wrote = made.get("commit", "unknown")
     return f"what wrote it (purerl {version}, commit {wrote}{also}, its environment and its algorithm)"
 
 
-def _append(file, array, runs):
+def _append(file: io.BufferedWriter, array: AnyArray, runs: int) -> None:
     """Write the first `runs` rows of an array as `numpy.save` does, part by part where it lies on several devices."""
     descr = array.dtype.str if array.dtype.isbuiltin == 1 else f"|V{array.dtype.itemsize}"
     header = {"descr": descr, "fortran_order": False, "shape": (runs, *array.shape[1:])}
@@ -337,10 +366,10 @@ def _append(file, array, runs):
     for part in parts:
         rows = np.ascontiguousarray(np.asarray(part)[:runs])
         runs -= len(rows)
-        file.write(rows.reshape(-1).view(np.uint8))
+        file.write(rows.reshape(-1).view(np.uint8).data)
 
 
-def read_arrays(file):
+def read_arrays(file: Path | PurePath) -> tuple[dict[str, np.ndarray], dict[str, Leaf]]:
     """`({name: array}, {name: Leaf})` of a file that `ArraysHandler` wrote, the arrays as maps of the file."""
     with open(file, "rb") as opened:
         named = np.lib.format.read_array(opened, allow_pickle=False)
@@ -349,7 +378,7 @@ def read_arrays(file):
     return arrays, {name: Leaf(dtype, arrays[name].shape, arrays[name].dtype) for name, dtype in dtypes.items()}
 
 
-def _map(file):
+def _map(file: BinaryIO) -> np.ndarray:
     """The next array in an open file; afterwards it is at the one after."""
     np.lib.format.read_magic(file)
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -359,7 +388,7 @@ def _map(file):
     return array
 
 
-def _file(folder):
+def _file(folder: Path) -> Path:
     """The file of arrays in the folder of a checkpoint. Raises ValueError where there is none."""
     file = next(folder.rglob(ARRAYS), None)
     if file is None:
@@ -367,7 +396,7 @@ def _file(folder):
     return file
 
 
-def _check(folder, label):
+def _check(folder: Path, label: Label) -> None:
     """Raises Damaged where a file is not as it was written, and OSError where it cannot be read."""
     for name, digest in label["files"].items():
         try:
@@ -378,7 +407,7 @@ def _check(folder, label):
             raise Damaged(f"{name} is not as it was written")
 
 
-def delete(checkpoints, number):
+def delete(checkpoints: ocp.CheckpointManager, number: int) -> None:
     folder = Path(checkpoints.directory) / str(number)
     if folder.is_dir():
         shutil.rmtree(folder, ignore_errors=True)
@@ -387,56 +416,56 @@ def delete(checkpoints, number):
     checkpoints.reload()
 
 
-def _folder(path):
+def _folder(path: Path | str) -> Path:
     return (Path(path) / "checkpoints").absolute()
 
 
-def _named(tree):
+def _named(tree: PyTree) -> list[tuple[str, Any]]:
     """`[(name, leaf)]`, by its path; of leaves that are called the same, the later ones are numbered."""
     leaves = [(jax.tree_util.keystr(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for i, (name, x) in enumerate(leaves):
         seen[name] += 1
         leaves[i] = (name if seen[name] == 1 else f"{name} #{seen[name]}", x)
     return leaves
 
 
-def _data(x):
+def _data(x: AnyArray) -> AnyArray:
     """What is written of a leaf: of a random key its data."""
     return jax.random.key_data(x) if _is_key(x) else x
 
 
-def _kept(x):
+def _kept(x: jax.ShapeDtypeStruct) -> Leaf:
     """The `Leaf` of an abstract array."""
     data = jax.eval_shape(_data, x)
     return Leaf(str(x.dtype), data.shape, np.dtype(data.dtype))
 
 
-def _leaf(array, like):
+def _leaf(array: np.ndarray | None, like: jax.ShapeDtypeStruct) -> AnyArray:
     """An array of a checkpoint as `like` is; None is one that holds nothing, and was not written."""
     if array is None:
         array = np.zeros(*_kept(like)[1:])
     if _is_key(like):
-        return jax.random.wrap_key_data(array, impl=_implementation(like))
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=_implementation(like))
     return array if array.dtype == like.dtype else array.view(like.dtype)
 
 
-def _implementation(like):
+def _implementation(like: jax.ShapeDtypeStruct) -> Any:
     """The generator of an abstract key; JAX tells it of a traced one."""
     found = []
     jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), like)
     return found[0]
 
 
-def _is_key(x):
+def _is_key(x: AnyArray | jax.ShapeDtypeStruct) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _digest(file):
+def _digest(file: Path) -> str:
     with open(file, "rb") as opened:
         return hashlib.file_digest(opened, "blake2b").hexdigest()
 
 
-def _digest_of_label(label):
+def _digest_of_label(label: Label) -> str:
     rest = {name: value for name, value in label.items() if name != "label"}
     return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,13 +15,13 @@ import tomli_w
 from purerl.environments.base import Environment
 from purerl.results import run_folder
 from purerl.runs import checkpoints, fingerprint, fitting, position
+from purerl.runs.fingerprint import Fingerprint
+from purerl.runs.fitting import Runs
 from purerl.runs.provenance import record
 from purerl.settings import config, registry
 from purerl.settings.schema import Config, Plan
 from purerl.training.loop import Carry
 from purerl.training.mapping import Programs
-
-Runs = list[tuple[int, int]]  # (setting, seed) of each
 
 
 def create_run(
@@ -31,7 +30,7 @@ def create_run(
     env: Environment,
     *,
     num_runs: int | None = None,
-    environment: dict | None = None,
+    environment: Fingerprint | None = None,
 ) -> None:
     """Make the folder of a run of which `num_runs`, all by default, are trained here.
 
@@ -119,7 +118,9 @@ def has_come_to(path: Path, settings: Config, index: int) -> bool:
     return position.of_label(label, settings, index).row == position.due(settings, index)
 
 
-def check_fit(path: Path, settings: Config, programs: Programs, share: Runs, environment: dict | None = None) -> None:
+def check_fit(
+    path: Path, settings: Config, programs: Programs, share: Runs, environment: Fingerprint | None = None
+) -> None:
     """Raises checkpoints.Misfit where a group of `share` would go on from a checkpoint of another program."""
     plan, size = settings.plan, min(settings.group_size, len(share))
     numbers, computation = checkpoints.numbers(path), config.computation(settings)
@@ -131,7 +132,7 @@ def check_fit(path: Path, settings: Config, programs: Programs, share: Runs, env
             checkpoints.check_newest(path, own, computation, partial(held, carry, runs), environment)
 
 
-def held(carry: Carry, runs: Runs, ring: bool) -> Any:
+def held(carry: Carry, runs: Runs, ring: bool) -> Carry:
     """What a checkpoint of `runs` holds, as `jax.ShapeDtypeStruct`s; `carry` is an abstract one of any number.
 
     Without its `ring` where the checkpoint has none.

@@ -4,8 +4,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType, TracebackType
 
 INTERRUPTED = 130  # the exit status of a run that a signal or its time limit ended early
 DIVERGED = 3  # of a run of which no seed is left
@@ -29,25 +31,25 @@ class Clock:
     begun: float = field(default_factory=time.perf_counter)
 
     @contextmanager
-    def on(self, name):
+    def on(self, name: str) -> Iterator[None]:
         begun = time.perf_counter()
         yield
         setattr(self, name, getattr(self, name) + time.perf_counter() - begun)
 
-    def resume(self, wall):
+    def resume(self, wall: float) -> None:
         """Go on after `wall` seconds, where nothing was trained yet."""
         if not self.train:
             self.earlier = wall
 
     @property
-    def session(self):
+    def session(self) -> float:
         return time.perf_counter() - self.begun
 
     @property
-    def wall(self):
+    def wall(self) -> float:
         return self.earlier + self.session
 
-    def per_second(self, number):
+    def per_second(self, number: int) -> float:
         """`number` per second of training."""
         return number / self.train if self.train else 0.0
 
@@ -58,17 +60,17 @@ class Pace:
 
     turns: int = 1
 
-    def took(self, turns, seconds):
+    def took(self, turns: int, seconds: float) -> None:
         """So many turns took so long: aim at `STRETCH`, growing fourfold at most."""
         fitting = turns * STRETCH / max(seconds, 1e-6)
         self.turns = max(1, int(min(fitting, 4 * self.turns, MOST)))
 
 
 @contextmanager
-def leaving():
+def leaving() -> Iterator[None]:
     """A signal ends the process at once, and there is nothing to lose yet. Some imports would swallow an exception."""
 
-    def leave(number, frame):
+    def leave(number: int, frame: FrameType | None) -> None:
         print("\ninterrupted", file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
 
@@ -77,7 +79,7 @@ def leaving():
 
 
 @contextmanager
-def _handled(handler):
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """SIGINT and SIGTERM go to `handler`, and afterwards to whom they went before."""
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -95,28 +97,30 @@ class Interrupt:
     executes Python, so training is another thread's.
     """
 
-    def __init__(self, time_limit=None):
+    def __init__(self, time_limit: float | None = None) -> None:
         self.time_limit = time_limit
-        self.reason = None
+        self.reason: str | None = None
         self.signalled = False
         self.longest = 0.0
 
-    def __enter__(self):
+    def __enter__(self) -> "Interrupt":
         self.signals = _handled(self.ask)
         self.signals.__enter__()
         return self
 
-    def __exit__(self, *error):
-        return self.signals.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self.signals.__exit__(kind, error, trace)
 
-    def ask(self, number, frame):
+    def ask(self, number: int, frame: FrameType | None) -> None:
         if self.signalled:
             print("\ninterrupted twice; checkpoints stay as they were", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)
         self.signalled, self.reason = True, self.reason or signal.Signals(number).name
 
     @contextmanager
-    def stretch(self, clock):
+    def stretch(self, clock: Clock) -> Iterator[None]:
         """What is done between two moments at which the run may end."""
         begun = clock.session
         yield

@@ -1,9 +1,9 @@
 """The programs of a run: compiled, for as many runs at once as the memory holds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from purerl.environments.base import Environment
 from purerl.results import run_folder
@@ -11,6 +11,8 @@ from purerl.runs import claims, fingerprint, fitting, garbage_collection, memory
 from purerl.runs.clock import Clock
 from purerl.runs.display import Display
 from purerl.runs.events import Listener
+from purerl.runs.fingerprint import Fingerprint
+from purerl.runs.fitting import Build, Runs
 from purerl.settings.schema import Config
 from purerl.training import loop
 from purerl.training.mapping import Programs
@@ -22,10 +24,10 @@ class Order:
 
     settings: Config
     env: Environment
-    build: Callable
+    build: Build
     path: Path
     display: Display
-    share: claims.Runs
+    share: Runs
     until: int | None
     listeners: Sequence[Listener]
 
@@ -45,7 +47,7 @@ class Compiled(NamedTuple):
     programs: Programs
     needs: memory.Needs
     free: int
-    environment: dict[str, Any]
+    environment: Fingerprint
 
 
 def compile_runs(order: Order, clock: Clock) -> Compiled:

@@ -1,5 +1,8 @@
 """What a run writes at its end: its picture, its policy and its page."""
 
+import numpy as np
+from jaxtyping import Float
+
 from purerl.results import page, picture, run_folder
 from purerl.results.statistics import iqm
 from purerl.runs.epochs import TrainingResult
@@ -31,7 +34,7 @@ def conclude(session: Session, env: str, trained: TrainingResult) -> RunOutcome:
     return outcome
 
 
-def _outcome(session, final, trained):
+def _outcome(session: Session, final: dict[str, Float[np.ndarray, " R"]], trained: TrainingResult) -> RunOutcome:
     """What the run came to; one that is left for a fork was not interrupted."""
     stop = None if trained.stop == limits.UNTIL else trained.stop
     asked = session.interrupt.reason or stop

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable, Sequence
 
 import rich.console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,7 +12,7 @@ from rich.table import Table
 class Console(rich.console.Console):
     """One that falls silent when whoever read it is gone, as after `| head`: the run is not."""
 
-    def on_broken_pipe(self):
+    def on_broken_pipe(self) -> None:
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -19,7 +20,7 @@ class Console(rich.console.Console):
 class Display:
     """Progress of `total` environment steps of each run, of all groups of seeds one after another."""
 
-    def __init__(self, console=None):
+    def __init__(self, console: rich.console.Console | None = None) -> None:
         self.console = console or Console()
         self.total = 0
         self.bar = Progress(
@@ -34,22 +35,22 @@ class Display:
         )
         self.task = self.bar.add_task("starting", total=None, status="")
 
-    def __enter__(self):
+    def __enter__(self) -> "Display":
         self.bar.start()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
-    def stage(self, name):
+    def stage(self, name: str) -> None:
         """Show what is going on."""
         self.bar.update(self.task, description=name)
 
-    def moved(self, env_step):
+    def moved(self, env_step: int) -> None:
         """Advance the bar."""
         self.bar.update(self.task, total=self.total, completed=env_step)
 
-    def evaluation(self, env_step, return_iqm, updates_per_s, diverged):
+    def evaluation(self, env_step: int, return_iqm: float, updates_per_s: float, diverged: int) -> None:
         """Advance the bar; off a terminal, print a line."""
         speed = f"  {updates_per_s:,.0f} updates/s" if updates_per_s else ""
         lost = f"  {diverged} diverged" if diverged else ""
@@ -58,10 +59,10 @@ class Display:
         if not self.console.is_terminal:
             self.console.print(status, highlight=False, soft_wrap=True)
 
-    def say(self, message):
+    def say(self, message: str) -> None:
         self.console.print(message, highlight=False, soft_wrap=True)
 
-    def table(self, title, rows):
+    def table(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """A two-column table of `(name, value)` rows."""
         table = Table(title=title, show_header=False, title_justify="left")
         for _ in range(2):
@@ -70,7 +71,7 @@ class Display:
             table.add_row(*row)
         self.console.print(table)
 
-    def columns(self, title, names, rows):
+    def columns(self, title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table with named columns; all but the first are aligned to the right."""
         table = Table(title=title, title_justify="left")
         for name in names:

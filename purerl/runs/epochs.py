@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Shaped
 
+from purerl.environments.episodes import Play
 from purerl.results import run_folder
 from purerl.runs import claims, playing, restoring, stretches
 from purerl.runs.events import Event, fire
@@ -69,7 +71,7 @@ def begun(session: Session, group: int) -> Event:
     return Event(session, group, at, carry, numbers)
 
 
-def _worked(event):
+def _worked(event: Event) -> Event:
     """The event after a stretch of the warm-up or of training, or after an evaluation, whichever comes next."""
     session, at = event.session, event.at
     due = session.due(at.evaluations)
@@ -78,12 +80,12 @@ def _worked(event):
     return _trained(event) if event.at.row < due else _evaluated(event)
 
 
-def _none_is_left(event):
+def _none_is_left(event: Event) -> bool:
     """Whether all runs of the group have diverged."""
     return bool((event.session.without_copies(event.group, jax.device_get(event.carry.diverged)) >= 0).all())
 
 
-def _trained(event):
+def _trained(event: Event) -> Event:
     """The event after a stretch of the warm-up or of training."""
     session, at = event.session, event.at
     plan, warms_up = session.plan, at.row < session.plan.warmup_rows
@@ -101,7 +103,7 @@ def _trained(event):
     return event._replace(at=at._replace(row=at.row + new), carry=carry)
 
 
-def _evaluated(event):
+def _evaluated(event: Event) -> Event:
     """The event after an evaluation; as it was where the run is to end before that has ended."""
     session, index = event.session, event.at.evaluations
     play = _played(event)
@@ -114,7 +116,7 @@ def _evaluated(event):
     return event._replace(at=event.at._replace(evaluations=index + 1), carry=carry, metrics=metrics)
 
 
-def _played(event):
+def _played(event: Event) -> Play | None:
     """The episodes of an evaluation, or None where the run is to end before they have."""
     session, numbers, carry = event.session, event.numbers, event.carry
     session.display.stage("evaluating")
@@ -128,7 +130,7 @@ def _played(event):
         )
 
 
-def _measured(event, values):
+def _measured(event: Event, values: dict[str, Shaped[np.ndarray, " R"]]) -> dict[str, Shaped[np.ndarray, " R"]]:
     """`{name: [R]}` of the columns of curves.csv; runs diverged at an environment step, or NaN where they did not."""
     if event.at.evaluations == 0:  # Nothing has been learned yet.
         values = {name: x for name, x in values.items() if name not in event.carry.sums}

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, PyTree
 
+from purerl.runs.fitting import Numbers
 from purerl.runs.position import Position
 from purerl.runs.session import Session
 from purerl.training.loop import Carry
-from purerl.types import Array
 
 
 class Event(NamedTuple):
@@ -37,8 +38,8 @@ class Event(NamedTuple):
     group: int
     at: Position
     carry: Carry
-    numbers: dict[str, Array]
-    metrics: dict[str, np.ndarray] | None = None
+    numbers: Numbers
+    metrics: dict[str, Float[np.ndarray, " R"]] | None = None
     stop: str | None = None
 
     @property
@@ -52,8 +53,10 @@ class Event(NamedTuple):
         return self.metrics is not None and not np.isnan(self.metrics["diverged"]).any()
 
     @property
-    def returns(self) -> np.ndarray:
+    def returns(self) -> Float[np.ndarray, " R"]:
         """The mean return of each run, `[R]`, of the evaluation that just ended; NaN of those that have diverged."""
+        if self.metrics is None:
+            raise TypeError("no evaluation just ended, so there are no returns")
         return np.where(np.isnan(self.metrics["diverged"]), self.metrics["return_mean"], np.nan)
 
 
@@ -82,6 +85,6 @@ def tell(listener: Listener, event: Event) -> Event:
     return after._replace(stop=event.stop or after.stop)
 
 
-def _shapes(tree):
+def _shapes(tree: PyTree) -> PyTree:
     """The structure of a tree of arrays, their shapes and types."""
     return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)

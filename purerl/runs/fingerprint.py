@@ -10,13 +10,22 @@ traced it, and different digests count only where that is the same.
 
 import enum
 import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
+from purerl.environments.base import Environment
 from purerl.runs.provenance import changed, commit, flags, processor, versions
+
+if TYPE_CHECKING:
+    from jax.extend.core import ClosedJaxpr
+
+Fingerprint = dict[str, Any]
 
 UNSEEN = ("name", "ctx_mesh", "debug_info", "sharding")  # parameters of primitives that change no number
 COMPUTED = ("reset", "step", "observe")
@@ -24,7 +33,7 @@ PLAIN = (type(None), bool, int, float, complex, str, bytes)
 LIMITS = ("episode_length", "truncates", "action_low", "action_high")
 
 
-def of(env):
+def of(env: Environment) -> Fingerprint:
     """`{name: digest or number}` of an `Environment`, as JSON and TOML have it, and `traced_by`, what it depends on.
 
     The traces are those that JAX keeps for `base.physics`, so that compiling the environment afterwards is faster by
@@ -44,12 +53,12 @@ def of(env):
     }
 
 
-def kept(fingerprint):
+def kept(fingerprint: Fingerprint) -> Fingerprint:
     """What a run.toml keeps of it, beside versions and flags."""
     return {name: x for name, x in fingerprint.items() if name != "traced_by"}
 
 
-def from_record(record):
+def from_record(record: dict[str, Any]) -> Fingerprint | None:
     """The fingerprint that the `record` of a run.toml has; None of an older one."""
     if "environment" not in record:
         return None
@@ -57,7 +66,7 @@ def from_record(record):
     return record["environment"] | {"traced_by": record.get("versions", {}) | record.get("flags", {}) | made}
 
 
-def difference(then, now, when):
+def difference(then: Fingerprint | None, now: Fingerprint, when: str) -> str:
     """One line that says how the fingerprint `now` differs from `then`, of the time `when`; empty where it does not."""
     if then is None:
         return f"whether the environment is as it was {when} cannot be told: its fingerprint was not kept then"
@@ -74,52 +83,54 @@ def difference(then, now, when):
     return ""
 
 
-def _differ(then, now, name):
+def _differ(then: Fingerprint, now: Fingerprint, name: str) -> bool:
     return name in then and then[name] != now[name]
 
 
-def _arguments(env):
+def _arguments(env: Environment) -> tuple[PyTree, jax.ShapeDtypeStruct]:
     """Abstract `(state, action)`."""
     action = jax.ShapeDtypeStruct((env.action_size,), jnp.float32)
     return jax.eval_shape(env.reset, jax.random.key(0)), action
 
 
-def _traced(function, *arguments):
+def _traced(function: Callable[..., PyTree], *arguments: PyTree) -> "tuple[ClosedJaxpr, PyTree]":
     """`(jaxpr, abstract result)`."""
     return jax.make_jaxpr(function, return_shape=True)(*arguments)
 
 
-def _tracer():
+def _tracer() -> dict[str, str]:
     """`{name: value}` of what the digest of a trace depends on, beside the environment."""
     return versions() | flags() | {"commit": commit(), "platform": jax.default_backend(), "cpu": processor()}
 
 
-def _digest(jaxpr):
+def _digest(jaxpr: "ClosedJaxpr") -> str:
     return _Canon().jaxpr(jaxpr).hexdigest()
 
 
 class _Canon:
     """The parts of one jaxpr as bytes. Those jaxprs that occur in it again and again are kept, as digests."""
 
-    def __init__(self):
-        self.known, self.kinds = {}, {}
+    def __init__(self) -> None:
+        self.known: dict[int, Any] = {}
+        self.kinds: dict[Any, bytes] = {}
 
-    def jaxpr(self, closed):
+    def jaxpr(self, closed: Any) -> hashlib.blake2b:
         """The digest of a `Jaxpr`, or of a `ClosedJaxpr` with its constants."""
         if id(closed) not in self.known:
             jaxpr, constants = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
             self.known[id(closed)] = closed, self._program(jaxpr, constants)  # Kept, so that no other has its id.
         return self.known[id(closed)][1]
 
-    def _program(self, jaxpr, constants):
-        numbers, words = {}, []
+    def _program(self, jaxpr: Any, constants: Sequence[Any]) -> hashlib.blake2b:
+        numbers: dict[Any, int] = {}
+        words: list[bytes] = []
 
-        def bind(variables):
+        def bind(variables: Iterable[Any]) -> None:
             for variable in variables:
                 numbers[variable] = len(numbers)
                 words.append(self.kind(variable.aval))
 
-        def read(atoms):
+        def read(atoms: Iterable[Any]) -> None:
             words.extend(self.value(x.val) if hasattr(x, "val") else b"%d" % numbers[x] for x in atoms)
 
         bind([*jaxpr.constvars, *jaxpr.invars])
@@ -132,7 +143,7 @@ class _Canon:
         read(jaxpr.outvars)
         return hashlib.blake2b(b"\n".join(words), digest_size=16)
 
-    def kind(self, aval):
+    def kind(self, aval: Any) -> bytes:
         """Shape, dtype and weakness, which decides on dtypes further on."""
         if aval not in self.kinds:
             known = hasattr(aval, "shape")
@@ -140,7 +151,7 @@ class _Canon:
             self.kinds[aval] = text.encode()
         return self.kinds[aval]
 
-    def value(self, x):
+    def value(self, x: Any) -> bytes:
         """A constant or a parameter. What is unknown counts by its type alone, for its text may have addresses."""
         if isinstance(x, PLAIN) and not isinstance(x, enum.Enum):
             return repr(x).encode()
@@ -159,14 +170,14 @@ class _Canon:
         return _word(x)
 
 
-def _array(x):
+def _array(x: Any) -> bytes:
     """Dtype, shape, and the numbers, of a key its data."""
     array = np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
     digest = hashlib.blake2b(array.tobytes(), digest_size=16).digest()
     return f"{x.dtype}{array.shape}".encode() + digest
 
 
-def _word(x):
+def _word(x: Any) -> bytes:
     """What has no parts: an enum, a dtype, a class, a function, a generator of random numbers, or what is unknown."""
     if isinstance(x, np.dtype):
         return str(x).encode()

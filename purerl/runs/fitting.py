@@ -1,14 +1,27 @@
 """Programs of as many runs as the devices and their memory hold."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
+from jaxtyping import Float
 
+from purerl.environments.base import Environment
 from purerl.runs import memory
+from purerl.runs.display import Display
+from purerl.settings.schema import Config, Plan
 from purerl.training import mapping
+from purerl.training.loop import Carry
+from purerl.training.mapping import Programs
+from purerl.types import Algorithm, Array
+
+Runs = list[tuple[int, int]]  # (setting, seed) of each
+Build = Callable[[Any, Plan, Any], Algorithm]  # of hyperparameters, a plan, and an environment or its sizes
+Numbers = dict[str, Float[Array, "..."]]  # {name: [] or [R]}
 
 
-def num_devices(settings, num_runs):
+def num_devices(settings: Config, num_runs: int) -> int:
     """Over how many devices `num_runs` are laid out: as few as give no device more runs than all of them would.
 
     Raises ValueError for too many.
@@ -21,18 +34,18 @@ def num_devices(settings, num_runs):
     return -(-at_once // most)
 
 
-def programs_of(settings, env, build, num_runs):
+def programs_of(settings: Config, env: Environment, build: Build, num_runs: int) -> Programs:
     """The programs of `num_runs`, laid out over the devices that `settings` ask for."""
     mesh = mapping.mesh(num_devices(settings, num_runs))
     return mapping.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
 
 
-def numbers_of(settings, runs):
+def numbers_of(settings: Config, runs: Runs) -> Numbers:
     """The hyperparameters that flow through a program of `runs`, (setting, seed) each."""
     return mapping.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
 
 
-def fit(settings, programs, free, num_runs):
+def fit(settings: Config, programs: Programs, free: int, num_runs: int) -> tuple[Config, Programs, memory.Needs]:
     """`(settings, compiled, needs)`; `seeds_per_batch` "auto" becomes what fits into `free` bytes, or 1."""
     auto, size = settings.job.seeds_per_batch == "auto", min(settings.group_size, num_runs)
     if auto:
@@ -47,38 +60,38 @@ def fit(settings, programs, free, num_runs):
     return settings, compiled, needs
 
 
-def compiled_for(settings, programs, size):
+def compiled_for(settings: Config, programs: Programs, size: int) -> tuple[Programs, memory.Needs]:
     """`(compiled, needs)` of `size` runs."""
     devices, rows = _rows(settings, programs, size)
     compiled = mapping.compiled(programs, numbers_of(settings, rows), len(rows))
     return compiled, memory.needs(compiled.carry, len(rows), compiled, devices)
 
 
-def at_least(settings, programs, size):
+def at_least(settings: Config, programs: Programs, size: int) -> memory.Needs:
     """What `size` runs need, known before anything is compiled: what the programs work with is not in it."""
     devices, rows = _rows(settings, programs, size)
     return memory.needs(abstract_carry(settings, programs, size), len(rows), None, devices)
 
 
-def abstract_carry(settings, programs, size):
+def abstract_carry(settings: Config, programs: Programs, size: int) -> Carry:
     """The carry of a program for `size` runs, with as many rows as it has."""
     rows = _rows(settings, programs, size)[1]
     return mapping.abstract_carry(programs, numbers_of(settings, rows), len(rows))
 
 
-def _rows(settings, programs, size):
+def _rows(settings: Config, programs: Programs, size: int) -> tuple[int, Runs]:
     """`(number of devices, runs)`: as many runs as a program for `size` of them has rows, equally many per device."""
     devices = programs.mesh.size if programs.mesh else 1
     rows = -(-size // devices) * devices
     return devices, (settings.runs * rows)[:rows]
 
 
-def check_fits(settings, needs, free):
+def check_fits(settings: Config, needs: memory.Needs, free: int) -> None:
     """Raises DoesNotFit, with the settings that would fit, where `needs` are more than `free` bytes."""
     memory.check_memory(needs, settings.plan, settings.num_runs, free, settings.num_settings, not settings.pbt)
 
 
-def plan(settings, env, build, display):
+def plan(settings: Config, env: Environment, build: Build, display: Display) -> None:
     """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
     free = memory.available(num_devices(settings, settings.num_runs))
     settings, _, needs = fit(settings, programs_of(settings, env, build, settings.num_runs), free, settings.num_runs)
@@ -88,7 +101,7 @@ def plan(settings, env, build, display):
     check_fits(settings, needs, free)
 
 
-def expected(settings, env, build, free):
+def expected(settings: Config, env: Environment, build: Build, free: int) -> tuple[Config, memory.Needs]:
     """`(settings, needs)` as `run` will find them in `free` bytes. Only "auto" groups are compiled to know."""
     programs = programs_of(settings, env, build, settings.num_runs)
     if settings.job.seeds_per_batch == "auto":

@@ -2,8 +2,8 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from purerl.environments.base import Environment
 from purerl.errors import Refused
@@ -14,7 +14,8 @@ from purerl.settings.schema import Config
 from purerl.training import loop
 
 
-class Origin(NamedTuple):
+@dataclass(frozen=True)
+class Origin:
     """From where a run begins.
 
     Attributes:
@@ -50,7 +51,7 @@ def fork(origin: Origin, target: Path, settings: Config, env: Environment) -> No
     scratch.rename(target)
 
 
-def _rows(origin):
+def _rows(origin: Origin) -> list[int]:
     """Which runs of a checkpoint go on."""
     runs = origin.settings.runs
     return [runs.index((setting, seed)) for setting in origin.kept for seed in dict.fromkeys(s for _, s in runs)]

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import jax
 import psutil
 
 from purerl.errors import Refused
-from purerl.training.mapping import largest_divisor
+from purerl.settings.schema import Plan
+from purerl.training.loop import Carry
+from purerl.training.mapping import Programs, largest_divisor
 
 GIB = 2**30
 
@@ -36,21 +39,21 @@ class Needs:
     num_devices: int = 1
 
     @property
-    def carry(self):
+    def carry(self) -> int:
         return self.ring + self.networks + self.optimiser + self.environments + self.other
 
     @property
-    def total(self):
+    def total(self) -> int:
         return self.carry + max(self.starting, self.training, self.evaluating)
 
     @property
-    def per_run(self):
+    def per_run(self) -> float:
         return self.total * self.num_devices / self.num_runs
 
 
-def needs(carry, num_runs, compiled=None, num_devices=1):
+def needs(carry: Carry, num_runs: int, compiled: Programs | None = None, num_devices: int = 1) -> Needs:
     """The `Needs` of `carry`, abstract or not, and of the programs of `compiled`, compiled `batch.Programs`."""
-    parts = dict.fromkeys(("ring", "networks", "optimiser", "environments", "other"), 0)
+    parts: dict[str, int] = dict.fromkeys(("ring", "networks", "optimiser", "environments", "other"), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
         parts[_part(jax.tree_util.keystr(path))] += prod(leaf.shape) * leaf.dtype.itemsize // num_devices
     if compiled is None:
@@ -68,7 +71,7 @@ def needs(carry, num_runs, compiled=None, num_devices=1):
     return Needs(num_runs, **parts, **working, num_devices=num_devices)
 
 
-def available(num_devices):
+def available(num_devices: int) -> int:
     """Bytes that each of so many devices of this process still has: a GPU's own, or the host's, which they share."""
     devices = jax.local_devices()[:num_devices]
     stats = [device.memory_stats() for device in devices]
@@ -77,17 +80,19 @@ def available(num_devices):
     return psutil.virtual_memory().available // len(devices)
 
 
-def largest_group(needs, num_runs, free):
+def largest_group(needs: Needs, num_runs: int, free: int) -> int:
     """The largest divisor of `num_runs` of which so many runs at once fit; 0 where not even one does."""
     return largest_divisor(num_runs, _fitting(needs, free))
 
 
-def _fitting(needs, free):
+def _fitting(needs: Needs, free: int) -> int:
     """How many runs fit into `free` bytes of every device."""
     return int(free / needs.per_run * needs.num_devices) // needs.num_devices * needs.num_devices
 
 
-def check_memory(needs, plan, num_runs, free, num_settings=1, in_groups=True):
+def check_memory(
+    needs: Needs, plan: Plan, num_runs: int, free: int, num_settings: int = 1, in_groups: bool = True
+) -> None:
     """Raises DoesNotFit, saying how many seeds of `num_settings` settings, and which buffer_size, would fit.
 
     `in_groups` tells whether the runs may train one group after another. `needs` from before anything is compiled have
@@ -113,17 +118,17 @@ def check_memory(needs, plan, num_runs, free, num_settings=1, in_groups=True):
     )
 
 
-def line(needs, free):
+def line(needs: Needs, free: int) -> str:
     """The plan in one line."""
     return f"memory{per_device(needs)}: {needs.total / GIB:.2f} GiB of {free / GIB:.2f}, ring {needs.ring / GIB:.2f}"
 
 
-def per_device(needs):
+def per_device(needs: Needs) -> str:
     """Of several devices, that the bytes are of each."""
     return f" on each of {needs.num_devices} devices" if needs.num_devices > 1 else ""
 
 
-def rows(needs, free):
+def rows(needs: Needs, free: int) -> list[tuple[str, str]]:
     """The plan as `(name, value)` rows of a table."""
     stays = ("ring", "networks", "optimiser", "environments", "other")
     parts = {name: getattr(needs, name) for name in stays}
@@ -134,14 +139,14 @@ def rows(needs, free):
     return [*table, ("available", f"{free / 2**20:,.1f} MiB")]
 
 
-def _part(path):
+def _part(path: str) -> str:
     if path.startswith(".agent"):
         return "optimiser" if "opt_state" in path else "networks"
     part = path.split(".")[1].split("[")[0]
     return {"ring": "ring", "episodes": "environments", "noise": "environments"}.get(part, "other")
 
 
-def _working(program):
+def _working(program: Any) -> int:
     """Bytes that a compiled program takes besides what it is given and what it gives back in the same place."""
     stats = program.memory_analysis()
     if stats is None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from purerl.runs.clock import Clock
 
@@ -18,13 +19,13 @@ class RunOutcome:
         clock: where the time went.
     """
 
-    final: dict[str, np.ndarray]
+    final: dict[str, Float[np.ndarray, " R"]]
     interrupted: str | None
     asked: str | None
     clock: Clock
 
     @property
-    def returns(self) -> np.ndarray:
+    def returns(self) -> Float[np.ndarray, " sound"]:
         """The last return of each run that has not diverged."""
         return self.final["return_mean"][np.isnan(self.final["diverged"])]
 

@@ -14,21 +14,31 @@ resumed run goes on from. Letters: S settings, N seeds.
 """
 
 import csv
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from purerl.results import run_folder
+from purerl.settings.hyperparameters import Hyperparameters
 from purerl.settings.kinds import fields
+from purerl.settings.schema import Config
 from purerl.training import loop
+from purerl.training.loop import Carry
+from purerl.types import Array, Key, Number
 
 FILE = "pbt.csv"
 
+Grid = Float[Array | np.ndarray, "S N"]  # a number of every run
+Sources = Int[Array | np.ndarray, "S N"]
+
 
 @partial(jax.jit, static_argnames="count")
-def sources(returns, key, count):
+def sources(returns: Grid, key: Key, count: int) -> Int[Array, "S N"]:
     """Which setting every run goes on from, `[S, N]`: of a seed the `count` worst from its best.
 
     `returns` `[S, N]`, NaN of a run that diverged. The key is consumed.
@@ -47,7 +57,7 @@ def sources(returns, key, count):
 
 
 @jax.jit
-def explored(values, source, key, factor, low, high):
+def explored(values: Grid, source: Sources, key: Key, factor: Number, low: Number, high: Number) -> Float[Array, "S N"]:
     """Numbers `[S, N]` after the exploit: those of the `source`, times or over `factor` where that is another."""
     taken = jnp.take_along_axis(values, source, axis=0)
     steps = jnp.where(jax.random.bernoulli(key, shape=values.shape), factor, 1 / factor)
@@ -56,38 +66,52 @@ def explored(values, source, key, factor, low, high):
 
 
 @jax.jit
-def taken_over(carry, rows):
+def taken_over(carry: Carry, rows: Int[Array | np.ndarray, " R"]) -> Carry:
     """The carry `[R, ...]` in which run i has learned what run `rows[i]` has."""
     agent, statistics = jax.tree.map(lambda x: x[rows], (carry.agent, carry.statistics))
     return carry._replace(agent=agent, statistics=statistics)
 
 
-def exploit(path, settings, index, numbers, returns):
+def exploit(
+    path: Path,
+    settings: Config,
+    index: int,
+    numbers: Mapping[str, Float[Array | np.ndarray, " R"]],
+    returns: Float[Array | np.ndarray, " R"],
+) -> Int[np.ndarray, " R"]:
     """Exploit and explore at evaluation `index`: which run each goes on from, `[R]`; pbt.csv gets the numbers.
 
     `numbers` `{name: [R]}`, `returns` `[R]`.
     """
-    shape = (settings.num_settings, settings.job.num_seeds)
+    shape, population = (settings.num_settings, settings.job.num_seeds), settings.pbt
+    if population is None:
+        raise ValueError("the settings are no population")
     key = loop.key_for(jax.random.key(settings.job.seed), loop.EXPLOIT, index)
     source_key, *keys = jax.random.split(key, 1 + len(settings.swept))
-    count = max(1, int(settings.pbt.fraction * shape[0]))
+    count = max(1, int(population.fraction * shape[0]))
     source = sources(jnp.reshape(returns, shape), source_key, count)
     found = {}
     for name, key in zip(settings.swept, keys, strict=True):
         values = jnp.reshape(numbers[name], shape)
-        found[name] = explored(values, source, key, settings.pbt.factor, *_limits(type(settings.hyper), name)).ravel()
+        found[name] = explored(values, source, key, population.factor, *_limits(type(settings.hyper), name)).ravel()
     _append(path, settings, index, np.ravel(source), jax.device_get(found))
     return np.ravel(source * shape[1] + np.arange(shape[1]))
 
 
-def _limits(kind, name):
+def _limits(kind: type[Hyperparameters], name: str) -> tuple[float, float]:
     """The least and the largest value of a hyperparameter."""
     schema = fields(kind)[name][2].json_schema()
     schema = next(kind for kind in schema.get("anyOf", [schema]) if kind["type"] == "number")
     return schema.get("minimum", -np.inf), schema.get("maximum", np.inf)
 
 
-def _append(path, settings, index, source, found):
+def _append(
+    path: Path,
+    settings: Config,
+    index: int,
+    source: Int[np.ndarray, " R"],
+    found: Mapping[str, Float[np.ndarray, " R"]],
+) -> None:
     rows = [
         [index, setting, seed, source[i], *(f"{values[i]:.9g}" for values in found.values())]
         for i, (setting, seed) in enumerate(settings.runs)
@@ -96,7 +120,7 @@ def _append(path, settings, index, source, found):
     run_folder.append(path, FILE, run_folder.lines([*header, *rows]))
 
 
-def numbers_at(path, settings, index):
+def numbers_at(path: Path, settings: Config, index: int) -> dict[str, Float[np.ndarray, " R"]]:
     """`{name: [R]}` after the last exploit up to evaluation `index`; nothing where there was none."""
     rows = _rows(path)
     last = max((int(row["evaluation"]) for row in rows if int(row["evaluation"]) <= index), default=None)
@@ -106,7 +130,7 @@ def numbers_at(path, settings, index):
     return {name: np.array([row[name] for row in rows], np.float32) for name in settings.swept}
 
 
-def truncate(path, index):
+def truncate(path: Path, index: int) -> None:
     """Forget the exploits after evaluation `index`."""
     rows = [row for row in _rows(path) if int(row["evaluation"]) <= index]
     (path / FILE).unlink(missing_ok=True)
@@ -114,7 +138,7 @@ def truncate(path, index):
         run_folder.write(path, FILE, run_folder.lines([list(rows[0]), *(row.values() for row in rows)]))
 
 
-def _rows(path):
+def _rows(path: Path) -> list[dict[str, str]]:
     if not (path / FILE).is_file():
         return []
     with open(path / FILE, newline="") as file:

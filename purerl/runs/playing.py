@@ -1,14 +1,32 @@
 """Episodes played to their ends by the device, a stretch at a time, so that the host can stop in between."""
 
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import overload
 
 import jax
 
-from purerl.environments.episodes import STRIDE
+from purerl.environments.episodes import STRIDE, Play
+from purerl.runs.clock import Pace
+
+PlayOn = Callable[[Play, int], Play]
+Stretch = Callable[[], AbstractContextManager[None]]
 
 
-def play_out(play, play_on, pace, stretch=nullcontext, stopped=lambda: False):
+@overload
+def play_out(play: Play, play_on: PlayOn, pace: Pace) -> Play: ...
+@overload
+def play_out(
+    play: Play, play_on: PlayOn, pace: Pace, stretch: Stretch, stopped: Callable[[], object]
+) -> Play | None: ...
+def play_out(
+    play: Play,
+    play_on: PlayOn,
+    pace: Pace,
+    stretch: Stretch = nullcontext,
+    stopped: Callable[[], object] = lambda: False,
+) -> Play | None:
     """The `episodes.Play` at its end, or None where `stopped()` before.
 
     `play_on(play, count) -> play` plays `count` strides more; each call is made within a `stretch()`, and `pace`, a
@@ -25,6 +43,6 @@ def play_out(play, play_on, pace, stretch=nullcontext, stopped=lambda: False):
     return None
 
 
-def _strides(play):
+def _strides(play: Play) -> int:
     """How many strides the longest episode has lasted."""
     return -(-int(jax.device_get(play.length).max()) // STRIDE)

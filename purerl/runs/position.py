@@ -18,7 +18,7 @@ class Position(NamedTuple):
     evaluations: int = 0
 
     @property
-    def index(self) -> int:
+    def index(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody asks for tuple's
         """The number of the last evaluation; 0 also before the first."""
         return max(0, self.evaluations - 1)
 

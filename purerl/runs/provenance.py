@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -15,7 +16,7 @@ PACKAGES += ("gymnasium", "gymnax", "playground")
 FLAGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_numpy_dtype_promotion")
 
 
-def record():
+def record() -> dict[str, Any]:
     """`{name: value}` for run.toml."""
     device = jax.devices()[0]
     return {
@@ -33,28 +34,28 @@ def record():
     }
 
 
-def versions():
+def versions() -> dict[str, str]:
     """`{package: version}` of what the numbers depend on."""
     return {name: _version(name) for name in PACKAGES}
 
 
-def flags():
+def flags() -> dict[str, str]:
     """`{name: value}` of JAX's global flags that change what is computed."""
     return {name: str(getattr(jax.config, name)) for name in FLAGS}
 
 
-def origin(num_devices):
+def origin(num_devices: int | None) -> dict[str, Any]:
     """What numbers depend on to the last bit: `versions`, and on what they are computed."""
     return versions() | {"platform": jax.default_backend(), "devices": num_devices}
 
 
-def changed(then, now):
+def changed(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """`["jax was 0.10.1 and is 0.10.2"]`: where `now` differs from `then`, which may lack what was not kept then."""
     return [f"{name} was {then[name]} and is {x}" for name, x in now.items() if name in then and then[name] != x]
 
 
 @cache
-def processor():
+def processor() -> str:
     """The model of the CPU, for example "AMD EPYC 9B14"; numbers that it makes may differ from another's."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -65,7 +66,7 @@ def processor():
 
 
 @cache
-def _version(package):
+def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -73,11 +74,11 @@ def _version(package):
 
 
 @cache
-def commit():
+def commit() -> str:
     """The git commit of this package's checkout, with `+` where files differ from it; `unknown` outside a checkout."""
     folder = Path(__file__).parent.parent
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 

@@ -1,11 +1,12 @@
 """Going on from a checkpoint: the newest whole one of a group, the files that end where it does, and its ring."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from purerl.errors import Refused
 from purerl.results import run_folder
 from purerl.runs import checkpoints, claims, fingerprint, pbt, position, stretches
+from purerl.runs.fingerprint import Fingerprint
 from purerl.runs.position import Position
 from purerl.runs.provenance import changed, origin
 from purerl.runs.session import Session
@@ -59,13 +60,13 @@ def restored(session: Session, group: int) -> tuple[Position, Carry | None]:
     return Position(), None
 
 
-def _numbers(session, group) -> Iterator[int]:
+def _numbers(session: Session, group: int) -> Iterator[int]:
     """The checkpoints of a group, the newest first."""
     first = group * session.plan.num_evals
     return (number for number in checkpoints.numbers(session.path) if first <= number < first + session.plan.num_evals)
 
 
-def _read(session, group, number) -> Found:
+def _read(session: Session, group: int, number: int) -> Found:
     """A checkpoint. Raises Damaged where it is not whole, Lacking where curves.csv is not."""
     plan, runs = session.plan, session.runs(group)
     label = checkpoints.read_label(session.path, number, config.computation(session.settings))
@@ -77,7 +78,7 @@ def _read(session, group, number) -> Found:
     return Found(number, label, at, checkpoints.restore(session.checkpoints, number, like, label))
 
 
-def _refuse_whole(session, lacking):
+def _refuse_whole(session: Session, lacking: Sequence[int]) -> None:
     """Raises Refused where one of the checkpoints `lacking` rows is whole."""
     for number in lacking:
         if _is_whole(session, number):
@@ -87,7 +88,7 @@ def _refuse_whole(session, lacking):
             )
 
 
-def _is_whole(session, number):
+def _is_whole(session: Session, number: int) -> bool:
     try:
         checkpoints.verify(session.path, number, config.computation(session.settings))
     except checkpoints.Damaged:
@@ -95,7 +96,7 @@ def _is_whole(session, number):
     return True
 
 
-def _start_again(session, group):
+def _start_again(session: Session, group: int) -> None:
     """Let the files have nothing of a group."""
     path, runs = session.path, session.runs(group)
     if run_folder.are_of(run_folder.read_curves(path), runs).any():
@@ -107,21 +108,21 @@ def _start_again(session, group):
     pbt.truncate(path, -1)
 
 
-def _set_aside(session):
+def _set_aside(session: Session) -> None:
     """Keep copies of what is computed anew, where a run falls back behind what it had come to."""
     kept = ", ".join(checkpoints.set_aside(session.path, ("curves.csv", pbt.FILE, run_folder.POLICY)))
     session.log("set aside", files=kept)
     session.display.say(f"copies of what there was: {kept}")
 
 
-def _say_environment(session, then, when):
+def _say_environment(session: Session, then: Fingerprint | None, when: str) -> None:
     """Say where the environment is another than its fingerprint `then` tells."""
     if line := fingerprint.difference(then, session.environment, when):
         session.log("environment", line=line)
         session.display.say(f"{line}; resuming goes on with what it is now")
 
 
-def _continued(session, group, found):
+def _continued(session: Session, group: int, found: Found) -> Carry:
     """The carry of a checkpoint on the device, with a ring; the files end where it does."""
     at, label = found.at, found.label
     _say_environment(session, label.get("environment"), f"when checkpoint {found.number} was written")
@@ -137,14 +138,14 @@ def _continued(session, group, found):
     return carry
 
 
-def _truncate(session, group, at):
+def _truncate(session: Session, group: int, at: Position) -> None:
     """Let the files of a run end at a position."""
     last = loop.env_steps(session.plan, at.index) if at.evaluations else -1
     session.clock.resume(run_folder.truncate(session.path, session.runs(group), last))
     pbt.truncate(session.path, at.index)
 
 
-def _refilled(session, group, at, carry):
+def _refilled(session: Session, group: int, at: Position, carry: Carry) -> Carry:
     """`carry` with a ring that its policy fills; as it is where the run is to end before."""
     numbers, turn = session.numbers(group, at.index), loop.first_refilled(session.plan, at.row)
     acting = session.programs.begin_refill(numbers, carry, at.row)

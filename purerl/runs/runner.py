@@ -8,7 +8,7 @@ nobody sees its copies.
 What a folder holds is told in claims.py. epochs.py trains, and listeners/ has what happens after each stretch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from purerl.errors import Refused
 from purerl.results import run_folder
 from purerl.runs import algorithm_check, checkpoints, claims, compiling, epochs, fitting, sinks, summary
 from purerl.runs.clock import Clock, Interrupt
-from purerl.runs.compiling import Order
+from purerl.runs.compiling import Compiled, Order
 from purerl.runs.conclusion import conclude
 from purerl.runs.display import Display
+from purerl.runs.epochs import TrainingResult
 from purerl.runs.events import Listener
+from purerl.runs.fitting import Build, Runs
 from purerl.runs.outcome import RunOutcome
 from purerl.runs.session import Session
 from purerl.settings import registry
@@ -29,7 +31,7 @@ from purerl.settings.schema import Config
 from purerl.training import loop
 
 
-def prepare(settings: Config) -> tuple[Environment, Callable]:
+def prepare(settings: Config) -> tuple[Environment, Build]:
     """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where they cannot be or do not fit."""
     job = settings.job
     env, build = environments.make(job.env, job.backend, job.episode_length), registry.find_algorithm(job.algo).build
@@ -43,11 +45,11 @@ def prepare(settings: Config) -> tuple[Environment, Callable]:
 def run(
     settings: Config,
     env: Environment,
-    build: Callable,
+    build: Build,
     path: Path,
     display: Display,
     *,
-    share: claims.Runs | None = None,
+    share: Runs | None = None,
     until: int | None = None,
     listeners: Sequence[Listener] = (),
 ) -> RunOutcome:
@@ -78,7 +80,7 @@ def run(
     return outcome
 
 
-def _run(order, interrupt):
+def _run(order: Order, interrupt: Interrupt) -> RunOutcome:
     """The `RunOutcome`."""
     clock = Clock()
     made = compiling.compile_runs(order, clock)
@@ -87,13 +89,14 @@ def _run(order, interrupt):
             if _ended_meanwhile(order, made.settings):
                 return RunOutcome(run_folder.final(run_folder.read_curves(order.path)), None, None, clock)
         else:
-            facts = {"num_runs": len(order.share), "environment": made.environment}
-            claims.create_run(order.path, made.settings, order.env, **facts)
+            claims.create_run(
+                order.path, made.settings, order.env, num_runs=len(order.share), environment=made.environment
+            )
         session, trained = _trained(order, made, clock, interrupt)
         return conclude(session, order.env.name, trained)
 
 
-def _ended_meanwhile(order, settings):
+def _ended_meanwhile(order: Order, settings: Config) -> bool:
     """Whether another process completed the run since it was claimed. Raises Refused where it made it another."""
     try:
         claims.check_same_run(order.path, settings)
@@ -102,7 +105,7 @@ def _ended_meanwhile(order, settings):
     return claims.is_complete(order.path, settings, order.share)
 
 
-def _trained(order, made, clock, interrupt):
+def _trained(order: Order, made: Compiled, clock: Clock, interrupt: Interrupt) -> tuple[Session, TrainingResult]:
     """`(session, epochs.TrainingResult)` after training."""
     settings, path, display = made.settings, order.path, order.display
     kept = checkpoints.manager(path)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,17 @@ import orbax.checkpoint as ocp
 
 from purerl.results import run_folder
 from purerl.runs import fitting, pbt
-from purerl.runs.claims import Runs
 from purerl.runs.clock import Clock, Interrupt, Pace
 from purerl.runs.display import Display
+from purerl.runs.fingerprint import Fingerprint
+from purerl.runs.fitting import Numbers, Runs
 from purerl.runs.position import Position
 from purerl.settings.schema import Config, Plan
 from purerl.training import loop, mapping
-from purerl.types import Array, Params
+from purerl.types import Agent, Policy
+
+if TYPE_CHECKING:
+    from purerl.runs.events import Listener
 
 PACED = ("warm_up", "cycles", "refill", "play_on")  # the programs that work in stretches
 
@@ -50,13 +54,13 @@ class Session:
     clock: Clock
     interrupt: Interrupt
     programs: mapping.Programs
-    policy: Callable[[Any], Params]
+    policy: Callable[[Agent], Policy]
     checkpoints: ocp.CheckpointManager
     feed: Callable[[], None]
     share: Runs
-    environment: dict[str, Any]
+    environment: Fingerprint
     until: int | None = None
-    listeners: Sequence[Callable] = ()
+    listeners: "Sequence[Listener]" = ()
     paces: dict[str, Pace] = field(default_factory=lambda: {name: Pace() for name in PACED})
 
     @property
@@ -80,7 +84,7 @@ class Session:
         runs = self.runs(group)
         return runs + runs[-1:] * (len(self.programs.carry.diverged) - len(runs))
 
-    def numbers(self, group: int, index: int = 0) -> dict[str, Array]:
+    def numbers(self, group: int, index: int = 0) -> Numbers:
         """The hyperparameters that flow through the programs of a group after evaluation `index`."""
         numbers = fitting.numbers_of(self.settings, self.rows(group))
         if self.settings.pbt:

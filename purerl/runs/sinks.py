@@ -16,11 +16,14 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from purerl.results import curves, run_folder
 from purerl.results.statistics import iqm
@@ -33,11 +36,14 @@ class Evaluation(NamedTuple):
     """One evaluation of the seeds that were trained together."""
 
     number: int  # of all in curves.csv
-    clock: dict  # {env_step, update, wall_s}, but for what is not known
-    series: dict  # {name: value}
+    clock: dict[str, float]  # {env_step, update, wall_s}, but for what is not known
+    series: dict[str, float]  # {name: value}
 
 
-def check_sinks(names):
+Write = Callable[[Evaluation], object]
+
+
+def check_sinks(names: Iterable[str]) -> None:
     """Raises ValueError where a sink of `names` cannot be had, with what mends it."""
     for name in names:
         if name in ("tensorboard", "wandb") and find_spec(name) is None:
@@ -50,7 +56,7 @@ def check_sinks(names):
 
 
 @contextmanager
-def feed(path, names, num_seeds):
+def feed(path: Path, names: Iterable[str], num_seeds: int) -> Iterator[Callable[[], None]]:
     """A function that hands what is new in the curves.csv of the run folder `path` to the sinks `names`.
 
     A setting is whole with `num_seeds` seeds.
@@ -59,7 +65,7 @@ def feed(path, names, num_seeds):
     with ExitStack() as stack:
         sinks = [stack.enter_context(SINKS[name](path)) for name in names]
 
-        def update():
+        def update() -> None:
             nonlocal handed
             if sinks:
                 for evaluation in evaluations(path, num_seeds)[handed:]:
@@ -70,7 +76,7 @@ def feed(path, names, num_seeds):
         yield update
 
 
-def evaluations(path, num_seeds):
+def evaluations(path: Path, num_seeds: int) -> list[Evaluation]:
     """The `Evaluation`s in the curves.csv of the run folder `path`, in their order."""
     table, several = run_folder.read_curves(path), len(curves.settings(path)) > 1
     steps = table["env_step"]
@@ -83,7 +89,9 @@ def evaluations(path, num_seeds):
     return found
 
 
-def _series(table, rows, num_seeds, several):
+def _series(
+    table: dict[str, Float[np.ndarray, " rows"]], rows: slice, num_seeds: int, several: bool
+) -> dict[str, float]:
     """`{name: value}` of the evaluation in `rows`, aggregates over all rows of its step up to them among them."""
     new = {name: values[rows] for name, values in table.items()}
     series, metrics = {}, run_folder.measured(table)
@@ -111,7 +119,7 @@ def _series(table, rows, num_seeds, several):
 
 
 @contextmanager
-def _csv(path):
+def _csv(path: Path) -> Iterator[Write]:
     with open(path / "metrics.csv", "w", newline="", buffering=1) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow([*CLOCK, "series", "value"])
@@ -122,19 +130,19 @@ def _csv(path):
 
 
 @contextmanager
-def _jsonl(path):
+def _jsonl(path: Path) -> Iterator[Write]:
     with open(path / "metrics.jsonl", "w", buffering=1) as file:
         yield lambda evaluation: file.write(json.dumps(evaluation.clock | evaluation.series) + "\n")
 
 
 @contextmanager
-def _tensorboard(path):
+def _tensorboard(path: Path) -> Iterator[Write]:
     from tensorboard.summary import Writer
 
     shutil.rmtree(path / "tensorboard", ignore_errors=True)
     writer = Writer(str(path / "tensorboard"))
 
-    def write(evaluation):
+    def write(evaluation: Evaluation) -> None:
         clock = {name: value for name, value in evaluation.clock.items() if name == "wall_s"}
         for name, value in (evaluation.series | clock).items():
             writer.add_scalar(name, value, int(evaluation.clock["env_step"]))
@@ -147,7 +155,7 @@ def _tensorboard(path):
 
 
 @contextmanager
-def _wandb(path):
+def _wandb(path: Path) -> Iterator[Write]:
     """The run has one name for good, so that a resumed one goes on there; steps that it has already are left out."""
     import wandb
 

@@ -4,12 +4,12 @@ import time
 
 import jax
 
+from purerl.runs.fitting import Numbers
 from purerl.runs.session import Session
 from purerl.training.loop import Carry
-from purerl.types import Array
 
 
-def advance(session: Session, what: str, numbers: dict[str, Array], carry: Carry, turns: range) -> tuple[int, Carry]:
+def advance(session: Session, what: str, numbers: Numbers, carry: Carry, turns: range) -> tuple[int, Carry]:
     """`(turn, carry)` after a stretch of the program `what`: the first of `turns`, as many as its pace says.
 
     The carry is donated.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from purerl.results import comparison
 from purerl.results.statistics import iqm
@@ -13,6 +14,7 @@ from purerl.settings.schema import Config
 SHOWN = 5  # settings, and runs that diverged, which the table names
 
 Row = tuple[str, str]  # a name and a value
+Final = dict[str, Float[np.ndarray, " R"]]  # the last row of curves.csv of each run, {column: [R]}
 
 
 def show(display: Display, settings: Config, path: Path, outcome: RunOutcome) -> None:
@@ -39,7 +41,7 @@ def _speed(settings: Config, outcome: RunOutcome) -> list[Row]:
     ]
 
 
-def faults(final: dict[str, np.ndarray], settings: Config) -> list[Row]:
+def faults(final: Final, settings: Config) -> list[Row]:
     """Rows of the table: which runs have diverged, which their environment gave NaN, and what was not stored."""
     from_environment = ~np.isnan(final["environment_nan"])
     by_itself = ~np.isnan(final["diverged"]) & ~from_environment
@@ -53,14 +55,14 @@ def faults(final: dict[str, np.ndarray], settings: Config) -> list[Row]:
     return rows
 
 
-def _named(final, lost, settings):
+def _named(final: Final, lost: Int[np.ndarray, " lost"], settings: Config) -> str:
     """The runs `lost`, and when they diverged, in words."""
-    which = [f"{_name(final, run, settings)} at step {final['diverged'][run]:,.0f}" for run in lost]
+    which = [f"{_name(final, run, settings)} at step {final['diverged'][run]:,.0f}" for run in lost.tolist()]
     more = f" and {len(which) - SHOWN} more" if len(which) > SHOWN else ""
     return ", ".join(which[:SHOWN]) + more
 
 
-def _name(final, run, settings):
+def _name(final: Final, run: int, settings: Config) -> str:
     setting = f"setting {final['setting'][run]:.0f}, " if settings.swept else ""
     return f"{setting}seed {final['seed'][run]:.0f}"
 
@@ -77,6 +79,6 @@ def best(path: Path, env: str, number: int = SHOWN) -> list[comparison.Line]:
     return comparison.ranked(comparison.lines(path, env))[:number]
 
 
-def spread(returns: np.ndarray) -> str:
+def spread(returns: Float[np.ndarray, " R"]) -> str:
     """`returns` `[R]`, sorted, in words."""
     return f"{returns[0]:.1f} / {iqm(returns):.1f} / {returns[-1]:.1f}" if len(returns) else "none"

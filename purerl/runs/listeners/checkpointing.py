@@ -6,6 +6,7 @@ import time
 from purerl.runs import checkpoints
 from purerl.runs.events import Event
 from purerl.runs.position import Position
+from purerl.runs.session import Session
 from purerl.settings import config
 
 AUTO = 15 * 60.0  # seconds between checkpoints where `checkpoint_every` is "auto"
@@ -31,11 +32,11 @@ class Checkpointing:
         if self.saved != event.at:
             self._write(event)
 
-    def _write(self, event):
+    def _write(self, event: Event) -> None:
         write(event)
         self.saved, self.since = event.at, time.monotonic()
 
-    def _is_due(self, event):
+    def _is_due(self, event: Event) -> bool:
         every, at = event.session.settings.keep.checkpoint_every, event.at
         if every == "auto":
             return at.evaluations < event.session.plan.num_evals and time.monotonic() - self.since >= AUTO
@@ -55,7 +56,7 @@ def write(event: Event) -> None:
         session.log("checkpoint", number=number, bytes=size, seconds=round(time.perf_counter() - begun, 3))
 
 
-def _no_room(session, size):
+def _no_room(session: Session, size: int) -> str | None:
     """Why the disk does not take `size` bytes more, or None."""
     free = shutil.disk_usage(session.path).free
     if size + SPARE <= free:
@@ -66,7 +67,7 @@ def _no_room(session, size):
     )
 
 
-def _failed(event, number):
+def _failed(event: Event, number: int) -> str | None:
     """Why the checkpoint could not be written, or None where it was."""
     session, runs = event.session, len(event.session.runs(event.group))
     progress = event.at._asdict() | {"env_step": session.env_steps(event.at)}

@@ -23,7 +23,7 @@ def exploit(event: Event) -> Event | None:
     )
 
 
-def _is_due(event):
+def _is_due(event: Event) -> bool:
     """Whether the settings are a population, and an evaluation just ended after which it exploits: not the last."""
     population, index = event.session.settings.pbt, event.at.index
     if not population or event.metrics is None:

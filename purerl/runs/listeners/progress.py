@@ -17,7 +17,7 @@ def show(event: Event) -> None:
     returns, clock = event.returns, session.clock
     session.display.evaluation(
         before + loop.env_steps(plan, event.at.index),
-        iqm(returns),
+        float(iqm(returns)),
         clock.per_second(clock.updates),
         int(np.isnan(returns).sum()),
     )
