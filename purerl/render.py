@@ -47,10 +47,11 @@ def render(options: Namespace) -> None:
     index = choice.choose(kept, options.seed, options.setting)
     use_compilation_cache(options.compilation_cache)
     env, job = rendering.environment(kept), kept.settings.job
+    scene = rendering.scene_of(env)
     poses, rewards = rendering.episode(env, kept, index, options.episode)
     print(f"{job.algo} on {job.env}, {kept.name(index)}: return {rewards.sum():.1f} in {len(rewards)} steps")
     out = Path(options.out).expanduser() if options.out else kept.path / "render"
-    for file in rendering.write(out / kept.file_name(index), env.scene, poses, options.film, options.seconds):
+    for file in rendering.write(out / kept.file_name(index), scene, poses, options.film, options.seconds):
         print(file)
 
 

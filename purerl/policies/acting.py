@@ -54,6 +54,8 @@ def act(policies: "Policies") -> "Act":
 
     `actor` and `statistics` are those of one policy (`one`). Products are float32's, however the policy was trained.
     """
+    import jax.numpy as jnp
+
     from purerl.training.normalizer import Statistics, normalizer
 
     settings, sizes = policies.settings, policies.sizes
@@ -65,7 +67,7 @@ def act(policies: "Policies") -> "Act":
     def apply(
         actor: Nested, statistics: Nested, observation: "Float[Array | np.ndarray, '*batch obs']"
     ) -> "Float[Array, '*batch A']":
-        return algorithm.act(actor, scaling.apply(statistics and Statistics(**statistics), observation))
+        return algorithm.act(actor, scaling.apply(statistics and Statistics(**statistics), jnp.asarray(observation)))
 
     return apply
 

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
 def environment(kept: Policies) -> "Environment":
     """The environment to draw. Raises ValueError where it has no bodies, or other sizes than the policies."""
-    env, job = acting.environment(kept.settings), kept.settings.job
-    if env.scene is None:
-        raise ValueError(f"{job.env} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")
+    env = acting.environment(kept.settings)
+    scene_of(env)
     acting.check_sizes(kept, env, "it has changed since")
     return env
+
+
+def scene_of(env: "Environment") -> "Scene":
+    """What is drawn of an environment. Raises ValueError where it has no bodies."""
+    if env.scene is None:
+        raise ValueError(f"{env.name} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")
+    return env.scene
 
 
 def episode(env: "Environment", kept: Policies, index: int, number: int) -> tuple[Poses, Float[np.ndarray, " T"]]:
@@ -32,9 +38,7 @@ def episode(env: "Environment", kept: Policies, index: int, number: int) -> tupl
     import jax
     import jax.numpy as jnp
 
-    act, scene = acting.act(kept), env.scene
-    if scene is None:
-        raise ValueError(f"{env.name} has no bodies that could be drawn")
+    act, scene = acting.act(kept), scene_of(env)
 
     @jax.jit
     def play(policy: tuple[Nested, Nested], key: "Key") -> Any:

@@ -14,11 +14,10 @@ from purerl.errors import attempt, closest
 from purerl.settings.hyperparameters import DDPG, SAC, TD3, Hyperparameters
 
 if TYPE_CHECKING:
-    from purerl.environments.base import Environment
     from purerl.settings.schema import Plan
-    from purerl.types import Algorithm
+    from purerl.types import Algorithm, Sizes
 
-Constructor: TypeAlias = "Callable[[Any, Plan, Environment], Algorithm]"
+Constructor: TypeAlias = "Callable[[Any, Plan, Sizes], Algorithm]"
 Preset = Literal["tuned", "paper", "paper-2018", "fast"]
 PRESETS = get_args(Preset)
 
@@ -59,7 +58,7 @@ class AlgorithmSpec:
             if not isinstance(table, Mapping) or not isinstance(table.get("hyper", {}), Mapping):
                 raise ValueError(f"presets: {preset} is {table!r}; it should be a dict of settings, hyper a dict in it")
 
-    def build(self, hyper: Hyperparameters, plan: "Plan", env: "Environment") -> "Algorithm":
+    def build(self, hyper: Hyperparameters, plan: "Plan", env: "Sizes") -> "Algorithm":
         """The `Algorithm`."""
         return self.function(hyper, plan, env)
 

@@ -88,6 +88,13 @@ class Programs(NamedTuple):
     options: Options | None = None
     carry: Carry | None = None
 
+    @property
+    def compiled_for(self) -> Carry:
+        """The abstract carry. Raises ValueError where they are not compiled for a number of runs."""
+        if self.carry is None:
+            raise ValueError("the programs are not compiled for a number of runs yet")
+        return self.carry
+
     def run_warm_up(self, numbers: Numbers, keys: Keys) -> Carry:
         """`(numbers, keys [R]) -> carry [R, ...]` after the warm-up."""
         carry = self.before_warm_up(numbers, keys)
