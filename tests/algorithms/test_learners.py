@@ -57,7 +57,7 @@ def begun(algorithm, dtype=jnp.float32, seed=13):
 def windows(rng, n=1, dtype=np.float32):
     """`[n, B, ...]`, with ends of both kinds among them."""
     shape = (n, BATCH_SIZE)
-    return Transition(
+    window = Transition(
         observation=rng.normal(size=(*shape, ENV.obs_size)).astype(dtype),
         action=rng.uniform(-1, 1, (*shape, ENV.action_size)).astype(dtype),
         reward=rng.normal(size=shape).astype(dtype),
@@ -65,6 +65,7 @@ def windows(rng, n=1, dtype=np.float32):
         truncated=rng.random(shape) < 0.2,
         next_observation=rng.normal(size=(*shape, ENV.obs_size)).astype(dtype),
     )
+    return jax.tree.map(jnp.asarray, window)
 
 
 def a_batch(algorithm, seed=1):
@@ -119,7 +120,7 @@ def check_updates(name, settings, n, dtype, rounds=3, **tolerance):
     for actor_key in jax.random.split(jax.random.key(1), rounds):
         for critic_key in jax.random.split(jax.random.fold_in(actor_key, 0), algorithm.policy_delay):
             window = windows(rng, n, dtype)
-            batch, same_batch = algorithm.to_batch(window), reference.prepare(window, hyper)
+            batch, same_batch = algorithm.to_batch(window), reference.prepare(jax.tree.map(np.asarray, window), hyper)
             assert_close(batch, Batch(*same_batch), **tolerance)
             value = next_value(state, jax.tree.map(lambda x: x[None], batch), critic_key)[0]
             state, metrics = update_critic(state, batch, value, critic_key)
