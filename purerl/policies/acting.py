@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from purerl.policies.kept import Policies
     from purerl.types import Algorithm, Array
 
-    Act = Callable[[Nested, Nested, Float[Array | np.ndarray, "*batch obs"]], Float[Array, "*batch A"]]
+    Act = Callable[[Nested, Nested, Float[Array, "*batch obs"]], Float[Array, "*batch A"]]
     Trained = Callable[[Float[Array | np.ndarray, "*batch obs"]], Float[Array, "*batch A"]]
 
 
@@ -54,8 +54,6 @@ def act(policies: "Policies") -> "Act":
 
     `actor` and `statistics` are those of one policy (`one`). Products are float32's, however the policy was trained.
     """
-    import jax.numpy as jnp
-
     from purerl.training.normalizer import Statistics, normalizer
 
     settings, sizes = policies.settings, policies.sizes
@@ -65,9 +63,9 @@ def act(policies: "Policies") -> "Act":
     _check_fits(policies, algorithm)
 
     def apply(
-        actor: Nested, statistics: Nested, observation: "Float[Array | np.ndarray, '*batch obs']"
+        actor: Nested, statistics: Nested, observation: "Float[Array, '*batch obs']"
     ) -> "Float[Array, '*batch A']":
-        return algorithm.act(actor, scaling.apply(statistics and Statistics(**statistics), jnp.asarray(observation)))
+        return algorithm.act(actor, scaling.apply(statistics and Statistics(**statistics), observation))
 
     return apply
 
@@ -89,12 +87,14 @@ def _check_fits(policies: "Policies", algorithm: "Algorithm") -> None:
 
 def trained(policies: "Policies", index: int) -> "Trained":
     """The policy as it was trained, in JAX, with actions in the environment's own units: what every file must equal."""
+    import jax.numpy as jnp
+
     from purerl.environments.base import scaled
 
     apply, policy = act(policies), one(policies, index)
 
     def function(observation: "Float[Array | np.ndarray, '*batch obs']") -> "Float[Array, '*batch A']":
-        return scaled(apply(*policy, observation), policies.action_range)
+        return scaled(apply(*policy, jnp.asarray(observation)), policies.action_range)
 
     return function
 

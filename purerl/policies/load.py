@@ -174,6 +174,8 @@ def _sizes(path: Path, settings: Config, actor: Nested | None = None) -> Sizes:
 def _action_range(path: Path, settings: Config) -> tuple[Bound, Bound]:
     """As the run recorded it, or, an older one, as its environment says."""
     said = read_record(path)
-    recorded = "action_low" in said
-    low, high = (said["action_low"], said["action_high"]) if recorded else acting.environment(settings).action_range
+    if "action_low" in said:
+        low, high = said["action_low"], said["action_high"]
+    else:
+        low, high = acting.environment(settings).action_range
     return np.asarray(low, np.float32), np.asarray(high, np.float32)
