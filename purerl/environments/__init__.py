@@ -20,10 +20,11 @@ from purerl.errors import attempt
 if TYPE_CHECKING:
     from purerl.environments import base
 
+Length = int | Any | None  # a time limit [steps]; what is none is refused; None: the environment's own
 VERSIONED = re.compile(r"\w+-v\d+")  # how Gymnasium calls its tasks
 
 
-def make(name: Any, backend: str | None = None, episode_length: int | None = None) -> "base.Environment":
+def make(name: Any, backend: str | None = None, episode_length: Length = None) -> "base.Environment":
     """The `Environment` called `name`.
 
     That is one of Gymnasium's tasks (`HalfCheetah-v5`, `Pendulum-v1`), one that Brax registers (`halfcheetah`), one of
@@ -43,7 +44,7 @@ def make(name: Any, backend: str | None = None, episode_length: int | None = Non
         jax_flags.check_flags(f"{what}, whose module sets it")
 
 
-def _make(name: Any, backend: str | None, episode_length: int | None) -> "base.Environment":
+def _make(name: Any, backend: str | None, episode_length: Length) -> "base.Environment":
     if not isinstance(name, str):
         return _adapted(name, None, backend, episode_length)
     if VERSIONED.fullmatch(name):
@@ -64,7 +65,7 @@ def _make(name: Any, backend: str | None, episode_length: int | None) -> "base.E
     return brax.make(name, backend, 1000 if episode_length is None else episode_length)
 
 
-def _gymnasium(name: str, backend: str | None, episode_length: int | None) -> "base.Environment":
+def _gymnasium(name: str, backend: str | None, episode_length: Length) -> "base.Environment":
     if name == "Pendulum-v1":
         from purerl.environments import pendulum
 
@@ -74,7 +75,7 @@ def _gymnasium(name: str, backend: str | None, episode_length: int | None) -> "b
     return tasks.make(name, backend, episode_length)
 
 
-def _custom(name: str, backend: str | None, episode_length: int | None) -> "base.Environment":
+def _custom(name: str, backend: str | None, episode_length: Length) -> "base.Environment":
     module_name, _, own_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), own_name)):
         example = names.hint(name) or "; an example is my_package.my_module:MyEnv"
@@ -92,7 +93,7 @@ def _custom(name: str, backend: str | None, episode_length: int | None) -> "base
     return _adapted(getattr(module, own_name), name, backend, episode_length)
 
 
-def _adapter(value: Any) -> "Callable[[Any, int | None, str | None], base.Environment] | None":
+def _adapter(value: Any) -> "Callable[[Any, Length, str | None], base.Environment] | None":
     """The function of (environment, episode_length, name) that makes an `Environment` of a value, or of a class's."""
     from purerl.environments import base, brax, gymnax, playground
 
@@ -113,14 +114,14 @@ def _core(value: Any) -> Any:
     return value if isinstance(value, type) else getattr(value, "unwrapped", value)
 
 
-def _checked(env: "base.Environment", episode_length: int | None, name: str | None) -> "base.Environment":
+def _checked(env: "base.Environment", episode_length: Length, name: str | None) -> "base.Environment":
     from purerl.environments import base
 
     limit = env.episode_length if episode_length is None else episode_length
     return base.checked(env._replace(name=env.name if name is None else name, episode_length=limit))
 
 
-def _adapted(own: Any, name: str | None, backend: str | None, episode_length: int | None) -> "base.Environment":
+def _adapted(own: Any, name: str | None, backend: str | None, episode_length: Length) -> "base.Environment":
     """`own`, an environment or a class of one, as the `Environment` called `name`."""
     called = f"env {name!r}" if name else f"the environment {getattr(own, 'name', type(own).__name__)!r}"
     adapter = _adapter(own)

@@ -66,7 +66,7 @@ def pool_size(most: int) -> int:
     return max(64, 1 << (2 * most - 1).bit_length())
 
 
-def starts(env: Environment, count: int, key: Key, begun: Count = 0) -> State:
+def starts(env: Environment, count: int, key: Key, begun: int | UInt32[Array, ""] = 0) -> State:
     """The `count` starts from number `begun` on, `[count, ...]`; start number n lies at n modulo `count`."""
     begun, slots = jnp.uint32(begun), jnp.arange(count, dtype=jnp.uint32)
     numbers = begun + (slots - begun) % jnp.uint32(count)

@@ -13,7 +13,7 @@ import contextlib
 import copy
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32, PyTree, Shaped, UInt32
 
-from purerl.environments import names
+from purerl.environments import Length, names
 from purerl.environments.base import ActionRange, Environment, Outcome, checked, physics, scalar, scaled, vector, whole
 from purerl.errors import attempt, require
 from purerl.types import Array, Key
@@ -43,7 +43,7 @@ def is_one(kind: type) -> bool:
     return all(callable(getattr(kind, name, None)) for name in ("reset_env", "step_env", "action_space"))
 
 
-def make(name: str, backend: str | None = None, episode_length: int | None = None) -> Environment:
+def make(name: str, backend: str | None = None, episode_length: Length = None) -> Environment:
     """What gymnax registers as `name`, with its own parameters. Raises ValueError where there is no such thing."""
     gymnax = require("gymnax", "gymnax", f"gymnax:{name}")
     if backend is not None:
@@ -54,9 +54,7 @@ def make(name: str, backend: str | None = None, episode_length: int | None = Non
     return from_gymnax(env, params, episode_length, f"gymnax:{name}")
 
 
-def from_gymnax(
-    env: Any, params: Any = None, episode_length: int | None = None, name: str | None = None
-) -> Environment:
+def from_gymnax(env: Any, params: Any = None, episode_length: Length = None, name: str | None = None) -> Environment:
     """An environment in gymnax's style as an `Environment`; `params` None takes its own, of any kind, or none.
 
     `episode_length` None takes the `max_steps_in_episode` of `params`, or 1000; another one replaces it in `params`, so
@@ -84,7 +82,7 @@ def from_gymnax(
         step_key, key = jax.random.split(jax.random.wrap_key_data(state.key))
         action = scaled(action, action_range).reshape(shape)
 
-        def advanced(params: Any) -> tuple[Any, ...]:
+        def advanced(params: Any) -> Sequence[Any]:
             result = env.step_env(step_key, state.state, action, params)
             if len(result) not in (5, 6):
                 raise ValueError(f"it returns {len(result)} values; they must be 5, or 6 with truncation")
@@ -109,7 +107,7 @@ def _limit(params: Any) -> Any:
     return params.get(LIMIT) if isinstance(params, Mapping) else getattr(params, LIMIT, None)
 
 
-def _own(env: Any, params: Any, episode_length: int | None, name: str) -> tuple[Any, int]:
+def _own(env: Any, params: Any, episode_length: Length, name: str) -> tuple[Any, int]:
     """`(params, time limit)`: the parameters as the environment sees them, with the time limit there is."""
     if params is None and inspect.getattr_static(env, "default_params", None) is not None:
         params = attempt(f"{name}: default_params", lambda: env.default_params)
@@ -150,7 +148,7 @@ def _replaced(params: Any, change: dict[str, Any]) -> Any:
     return changed
 
 
-def _ends(env: Any, result: tuple[Any, ...], after: Any, params: Any) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+def _ends(env: Any, result: Sequence[Any], after: Any, params: Any) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     """`(terminated, truncated)` of the `result` of a step that led to `after`."""
     _, _, _, terminated, *truncated, _ = result
     if not truncated and hasattr(env, "is_truncated"):

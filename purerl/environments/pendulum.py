@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Float32
 
+from purerl.environments import Length
 from purerl.environments.base import Environment, Outcome, Scene, declared
 from purerl.types import Array, Key
 
@@ -37,7 +38,7 @@ class State(NamedTuple):
     speed: Float[Array, ""]
 
 
-def make(name: str = "Pendulum-v1", backend: str | None = None, episode_length: int | None = None) -> Environment:
+def make(name: str = "Pendulum-v1", backend: str | None = None, episode_length: Length = None) -> Environment:
     """Pendulum-v1 as an `Environment`; `episode_length` None takes Gymnasium's 200 steps."""
     if backend is not None:
         raise ValueError(f"{name} has no backend {backend!r}; it has no physics, so leave the backend out")

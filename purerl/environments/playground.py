@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Float32
 
-from purerl.environments import autoreset, names
+from purerl.environments import Length, autoreset, names
 from purerl.environments.base import Environment, Outcome, Scene, checked, ends, physics, scalar, strong, vector, whole
 from purerl.environments.mujoco import levels
 from purerl.errors import attempt, require
@@ -24,7 +24,7 @@ from purerl.types import Array, Key
 SEEN = "state"  # which of several observations the policy sees; the others are privileged
 
 
-def make(name: str, backend: str | None = None, episode_length: int | None = None) -> Environment:
+def make(name: str, backend: str | None = None, episode_length: Length = None) -> Environment:
     """The task `name`, for example `CheetahRun`; `episode_length` None takes Playground's time limit.
 
     Raises ValueError for an unknown task, a backend, where Playground is not installed, and where it cannot make the
@@ -50,7 +50,7 @@ def is_one(kind: type) -> bool:
     return package is not None and issubclass(kind, package.MjxEnv)
 
 
-def from_playground(env: Any, episode_length: int, name: str | None = None, action_repeat: int = 1) -> Environment:
+def from_playground(env: Any, episode_length: Length, name: str | None = None, action_repeat: int = 1) -> Environment:
     """Any `MjxEnv` as an `Environment` whose steps are `action_repeat` of its own.
 
     Of several observations, `state` is taken. Its `done` terminates, but where `info["truncation"]` is set. Raises

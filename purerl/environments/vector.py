@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 
 from purerl import environments
-from purerl.environments import base, episodes
+from purerl.environments import Length, base, episodes
 from purerl.errors import require
 from purerl.types import Array, Transition
 
@@ -26,7 +26,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
 
     def __init__(
-        self, env: Any, num_envs: int = 1, backend: str | None = None, episode_length: int | None = None
+        self, env: Any, num_envs: int | Any = 1, backend: str | None = None, episode_length: Length = None
     ) -> None:
         self.env = env = environments.make(env, backend, episode_length)
         self.num_envs = num_envs = base.whole(env.name, "num_envs", num_envs)

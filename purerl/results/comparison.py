@@ -63,7 +63,7 @@ class Line:
 def lines(path: Path, env: str, program: str = "") -> list[Line]:
     """A `Line` per setting of the program in the run folder `path` that has come to an evaluation."""
     curves, settings = run_folder.read_curves(path), run_folder.read_settings(path)
-    there = np.unique(curves["setting"]).astype(int)
+    there = np.unique(curves["setting"]).astype(int).tolist()
     return [_line(program, settings[i], env, run_folder.of_setting(curves, i)) for i in there]
 
 

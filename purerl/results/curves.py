@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Num
+from numpy.typing import ArrayLike
 
 from purerl.errors import closest
 from purerl.results import run_folder, statistics
@@ -184,25 +185,25 @@ def _only(values: Iterable[Any]) -> Any:
     return known.pop() if len(known) == 1 else None
 
 
-def _on(grid: Axis, x: statistics.Line, values: statistics.Line) -> statistics.Line:
+def _on(grid: Axis, x: Float[np.ndarray, " points"], values: Float[np.ndarray, " points"]) -> statistics.Line:
     there = ~np.isnan(values)
     if not there.any():
         return np.full(len(grid), np.nan)
     return np.interp(grid, x[there], values[there], left=np.nan, right=np.nan)
 
 
-def mean_of_last(x: Axis, returns: Returns, count: int = LAST) -> Float[np.ndarray, " R"]:
+def mean_of_last(x: ArrayLike, returns: Returns, count: int = LAST) -> Float[np.ndarray, " R"]:
     """The mean `[R]` of the last `count` evaluations of each seed of `returns`, step 0 excluded."""
     trained = [statistics.present(seed)[-count:] for seed in returns[np.asarray(x) > 0].T]
     return np.array([np.mean(last) if last.size else np.nan for last in trained])
 
 
-def name_of_last(x: Axis) -> str:
+def name_of_last(x: ArrayLike) -> str:
     """What `mean_of_last` of evaluations at `x` is called: `last_10`, or `last_3` where there are but three."""
     return f"last_{np.clip(np.sum(np.asarray(x) > 0), 1, LAST)}"
 
 
-def max_of_average_return(x: Axis, returns: Returns) -> float:
+def max_of_average_return(x: ArrayLike, returns: Returns) -> float:
     """The best evaluation of the seeds' mean, step 0 excluded: "max average return" of the TD3 paper and Tianshou.
 
     Diverged seeds, which have no return, are left out from where they diverged. Step 0 is excluded because an untrained
@@ -212,20 +213,20 @@ def max_of_average_return(x: Axis, returns: Returns) -> float:
     return max(means, default=np.nan)
 
 
-def average_of_max_return(x: Axis, returns: Returns) -> float:
+def average_of_max_return(x: ArrayLike, returns: Returns) -> float:
     """The mean of each seed's own best evaluation, step 0 excluded: "max average return" of PFRL; more optimistic."""
     trained = returns[np.asarray(x) > 0]
     best = np.max(trained, axis=0, initial=-np.inf, where=~np.isnan(trained))
     return float(np.mean(best[np.isfinite(best)])) if np.isfinite(best).any() else np.nan
 
 
-def steps_to_threshold(x: Axis, returns: Returns, threshold: float) -> Float[np.ndarray, " R"]:
+def steps_to_threshold(x: ArrayLike, returns: Returns, threshold: int | float) -> Float[np.ndarray, " R"]:
     """The first `x` `[R]` at which a seed's return is at least `threshold`; infinite where its curve has none."""
     reached = returns >= threshold
     return np.where(reached.any(axis=0), np.asarray(x, float)[np.argmax(reached, axis=0)], np.inf)
 
 
-def area_under_curve(x: Axis, returns: Returns) -> Float[np.ndarray, " R"]:
+def area_under_curve(x: ArrayLike, returns: Returns) -> Float[np.ndarray, " R"]:
     """The mean `[R]` over `x` of each seed's curve, straight between evaluations; NaN of one that ends before.
 
     NaN, too, where there is but one evaluation.

@@ -124,7 +124,7 @@ def _panel(
     colours: dict[str, str],
     published: dict[str, list[Curve]],
 ) -> None:
-    longest = max(runs.x[-1] for runs in lines.values())
+    longest = float(max(runs.x[-1] for runs in lines.values()))
     scale, unit = _unit(x, longest)
     windows = set()
     for name, runs in lines.items():
@@ -174,8 +174,8 @@ def _diverged(axes: "matplotlib.axes.Axes", runs: Runs, scale: float, colour: st
 def _unit(x: str, longest: float) -> tuple[float, str]:
     """`(what to divide by, how to say so)`."""
     if x == "wall_s":
-        return (3600, " [h]") if longest >= 7200 else (1, " [s]")
-    return (1e6, " [millions]") if longest >= 1e6 else (1e3, " [thousands]") if longest >= 1e4 else (1, "")
+        return (3600.0, " [h]") if longest >= 7200 else (1.0, " [s]")
+    return (1e6, " [millions]") if longest >= 1e6 else (1e3, " [thousands]") if longest >= 1e4 else (1.0, "")
 
 
 def smooth(values: Returns, window: int) -> Returns:

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32
 from mujoco import mjx
 
-from purerl.environments import names
+from purerl.environments import Length, names
 from purerl.environments.base import Environment, Outcome, Scene, declared, physics, scaled, strong
 from purerl.environments.mujoco import dynamics
 from purerl.environments.mujoco.dynamics import Body, Derived, State
@@ -56,7 +56,7 @@ class Task(NamedTuple):
     episode_length: int = 1000
 
 
-def make(name: str, backend: str | None = None, episode_length: int | None = None) -> Environment:
+def make(name: str, backend: str | None = None, episode_length: Length = None) -> Environment:
     """The task `name`, for example `HalfCheetah-v5`, as an `Environment`. `episode_length` None takes Gymnasium's.
 
     Raises ValueError for an unknown task, a backend that is none, and where the extra `gymnasium` is not installed.

@@ -101,7 +101,7 @@ def limit(env: str) -> int:
 
 def is_limit(env: str, steps: float) -> bool:
     """Whether episodes of at most so many steps are as long as the published ones; NaN is the task's own limit."""
-    return bool(np.isnan(steps)) or steps == limit(env)
+    return bool(np.isnan(steps) or steps == limit(env))
 
 
 def find_returns(env: str, algo: str) -> tuple[float, float, float, int] | None:
