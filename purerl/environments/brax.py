@@ -20,7 +20,6 @@ with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, whic
     from purerl.environments import autoreset
     from purerl.environments.mujoco import levels
 
-from purerl.environments import Length
 from purerl.environments.base import (
     Environment,
     Outcome,
@@ -62,7 +61,7 @@ def names() -> tuple[str, ...]:
     return tuple(envs._envs)
 
 
-def make(name: str, backend: str | None = None, episode_length: Length = 1000) -> Environment:
+def make(name: str, backend: str | None = None, episode_length: int | Any = 1000) -> Environment:
     """A registered Brax environment on a physics backend, by default `generalized`, as in Brax.
 
     Raises ValueError for an unknown name or a backend that the environment does not have.
@@ -79,7 +78,7 @@ def make(name: str, backend: str | None = None, episode_length: Length = 1000) -
     return from_brax(env, episode_length, name)
 
 
-def from_brax(env: envs.Env, episode_length: Length = 1000, name: str | None = None) -> Environment:
+def from_brax(env: envs.Env, episode_length: int | Any = 1000, name: str | None = None) -> Environment:
     """Any `brax.envs.Env` as an `Environment`.
 
     Brax environments take actions in [-1, 1]. One that takes others says so by an attribute `action_range`, a pair

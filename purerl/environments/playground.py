@@ -50,7 +50,9 @@ def is_one(kind: type) -> bool:
     return package is not None and issubclass(kind, package.MjxEnv)
 
 
-def from_playground(env: Any, episode_length: Length, name: str | None = None, action_repeat: int = 1) -> Environment:
+def from_playground(
+    env: Any, episode_length: int | Any, name: str | None = None, action_repeat: int = 1
+) -> Environment:
     """Any `MjxEnv` as an `Environment` whose steps are `action_repeat` of its own.
 
     Of several observations, `state` is taken. Its `done` terminates, but where `info["truncation"]` is set. Raises
