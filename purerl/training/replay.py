@@ -185,7 +185,7 @@ def _done(
 def _transition(
     shape: Shape,
     observation: Float[Array, " n *size W"],
-    done: Float[Array, " n *size A+2"],
+    done: Float[Array, " n *size {shape.action_size+2}"],
     next_observation: Float[Array, " n *size W"],
 ) -> Transition:
     action, reward, end = _split(done, shape.action_size, shape.action_size + 1)

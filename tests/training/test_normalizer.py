@@ -43,7 +43,7 @@ def test_statistics_of_one_row_are_its_own():
 
 def test_normalised_observations_have_mean_0_and_deviation_1(rows, statistics):
     """But for the 1e-8 that is added to every variance: what varies by 1e-4 comes out smaller."""
-    scaled = np.float64(normalizer.running.apply(statistics, rows)).reshape(-1, 4)
+    scaled = np.float64(normalizer.running.apply(statistics, jnp.asarray(rows))).reshape(-1, 4)
     variance = rows.reshape(-1, 4).astype(np.float64).var(axis=0)
     np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=2e-3)
     np.testing.assert_allclose(scaled.std(axis=0), np.sqrt(variance / (variance + 1e-8)), rtol=1e-3)
