@@ -14,10 +14,8 @@ import pytest
 from benchmarks import (
     compile,
     end_to_end,
-    environments,
     headline,
     kernels,
-    mjx_changes,
     precision,
     ring,
     seeds,
@@ -28,6 +26,8 @@ from benchmarks import (
 from benchmarks.training import Training, Updates, plan_of
 from purerl.training import mapping
 
+environments = pytest.importorskip("benchmarks.environments")
+mjx_changes = pytest.importorskip("benchmarks.mjx_changes")
 peers = import_module("benchmarks.peers.__main__")
 
 SMALL = ["--widths", "8", "--batch-size", "16", "--steps", "8", "--rounds", "2"]

@@ -2,13 +2,14 @@
 
 import os
 
-import nbformat
 import pytest
 from commands import arguments
 from folders import ROOT
-from nbclient import NotebookClient
 
 from purerl import train
+
+nbformat = pytest.importorskip("nbformat")
+NotebookClient = pytest.importorskip("nbclient").NotebookClient
 
 FOLDER = ROOT / "notebooks"
 TINY = {

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import gymnasium_c
 from purerl.environments import make
 from purerl.environments.mujoco import tasks
+
+gymnasium_c = pytest.importorskip("benchmarks.gymnasium_c")
 
 TASKS = ["InvertedPendulum", "InvertedDoublePendulum", "Reacher", "Swimmer", "Hopper", "HalfCheetah", "Walker2d", "Ant"]
 TASKS += ["Humanoid", "HumanoidStandup", "Pusher"]
