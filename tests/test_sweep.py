@@ -320,7 +320,8 @@ def rows_of(folder):
     return sum(file.read_bytes().count(b"\n") for file in folder.glob("*/curves.csv"))
 
 
-def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
+@pytest.mark.parametrize("number", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_at_random_lose_no_run_and_double_none(number, tmp_path):
     longer = {"num_evals": "61", "total_steps": str(40 + 4 * 60 * 100), "num_seeds": "2", "checkpoint_every": 1}
     file = write(tmp_path / "sweep.toml", TABLE | longer | {"batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}})
     begun = partial(forked, sweep.main, file, "--out")
@@ -334,7 +335,7 @@ def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
             assert len(rows) == len(set(rows)) == 2 * 2 * 61
 
     assert ended(begun(whole)) == 0
-    while kills < 10:
+    while kills < number:
         process, rows = begun(path), rows_of(path) + 4 * 2 * random.randint(0, 5)
         while process.is_alive() and rows_of(path) < rows:
             time.sleep(0.02)

@@ -320,13 +320,14 @@ def test_a_run_with_a_damaged_checkpoint_falls_back_to_the_one_before(whole, see
     assert_same_run(path, whole["sac"])
 
 
-def test_twenty_kills_change_nothing(tmp_path):
+@pytest.mark.parametrize("number", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_change_nothing(number, tmp_path):
     """SIGKILL at random moments, a resume after each; then the run ends as the one that was never killed."""
     long = arguments(**options("td3"), total_steps=str(40 + 4 * 6000 * 50), num_evals="51", num_seeds="2")
     begun = partial(forked, train.main, *long, "--checkpoint-every", "1", "--out")
     whole, path, random, kills = tmp_path / "whole", tmp_path / "killed", Random(1), 0
     assert ended(begun(whole)) == 0
-    while kills < 20:
+    while kills < number:
         if killed(begun(path), random.uniform(0, 4)):  # while it reads checkpoints, compiles, trains
             kills += 1
         else:  # a fast machine
