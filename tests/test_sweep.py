@@ -528,7 +528,9 @@ def test_every_shipped_sweep_resolves(name):
     assert programs and all(program.settings.num_runs >= 5 for program in programs)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name", [name if name in ("quick", "noise") else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+)
 def test_a_small_variant_of_every_shipped_sweep_runs(name, tmp_path):
     flags = TINY | SMALLER.get(name, {})
     words = [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", value)]
