@@ -148,6 +148,7 @@ def test_a_change_to_mjx_has_its_price(kept, capsys):
     assert "compiled in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_no_change_to_mjx_changes_the_numbers():
     quick, seen = {"xla_backend_optimization_level": 0}, []
     for variant in mjx_changes.VARIANTS:
@@ -161,6 +162,7 @@ def test_no_change_to_mjx_changes_the_numbers():
     np.testing.assert_allclose(seen[1:], seen[:1] * (len(seen) - 1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_precisions_are_compared_by_the_curves_of_the_same_seeds(kept):
     precision.main(["--env", "Pendulum-v1", "--seeds", "2", "--total-steps", "2800"])
     full, tf32, bf16 = kept("precision")
@@ -231,6 +233,7 @@ def test_full_rings_are_timed(kept, monkeypatch):
     assert [(row["capacity"], float(row["ms_per_step"]) > 0) for row in kept("ring")] == [("512", True), ("1024", True)]
 
 
+@pytest.mark.slow
 def test_the_start_is_timed_cold_and_cached(kept):
     flags = [part for name, value in headline.SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     compile.main(["--starts", "1", "--", "--env", "fast", *flags])
