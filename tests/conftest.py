@@ -32,7 +32,12 @@ jax.config.update(
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-LONG = ()  # the files that take longest, which are begun first
+# The files that take longest, which are begun first: a worker takes one after the other.
+LONG = """
+    test_resume test_sweep test_cores test_loop test_brax test_misfit test_train test_probes test_benchmarks
+    test_parity test_hlo test_divergence test_learners test_replay test_pbt test_search test_launchers test_fuzz
+    test_own_algorithm test_playground test_stretches test_memory test_render
+"""
 
 
 def pytest_addoption(parser):
@@ -44,8 +49,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    rank = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+    rank = {name: place for place, name in enumerate(LONG.split())}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture
