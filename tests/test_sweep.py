@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 import tomli_w
-from commands import SMALL, assert_same_run, ended, forked, killed, start
+from commands import AS_SHIPPED, SMALL, assert_same_run, ended, forked, killed, start
 from folders import ROOT
 
 from purerl import sweep, train
@@ -108,8 +108,14 @@ def test_the_whole_grid_is_compiled_once(grid):
         assert sum(f"jit({name})" in line for line in compiled) == 1, (name, compiled)
 
 
-def test_every_setting_sees_the_same_seeds(grid):
-    curves = run_folder.read_curves(grid[1])
+@pytest.mark.slow
+def test_every_setting_sees_the_same_seeds(tmp_path, monkeypatch):
+    """To the last bit, as users compile it."""
+    monkeypatch.setitem(mapping.COMPILER_OPTIONS, "cpu", mapping.COMPILER_OPTIONS["cpu"] | AS_SHIPPED)
+    assert (
+        sweep.main([str(write(tmp_path / "grid.toml", TABLE | {"hyper": GRID})), "--out", str(tmp_path / "out")]) == 0
+    )
+    curves = run_folder.read_curves(tmp_path / "out" / "td3-fast")
     first = curves["return_mean"][curves["env_step"] == 0].reshape(3, 4)
     assert (first == first[0]).all() and len(set(first[0])) > 1
 

@@ -9,6 +9,7 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import pytest
+from commands import AS_SHIPPED
 from toys import BUILD, HYPERS, learner, steered
 
 from benchmarks import hlo
@@ -19,7 +20,6 @@ from purerl.types import Transition
 
 ROWS = 1013  # No other array has such an axis.
 SEEDS = 4
-AS_SHIPPED = {"xla_cpu_use_fusion_emitters": True}  # conftest.py has XLA do without
 CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 A_MATRIX = r"tensor<\d+x\d+[\dx]*xi32>"  # the indices of a scatter to many places
 SCATTER = re.compile(rf"\(tensor<[\dx]*{ROWS}x[^>]*>, {A_MATRIX}, .*-> tensor<[\dx]*{ROWS}x")
