@@ -34,6 +34,7 @@ def test_no_more_devices_are_used_than_take_a_run_from_another(runs, there, used
     assert fitting.num_devices(settings, runs) == used
 
 
+@pytest.mark.slow
 def test_all_cores_share_the_seeds_unless_said_otherwise(tmp_path, monkeypatch):
     alone = tmp_path / "alone"
     assert train.main([*WORDS, "--out", str(alone)]) == 0  # on one device, as conftest.py says
@@ -72,6 +73,7 @@ def test_what_two_devices_began_goes_on_bit_for_bit_on_two_and_on_one_says_that_
     assert_same_run(fewer, whole, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_groups_and_rings_that_are_filled_anew_do_on_two_devices_as_on_one(tmp_path, monkeypatch):
     here, there = tmp_path / "here", tmp_path / "there"
     kept = ("--num-seeds", "6", "--seeds-per-batch", "3", "--checkpoint-ring", "false")  # two devices make 4 rows
