@@ -225,6 +225,7 @@ def test_purerl_answers_as_a_peer_does():
     worker.end()
 
 
+@pytest.mark.slow
 def test_full_rings_are_timed(kept, monkeypatch):
     monkeypatch.setattr(ring, "VARIANTS", [("plain", "float32", 512), ("compact", "bfloat16", 1024)])
     monkeypatch.setattr(ring, "STEPS", 2)

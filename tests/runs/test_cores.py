@@ -108,9 +108,11 @@ print(most)
 """
 
 
+@pytest.mark.slow
 def test_a_long_epoch_keeps_no_more_memory_than_a_short_one(monkeypatch):
     """YNNPACK would keep 55 kB an update and device: 40 MB more in the longer. Fewer updates end between two looks."""
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
+    monkeypatch.delenv("XLA_FLAGS")
     monkeypatch.chdir(ROOT)
     short, long = (
         int(start(code=KEEPS.replace("{steps}", steps)).communicate(timeout=300)[0].split()[-1])
