@@ -395,6 +395,7 @@ def both(file, out, *more):
     return [(process.returncode, "".join(text.split())) for process, text in zip(started, shown, strict=True)]
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(grid, tmp_path, capfd):
     """Of the three settings with four seeds each, both have six runs."""
     file, out = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID}), tmp_path / "out"
@@ -408,7 +409,10 @@ def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(gri
     assert not (out / "td3-fast" / "shares").exists() and (out / "table.csv").exists()
 
 
-@pytest.mark.parametrize("num_runs, count", [(1, 2), (2, 3), (3, 5)])
+@pytest.mark.parametrize(
+    "num_runs, count",
+    [pytest.param(1, 2, marks=pytest.mark.slow), (2, 3), pytest.param(3, 5, marks=pytest.mark.slow)],
+)
 def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
     settings = config.resolve(SMALL | {"num_seeds": str(num_runs), "log": "jsonl"})
     env, build = runner.prepare(settings)

@@ -59,6 +59,7 @@ def test_where_jax_computes_already_nothing_changes(monkeypatch):
     assert start(code=code).communicate(timeout=60)[0].strip() == "1"
 
 
+@pytest.mark.slow
 def test_what_two_devices_began_goes_on_bit_for_bit_on_two_and_on_one_says_that_it_does_not(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
     whole, cut, fewer = (tmp_path / name for name in ("whole", "cut", "fewer"))

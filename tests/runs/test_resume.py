@@ -101,7 +101,7 @@ def test_an_interrupted_run_can_be_resumed(whole, tmp_path, stop_at_once, monkey
     assert_same_run(path, whole["td3"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_ends_a_run_soon(number, tmp_path):
     path = tmp_path / "run"
     long = arguments(algo="ddpg", total_steps=str(40 + 4 * 500 * 400), num_evals="401")
