@@ -31,6 +31,8 @@ SMALL = {
     "seed": "5",
 }
 
+AS_SHIPPED = {"xla_cpu_use_fusion_emitters": True}  # what conftest.py has XLA do without, to other bits
+
 
 def arguments(**more):
     settings = SMALL | more

@@ -1,12 +1,21 @@
 """Compiled programs are kept between runs of the tests; a test that needs a clean cache makes its own.
 
 There is one device, whatever the cores, and the command lines' random generator, so that the bits of a run are those
-of another; tests start processes of more devices.
+of another; tests start processes of more devices. Tests run side by side, so each process has one thread, and XLA
+compiles fast rather than well, unless XLA_FLAGS says how: `XLA_FLAGS= pytest` tests what users compile.
 """
 
+import importlib.util
 import os
+import shutil
 from pathlib import Path
 
+os.environ["XLA_FLAGS"] = os.environ.get(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_multi_thread_eigen=false",
+)
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["NPROC"] = "1"  # as many threads has XLA
 os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 
 import jax
@@ -21,7 +30,27 @@ jax.config.update(
     "jax_compilation_cache_dir",
     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "purerl" / "xla")),
 )
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+# The files that take longest, which are begun first: a worker takes one after the other.
+LONG = """
+    test_resume test_sweep test_cores test_loop test_brax test_misfit test_train test_probes test_benchmarks
+    test_parity test_hlo test_divergence test_learners test_replay test_pbt test_search test_launchers test_fuzz
+    test_own_algorithm test_playground test_stretches test_memory test_render
+"""
+
+
+def pytest_addoption(parser):
+    """Where pytest-xdist is not installed, the options that pyproject.toml gives it mean nothing."""
+    if importlib.util.find_spec("xdist") is None:
+        parser.addoption("--numprocesses")
+        parser.addoption("--dist")
+        parser.addoption("--no-loadscope-reorder", action="store_true")
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: place for place, name in enumerate(LONG.split())}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture
@@ -41,11 +70,21 @@ PENDULUMS = {
 
 @pytest.fixture(scope="session")
 def pendulums(tmp_path_factory):
-    """`{algo: folder}` of three short runs of Pendulum-v1, whose actions are torques of ± 2."""
+    """`{algo: folder}` of three short runs of Pendulum-v1, whose actions are torques of ± 2, in one folder.
+
+    The first process that needs them trains them for all; each has a copy.
+    """
+    from filelock import FileLock
+
     from purerl import train
 
-    folders = {}
-    for name, more in PENDULUMS.items():
-        folders[name] = tmp_path_factory.mktemp("pendulums") / name
-        assert train.main([*arguments(env="Pendulum-v1", **more), "--out", str(folders[name])]) == 0
-    return folders
+    base, mine = tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("pendulums")
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pendulums"
+    with FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            partial = shared.with_suffix(".partial")
+            for name, more in PENDULUMS.items():
+                assert train.main([*arguments(env="Pendulum-v1", **more), "--out", str(partial / name)]) == 0
+            partial.rename(shared)
+    shutil.copytree(shared, mine, dirs_exist_ok=True)
+    return {name: mine / name for name in PENDULUMS}

@@ -14,10 +14,8 @@ import pytest
 from benchmarks import (
     compile,
     end_to_end,
-    environments,
     headline,
     kernels,
-    mjx_changes,
     precision,
     ring,
     seeds,
@@ -28,6 +26,8 @@ from benchmarks import (
 from benchmarks.training import Training, Updates, plan_of
 from purerl.training import mapping
 
+environments = pytest.importorskip("benchmarks.environments")
+mjx_changes = pytest.importorskip("benchmarks.mjx_changes")
 peers = import_module("benchmarks.peers.__main__")
 
 SMALL = ["--widths", "8", "--batch-size", "16", "--steps", "8", "--rounds", "2"]
@@ -148,6 +148,7 @@ def test_a_change_to_mjx_has_its_price(kept, capsys):
     assert "compiled in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_no_change_to_mjx_changes_the_numbers():
     quick, seen = {"xla_backend_optimization_level": 0}, []
     for variant in mjx_changes.VARIANTS:
@@ -161,6 +162,7 @@ def test_no_change_to_mjx_changes_the_numbers():
     np.testing.assert_allclose(seen[1:], seen[:1] * (len(seen) - 1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_precisions_are_compared_by_the_curves_of_the_same_seeds(kept):
     precision.main(["--env", "Pendulum-v1", "--seeds", "2", "--total-steps", "2800"])
     full, tf32, bf16 = kept("precision")
@@ -223,6 +225,7 @@ def test_purerl_answers_as_a_peer_does():
     worker.end()
 
 
+@pytest.mark.slow
 def test_full_rings_are_timed(kept, monkeypatch):
     monkeypatch.setattr(ring, "VARIANTS", [("plain", "float32", 512), ("compact", "bfloat16", 1024)])
     monkeypatch.setattr(ring, "STEPS", 2)
@@ -231,6 +234,7 @@ def test_full_rings_are_timed(kept, monkeypatch):
     assert [(row["capacity"], float(row["ms_per_step"]) > 0) for row in kept("ring")] == [("512", True), ("1024", True)]
 
 
+@pytest.mark.slow
 def test_the_start_is_timed_cold_and_cached(kept):
     flags = [part for name, value in headline.SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     compile.main(["--starts", "1", "--", "--env", "fast", *flags])

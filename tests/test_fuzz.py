@@ -11,12 +11,14 @@ from unittest import mock
 
 import pytest
 from commands import SMALL, arguments
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from purerl import train
 from purerl.results import run_folder
 from purerl.settings import config
+
+hypothesis = pytest.importorskip("hypothesis")
+st = pytest.importorskip("hypothesis.strategies")
+given, settings = hypothesis.given, hypothesis.settings
 
 NAMES = sorted(set().union(*(config.all_settings(algo) for algo in ("ddpg", "td3", "sac"))))
 SMALL_NUMBERS = st.sampled_from(
@@ -52,7 +54,7 @@ TOML_VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(NAMES), inner, max_size=2)),
     max_leaves=4,
 )
-FEW = dict(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = dict(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
 
 
 TALLY = Counter()

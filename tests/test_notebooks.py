@@ -1,14 +1,12 @@
-"""The notebooks, from top to bottom, on small runs that are made here, but for one; and as they are shipped."""
+"""The notebooks, from top to bottom, on small runs, but for one; and as they are shipped."""
 
 import os
 
-import nbformat
 import pytest
-from commands import arguments
 from folders import ROOT
-from nbclient import NotebookClient
 
-from purerl import train
+nbformat = pytest.importorskip("nbformat")
+NotebookClient = pytest.importorskip("nbclient").NotebookClient
 
 FOLDER = ROOT / "notebooks"
 TINY = {
@@ -25,16 +23,6 @@ PARAMETERS = {
 FIGURES = {
     "quickstart": 1, "custom_environment": 1, "sample_efficiency": 2, "seeds_and_statistics": 1, "paper_plots": 3,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Two algorithms on Pendulum-v1."""
-    folder = tmp_path_factory.mktemp("runs")
-    for algo in ("td3", "sac"):
-        more = {"algo": algo, "env": "Pendulum-v1", "num_seeds": "4"}
-        assert train.main([*arguments(**TINY, **more), "--out", str(folder / algo)]) == 0
-    return folder
 
 
 def pictures(notebook):
@@ -55,15 +43,17 @@ def test_every_notebook_is_tested():
     assert {file.stem for file in FOLDER.glob("*.ipynb")} == PARAMETERS.keys() == FIGURES.keys()
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_a_notebook_runs_from_top_to_bottom(name, runs, monkeypatch):
+@pytest.mark.parametrize(
+    "name", [name if name == "sample_efficiency" else pytest.param(name, marks=pytest.mark.slow) for name in PARAMETERS]
+)
+def test_a_notebook_runs_from_top_to_bottom(name, pendulums, monkeypatch):
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent) + os.pathsep + os.environ.get("PYTHONPATH", ""))
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     shipped = last_output(notebook)
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     settings = {key: int(value) for key, value in TINY.items() if key != "widths"} | {"widths": [8]}
-    cell.source = PARAMETERS[name].format(runs=str(runs), settings=settings)
+    cell.source = PARAMETERS[name].format(runs=str(pendulums["td3"].parent), settings=settings)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
     assert pictures(notebook) >= FIGURES[name]
     if name == "paper_plots":

@@ -9,7 +9,6 @@ import sys
 import zlib
 from tempfile import NamedTemporaryFile
 
-import imageio_ffmpeg
 import jax
 import mujoco
 import numpy as np
@@ -19,6 +18,8 @@ from PIL import Image
 from purerl import environments, render
 from purerl.policies import acting, film, load, rendering
 from purerl.results import run_folder
+
+imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
 EPISODE = 20
 

@@ -28,7 +28,7 @@ from purerl.sweeps import hosts
 from purerl.training import mapping
 
 TABLE = SMALL | {"algo": "td3", "num_seeds": "4", "total_steps": "440", "num_evals": "3"}
-GRID = {"actor_lr": [1e-3, 1e-2, 1e-1], "tau": 0.05}
+GRID = {"actor_lr": [1e-4, 1e-3, 1e-2], "tau": 0.05}
 
 
 def write(path, table):
@@ -271,8 +271,8 @@ def test_bad_arguments_are_refused_in_one_line(tmp_path, capfd):
 
 def test_two_sweeps_of_one_name_are_refused_with_the_difference(grid, tmp_path, capfd):
     folder, words = grid[1].parent, ["--out", grid[1].parent]
-    other = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID | {"actor_lr": [1e-3, 1e-2, 2e-1]}})
-    assert "actor_lr is [0.001, 0.01, 0.1] there and [0.001, 0.01, 0.2] here" in refusal(capfd, other, *words)
+    other = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID | {"actor_lr": [1e-4, 1e-3, 2e-2]}})
+    assert "actor_lr is [0.0001, 0.001, 0.01] there and [0.0001, 0.001, 0.02] here" in refusal(capfd, other, *words)
     other = write(tmp_path / "grid.toml", TABLE | {"algo": ["td3", "sac"]})
     assert "holds another sweep: program 'td3-fast' is only there" in refusal(capfd, other, *words)
     assert "holds no sweep" in refusal(capfd, other, "--out", grid[1])
@@ -320,8 +320,9 @@ def rows_of(folder):
     return sum(file.read_bytes().count(b"\n") for file in folder.glob("*/curves.csv"))
 
 
-def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
-    longer = {"num_evals": "61", "total_steps": str(40 + 4 * 60 * 100), "num_seeds": "2", "checkpoint_every": 1}
+@pytest.mark.parametrize("number, evals", [(1, 16), pytest.param(10, 61, marks=pytest.mark.slow)])
+def test_kills_at_random_lose_no_run_and_double_none(number, evals, tmp_path):
+    longer = {"num_evals": evals, "total_steps": 40 + 4 * (evals - 1) * 100, "num_seeds": "2", "checkpoint_every": 1}
     file = write(tmp_path / "sweep.toml", TABLE | longer | {"batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}})
     begun = partial(forked, sweep.main, file, "--out")
     whole, path, random, kills = tmp_path / "whole", tmp_path / "killed", Random(2), 0
@@ -331,10 +332,10 @@ def test_ten_kills_at_random_lose_no_run_and_double_none(tmp_path):
             assert_same_run(path / program, whole / program)
             curves = run_folder.read_curves(path / program)
             rows = list(zip(curves["setting"], curves["seed"], curves["env_step"], strict=True))
-            assert len(rows) == len(set(rows)) == 2 * 2 * 61
+            assert len(rows) == len(set(rows)) == 2 * 2 * evals
 
     assert ended(begun(whole)) == 0
-    while kills < 10:
+    while kills < number:
         process, rows = begun(path), rows_of(path) + 4 * 2 * random.randint(0, 5)
         while process.is_alive() and rows_of(path) < rows:
             time.sleep(0.02)
@@ -394,6 +395,7 @@ def both(file, out, *more):
     return [(process.returncode, "".join(text.split())) for process, text in zip(started, shown, strict=True)]
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(grid, tmp_path, capfd):
     """Of the three settings with four seeds each, both have six runs."""
     file, out = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID}), tmp_path / "out"
@@ -407,7 +409,10 @@ def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(gri
     assert not (out / "td3-fast" / "shares").exists() and (out / "table.csv").exists()
 
 
-@pytest.mark.parametrize("num_runs, count", [(1, 2), (2, 3), (3, 5)])
+@pytest.mark.parametrize(
+    "num_runs, count",
+    [pytest.param(1, 2, marks=pytest.mark.slow), (2, 3), pytest.param(3, 5, marks=pytest.mark.slow)],
+)
 def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
     settings = config.resolve(SMALL | {"num_seeds": str(num_runs), "log": "jsonl"})
     env, build = runner.prepare(settings)
@@ -527,7 +532,9 @@ def test_every_shipped_sweep_resolves(name):
     assert programs and all(program.settings.num_runs >= 5 for program in programs)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name", [name if name in ("quick", "noise") else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+)
 def test_a_small_variant_of_every_shipped_sweep_runs(name, tmp_path):
     flags = TINY | SMALLER.get(name, {})
     words = [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", value)]

@@ -13,7 +13,7 @@ from purerl.training import mapping
 THRESHOLD = {"td3": 950.0, "sac": 950.0, "ddpg": 300.0}
 
 
-@pytest.mark.learning
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", THRESHOLD)
 def test_the_default_job_learns_to_balance_the_pole(algo):
     settings = config.resolve({"algo": algo, "num_seeds": 8})

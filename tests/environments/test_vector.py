@@ -2,14 +2,15 @@
 
 import warnings
 
-import gymnasium
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 from toys import after, counting
 
 import purerl
+
+gymnasium = pytest.importorskip("gymnasium")
+check_env = pytest.importorskip("gymnasium.utils.env_checker").check_env
 
 
 class Single(gymnasium.Env):

@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from rliable import metrics
 from scipy import stats
 
 from purerl.results import statistics
+
+metrics = pytest.importorskip("rliable.metrics")
 
 RUNS = np.random.default_rng(0).gamma(2.0, 0.3, (10, 4))  # [runs, tasks]
 OTHERS = np.random.default_rng(1).gamma(2.0, 0.4, (12, 4))

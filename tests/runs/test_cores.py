@@ -34,6 +34,7 @@ def test_no_more_devices_are_used_than_take_a_run_from_another(runs, there, used
     assert fitting.num_devices(settings, runs) == used
 
 
+@pytest.mark.slow
 def test_all_cores_share_the_seeds_unless_said_otherwise(tmp_path, monkeypatch):
     alone = tmp_path / "alone"
     assert train.main([*WORDS, "--out", str(alone)]) == 0  # on one device, as conftest.py says
@@ -58,6 +59,7 @@ def test_where_jax_computes_already_nothing_changes(monkeypatch):
     assert start(code=code).communicate(timeout=60)[0].strip() == "1"
 
 
+@pytest.mark.slow
 def test_what_two_devices_began_goes_on_bit_for_bit_on_two_and_on_one_says_that_it_does_not(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
     whole, cut, fewer = (tmp_path / name for name in ("whole", "cut", "fewer"))
@@ -72,6 +74,7 @@ def test_what_two_devices_began_goes_on_bit_for_bit_on_two_and_on_one_says_that_
     assert_same_run(fewer, whole, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_groups_and_rings_that_are_filled_anew_do_on_two_devices_as_on_one(tmp_path, monkeypatch):
     here, there = tmp_path / "here", tmp_path / "there"
     kept = ("--num-seeds", "6", "--seeds-per-batch", "3", "--checkpoint-ring", "false")  # two devices make 4 rows
@@ -106,9 +109,11 @@ print(most)
 """
 
 
+@pytest.mark.slow
 def test_a_long_epoch_keeps_no_more_memory_than_a_short_one(monkeypatch):
     """YNNPACK would keep 55 kB an update and device: 40 MB more in the longer. Fewer updates end between two looks."""
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
+    monkeypatch.delenv("XLA_FLAGS")
     monkeypatch.chdir(ROOT)
     short, long = (
         int(start(code=KEEPS.replace("{steps}", steps)).communicate(timeout=300)[0].split()[-1])

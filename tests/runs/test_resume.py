@@ -101,7 +101,7 @@ def test_an_interrupted_run_can_be_resumed(whole, tmp_path, stop_at_once, monkey
     assert_same_run(path, whole["td3"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_ends_a_run_soon(number, tmp_path):
     path = tmp_path / "run"
     long = arguments(algo="ddpg", total_steps=str(40 + 4 * 500 * 400), num_evals="401")
@@ -320,13 +320,14 @@ def test_a_run_with_a_damaged_checkpoint_falls_back_to_the_one_before(whole, see
     assert_same_run(path, whole["sac"])
 
 
-def test_twenty_kills_change_nothing(tmp_path):
+@pytest.mark.parametrize("number, rows", [(2, 1000), pytest.param(20, 6000, marks=pytest.mark.slow)])
+def test_kills_change_nothing(number, rows, tmp_path):
     """SIGKILL at random moments, a resume after each; then the run ends as the one that was never killed."""
-    long = arguments(**options("td3"), total_steps=str(40 + 4 * 6000 * 50), num_evals="51", num_seeds="2")
+    long = arguments(**options("td3"), total_steps=str(40 + 4 * rows * 50), num_evals="51", num_seeds="2")
     begun = partial(forked, train.main, *long, "--checkpoint-every", "1", "--out")
     whole, path, random, kills = tmp_path / "whole", tmp_path / "killed", Random(1), 0
     assert ended(begun(whole)) == 0
-    while kills < 20:
+    while kills < number:
         if killed(begun(path), random.uniform(0, 4)):  # while it reads checkpoints, compiles, trains
             kills += 1
         else:  # a fast machine

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from commands import SMALL, arguments
 from folders import write_run
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.util.tensor_util import make_ndarray
-from wandb.proto import wandb_internal_pb2
 
 from purerl import train
 from purerl.results import run_folder
 from purerl.runs import sinks
+
+accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+tensor_util = pytest.importorskip("tensorboard.util.tensor_util")
+wandb_internal_pb2 = pytest.importorskip("wandb.proto.wandb_internal_pb2")
 
 ALL = tuple(sinks.SINKS)
 
@@ -40,10 +41,11 @@ def read_jsonl(path):
 
 
 def read_tensorboard(path):
-    events = EventAccumulator(str(path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    events = accumulator.EventAccumulator(str(path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     for name in events.Tags()["tensors"]:
         if name not in sinks.CLOCK:
-            yield from ((name, event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(name))
+            tensors = events.Tensors(name)
+            yield from ((name, event.step, tensor_util.make_ndarray(event.tensor_proto)) for event in tensors)
 
 
 def read_wandb(path):

@@ -1,12 +1,13 @@
 """Every file of envs/ names an environment that compiles and steps, as the command line makes it."""
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import pytest
 
 from purerl import environments
 from purerl.settings import config
+
+gymnasium = pytest.importorskip("gymnasium")
 
 SLOW = {"ant", "halfcheetah", "humanoid", "humanoidstandup", "pusher"}  # Too long to compile here; traced instead.
 ELSEWHERE = {name for name in config.environment_files() if name.endswith("-v5")}  # in test_parity.py

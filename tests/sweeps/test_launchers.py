@@ -38,6 +38,7 @@ def workers(process):
     return [child for child in found if child.cmdline()[:1] == ["ray::program"]]
 
 
+@pytest.mark.slow
 def test_ray_workers_that_are_killed_midway_cost_no_run(here, tmp_path):
     file, out = write(tmp_path / "sweep.toml", TABLE), tmp_path / "out"
     process = start(file, "--out", out, "--launcher", "ray", code=CODE)

@@ -9,6 +9,7 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import pytest
+from commands import AS_SHIPPED
 from toys import BUILD, HYPERS, learner, steered
 
 from benchmarks import hlo
@@ -49,7 +50,7 @@ def flaws(function, *args):
     every seed has its own, XLA for the CPU makes it a loop, so that only the traced program tells.
     """
     lowered = jax.jit(function, donate_argnums=0).lower(*args)
-    text = lowered.compile().as_text()
+    text = lowered.compile(AS_SHIPPED).as_text()
     found, _ = hlo.parse(text)
     everything = [op for instructions in found.values() for op in operations(instructions)]
     inside = [op for name in looped(found) for op in operations(found[name])]

@@ -13,7 +13,7 @@ from toys import BUILD, Probe, learner, probe
 
 from purerl.algorithms.networks import Critic, Critics, torso
 from purerl.settings.schema import Plan
-from purerl.training import loop
+from purerl.training import loop, mapping
 
 GAMMA = 0.9
 SEEDS = 2
@@ -33,7 +33,10 @@ HYPERS = {
     "sac": HYPER | {"alpha": 1e-3},  # Its entropy is worth less than 0.01.
 }
 CASES = [*((name, 1) for name in BUILD), ("td3", 3)]
-EVERY = pytest.mark.parametrize("name, n_step", CASES, ids=[f"{name}-{n}" for name, n in CASES])
+MARKS = {("td3", 1): pytest.mark.slow}
+EVERY = pytest.mark.parametrize(
+    "name, n_step", [pytest.param(*case, id=f"{case[0]}-{case[1]}", marks=MARKS.get(case, ())) for case in CASES]
+)
 
 
 def plan(n_step=1):
@@ -65,7 +68,8 @@ def trained(name, n_step):
     over_seeds = jax.vmap(train, in_axes=(None, 0))
     values = jax.tree.map(lambda *x: jnp.asarray(x), *PROBES.values())
     keys = jax.vmap(jax.random.key)(jnp.arange(SEEDS))
-    agents = jax.jit(jax.vmap(over_seeds, in_axes=(0, None)))(values, keys)
+    in_all = jax.jit(jax.vmap(over_seeds, in_axes=(0, None)), compiler_options=mapping.COMPILER_OPTIONS["cpu"])
+    agents = in_all(values, keys)
     return {probe: jax.tree.map(lambda x, i=i: x[i], agents) for i, probe in enumerate(PROBES)}
 
 

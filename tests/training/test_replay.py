@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from toys import counting
 
 from purerl.settings.schema import Plan
 from purerl.training import replay
 from purerl.types import Transition
+
+hypothesis = pytest.importorskip("hypothesis")
+st = pytest.importorskip("hypothesis.strategies")
+given, settings = hypothesis.given, hypothesis.settings
 
 ENVS = 3
 UNWRITTEN = -1.0

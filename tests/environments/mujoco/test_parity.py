@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import AS_SHIPPED
 
-from benchmarks import gymnasium_c
 from purerl.environments import make
 from purerl.environments.mujoco import tasks
+
+gymnasium_c = pytest.importorskip("benchmarks.gymnasium_c")
 
 TASKS = ["InvertedPendulum", "InvertedDoublePendulum", "Reacher", "Swimmer", "Hopper", "HalfCheetah", "Walker2d", "Ant"]
 TASKS += ["Humanoid", "HumanoidStandup", "Pusher"]
@@ -21,11 +23,17 @@ TOUCHES = {"Hopper", "HalfCheetah", "Walker2d", "Ant", "Humanoid", "HumanoidStan
 FALLS = {"InvertedPendulum", "InvertedDoublePendulum", "Hopper", "Walker2d", "Ant", "Humanoid"}
 OTHER_MODELS = {"Walker2d", "Pusher"}  # In v4. Pusher's does not run in today's MuJoCo.
 ON_ONE_MODEL = [name for name in TASKS if name not in OTHER_MODELS]
+LARGE = {"HalfCheetah", "Walker2d", "Ant", "Humanoid", "HumanoidStandup", "Pusher"}  # which take long to compile
 FORCES = {348: 270, 376: 292}  # Where the contact forces begin in the observations of humanoids, v5 and v4.
 
 
+def each(names):
+    """The parameters of a test."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name.split("-")[0] in LARGE else name for name in names]
+
+
 def compiled(function, *arguments):
-    quick = {"xla_backend_optimization_level": 0}
+    quick = AS_SHIPPED | {"xla_backend_optimization_level": 0}
     return jax.jit(jax.vmap(function)).lower(*arguments).compile(quick)(*arguments)
 
 
@@ -70,7 +78,7 @@ def paid(record, terms):
     np.testing.assert_allclose(sum(terms.values()), record.reward, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", [*(f"{name}-v5" for name in TASKS), "Walker2d-v4"])
+@pytest.mark.parametrize("name", each([*(f"{name}-v5" for name in TASKS), "Walker2d-v4"]))
 def test_a_step_is_gymnasiums(name):
     (record, ours), (kind, _) = steps(name), name.split("-")
     observation, terms, terminated = ours[name]
@@ -88,13 +96,13 @@ def test_a_step_is_gymnasiums(name):
         assert 0.2 < np.mean(record.touching > 0) < 1.0
 
 
-@pytest.mark.parametrize("name", [f"{name}-v5" for name in TASKS])
+@pytest.mark.parametrize("name", each(f"{name}-v5" for name in TASKS))
 def test_the_first_observation_is_gymnasiums(name):
     record, ours = steps(name)
     assert errors(ours["start"][record.first], record.start[record.first]).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", ON_ONE_MODEL)
+@pytest.mark.parametrize("name", each(ON_ONE_MODEL))
 def test_a_step_of_v4_is_gymnasiums(name):
     (before, ours), record = steps(f"{name}-v5"), gymnasium_c.record(f"{name}-v4")
     np.testing.assert_array_equal(record.before.qpos, before.before.qpos)  # the states are those of v5

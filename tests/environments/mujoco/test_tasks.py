@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from benchmarks import gymnasium_c, gymnasium_parity
 from purerl import train
 from purerl.environments import make
 from purerl.environments.mujoco import tasks
+
+gymnasium_c = pytest.importorskip("benchmarks.gymnasium_c")
+gymnasium_parity = pytest.importorskip("benchmarks.gymnasium_parity")
 
 
 def refused(*arguments):
