@@ -16,13 +16,13 @@ Keys = KeyArray[Array, " R"]  # one of each run
 Params = PyTree  # of arrays, as Flax makes it
 Agent = PyTree  # of arrays, the state of an algorithm
 Policy = dict[str, Any]  # nested dicts of arrays, the part of an agent that acts
-Number = float | Float[Array, ""]  # Python's or traced, as a hyperparameter
-Count = int | Integer[Array, ""]
+Scalar = float | Float[Array, ""]  # Python's or traced, as a hyperparameter
+IntScalar = int | Integer[Array, ""]
 Metrics = dict[str, Float[Array, ""]]
 
 
 @runtime_checkable
-class Sizes(Protocol):
+class EnvSizes(Protocol):
     """What an algorithm asks of an environment: the lengths of an observation and of an action."""
 
     @property
@@ -82,7 +82,7 @@ class Noise(NamedTuple):
     """
 
     init: Callable[[], PyTree]
-    draw: Callable[[PyTree, Number, Key], tuple[PyTree, Float[Array, "E A"]]]
+    draw: Callable[[PyTree, Scalar, Key], tuple[PyTree, Float[Array, "E A"]]]
     restart: Callable[[PyTree, Bool[Array, " E"]], PyTree]
 
 

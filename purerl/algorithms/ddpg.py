@@ -14,7 +14,7 @@ from purerl.algorithms.networks import Actor, Critics, critics_of, forward, tors
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
 from purerl.settings.hyperparameters import DDPG as Hyper
 from purerl.settings.schema import Plan
-from purerl.types import Algorithm, Batch, Key, Metrics, Noise, Params, Policy, Sizes
+from purerl.types import Algorithm, Batch, EnvSizes, Key, Metrics, Noise, Params, Policy
 
 
 class Model(NamedTuple):
@@ -38,7 +38,7 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def make_model(hyper: Hyper, plan: Plan, env: Sizes, critic: Critics) -> Model:
+def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics) -> Model:
     return Model(
         hyper,
         env.obs_size,
@@ -126,6 +126,6 @@ def make_algorithm(model: Model) -> Algorithm:
     )
 
 
-def ddpg(hyper: Hyper, plan: Plan, env: Sizes) -> Algorithm:
+def ddpg(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
     """DDPG for the observations and actions of `env`, with the networks of `plan`."""
     return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 1)))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from purerl.types import Number, Params
+from purerl.types import Params, Scalar
 
 
 def td_target(
@@ -37,7 +37,7 @@ def clipped_double_q(q: Float[Array, " N *batch"]) -> Float[Array, "*batch"]:
 
 
 def smoothed(
-    action: Float[Array, "*batch A"], epsilon: Float[Array, "*batch A"], clip: Number
+    action: Float[Array, "*batch A"], epsilon: Float[Array, "*batch A"], clip: Scalar
 ) -> Float[Array, "*batch A"]:
     """clip(a + clip(ε, −c, c), −1, 1), ε ~ N(0, σ²).  `action` and `epsilon` `[..., A]`. TD3 §5.3."""
     return jnp.clip(action + jnp.clip(epsilon, -clip, clip), -1.0, 1.0)
@@ -48,28 +48,28 @@ def perturbed(action: Float[Array, "E A"], noise: Float[Array, "E A"]) -> Float[
     return jnp.clip(action + noise, -1.0, 1.0)
 
 
-def soft_value(q: Float[Array, " N *batch"], log_prob: Float[Array, "*batch"], alpha: Number) -> Float[Array, "*batch"]:
+def soft_value(q: Float[Array, " N *batch"], log_prob: Float[Array, "*batch"], alpha: Scalar) -> Float[Array, "*batch"]:
     """minᵢ Qᵢ(s, a) − α log π(a|s).  `q` `[N, ..., B]`, `log_prob` `[..., B]` -> `[..., B]`. SAC eq. 3."""
     return q.min(axis=0) - alpha * log_prob
 
 
-def entropy_policy_loss(q: Float[Array, "N B"], log_prob: Float[Array, " B"], alpha: Number) -> Float[Array, ""]:
+def entropy_policy_loss(q: Float[Array, "N B"], log_prob: Float[Array, " B"], alpha: Scalar) -> Float[Array, ""]:
     """mean_b (α log π(a|s) − minᵢ Qᵢ(s, a)).  `q` `[N, B]`, `log_prob` `[B]`. SAC eq. 7."""
     return -soft_value(q, log_prob, alpha).mean()
 
 
-def temperature_loss(log_alpha: Number, log_prob: Float[Array, " B"], target_entropy: Number) -> Float[Array, ""]:
+def temperature_loss(log_alpha: Scalar, log_prob: Float[Array, " B"], target_entropy: Scalar) -> Float[Array, ""]:
     """mean_b α (−log π(a|s) − H̄), α = exp(log α).  SAC eq. 18. No gradient flows to π: its entropy is data here."""
     return jnp.exp(log_alpha) * jax.lax.stop_gradient(-log_prob - target_entropy).mean()
 
 
-def polyak(online: Params, target: Params, tau: Number) -> Params:
+def polyak(online: Params, target: Params, tau: Scalar) -> Params:
     """θ' ← τ θ + (1 − τ) θ', leaf by leaf."""
     return jax.tree.map(lambda x, y: tau * x + (1.0 - tau) * y, online, target)
 
 
 def n_step_return(
-    reward: Float[Array, "n B"], terminated: Bool[Array, "n B"], truncated: Bool[Array, "n B"], gamma: Number
+    reward: Float[Array, "n B"], terminated: Bool[Array, "n B"], truncated: Bool[Array, "n B"], gamma: Scalar
 ) -> tuple[Float[Array, " B"], Float[Array, " B"], Int[Array, " B"]]:
     """Σ_{j<k} γʲ r_j and γᵏ (1 − d), where the k ≤ n steps are those up to the first end of an episode.
 

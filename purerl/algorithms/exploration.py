@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from purerl.settings.hyperparameters import DDPG as Hyper
-from purerl.types import Key, Noise, Number
+from purerl.types import Key, Noise, Scalar
 
-Schedule = Callable[[Number], Number]  # the scale at a share of the run done
+Schedule = Callable[[Scalar], Scalar]  # the scale at a share of the run done
 
 
 def standard_normal(key: Key, shape: tuple[int, ...]) -> Float[Array, "..."]:
@@ -21,23 +21,23 @@ def standard_normal(key: Key, shape: tuple[int, ...]) -> Float[Array, "..."]:
     return jax.random.normal(key, (prod(shape),)).reshape(shape)
 
 
-def constant(scale: Number, final: Number) -> Schedule:
+def constant(scale: Scalar, final: Scalar) -> Schedule:
     """σ(p) = σ₀."""
     del final
     return lambda progress: scale
 
 
-def linear(scale: Number, final: Number) -> Schedule:
+def linear(scale: Scalar, final: Scalar) -> Schedule:
     """σ(p) = σ₀ + (σ₁ − σ₀) p."""
     return lambda progress: scale + (final - scale) * progress
 
 
-def exponential(scale: Number, final: Number) -> Schedule:
+def exponential(scale: Scalar, final: Scalar) -> Schedule:
     """σ(p) = σ₀ (σ₁ / σ₀)ᵖ."""
     return lambda progress: scale * (final / scale) ** progress
 
 
-SCHEDULES: dict[str, Callable[[Number, Number], Schedule]] = {
+SCHEDULES: dict[str, Callable[[Scalar, Scalar], Schedule]] = {
     "constant": constant,
     "linear": linear,
     "exponential": exponential,
@@ -47,19 +47,19 @@ SCHEDULES: dict[str, Callable[[Number, Number], Schedule]] = {
 def gaussian(schedule: Schedule, shape: tuple[int, int]) -> Noise:
     """ε ~ N(0, σ²), independent from step to step (TD3 arXiv:1802.09477, §6.1)."""
 
-    def draw(state: tuple[()], progress: Number, key: Key) -> tuple[tuple[()], Float[Array, "E A"]]:
+    def draw(state: tuple[()], progress: Scalar, key: Key) -> tuple[tuple[()], Float[Array, "E A"]]:
         return state, schedule(progress) * standard_normal(key, shape)
 
     return Noise(lambda: (), draw, lambda state, over: state)
 
 
-def ornstein_uhlenbeck(schedule: Schedule, theta: Number, shape: tuple[int, int]) -> Noise:
+def ornstein_uhlenbeck(schedule: Schedule, theta: Scalar, shape: tuple[int, int]) -> Noise:
     """x ← (1 − θ) x + σ ξ, ξ ~ N(0, I), from x = 0 where an episode begins (DDPG arXiv:1509.02971, §7; time step 1)."""
 
     def init() -> Float[Array, "E A"]:
         return jnp.zeros(shape)
 
-    def draw(state: Float[Array, "E A"], progress: Number, key: Key) -> tuple[Float[Array, "E A"], Float[Array, "E A"]]:
+    def draw(state: Float[Array, "E A"], progress: Scalar, key: Key) -> tuple[Float[Array, "E A"], Float[Array, "E A"]]:
         state = (1.0 - theta) * state + schedule(progress) * standard_normal(key, shape)
         return state, state
 
@@ -72,7 +72,7 @@ def ornstein_uhlenbeck(schedule: Schedule, theta: Number, shape: tuple[int, int]
 def silent(shape: tuple[int, int]) -> Noise:
     """No noise, for a policy that explores by itself."""
 
-    def draw(state: tuple[()], progress: Number, key: Key) -> tuple[tuple[()], Float[Array, "E A"]]:
+    def draw(state: tuple[()], progress: Scalar, key: Key) -> tuple[tuple[()], Float[Array, "E A"]]:
         del progress, key  # Nothing is drawn.
         return state, jnp.zeros(shape)
 

@@ -13,11 +13,11 @@ from purerl.algorithms.equations import critic_loss, n_step_return, td_target
 from purerl.algorithms.networks import Critics
 from purerl.settings.hyperparameters import Learning
 from purerl.trees import select
-from purerl.types import Batch, Key, Metrics, Number, Params, Transition
+from purerl.types import Batch, Key, Metrics, Params, Scalar, Transition
 
-Rate = Number | optax.Schedule  # the learning rate, or what it is at a number of updates
+Rate = Scalar | optax.Schedule  # the learning rate, or what it is at a number of updates
 
-SCHEDULES: dict[str, Callable[[Number, int], Rate]] = {
+SCHEDULES: dict[str, Callable[[Scalar, int], Rate]] = {
     "constant": lambda rate, steps: rate,
     "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
     "cosine": optax.cosine_decay_schedule,
@@ -64,7 +64,7 @@ class CriticState(Protocol):
 State = TypeVar("State", bound=CriticState)
 
 
-def adam(learning_rate: Number, hyper: Learning, num_updates: int, **moments: float) -> optax.GradientTransformation:
+def adam(learning_rate: Scalar, hyper: Learning, num_updates: int, **moments: float) -> optax.GradientTransformation:
     """Adam (arXiv:1412.6980), with the schedule, gradient clipping and weight decay that `hyper` asks for.
 
     `moments` are those of `optax.adam`: `b1`, `b2`, `eps`.

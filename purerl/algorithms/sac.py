@@ -15,9 +15,9 @@ from purerl.algorithms.networks import Critics, GaussianActor, SquashedGaussian,
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
 from purerl.settings.hyperparameters import SAC as Hyper
 from purerl.settings.schema import Plan
-from purerl.types import Algorithm, Batch, Key, Metrics, Noise, Number, Params, Policy, Sizes
+from purerl.types import Algorithm, Batch, EnvSizes, Key, Metrics, Noise, Params, Policy, Scalar
 
-PolicyLoss = Callable[[Float[Array, "N B ..."], Float[Array, " B"], Number], Float[Array, ""]]
+PolicyLoss = Callable[[Float[Array, "N B ..."], Float[Array, " B"], Scalar], Float[Array, ""]]
 
 
 class Model(NamedTuple):
@@ -30,7 +30,7 @@ class Model(NamedTuple):
     actor_optimizer: optax.GradientTransformation
     critic_optimizer: optax.GradientTransformation
     alpha_optimizer: optax.GradientTransformation
-    target_entropy: Number
+    target_entropy: Scalar
     noise: Noise
 
 
@@ -43,7 +43,7 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def make_model(hyper: Hyper, plan: Plan, env: Sizes, critic: Critics) -> Model:
+def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics) -> Model:
     return Model(
         hyper,
         env.obs_size,
@@ -160,6 +160,6 @@ def make_algorithm(model: Model) -> Algorithm:
     )
 
 
-def sac(hyper: Hyper, plan: Plan, env: Sizes) -> Algorithm:
+def sac(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
     """SAC for the observations and actions of `env`, with the networks of `plan`."""
     return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 2)))

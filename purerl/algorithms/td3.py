@@ -10,7 +10,7 @@ from purerl.algorithms.exploration import standard_normal
 from purerl.algorithms.networks import critics_of
 from purerl.settings.hyperparameters import TD3 as Hyper
 from purerl.settings.schema import Plan
-from purerl.types import Algorithm, Batch, Key, Sizes
+from purerl.types import Algorithm, Batch, EnvSizes, Key
 
 
 def next_value(hyper: Hyper, model: ddpg.Model, state: ddpg.State, batch: Batch, key: Key) -> Float[Array, "C B"]:
@@ -22,7 +22,7 @@ def next_value(hyper: Hyper, model: ddpg.Model, state: ddpg.State, batch: Batch,
     return clipped_double_q(q)  # trick 1: clipped double-Q learning
 
 
-def td3(hyper: Hyper, plan: Plan, env: Sizes) -> Algorithm:
+def td3(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
     """TD3 for the observations and actions of `env`, with the networks of `plan`."""
     model = ddpg.make_model(hyper, plan, env, critics_of(plan, hyper.num_critics))
     return ddpg.make_algorithm(model)._replace(

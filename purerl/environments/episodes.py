@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int32, UInt32
 
 from purerl.environments.base import Environment, State
-from purerl.types import Array, Count, Key, Transition
+from purerl.types import Array, IntScalar, Key, Transition
 
 Act = Callable[[Float[Array, "N obs"]], Float[Array, "N A"]]
 
@@ -172,7 +172,7 @@ def play(
     return played.returns, played.length
 
 
-def play_on(env: Environment, act: Act, play: Play, count: Count, limit: int) -> Play:
+def play_on(env: Environment, act: Act, play: Play, count: IntScalar, limit: int) -> Play:
     """`play` after at most `count` strides of `STRIDE` steps more; fewer where all its episodes have ended.
 
     No episode lasts longer than the environment's time limit, nor than `limit` steps.

@@ -29,7 +29,7 @@ from purerl.settings.kinds import fields
 from purerl.settings.schema import Config
 from purerl.training import loop
 from purerl.training.loop import Carry
-from purerl.types import Array, Key, Number
+from purerl.types import Array, Key, Scalar
 
 FILE = "pbt.csv"
 
@@ -57,7 +57,7 @@ def sources(returns: Grid, key: Key, count: int) -> Int[Array, "S N"]:
 
 
 @jax.jit
-def explored(values: Grid, source: Sources, key: Key, factor: Number, low: Number, high: Number) -> Float[Array, "S N"]:
+def explored(values: Grid, source: Sources, key: Key, factor: Scalar, low: Scalar, high: Scalar) -> Float[Array, "S N"]:
     """Numbers `[S, N]` after the exploit: those of the `source`, times or over `factor` where that is another."""
     taken = jnp.take_along_axis(values, source, axis=0)
     steps = jnp.where(jax.random.bernoulli(key, shape=values.shape), factor, 1 / factor)

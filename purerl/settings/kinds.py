@@ -10,7 +10,7 @@ Number        a float that float32 holds. It flows through the compiled program,
 FixedNumber   a float that shapes the compiled program; each value is compiled and trained separately
 Count         a whole number of at least 1; `WholeNumber` has no limits of its own
 Duration      seconds, or text such as "1:30:00"
-Sizes         whole numbers, as "256,256"
+Widths        whole numbers, as "256,256"
 Several[T]    any of the values of T, as "csv,jsonl"
 OrNone[T]     a T, or none
 """
@@ -93,7 +93,7 @@ FixedNumber = Annotated[Number, AfterValidator(Fixed)]
 WholeNumber = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
 Count = Annotated[WholeNumber, Field(ge=1, le=COUNT_LIMIT)]
 Duration = Annotated[float, BeforeValidator(_seconds), BeforeValidator(_no_flag), Field(gt=0, le=1e9)]
-Sizes = Annotated[
+Widths = Annotated[
     tuple[Annotated[WholeNumber, Field(ge=1, le=2**16)], ...], BeforeValidator(_widths), Field(min_length=1)
 ]
 Text = Annotated[str, Field(min_length=1)]

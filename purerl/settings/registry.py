@@ -15,9 +15,9 @@ from purerl.settings.hyperparameters import DDPG, SAC, TD3, Hyperparameters
 
 if TYPE_CHECKING:
     from purerl.settings.schema import Plan
-    from purerl.types import Algorithm, Sizes
+    from purerl.types import Algorithm, EnvSizes
 
-Constructor: TypeAlias = "Callable[[Any, Plan, Sizes], Algorithm]"
+Constructor: TypeAlias = "Callable[[Any, Plan, EnvSizes], Algorithm]"
 Preset = Literal["tuned", "paper", "paper-2018", "fast"]
 PRESETS = get_args(Preset)
 
@@ -58,7 +58,7 @@ class AlgorithmSpec:
             if not isinstance(table, Mapping) or not isinstance(table.get("hyper", {}), Mapping):
                 raise ValueError(f"presets: {preset} is {table!r}; it should be a dict of settings, hyper a dict in it")
 
-    def build(self, hyper: Hyperparameters, plan: "Plan", env: "Sizes") -> "Algorithm":
+    def build(self, hyper: Hyperparameters, plan: "Plan", env: "EnvSizes") -> "Algorithm":
         """The `Algorithm`."""
         return self.function(hyper, plan, env)
 

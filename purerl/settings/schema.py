@@ -19,9 +19,9 @@ from purerl.settings.kinds import (
     OrNone,
     Settings,
     Several,
-    Sizes,
     Text,
     WholeNumber,
+    Widths,
     nearest,
 )
 from purerl.settings.registry import ALGORITHMS, Preset
@@ -76,7 +76,7 @@ class Plan(Settings):
     normalize_observations: Annotated[
         bool, Field(description="scale observations by their running mean and variance")
     ] = False
-    widths: Annotated[Sizes, Field(description="widths of the hidden layers, as 256,256")] = (256, 256)
+    widths: Annotated[Widths, Field(description="widths of the hidden layers, as 256,256")] = (256, 256)
     activation: Annotated[
         Literal["relu", "tanh", "swish", "elu", "gelu"], Field(description="activation of the hidden layers")
     ] = "relu"

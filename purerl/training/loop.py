@@ -22,7 +22,7 @@ from purerl.settings.schema import Cycle, Plan, cycle
 from purerl.training.normalizer import Normalizer, normalizer
 from purerl.training.replay import Replay, replay
 from purerl.trees import select
-from purerl.types import Agent, Algorithm, Batch, Count, Key, Metrics, Transition
+from purerl.types import Agent, Algorithm, Batch, IntScalar, Key, Metrics, Transition
 
 AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT, CRITIC = range(9)  # what a key is for
 
@@ -75,7 +75,7 @@ class Carry(NamedTuple):
 
 
 Turn = tuple[Int[Array, ""], Carry]  # the number of the next row or cycle, and what there is before it
-Work = Callable[[Run, Carry, Count, Count], Turn]  # from a turn to another, or to where the pool runs low
+Work = Callable[[Run, Carry, IntScalar, IntScalar], Turn]  # from a turn to another, or to where the pool runs low
 
 
 def setup(plan: Plan, algorithm: Algorithm, env: Environment) -> Run:
@@ -114,7 +114,7 @@ def warmed_up(run: Run, key: Key) -> Carry:
     return _with_pools(run, initial_carry(run, key, starts(run, key, START)), warm_up, 0, run.plan.warmup_rows)
 
 
-def starts(run: Run, key: Key, purpose: Count, index: Count = 0, begun: Count = 0) -> PyTree:
+def starts(run: Run, key: Key, purpose: IntScalar, index: IntScalar = 0, begun: IntScalar = 0) -> PyTree:
     """Random starts of episodes, `[P, ...]`, from number `begun` on, for a purpose, START or EVALUATION `index`.
 
     As many for each of them, so that one program draws them all.
@@ -123,7 +123,7 @@ def starts(run: Run, key: Key, purpose: Count, index: Count = 0, begun: Count = 
     return episodes.starts(run.env, episodes.pool_size(most), key_for(key, purpose, index), begun)
 
 
-def _with_pools(run: Run, carry: Carry, work: Work, first: Count, end: Count) -> Carry:
+def _with_pools(run: Run, carry: Carry, work: Work, first: IntScalar, end: IntScalar) -> Carry:
     """The carry after `work`, `warm_up` or `cycles`, from turn `first` to `end`, with as many pools as that takes."""
 
     def one_pool(turn_and_carry: Turn) -> Turn:
@@ -140,7 +140,7 @@ def _with_pool(run: Run, carry: Carry) -> Carry:
 
 
 def _while_starts_last(
-    run: Run, body: Callable[[Int[Array, ""], Carry], Carry], first: Count, end: Count, carry: Carry
+    run: Run, body: Callable[[Int[Array, ""], Carry], Carry], first: IntScalar, end: IntScalar, carry: Carry
 ) -> Turn:
     """`(turn, carry)` after `body(turn, carry)` for each turn from `first` up to `end`, or to where the pool runs low.
 
@@ -178,7 +178,7 @@ def initial_carry(run: Run, key: Key, pool: PyTree) -> Carry:
     return _watched(_with_empty_ring(run, carry, 0), observed, 0, by_environment=True)
 
 
-def warm_up(run: Run, carry: Carry, first: Count, end: Count) -> Turn:
+def warm_up(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
     """`(row, carry)`: the warm-up from row `first` up to row `end`, or to where the pool runs low."""
     plan, env = run.plan, run.env
 
@@ -204,7 +204,7 @@ def first_refilled(plan: Plan, row: int) -> int:
     return max(0, row - plan.rows)
 
 
-def refill(run: Run, carry: Carry, first: Count, end: Count) -> Turn:
+def refill(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
     """`(row, carry)`: rows of the exploring policy from `first` up to `end`, or to where the pool runs low."""
     return _while_starts_last(run, lambda row, carry: collect(run, carry, row), first, end, carry)
 
@@ -212,7 +212,7 @@ def refill(run: Run, carry: Carry, first: Count, end: Count) -> Turn:
 REFILLED = ("ring", "episodes", "noise", "diverged", "environment_nan", "dropped")  # what `refill` makes of a carry
 
 
-def epoch(run: Run, carry: Carry, index: Count) -> tuple[Carry, Metrics]:
+def epoch(run: Run, carry: Carry, index: IntScalar) -> tuple[Carry, Metrics]:
     """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means."""
     length = run.cycle.per_epoch
     carry = _with_pools(run, carry, cycles, index * length, (index + 1) * length)
@@ -224,12 +224,12 @@ def means(cycle: Cycle, carry: Carry) -> Metrics:
     return {name: total / cycle.per_epoch for name, total in carry.sums.items()}
 
 
-def cycles(run: Run, carry: Carry, first: Count, end: Count) -> Turn:
+def cycles(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
     """`(cycle, carry)`: training from cycle `first` up to cycle `end`, or to where the pool runs low."""
     return _while_starts_last(run, lambda number, carry: one_cycle(run, carry, number), first, end, carry)
 
 
-def one_cycle(run: Run, carry: Carry, number: Count) -> Carry:
+def one_cycle(run: Run, carry: Carry, number: IntScalar) -> Carry:
     """Cycle number `number` of training. It first learns, then acts.
 
     The row that is written depends on what was read, through the actor and its action, so that XLA cannot move the
@@ -243,7 +243,7 @@ def one_cycle(run: Run, carry: Carry, number: Count) -> Carry:
     return jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), carry._replace(sums=sums), rows)[0]
 
 
-def learn(run: Run, carry: Carry, row: Count) -> tuple[Carry, Metrics]:
+def learn(run: Run, carry: Carry, row: IntScalar) -> tuple[Carry, Metrics]:
     """The updates of one cycle, on what the ring holds before row number `row` is written.
 
     An agent stays as it is after the first round with a loss, or any other metric, that is not finite; such a loss
@@ -290,7 +290,7 @@ def critic_updates(
     return jax.lax.scan(update, agent, xs, unroll=len(jax.tree.leaves(xs)[0]) <= UNROLLED)
 
 
-def collect(run: Run, carry: Carry, row: Count) -> Carry:
+def collect(run: Run, carry: Carry, row: IntScalar) -> Carry:
     """Act with the exploring policy in every environment, and remember."""
     noise_key, act_key = jax.random.split(key_for(carry.key, COLLECT, row))
     progress = row * (run.plan.num_envs / run.plan.total_steps)
@@ -300,7 +300,7 @@ def collect(run: Run, carry: Carry, row: Count) -> Carry:
     return remember(run, carry._replace(noise=noise_state), action, row)
 
 
-def remember(run: Run, carry: Carry, action: Float[Array, "E A"], row: Count) -> Carry:
+def remember(run: Run, carry: Carry, action: Float[Array, "E A"], row: IntScalar) -> Carry:
     """Take `action` `[E, A]` and write what came of it as row number `row`."""
     now, transition = episodes.step(run.env, carry.episodes, action)
     transition, stored = repaired(transition)
@@ -347,7 +347,7 @@ def initial_play(run: Run, states: PyTree) -> Play:
     return episodes.begin_play(episodes.first(states, run.plan.eval_episodes))
 
 
-def evaluate_on(run: Run, carry: Carry, play: Play, count: Count) -> Play:
+def evaluate_on(run: Run, carry: Carry, play: Play, count: IntScalar) -> Play:
     """`count` more strides of an evaluation, fewer where all its episodes have ended. `count` may be traced."""
     policy = run.algorithm.policy(carry.agent)
 
@@ -365,7 +365,7 @@ def longest(plan: Plan, env: Environment) -> int:
 JUDGED = ("diverged", "environment_nan")  # what an evaluation tells the carry
 
 
-def judged(run: Run, carry: Carry, play: Play, row: Count) -> Values:
+def judged(run: Run, carry: Carry, play: Play, row: IntScalar) -> Values:
     """What an evaluation that was played to its end says of a carry with `row` rows: `{name: []}`.
 
     `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, the mean
@@ -394,12 +394,12 @@ def updates(plan: Plan, index: int) -> int:
     return (env_steps(plan, index) - plan.warmup_steps) // plan.num_envs * plan.updates_per_step if index else 0
 
 
-def _with_empty_ring(run: Run, carry: Carry, row: Count) -> Carry:
+def _with_empty_ring(run: Run, carry: Carry, row: IntScalar) -> Carry:
     return carry._replace(ring=run.replay.empty(row, episodes.observe(run.env, carry.episodes)))
 
 
 def _watched(
-    carry: Carry, sound: Bool[Array, ""], rows: Count, by_environment: bool | Bool[Array, ""] = False
+    carry: Carry, sound: Bool[Array, ""], rows: IntScalar, by_environment: bool | Bool[Array, ""] = False
 ) -> Carry:
     """`carry`, which has diverged if it had or if it is not `sound` any more, `rows` having been written.
 
@@ -417,7 +417,7 @@ def _finite(tree: PyTree) -> Bool[Array, ""]:
     return reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)], jnp.bool_(True))
 
 
-def key_for(key: Key, purpose: Count, time: Count = 0) -> Key:
+def key_for(key: Key, purpose: IntScalar, time: IntScalar = 0) -> Key:
     """The key of a run, or of a sweep, for a purpose at a time."""
     return jax.random.fold_in(jax.random.fold_in(key, purpose), time)
 

@@ -26,7 +26,7 @@ from purerl.settings.schema import Cycle, Plan
 from purerl.training import loop
 from purerl.training.loop import Carry, Run, Work
 from purerl.trees import Tree
-from purerl.types import Algorithm, Count, Key, Keys
+from purerl.types import Algorithm, IntScalar, Key, Keys
 
 Turns = tuple[Int[Array, " R"], Carry]
 Numbers = dict[str, Float[Array, "..."]]  # hyperparameters that flow, `[]`, or `[R]` where they are swept
@@ -73,15 +73,15 @@ class Programs(NamedTuple):
         carry: the abstract carry, where they are compiled for a number of runs.
     """
 
-    starts: Callable[[Keys, Count, Count, UInt32[Array, " R"]], PyTree]
+    starts: Callable[[Keys, IntScalar, IntScalar, UInt32[Array, " R"]], PyTree]
     initial_carry: Callable[[Numbers, Keys, PyTree], Carry]
-    warm_up: Callable[[Numbers, Carry, Int[Array, " R"], Count], Turns]
-    cycles: Callable[[Numbers, Carry, Int[Array, " R"], Count], Turns]
+    warm_up: Callable[[Numbers, Carry, Int[Array, " R"], IntScalar], Turns]
+    cycles: Callable[[Numbers, Carry, Int[Array, " R"], IntScalar], Turns]
     begin_play: Callable[[PyTree], Play]
-    play_on: Callable[[Numbers, Carry, Play, Count], Play]
-    judged: Callable[[Numbers, Carry, Play, Count], Values]
+    play_on: Callable[[Numbers, Carry, Play, IntScalar], Play]
+    judged: Callable[[Numbers, Carry, Play, IntScalar], Values]
     begin_refill: Callable[[Numbers, Carry, int], Carry]
-    refill: Callable[[Numbers, Carry, Int[Array, " R"], Count], Turns]
+    refill: Callable[[Numbers, Carry, Int[Array, " R"], IntScalar], Turns]
     plan: Plan
     cycle: Cycle
     mesh: Mesh | None = None
@@ -232,7 +232,7 @@ class OneRun(NamedTuple):
         hyper = dataclasses.replace(self.hyper, **numbers)
         return loop.setup(self.plan, self.build(hyper, self.plan, self.env), self.env)
 
-    def starts(self, key: Key, purpose: Count, index: Count, begun: Count) -> PyTree:
+    def starts(self, key: Key, purpose: IntScalar, index: IntScalar, begun: IntScalar) -> PyTree:
         # Where episodes begin does not depend on what flows.
         return loop.starts(self.setup({}), key, purpose, index, begun)
 
@@ -242,10 +242,10 @@ class OneRun(NamedTuple):
     def initial_play(self, states: PyTree) -> Play:
         return loop.initial_play(self.setup({}), states)
 
-    def play_on(self, numbers: Numbers, carry: Carry, play: Play, count: Count) -> Play:
+    def play_on(self, numbers: Numbers, carry: Carry, play: Play, count: IntScalar) -> Play:
         return loop.evaluate_on(self.setup(numbers), carry, play, count)
 
-    def judged(self, numbers: Numbers, carry: Carry, play: Play, row: Count) -> loop.Values:
+    def judged(self, numbers: Numbers, carry: Carry, play: Play, row: IntScalar) -> loop.Values:
         run = self.setup(numbers)
         return loop.judged(run, carry, play, row) | loop.means(run.cycle, carry)
 
@@ -298,14 +298,14 @@ def programs(
 
 def in_turns(
     one: OneRun, axes: Axes, work: Work, cache: int | None = None
-) -> Callable[[Numbers, Carry, Int[Array, " R"], Count], Turns]:
+) -> Callable[[Numbers, Carry, Int[Array, " R"], IntScalar], Turns]:
     """`work(run, carry, turn, end)` of `loop`, for many runs: `(numbers, carry, turns, end) -> (turns, carry)`.
 
     As many runs as `cache` holds (`side_by_side`) train at a time, all of them without one. They are at one turn,
     which has no axis over runs.
     """
 
-    def all_runs(numbers: Numbers, carry: Carry, turns: Int[Array, " R"], end: Count) -> Turns:
+    def all_runs(numbers: Numbers, carry: Carry, turns: Int[Array, " R"], end: IntScalar) -> Turns:
         def one_group(numbers: Numbers, carry: Carry, turns: Int[Array, " G"]) -> tuple[Carry, Int[Array, " G"]]:
             each = jax.vmap(lambda numbers, carry: work(one.setup(numbers), carry, turns[0], end), (axes, 0), (None, 0))
             turn, carry = each(numbers, carry)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from purerl.environments.base import Environment
 from purerl.settings.schema import Plan
-from purerl.types import Count, Key, Transition
+from purerl.types import IntScalar, Key, Transition
 
 Size = tuple[int, ...]  # of a sample
 Stored = bool | Bool[Array, " E"]
@@ -42,9 +42,9 @@ class Replay(NamedTuple):
             window before it ends as if truncated there. The key is consumed.
     """
 
-    empty: Callable[[Count, Float[Array, "E obs"]], PyTree]
-    add: Callable[[PyTree, Count, Transition, Float[Array, "E obs"], Bool[Array, " E"]], PyTree]
-    sample: Callable[[PyTree, Count, Key, Size], Transition]
+    empty: Callable[[IntScalar, Float[Array, "E obs"]], PyTree]
+    add: Callable[[PyTree, IntScalar, Transition, Float[Array, "E obs"], Bool[Array, " E"]], PyTree]
+    sample: Callable[[PyTree, IntScalar, Key, Size], Transition]
 
 
 class Shape(NamedTuple):
@@ -100,7 +100,7 @@ class Compact(NamedTuple):
     last: Float[Array, "K E W"]
 
 
-def _plain_empty(shape: Shape, added: Count, observation: Float[Array, "E obs"]) -> Float[Array, "rows E F"]:
+def _plain_empty(shape: Shape, added: IntScalar, observation: Float[Array, "E obs"]) -> Float[Array, "rows E F"]:
     del added
     return jnp.zeros((shape.rows, len(observation), 2 * shape.words + shape.action_size + 2))
 
@@ -108,7 +108,7 @@ def _plain_empty(shape: Shape, added: Count, observation: Float[Array, "E obs"])
 def _plain_add(
     shape: Shape,
     data: Float[Array, "rows E F"],
-    added: Count,
+    added: IntScalar,
     transition: Transition,
     observation: Float[Array, "E obs"],
     stored: Stored = True,
@@ -119,14 +119,14 @@ def _plain_add(
     return jax.lax.dynamic_update_index_in_dim(data, jnp.concatenate(row, axis=1), added % shape.rows, axis=0)
 
 
-def _plain_sample(shape: Shape, data: Float[Array, "rows E F"], added: Count, key: Key, size: Size) -> Transition:
+def _plain_sample(shape: Shape, data: Float[Array, "rows E F"], added: IntScalar, key: Key, size: Size) -> Transition:
     row, env = _draw(shape, data.shape[1], added, key, size)
     found = data[row % shape.rows, env]
     observation, done, next_observation = _split(found, shape.words, -shape.words)
     return _transition(shape, observation, done, next_observation)
 
 
-def _compact_empty(shape: Shape, added: Count, observation: Float[Array, "E obs"]) -> Compact:
+def _compact_empty(shape: Shape, added: IntScalar, observation: Float[Array, "E obs"]) -> Compact:
     num_envs = len(observation)
     stretches = -(-shape.rows // shape.episode_length) + 1
     data = jnp.zeros((shape.rows + 1, num_envs, shape.words + shape.action_size + 2))
@@ -137,7 +137,7 @@ def _compact_empty(shape: Shape, added: Count, observation: Float[Array, "E obs"
 def _compact_add(
     shape: Shape,
     ring: Compact,
-    added: Count,
+    added: IntScalar,
     transition: Transition,
     observation: Float[Array, "E obs"],
     stored: Stored = True,
@@ -150,7 +150,7 @@ def _compact_add(
     return Compact(data, jax.lax.dynamic_update_index_in_dim(ring.last, last, place, axis=0))
 
 
-def _compact_sample(shape: Shape, ring: Compact, added: Count, key: Key, size: Size) -> Transition:
+def _compact_sample(shape: Shape, ring: Compact, added: IntScalar, key: Key, size: Size) -> Transition:
     row, env = _draw(shape, ring.data.shape[1], added, key, size)
     around = jnp.concatenate([row[:1], row + 1])  # what is before row r stands with what was done in row r - 1
     found = ring.data[around % (shape.rows + 1), env]
@@ -161,7 +161,7 @@ def _compact_sample(shape: Shape, ring: Compact, added: Count, key: Key, size: S
 
 
 def _draw(
-    shape: Shape, num_envs: int, added: Count, key: Key, size: Size
+    shape: Shape, num_envs: int, added: IntScalar, key: Key, size: Size
 ) -> tuple[Int[Array, " n *size"], Int[Array, "*size"]]:
     """Row numbers `[n_step, *size]` and environments `[*size]` of windows."""
     complete = jnp.minimum(added, shape.rows) - (shape.n_step - 1)

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from purerl.types import Array, Number
+from purerl.types import Array, Scalar
 
-Scalar = Float[Array, ""]
+Value = Float[Array, ""]
 Point = tuple[Float[Array, " nv"], Float[Array, " nefc"], Float[Array, " nv"]]  # a, J a − r, M (a − a₀)
 SEARCHES = 3  # along each direction
 ITERATIONS = 7  # After 5, errors of Ant and the humanoids against MuJoCo's C code are still larger than rounding.
@@ -55,7 +55,7 @@ def acceleration(
     """`(a, force of each constraint)` at the minimum, beginning from the better of a₀ and `start`."""
     jacobian, reference, stiffness = constraints
 
-    def at(qacc: Float[Array, " nv"]) -> tuple[Point, Scalar]:
+    def at(qacc: Float[Array, " nv"]) -> tuple[Point, Value]:
         residual, momentum = jacobian @ qacc - reference, inertia @ (qacc - unconstrained)
         cost = momentum @ (qacc - unconstrained) + jnp.sum(stiffness * jnp.minimum(residual, 0.0) ** 2)
         return (qacc, residual, momentum), cost
@@ -80,9 +80,9 @@ def along(
     residual: Float[Array, " nefc"],
     slope: Float[Array, " nefc"],
     stiffness: Float[Array, " nefc"],
-    linear: Scalar,
-    quadratic: Scalar,
-) -> Number:
+    linear: Value,
+    quadratic: Value,
+) -> Scalar:
     """The t that minimises  t·linear + ½ t²·quadratic + ½ Σ D min(x + t s, 0)²  along one of Newton's directions.
 
     The derivative rises, and is straight between the t at which a constraint begins or ceases to push, so that Newton's
