@@ -122,7 +122,7 @@ def prepared(
     """`(tasks of all programs, those that are to run)`; makes the folder of the sweep unless this is a dry run."""
     from purerl.sweeps import campaign
 
-    def prepare() -> tuple[list[SweepTask], list[SweepTask]]:
+    def prepare() -> "tuple[list[SweepTask], list[SweepTask]]":
         tasks = campaign.make_tasks(path, programs, host=host)
         wanted = campaign.chosen(tasks, options.only) if options.only else tasks
         if not options.dry_run:

@@ -19,12 +19,14 @@ os.environ["NPROC"] = "1"  # as many threads has XLA
 os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 
 import jax
+import jaxtyping
 import pytest
-from commands import arguments
 
-from purerl.training import threefry
-
-threefry.unroll()
+# Where beartype is installed, every function and record of these packages is checked against its annotations, arrays
+# with their shapes. Settings are left out: they take text, and check it themselves.
+CHECKED = ("algorithms", "environments", "policies", "results", "runs", "sweeps", "training", "trees", "types")
+if importlib.util.find_spec("beartype") is not None:
+    jaxtyping.install_import_hook([f"purerl.{name}" for name in CHECKED], "beartype.beartype")
 
 jax.config.update(
     "jax_compilation_cache_dir",
@@ -38,6 +40,12 @@ LONG = """
     test_parity test_hlo test_divergence test_learners test_replay test_pbt test_search test_launchers test_fuzz
     test_own_algorithm test_playground test_stretches test_memory test_render
 """
+
+
+def pytest_configure():
+    from purerl.training import threefry
+
+    threefry.unroll()
 
 
 def pytest_addoption(parser):
@@ -74,6 +82,7 @@ def pendulums(tmp_path_factory):
 
     The first process that needs them trains them for all; each has a copy.
     """
+    from commands import arguments
     from filelock import FileLock
 
     from purerl import train
