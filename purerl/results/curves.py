@@ -163,16 +163,11 @@ def one_after_another(frame: "pandas.DataFrame") -> str | None:
 def gather(frame: "pandas.DataFrame", x: str = "env_step", column: str = "return_mean") -> Runs:
     """The `Runs` of a frame. Between a seed's evaluations its curve is straight, where others have some there."""
     seeds = [seed.sort_values(x) for _, seed in groups(frame, ["run", "setting", "seed"])]
+    values = [seed[column].where(seed["diverged"].isna()).to_numpy(float) for seed in seeds]
     grid = np.unique(frame[x])
     return Runs(
         grid,
-        np.stack(
-            [
-                _on(grid, *(one.to_numpy(float) for one in (seed[x], seed[column].where(seed["diverged"].isna()))))
-                for seed in seeds
-            ],
-            axis=1,
-        ),
+        np.stack([_on(grid, seed[x].to_numpy(float), y) for seed, y in zip(seeds, values, strict=True)], axis=1),
         np.array([seed["seed"].iloc[0] for seed in seeds]),
         np.array([seed["diverged"].iloc[-1] for seed in seeds]),
         _only(frame["colour"]) if "colour" in frame else None,

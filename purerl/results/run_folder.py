@@ -267,7 +267,7 @@ def read_settings(path: str | Path) -> list[dict[str, Any]]:
     return [dict(zip(swept, values, strict=True)) for values in zip(*swept.values(), strict=True)] or [{}]
 
 
-def spoken(setting: Mapping[str, float]) -> str:
+def spoken(setting: Mapping[str, Any]) -> str:
     """`{name: value}` of `read_settings` as it stands in tables and legends."""
     return ", ".join(f"{name} {value:.4g}" for name, value in setting.items())
 

@@ -18,7 +18,7 @@ Scores = Float[np.ndarray, "*batch _"]  # of the runs of a task
 Value = Float[np.ndarray, "*batch"] | float  # of a statistic; a number where there is no batch
 Line = Float[np.ndarray, " evaluations"]
 Band = tuple[Line, Line, Line]  # centre, low, high
-Thresholds = Sequence[float] | Float[np.ndarray, " thresholds"]
+Thresholds = Sequence[int | float] | Float[np.ndarray, " thresholds"]
 Profile = Float[np.ndarray, " thresholds"]
 Statistic = Callable[..., Any]  # of `Scores` of each task
 
@@ -122,7 +122,7 @@ def profile_band(
     return performance_profile(*tasks, thresholds=thresholds), low, high
 
 
-def _above(*tasks: Scores, threshold: float) -> Value:
+def _above(*tasks: Scores, threshold: int | float) -> Value:
     return performance_profile(*tasks, thresholds=[threshold])[..., 0]
 
 

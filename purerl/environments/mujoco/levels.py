@@ -35,6 +35,8 @@ def kinematics(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         return mjx.kinematics(model, data)
 
 
-def apart() -> contextlib._GeneratorContextManager[None]:
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
     """A context, or a decorator, in which all of MJX calls this `kinematics` while it is traced."""
-    return _exchanged(smooth, "kinematics", kinematics)
+    with _exchanged(smooth, "kinematics", kinematics):
+        yield

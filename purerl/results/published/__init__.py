@@ -99,7 +99,7 @@ def limit(env: str) -> int:
     return LIMITS.get(task(env), 1000)
 
 
-def is_limit(env: str, steps: float) -> bool:
+def is_limit(env: str, steps: int | float) -> bool:
     """Whether episodes of at most so many steps are as long as the published ones; NaN is the task's own limit."""
     return bool(np.isnan(steps) or steps == limit(env))
 
@@ -113,7 +113,7 @@ def find_returns(env: str, algo: str) -> tuple[float, float, float, int] | None:
     return None
 
 
-def judge(env: str, algo: str, runs: curves.Runs, limits: Iterable[float] = ()) -> Verdict:
+def judge(env: str, algo: str, runs: curves.Runs, limits: Iterable[int | float] = ()) -> Verdict:
     """The `Verdict` on `curves.Runs` over environment steps, by the mean of their last 10 evaluations, or of all.
 
     For a mean over the last 100k of 1M steps, the published range is that of returns.csv; otherwise that of the
@@ -133,7 +133,7 @@ def judge(env: str, algo: str, runs: curves.Runs, limits: Iterable[float] = ()) 
     return Verdict("below" if most < low else "above" if least > high else "inside", low, high, of)
 
 
-def _reason(env: str, limits: Iterable[float], num_seeds: int) -> str | None:
+def _reason(env: str, limits: Iterable[int | float], num_seeds: int) -> str | None:
     """Why `num_seeds` runs cannot be held against what is published, or None."""
     if env in INCOMPARABLE:
         return INCOMPARABLE[env]
