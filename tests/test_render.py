@@ -110,13 +110,14 @@ def test_a_film_takes_as_long_as_the_episode():
 
     def count(model, poses):
         drawn.append(len(poses["qpos"]))
+        return np.zeros((1, *film.SIZE[::-1], 3), np.uint8)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(film, "_drawn", count)
         for timestep, seconds, number, interval in (
             (0.008, 4.0, 100, 0.04),
             (0.05, 1.0, 20, 0.05),
-            (0.05, 90, 101, 0.05),
+            (0.05, 90.0, 101, 0.05),
         ):
             scene = environments.base.Scene(model, None, timestep)
             states = 101 if timestep == 0.05 else 1001

@@ -13,14 +13,14 @@ from purerl.policies.choice import choose
 from purerl.policies.formats import READERS
 from purerl.policies.kept import Policies, Sizes, is_purerls_own, read_record
 from purerl.policies.layers import Bound, Function, Nested
-from purerl.policies.paths import is_kept, listed, place, whole
+from purerl.policies.paths import Step, is_kept, listed, place, whole
 from purerl.results import run_folder
 from purerl.settings import config, registry
 from purerl.settings.schema import Config
 
 
 def load_policy(
-    path: str | Path, seed: str | int = "best", setting: int | None = None, at: float | str | None = None
+    path: str | Path, seed: str | int = "best", setting: int | None = None, at: Step | None = None
 ) -> Function:
     """A trained policy as a plain NumPy function: observation `[..., obs_size]` -> action `[..., action_size]`.
 
@@ -40,7 +40,7 @@ def load_policy(
     return kept.function(choose(kept, seed, setting))
 
 
-def _exported(path: Path, format: str, at: float | str | None) -> Function:
+def _exported(path: Path, format: str, at: Step | None) -> Function:
     if at is not None:
         raise ValueError(f"{str(path)!r} holds one policy; leave out at, or name the folder of the run")
     try:
@@ -50,7 +50,7 @@ def _exported(path: Path, format: str, at: float | str | None) -> Function:
         raise ValueError(f"{str(path)!r} cannot be read: {what.splitlines()[0][:300]}") from error
 
 
-def read_policies(path: str | Path, at: float | str | None = None) -> Policies:
+def read_policies(path: str | Path, at: Step | None = None) -> Policies:
     """The `Policies` of the run whose folder is `path`, or in whose folder `path` is: a file, or a checkpoint's folder.
 
     `at` is the environment step of a checkpoint, the end of the run where that is None. Raises ValueError where there

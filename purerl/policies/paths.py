@@ -10,6 +10,8 @@ import numpy as np
 
 from purerl.settings import config
 
+Step = int | str | Any  # an environment step, as a user says it; what is no whole number is refused
+
 KEPT = re.compile(r"actor(-\d+)?\.npz")  # what `run_folder.write_policy` wrote
 RUNS_OWN = ("run.toml", "curves.csv", "curve.png", "report.html", "log.jsonl", "policy")  # that mean the run
 
@@ -56,7 +58,7 @@ def _remedy(path: Path) -> str:
     return f"train one with --out {path}"
 
 
-def whole(at: Any) -> int:
+def whole(at: Step) -> int:
     """`at` as an environment step. Raises ValueError."""
     try:
         step = float(at)

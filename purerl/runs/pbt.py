@@ -102,7 +102,7 @@ def _limits(kind: type[Hyperparameters], name: str) -> tuple[float, float]:
     """The least and the largest value of a hyperparameter."""
     schema = fields(kind)[name][2].json_schema()
     schema = next(kind for kind in schema.get("anyOf", [schema]) if kind["type"] == "number")
-    return schema.get("minimum", -np.inf), schema.get("maximum", np.inf)
+    return float(schema.get("minimum", -np.inf)), float(schema.get("maximum", np.inf))
 
 
 def _append(
