@@ -285,7 +285,7 @@ def per_seed(
     return steps, values
 
 
-def of_setting(curves: Curves, setting: int) -> Curves:
+def of_setting(curves: Curves, setting: int) -> dict[str, Float[np.ndarray, " selected"]]:
     """The rows of one setting."""
     rows = curves["setting"] == setting
     return {name: values[rows] for name, values in curves.items()}
