@@ -36,9 +36,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # The files that take longest, which are begun first: a worker takes one after the other.
 LONG = """
-    test_resume test_sweep test_cores test_loop test_brax test_misfit test_train test_probes test_benchmarks
-    test_parity test_hlo test_divergence test_learners test_replay test_pbt test_search test_launchers test_fuzz
-    test_own_algorithm test_playground test_stretches test_memory test_render
+    test_resume test_sweep test_notebooks test_loop test_brax test_misfit test_train test_divergence test_hlo test_fuzz
+    test_launchers test_parity test_replay test_probes test_benchmarks test_search test_render test_pbt
+    test_own_algorithm test_learners test_playground test_stretches test_memory test_cores
 """
 
 

@@ -248,6 +248,7 @@ def test_the_start_is_timed_cold_and_cached(kept):
         assert 0 < float(row["to_first_line"]) < float(row["to_compiled"]) <= float(row["to_first_training_step"])
 
 
+@pytest.mark.slow
 def test_the_headline_runs_small_and_a_wrong_flag_is_a_remark(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(headline.FLAGS, "no graphs", "--xla_no_such_flag=1")
     command = ["--small", "--algo", "td3", "--env", "fast", "--flags", "none", "no graphs"]
