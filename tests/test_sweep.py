@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
@@ -431,13 +431,12 @@ def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
     assert len(seeds) == num_runs and "return_mean/iqm" in logged[-1]
 
 
-class Others:
-    """What the other processes say, whatever is asked."""
+@dataclass(frozen=True)
+class Others(hosts.Host):
+    """The first of two processes, the other of which says `word`, whatever is asked."""
 
-    index, count = 0, 2
-
-    def __init__(self, word):
-        self.word, self.heard = word, []
+    word: str = "complete"
+    heard: list = field(default_factory=list)
 
     def agree(self, name, word):
         self.heard.append(word)
@@ -445,13 +444,13 @@ class Others:
 
 
 def test_processes_hear_of_what_fails_in_one():
-    others = Others("complete")
+    others = Others(0, 2)
     with pytest.raises(KeyError):
         hosts._together(others, "merged", lambda: {}["there"])
     assert others.heard == ["failed"]
     with pytest.raises(RuntimeError, match="process 1 of 2 failed"):
-        hosts._together(Others("failed"), "merged", lambda: None)
-    assert hosts._together(Others("SIGTERM"), "merged", lambda: None) == "SIGTERM"
+        hosts._together(Others(0, 2, "failed"), "merged", lambda: None)
+    assert hosts._together(Others(0, 2, "SIGTERM"), "merged", lambda: None) == "SIGTERM"
     assert hosts._together(others, "merged", lambda: None) is None
 
 

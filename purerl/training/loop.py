@@ -219,8 +219,8 @@ def epoch(run: Run, carry: Carry, index: IntScalar) -> tuple[Carry, Metrics]:
     return carry, means(run.cycle, carry)
 
 
-def means(cycle: Cycle, carry: Carry) -> Metrics:
-    """`{metric: mean}` over the epoch that `carry` has come to the end of."""
+def means(cycle: Cycle, carry: Carry) -> dict[str, Float[Array, "*R"]]:
+    """`{metric: mean}` over the epoch that `carry`, of one run or of several, has come to the end of."""
     return {name: total / cycle.per_epoch for name, total in carry.sums.items()}
 
 
