@@ -34,6 +34,7 @@ def finished(request, plain):
     return config.resolve(SMALL | {"algo": request.param}), plain(request.param)
 
 
+@pytest.mark.smoke
 def test_a_run_leaves_its_files(finished):
     _, path = finished
     kept = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
@@ -50,6 +51,7 @@ def test_run_toml_reruns_the_run_and_says_what_it_ran_on(finished):
     assert record["versions"]["jax"] == jax.__version__ and record["platform"] == jax.devices()[0].platform
 
 
+@pytest.mark.smoke
 def test_curves_have_a_row_per_seed_and_evaluation(finished):
     _, path = finished
     curves = run_folder.read_curves(path)
@@ -60,6 +62,7 @@ def test_curves_have_a_row_per_seed_and_evaluation(finished):
     assert np.isnan(curves["q"][:3]).all() and np.isfinite(curves["q"][3:]).all()
 
 
+@pytest.mark.smoke
 def test_one_scan_equals_the_chunked_command_line(finished):
     settings, path = finished
     env = environments.make("fast", episode_length=20)
@@ -86,6 +89,7 @@ def test_another_seed_gives_other_curves(finished):
     assert len(set(returns[-1])) > 1 or len(set(run_folder.read_curves(path)["q"][-3:])) == 3
 
 
+@pytest.mark.smoke
 def test_the_kept_policy_is_the_one_that_was_evaluated(finished):
     settings, path = finished
     env = environments.make("fast", episode_length=20)

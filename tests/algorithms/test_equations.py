@@ -9,6 +9,7 @@ import reference
 
 from purerl.algorithms import equations
 
+pytestmark = pytest.mark.smoke
 NO, YES = False, True
 
 Q = jnp.array([[1.0, 5.0], [3.0, 2.0]])  # of two critics, for a batch of two

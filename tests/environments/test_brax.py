@@ -173,6 +173,7 @@ def test_mjx_walks_its_tree_level_by_level_to_the_same_numbers():
     np.testing.assert_allclose(after.obs, expected.obs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.smoke
 def test_a_pendulum_that_falls_terminates_and_is_not_truncated():
     env = make("inverted_pendulum", "spring")
 

@@ -58,6 +58,7 @@ def stop_at_once(monkeypatch):
     monkeypatch.setattr(Interrupt, "__exit__", lambda self, *error: None)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("algo", ALGORITHMS)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_resumed_run_ends_as_the_uninterrupted_one_bit_for_bit(whole, algo, number, tmp_path):
