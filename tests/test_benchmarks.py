@@ -69,6 +69,7 @@ def test_the_bare_loop_makes_the_updates_of_the_real_program():
     assert done == {"real": [8, 8], "bare": [8, 8]}
 
 
+@pytest.mark.slow
 def test_benchmarks_keep_their_figures_with_what_they_were_measured_on(kept, capsys):
     updates.main([*SMALL, "--algo", "ddpg", "--seeds", "2"])
     end_to_end.main([*SMALL, "--algo", "sac", "--seeds", "2", "--buffer-size", "1024"])

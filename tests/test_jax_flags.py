@@ -102,6 +102,7 @@ def trained(folder, **flags):
     return ended.returncode, ended.stderr
 
 
+@pytest.mark.slow
 def test_a_run_under_all_flags_is_the_run_under_none(tmp_path):
     names = {name.upper(): str(value) for name, value in WRONG.items() if "guard" not in name}
     names |= {"JAX_TRANSFER_GUARD": "disallow"}  # Those of one direction are not read from the environment.

@@ -454,6 +454,7 @@ def test_processes_hear_of_what_fails_in_one():
     assert hosts._together(others, "merged", lambda: None) is None
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_too_late_for_a_program_ends_the_sweep(tmp_path, monkeypatch):
     draw = picture.write_picture
 

@@ -191,6 +191,7 @@ def test_what_is_missing_is_one_line(monkeypatch):
         environments.make("playground:It")
 
 
+@pytest.mark.slow
 def test_playgrounds_own_cheetah_runs():
     with pytest.raises(ValueError, match="Playground has no task 'CheetaRun'; did you mean CheetahRun"):
         environments.make("playground:CheetaRun")

@@ -106,6 +106,7 @@ def test_a_population_that_was_stopped_ends_as_one_that_was_not(trained, one_tur
     assert history(tmp_path / "out" / "td3-fast") == history(path)
 
 
+@pytest.mark.slow
 def test_a_population_on_two_devices_comes_to_the_same(trained, tmp_path, monkeypatch):
     file, path = trained
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")

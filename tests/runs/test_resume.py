@@ -123,6 +123,7 @@ def test_a_signal_ends_a_run_soon(number, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stays_good(tmp_path):
     path = tmp_path / "run"
     long = arguments(algo="ddpg", total_steps=str(40 + 4 * 5_000 * 4), num_evals="5", updates_per_step="16")
@@ -224,6 +225,7 @@ def test_other_versions_are_told(whole, tmp_path, capsys, monkeypatch):
     assert "and is 9.9" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_groups_of_seeds_one_after_another_give_what_all_at_once_give(tmp_path, stop_at_once, monkeypatch):
     at_once, grouped = tmp_path / "at once", tmp_path / "grouped"
     small = options("td3") | {"num_seeds": "16"}

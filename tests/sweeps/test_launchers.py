@@ -9,6 +9,7 @@ from test_sweep import refusal, write
 
 from purerl import sweep
 from purerl.results import run_folder
+from purerl.sweeps import launchers
 
 LONGER = {"num_evals": "161", "total_steps": str(40 + 4 * 160 * 100), "checkpoint_every": 1, "num_seeds": "2"}
 TABLE = SMALL | LONGER | {"algo": "td3", "batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}}
@@ -57,6 +58,7 @@ def test_ray_workers_that_are_killed_midway_cost_no_run(here, tmp_path):
     assert sum(resumed) >= 1
 
 
+@pytest.mark.slow
 def test_submitit_runs_every_program_once(here, tmp_path):
     """Where there is no SLURM, its jobs are processes of this machine."""
     out = tmp_path / "out"
@@ -64,6 +66,15 @@ def test_submitit_runs_every_program_once(here, tmp_path):
     assert_each_run_once(out)
     for program in PROGRAMS:
         assert_same_run(out / program, here / program)
+
+
+def test_a_program_that_ends_badly_is_an_error_for_its_launcher(tmp_path, capfd):
+    assert launchers.program(lambda words: 0, ["sweep.toml"]) is None
+    with pytest.raises(RuntimeError, match=r"purerl\.sweep sweep\.toml --only a ended with status 3"):
+        launchers.program(lambda words: 3, ["sweep.toml", "--only", "a"])
+    with pytest.raises(RuntimeError, match="ended with status 2"):  # Ray would take SystemExit for a lost worker.
+        launchers.program(sweep.main, [str(tmp_path / "none.toml")])
+    assert "there is no sweep file" in capfd.readouterr().err
 
 
 def test_a_launcher_that_is_not_installed_is_refused(tmp_path, capfd, monkeypatch):

@@ -269,6 +269,7 @@ def test_nan_at_a_reset_is_the_environments(written, tmp_path):
     assert lost.any() and (last["environment_nan"][lost] == last["diverged"][lost]).all()
 
 
+@pytest.mark.slow
 def test_a_seed_that_diverges_in_a_group_of_its_own_is_left_out_as_among_others(written, tmp_path):
     columns = ("env_step", "diverged", "environment_nan")
     lasts = []

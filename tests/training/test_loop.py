@@ -271,6 +271,7 @@ def test_how_often_a_run_is_evaluated_changes_nothing_in_training():
             jax.tree.map(np.testing.assert_array_equal, getattr(carries[0], name), getattr(other, name))
 
 
+@pytest.mark.slow
 def test_more_episodes_of_evaluation_than_the_pool_holds_change_nothing():
     """Neither as parts of a run, nor as its programs."""
     few, many = ({"algo": "td3", "eval_episodes": str(number)} for number in (2, 70))
@@ -318,7 +319,7 @@ def test_an_epoch_leaves_the_types_of_its_carry_as_they_were(name, changes, shap
     )
 
 
-@pytest.mark.parametrize("name", BUILD)
+@pytest.mark.parametrize("name", ["td3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ddpg", "sac"))])
 def test_many_seeds_equal_single_seeds(name):
     """After 200 updates; kernels of another shape round otherwise, and learning makes that grow."""
     many, curves = jax.jit(jax.vmap(train(name)))(jax.vmap(jax.random.key)(jnp.arange(16)))
