@@ -93,7 +93,7 @@ def check_platform() -> None:
     """
     import jax
 
-    platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]  JAX defines its flags late
+    platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]  # JAX defines its flags late
     if not platforms:
         return
     try:

@@ -39,7 +39,7 @@ def use_cores() -> None:
     import jax
 
     flags = os.environ.get("XLA_FLAGS", "")
-    devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]  JAX defines its flags late
+    devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]  # JAX defines its flags late
     if devices != -1 or "xla_force_host_platform_device_count" in flags:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -20,7 +20,7 @@ from purerl.errors import attempt
 if TYPE_CHECKING:
     from purerl.environments import base
 
-Length = int | Any | None  # a time limit [steps]; what is none is refused; None: the environment's own
+Length = Any  # a time limit [steps], or None for the environment's own; what is neither is refused
 VERSIONED = re.compile(r"\w+-v\d+")  # how Gymnasium calls its tasks
 
 

@@ -131,7 +131,8 @@ def _check_step(env: Environment, state: State, action: jax.ShapeDtypeStruct) ->
 def _check_kind(name: str, what: str, found: PyTree, dtype: str, shape: tuple[int, ...]) -> None:
     if describe(found) != {"": f"{dtype}{list(shape)}"}:
         kind = describe(found).get("", type(found).__name__)
-        flag = " also where jax_enable_x64 is set" if jax.config.values["jax_enable_x64"] else ""
+        wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]  # JAX defines its flags late
+        flag = " also where jax_enable_x64 is set" if wide else ""
         raise ValueError(f"{name}: {what} is {kind}; it must be {dtype}{list(shape)}{flag}")
 
 

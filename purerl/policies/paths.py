@@ -10,7 +10,7 @@ import numpy as np
 
 from purerl.settings import config
 
-Step = int | str | Any  # an environment step, as a user says it; what is no whole number is refused
+Step = Any  # an environment step, as a user says it; what is no whole number is refused
 
 KEPT = re.compile(r"actor(-\d+)?\.npz")  # what `run_folder.write_policy` wrote
 RUNS_OWN = ("run.toml", "curves.csv", "curve.png", "report.html", "log.jsonl", "policy")  # that mean the run

@@ -286,7 +286,7 @@ def _draw(path: Path, study: "Study", plan: SearchPlan) -> None:
             pictures["importance"] = matplotlib.plot_param_importances(study, evaluator=evaluator)
     for name, axes in pictures.items():
         picture = io.BytesIO()
-        axes.figure.savefig(  # pyright: ignore[reportAttributeAccessIssue]  a whole figure, no part of one
+        axes.figure.savefig(  # pyright: ignore[reportAttributeAccessIssue]  # a whole figure, no part of one
             picture, format="png", bbox_inches="tight"
         )
         run_folder.write(path, f"{name}.png", picture.getvalue())
