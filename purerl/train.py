@@ -23,8 +23,9 @@ from purerl.settings.schema import Plan
 
 if TYPE_CHECKING:
     from purerl.environments.base import Environment
+    from purerl.types import Constructor
 
-Claimed: TypeAlias = "tuple[schema.Config, Environment, registry.Constructor, Path | None, bool]"
+Claimed: TypeAlias = "tuple[schema.Config, Environment, Constructor, Path | None, bool]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,9 +162,7 @@ def resumable(options: Namespace, flags: Table) -> None:
     options.config = path / "run.toml"
 
 
-def train(
-    settings: schema.Config, env: "Environment", build: registry.Constructor, path: Path | None, unnamed: bool
-) -> int:
+def train(settings: schema.Config, env: "Environment", build: "Constructor", path: Path | None, unnamed: bool) -> int:
     """Train in the folder `path`, or, where nobody named it, in a new one of that name. Returns the exit status."""
     from purerl.runs import fitting, runner, summary
     from purerl.runs.display import Display

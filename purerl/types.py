@@ -132,3 +132,6 @@ class Algorithm(NamedTuple):
     noise: Noise
     policy_delay: int
     metrics: tuple[str, ...] = ()
+
+
+Constructor = Callable[[Any, Any, EnvSizes], Algorithm]  # of hyperparameters, a plan, and an environment or its sizes

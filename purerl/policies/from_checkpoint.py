@@ -19,11 +19,12 @@ from purerl.policies.layers import Nested
 from purerl.results import run_folder
 from purerl.runs import checkpoints
 from purerl.runs.checkpoints import AnyArray, Label
-from purerl.runs.fitting import Build, Runs
+from purerl.runs.fitting import Runs
 from purerl.settings import config
 from purerl.settings.schema import Config, Plan
 from purerl.training import loop
 from purerl.training.normalizer import normalizer
+from purerl.types import Constructor
 
 
 class Kept(NamedTuple):
@@ -57,7 +58,7 @@ def step_of(label: Label, number: int, plan: Plan) -> int:
     return int(progress.get("env_step", loop.env_steps(plan, number % plan.num_evals)))
 
 
-def read_checkpoint(path: Path, settings: Config, numbers: Sequence[int], build: Build, sizes: Sizes) -> Kept:
+def read_checkpoint(path: Path, settings: Config, numbers: Sequence[int], build: Constructor, sizes: Sizes) -> Kept:
     """The `Kept` of the checkpoints `numbers` of the run in the folder `path`; `build` makes its algorithm.
 
     Raises ValueError where a file is not as it was written, or where its arrays do not fit the algorithm.
@@ -66,7 +67,7 @@ def read_checkpoint(path: Path, settings: Config, numbers: Sequence[int], build:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def _read(path: Path, settings: Config, number: int, build: Build, sizes: Sizes) -> Kept:
+def _read(path: Path, settings: Config, number: int, build: Constructor, sizes: Sizes) -> Kept:
     what = f"checkpoint {number} of {path}"
     try:
         label = checkpoints.verify(path, number, config.computation(settings))

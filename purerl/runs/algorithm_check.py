@@ -14,13 +14,13 @@ from jaxtyping import PyTree
 from purerl.environments.base import Environment
 from purerl.errors import attempt, closest
 from purerl.results.run_folder import COLUMNS
-from purerl.runs.fitting import Build, Numbers
+from purerl.runs.fitting import Numbers
 from purerl.settings.schema import Config, Plan
 from purerl.training.mapping import flowing
-from purerl.types import Agent, Algorithm, Key, Transition
+from purerl.types import Agent, Algorithm, Constructor, Key, Transition
 
 
-def check_algorithm(name: str, build: Build, settings: Config, env: Environment) -> None:
+def check_algorithm(name: str, build: Constructor, settings: Config, env: Environment) -> None:
     """Raises ValueError, in one line, where the algorithm that `build` makes does not do what it declares.
 
     `name` is what it is called. Its numbers are traced, as they are in the compiled program.
@@ -29,7 +29,7 @@ def check_algorithm(name: str, build: Build, settings: Config, env: Environment)
     jax.eval_shape(lambda numbers, key: _check(name, build, settings, env, numbers, key), numbers, jax.random.key(0))
 
 
-def _check(name: str, build: Build, settings: Config, env: Environment, numbers: Numbers, key: Key) -> None:
+def _check(name: str, build: Constructor, settings: Config, env: Environment, numbers: Numbers, key: Key) -> None:
     plan = settings.plan
     hyper = dataclasses.replace(settings.hyper, **numbers)
     algorithm = attempt(f"{name}: its constructor", lambda: build(hyper, plan, env))

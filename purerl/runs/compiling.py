@@ -12,10 +12,11 @@ from purerl.runs.clock import Clock
 from purerl.runs.display import Display
 from purerl.runs.events import Listener
 from purerl.runs.fingerprint import Fingerprint
-from purerl.runs.fitting import Build, Runs
+from purerl.runs.fitting import Runs
 from purerl.settings.schema import Config
 from purerl.training import loop
 from purerl.training.mapping import Programs
+from purerl.types import Constructor
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Order:
 
     settings: Config
     env: Environment
-    build: Build
+    build: Constructor
     path: Path
     display: Display
     share: Runs

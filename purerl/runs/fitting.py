@@ -1,8 +1,6 @@
 """Programs of as many runs as the devices and their memory hold."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import jax
 from jaxtyping import Float
@@ -10,14 +8,13 @@ from jaxtyping import Float
 from purerl.environments.base import Environment
 from purerl.runs import memory
 from purerl.runs.display import Display
-from purerl.settings.schema import Config, Plan
+from purerl.settings.schema import Config
 from purerl.training import mapping
 from purerl.training.loop import Carry
 from purerl.training.mapping import Programs
-from purerl.types import Algorithm, Array
+from purerl.types import Array, Constructor
 
 Runs = list[tuple[int, int]]  # (setting, seed) of each
-Build = Callable[[Any, Plan, Any], Algorithm]  # of hyperparameters, a plan, and an environment or its sizes
 Numbers = dict[str, Float[Array, "..."]]  # {name: [] or [R]}
 
 
@@ -34,7 +31,7 @@ def num_devices(settings: Config, num_runs: int) -> int:
     return -(-at_once // most)
 
 
-def programs_of(settings: Config, env: Environment, build: Build, num_runs: int) -> Programs:
+def programs_of(settings: Config, env: Environment, build: Constructor, num_runs: int) -> Programs:
     """The programs of `num_runs`, laid out over the devices that `settings` ask for."""
     mesh = mapping.mesh(num_devices(settings, num_runs))
     return mapping.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
@@ -91,7 +88,7 @@ def check_fits(settings: Config, needs: memory.Needs, free: int) -> None:
     memory.check_memory(needs, settings.plan, settings.num_runs, free, settings.num_settings, not settings.pbt)
 
 
-def plan(settings: Config, env: Environment, build: Build, display: Display) -> None:
+def plan(settings: Config, env: Environment, build: Constructor, display: Display) -> None:
     """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
     free = memory.available(num_devices(settings, settings.num_runs))
     settings, _, needs = fit(settings, programs_of(settings, env, build, settings.num_runs), free, settings.num_runs)
@@ -101,7 +98,7 @@ def plan(settings: Config, env: Environment, build: Build, display: Display) -> 
     check_fits(settings, needs, free)
 
 
-def expected(settings: Config, env: Environment, build: Build, free: int) -> tuple[Config, memory.Needs]:
+def expected(settings: Config, env: Environment, build: Constructor, free: int) -> tuple[Config, memory.Needs]:
     """`(settings, needs)` as `run` will find them in `free` bytes. Only "auto" groups are compiled to know."""
     programs = programs_of(settings, env, build, settings.num_runs)
     if settings.job.seeds_per_batch == "auto":

@@ -23,15 +23,16 @@ from purerl.runs.conclusion import conclude
 from purerl.runs.display import Display
 from purerl.runs.epochs import TrainingResult
 from purerl.runs.events import Listener
-from purerl.runs.fitting import Build, Runs
+from purerl.runs.fitting import Runs
 from purerl.runs.outcome import RunOutcome
 from purerl.runs.session import Session
 from purerl.settings import registry
 from purerl.settings.schema import Config
 from purerl.training import loop
+from purerl.types import Constructor
 
 
-def prepare(settings: Config) -> tuple[Environment, Build]:
+def prepare(settings: Config) -> tuple[Environment, Constructor]:
     """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where they cannot be or do not fit."""
     job = settings.job
     env, build = environments.make(job.env, job.backend, job.episode_length), registry.find_algorithm(job.algo).build
@@ -45,7 +46,7 @@ def prepare(settings: Config) -> tuple[Environment, Build]:
 def run(
     settings: Config,
     env: Environment,
-    build: Build,
+    build: Constructor,
     path: Path,
     display: Display,
     *,

@@ -5,19 +5,18 @@ An algorithm of your own needs no entry: `--algo my_module:my_algorithm` takes a
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from purerl.errors import attempt, closest
 from purerl.settings.hyperparameters import DDPG, SAC, TD3, Hyperparameters
 
 if TYPE_CHECKING:
     from purerl.settings.schema import Plan
-    from purerl.types import Algorithm, EnvSizes
+    from purerl.types import Algorithm, Constructor, EnvSizes
 
-Constructor: TypeAlias = "Callable[[Any, Plan, EnvSizes], Algorithm]"
 Preset = Literal["tuned", "paper", "paper-2018", "fast"]
 PRESETS = get_args(Preset)
 

@@ -25,10 +25,10 @@ from purerl.runs import claims, fitting, memory, runner, summary
 from purerl.runs.display import Display
 from purerl.settings import config, schema
 from purerl.settings.kinds import Table
-from purerl.settings.registry import Constructor
 from purerl.settings.sweep_file import Program
 from purerl.sweeps import hosts
 from purerl.sweeps import search as searching
+from purerl.types import Constructor
 
 KEPT = "sweep.toml"
 

@@ -20,8 +20,8 @@ from purerl.results import page, picture, run_folder
 from purerl.runs import claims, runner, sinks
 from purerl.runs.claims import Runs
 from purerl.runs.display import Display
-from purerl.settings.registry import Constructor
 from purerl.settings.schema import Config
+from purerl.types import Constructor
 
 T = TypeVar("T")
 

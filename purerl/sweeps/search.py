@@ -38,8 +38,8 @@ from purerl.runs.display import Display
 from purerl.runs.fork import Origin, fork
 from purerl.settings import config, schema
 from purerl.settings.kinds import COUNT_LIMIT, Count, Settings, WholeNumber, checked, fields, flows
-from purerl.settings.registry import Constructor
 from purerl.settings.sweep_file import Program, limits
+from purerl.types import Constructor
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

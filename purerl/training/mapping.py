@@ -26,14 +26,13 @@ from purerl.settings.schema import Cycle, Plan
 from purerl.training import loop
 from purerl.training.loop import Carry, Run, Work
 from purerl.trees import Tree
-from purerl.types import Algorithm, IntScalar, Key, Keys
+from purerl.types import Constructor, IntScalar, Key, Keys
 
 Turns = tuple[Int[Array, " R"], Carry]
 Numbers = dict[str, Float[Array, "..."]]  # hyperparameters that flow, `[]`, or `[R]` where they are swept
 Values = dict[str, Num[Array, " R"]]  # of an evaluation, and of the epoch before it
 Axes = dict[str, int | None]  # of the numbers over runs: 0, or None
 Options = dict[str, int | str]  # of XLA's compiler
-Build = Callable[[Any, Plan, Environment], Algorithm]  # of hyperparameters
 
 RUNS = "runs"  # the axis of the mesh of devices
 
@@ -224,7 +223,7 @@ class OneRun(NamedTuple):
     """
 
     plan: Plan
-    build: Build
+    build: Constructor
     env: Environment
     hyper: Hyperparameters
 
@@ -252,7 +251,7 @@ class OneRun(NamedTuple):
 
 def programs(
     plan: Plan,
-    build: Build,
+    build: Constructor,
     env: Environment,
     hyper: Hyperparameters,
     swept: Iterable[str] = (),
