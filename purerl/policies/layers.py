@@ -20,7 +20,7 @@ Nested = dict[str, Any]  # nested dicts of arrays
 Layer = dict[str, Any]  # its kind, and its arrays and numbers
 Bound = Float[np.ndarray, ""] | Float[np.ndarray, " A"]  # of actions, in the environment's own units
 Function = Callable[[Any], Float[np.ndarray, "*batch A"]]  # of observations [..., obs_size]
-Values = Float[np.ndarray, "*batch n"]  # what comes into a layer
+Inputs = Float[np.ndarray, "*batch n"]  # what comes into a layer
 
 
 def describe(
@@ -124,31 +124,31 @@ def batched(function: Callable[[Any], Any], obs_size: int, action_size: int) -> 
 
 
 def normalize(
-    x: Values, mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"], limit: float | Float[np.ndarray, ""]
-) -> Values:
+    x: Inputs, mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"], limit: float | Float[np.ndarray, ""]
+) -> Inputs:
     return np.clip((x - mean) / std, -limit, limit)
 
 
-def dense(x: Values, kernel: Float[np.ndarray, "n m"], bias: Float[np.ndarray, " m"]) -> Float[np.ndarray, "*batch m"]:
+def dense(x: Inputs, kernel: Float[np.ndarray, "n m"], bias: Float[np.ndarray, " m"]) -> Float[np.ndarray, "*batch m"]:
     return x @ kernel + bias
 
 
 def layer_norm(
-    x: Values, scale: Float[np.ndarray, " n"], bias: Float[np.ndarray, " n"], epsilon: float | Float[np.ndarray, ""]
-) -> Values:
+    x: Inputs, scale: Float[np.ndarray, " n"], bias: Float[np.ndarray, " n"], epsilon: float | Float[np.ndarray, ""]
+) -> Inputs:
     mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
     return scale * (x - mean) / np.sqrt(variance + np.float32(epsilon)) + bias
 
 
-def swish(x: Values) -> Values:
+def swish(x: Inputs) -> Inputs:
     return x * (0.5 + 0.5 * np.tanh(0.5 * x))
 
 
-def elu(x: Values) -> Values:
+def elu(x: Inputs) -> Inputs:
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
-def gelu(x: Values) -> Values:
+def gelu(x: Inputs) -> Inputs:
     """With the tanh of Hendrycks & Gimpel (arXiv:1606.08415), as Flax has it."""
     return 0.5 * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
 

@@ -14,9 +14,8 @@ from jaxtyping import PyTree
 from purerl.environments.base import Environment
 from purerl.errors import attempt, closest
 from purerl.results.run_folder import COLUMNS
-from purerl.runs.fitting import Numbers
 from purerl.settings.schema import Config, Plan
-from purerl.training.mapping import flowing
+from purerl.training.mapping import Numbers, flowing
 from purerl.types import Agent, Algorithm, Constructor, Key, Transition
 
 

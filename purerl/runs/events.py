@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from purerl.runs.fitting import Numbers
 from purerl.runs.position import Position
 from purerl.runs.session import Session
 from purerl.training.loop import Carry
+from purerl.training.mapping import Numbers
 
 
 class Event(NamedTuple):

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import jax
-from jaxtyping import Float
 
 from purerl.environments.base import Environment
 from purerl.runs import memory
@@ -11,11 +10,10 @@ from purerl.runs.display import Display
 from purerl.settings.schema import Config
 from purerl.training import mapping
 from purerl.training.loop import Carry
-from purerl.training.mapping import Programs
-from purerl.types import Array, Constructor
+from purerl.training.mapping import Numbers, Programs
+from purerl.types import Constructor
 
 Runs = list[tuple[int, int]]  # (setting, seed) of each
-Numbers = dict[str, Float[Array, "..."]]  # {name: [] or [R]}
 
 
 def num_devices(settings: Config, num_runs: int) -> int:

@@ -15,10 +15,11 @@ from purerl.runs import fitting, pbt
 from purerl.runs.clock import Clock, Interrupt, Pace
 from purerl.runs.display import Display
 from purerl.runs.fingerprint import Fingerprint
-from purerl.runs.fitting import Numbers, Runs
+from purerl.runs.fitting import Runs
 from purerl.runs.position import Position
 from purerl.settings.schema import Config, Plan
 from purerl.training import loop, mapping
+from purerl.training.mapping import Numbers
 from purerl.types import Agent, Policy
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ import time
 
 import jax
 
-from purerl.runs.fitting import Numbers
 from purerl.runs.session import Session
 from purerl.training.loop import Carry
+from purerl.training.mapping import Numbers
 
 
 def advance(session: Session, what: str, numbers: Numbers, carry: Carry, turns: range) -> tuple[int, Carry]:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from purerl.sweeps.campaign import SweepTask
 
 Interval = tuple[float, float, bool]  # low, high, whether its logarithm is searched
-Values = dict[str, float]  # of a trial, by name
+Setting = dict[str, float]  # of a trial, by name
 Score = tuple[float, int]  # and the evaluation that it is of
 Made = tuple[Environment, Constructor]
 
@@ -163,7 +163,7 @@ def _first_untold(study: "Study") -> int:
     return min(open_trials, default=len(study.trials))
 
 
-def _asked(study: "Study", plan: SearchPlan, generation: int) -> list[tuple["Trial", Values]]:
+def _asked(study: "Study", plan: SearchPlan, generation: int) -> list[tuple["Trial", Setting]]:
     """`[(trial, {name: value})]` of a generation; those that were asked before a stop are the same again."""
     import optuna
 
@@ -195,7 +195,7 @@ def _sampler(plan: SearchPlan, generation: int) -> "BaseSampler":
 def _trained(
     path: Path,
     plan: SearchPlan,
-    values: Sequence[Values],
+    values: Sequence[Setting],
     generation: int,
     made: Made,
     display: Display,
@@ -227,7 +227,7 @@ def with_defaults(table: Any) -> Any:
     return defaults | {"rungs": []} | table if isinstance(table, dict) else table
 
 
-def of_trials(settings: schema.Config, values: Sequence[Values]) -> schema.Config:
+def of_trials(settings: schema.Config, values: Sequence[Setting]) -> schema.Config:
     """`settings` of a program whose settings are the `values`, `[{name: value}]`."""
     swept = {name: tuple(each[name] for each in values) for name in values[0]}
     return replace(settings, hyper=replace(settings.hyper, **values[0]), swept=swept)

@@ -32,7 +32,7 @@ LONGEST_EVALUATION = 1_000_000  # steps of an episode that is evaluated, where n
 
 T = TypeVar("T")
 Index = TypeVar("Index", int, Int[Array, ""])
-Values = dict[str, Num[Array, ""]]  # of an evaluation
+Evaluation = dict[str, Num[Array, ""]]  # its metrics, by name
 
 
 class Run(NamedTuple):
@@ -93,11 +93,11 @@ def train(
     """
     run = setup(plan, algorithm, env)
 
-    def evaluated(carry: Carry, index: Index) -> tuple[Carry, Values]:
+    def evaluated(carry: Carry, index: Index) -> tuple[Carry, Evaluation]:
         values = evaluate(run, carry, index)
         return carry._replace(**{name: values[name] for name in JUDGED}), values
 
-    def epoch_and_evaluation(carry: Carry, index: Int[Array, ""]) -> tuple[Carry, Values]:
+    def epoch_and_evaluation(carry: Carry, index: Int[Array, ""]) -> tuple[Carry, Evaluation]:
         carry, metrics = epoch(run, carry, index)
         carry, values = evaluated(carry, index + 1)
         return carry, values | metrics
@@ -332,7 +332,7 @@ def repaired(transition: Transition) -> tuple[Transition, Bool[Array, " E"]]:
     ), stored
 
 
-def evaluate(run: Run, carry: Carry, index: Index) -> Values:
+def evaluate(run: Run, carry: Carry, index: Index) -> Evaluation:
     """Whole episodes without exploration noise, in environments of their own: `{name: []}`, as `judged` has it.
 
     Changes nothing, training's random stream included.
@@ -365,7 +365,7 @@ def longest(plan: Plan, env: Environment) -> int:
 JUDGED = ("diverged", "environment_nan")  # what an evaluation tells the carry
 
 
-def judged(run: Run, carry: Carry, play: Play, row: IntScalar) -> Values:
+def judged(run: Run, carry: Carry, play: Play, row: IntScalar) -> Evaluation:
     """What an evaluation that was played to its end says of a carry with `row` rows: `{name: []}`.
 
     `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, the mean

@@ -30,7 +30,7 @@ from purerl.types import Constructor, IntScalar, Key, Keys
 
 Turns = tuple[Int[Array, " R"], Carry]
 Numbers = dict[str, Float[Array, "..."]]  # hyperparameters that flow, `[]`, or `[R]` where they are swept
-Values = dict[str, Num[Array, " R"]]  # of an evaluation, and of the epoch before it
+Evaluations = dict[str, Num[Array, " R"]]  # the metrics of an evaluation, and of the epoch before it
 Axes = dict[str, int | None]  # of the numbers over runs: 0, or None
 Options = dict[str, int | str]  # of XLA's compiler
 
@@ -78,7 +78,7 @@ class Programs(NamedTuple):
     cycles: Callable[[Numbers, Carry, Int[Array, " R"], IntScalar], Turns]
     begin_play: Callable[[PyTree], Play]
     play_on: Callable[[Numbers, Carry, Play, IntScalar], Play]
-    judged: Callable[[Numbers, Carry, Play, IntScalar], Values]
+    judged: Callable[[Numbers, Carry, Play, IntScalar], Evaluations]
     begin_refill: Callable[[Numbers, Carry, int], Carry]
     refill: Callable[[Numbers, Carry, Int[Array, " R"], IntScalar], Turns]
     plan: Plan
@@ -118,7 +118,7 @@ class Programs(NamedTuple):
         pool = self.starts(carry.key, loop.START, 0, carry.episodes.begun)
         return carry._replace(episodes=episodes.with_pool(carry.episodes, pool))
 
-    def run_epoch(self, numbers: Numbers, carry: Carry, index: int) -> tuple[Carry, Values]:
+    def run_epoch(self, numbers: Numbers, carry: Carry, index: int) -> tuple[Carry, Evaluations]:
         """`(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated."""
         length = self.cycle.per_epoch
         carry = self.advance("cycles", numbers, carry, index * length, (index + 1) * length)
@@ -133,7 +133,7 @@ class Programs(NamedTuple):
         begun = none_begun(self.mesh, len(carry.diverged))
         return self.begin_play(self.starts(carry.key, loop.EVALUATION, index, begun))
 
-    def run_evaluation(self, numbers: Numbers, carry: Carry, index: int) -> Values:
+    def run_evaluation(self, numbers: Numbers, carry: Carry, index: int) -> Evaluations:
         """`(numbers, carry, index) -> metrics [R]`."""
         play = self.play_on(numbers, carry, self.evaluation(carry, index), 2**30)
         return self.judged(numbers, carry, play, loop.row_of(self.plan, self.cycle, index))
@@ -244,7 +244,7 @@ class OneRun(NamedTuple):
     def play_on(self, numbers: Numbers, carry: Carry, play: Play, count: IntScalar) -> Play:
         return loop.evaluate_on(self.setup(numbers), carry, play, count)
 
-    def judged(self, numbers: Numbers, carry: Carry, play: Play, row: IntScalar) -> loop.Values:
+    def judged(self, numbers: Numbers, carry: Carry, play: Play, row: IntScalar) -> loop.Evaluations:
         run = self.setup(numbers)
         return loop.judged(run, carry, play, row) | loop.means(run.cycle, carry)
 
