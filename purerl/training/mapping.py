@@ -244,7 +244,7 @@ class OneRun(NamedTuple):
     def play_on(self, numbers: Numbers, carry: Carry, play: Play, count: IntScalar) -> Play:
         return loop.evaluate_on(self.setup(numbers), carry, play, count)
 
-    def judged(self, numbers: Numbers, carry: Carry, play: Play, row: IntScalar) -> loop.Evaluations:
+    def judged(self, numbers: Numbers, carry: Carry, play: Play, row: IntScalar) -> loop.Evaluation:
         run = self.setup(numbers)
         return loop.judged(run, carry, play, row) | loop.means(run.cycle, carry)
 
