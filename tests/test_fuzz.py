@@ -156,7 +156,11 @@ def accepted(number):
     return found
 
 
-@pytest.mark.parametrize("flags", accepted(6), ids=lambda flags: " ".join(f"{k}={v}" for k, v in flags.items()))
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param(flags, marks=[pytest.mark.slow] if i >= 3 else []) for i, flags in enumerate(accepted(6))],
+    ids=lambda flags: " ".join(f"{k}={v}" for k, v in flags.items()),
+)
 def test_what_is_accepted_runs(flags, tmp_path):
     assert train.main([*arguments(**flags), "--out", str(tmp_path / "run")]) == 0
     assert run_folder.read_curves(tmp_path / "run")["env_step"].max() == 280

@@ -533,7 +533,7 @@ def test_every_shipped_sweep_resolves(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ("quick", "noise") else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+    "name", [name if name == "quick" else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
 )
 def test_a_small_variant_of_every_shipped_sweep_runs(name, tmp_path):
     flags = TINY | SMALLER.get(name, {})

@@ -126,9 +126,15 @@ def test_print_config_prints_what_reruns_and_makes_nothing(capsys, tmp_path, mon
     "more",
     [
         {"algo": "td3", "noise": "ou", "noise_schedule": "linear", "n_step": "3", "normalize_observations": "true"},
-        {"algo": "ddpg", "noise_schedule": "exponential", "layer_norm": "true", "weight_decay": "0.01"},
+        pytest.param(
+            {"algo": "ddpg", "noise_schedule": "exponential", "layer_norm": "true", "weight_decay": "0.01"},
+            marks=pytest.mark.slow,
+        ),
         {"algo": "sac", "alpha": "0.2", "max_grad_norm": "1", "reward_scale": "3", "activation": "swish"},
-        {"algo": "td3", "updates_per_step": "1", "policy_delay": "5", "total_steps": "280", "num_evals": "3"},
+        pytest.param(
+            {"algo": "td3", "updates_per_step": "1", "policy_delay": "5", "total_steps": "280", "num_evals": "3"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_option_runs_and_changes_what_is_learned(more, plain, tmp_path):

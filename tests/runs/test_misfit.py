@@ -381,6 +381,7 @@ def test_a_sweep_leaves_a_program_that_does_not_fit_and_goes_on_with_the_others(
     assert run_folder.trained_steps(second).tolist() == [280, 280]
 
 
+@pytest.mark.slow
 def test_a_search_does_not_go_on_from_a_rung_that_does_not_fit(tmp_path, monkeypatch):
     settings = config.resolve(SMALL | ENV | {"num_seeds": "1"})
     made = runner.prepare(settings)

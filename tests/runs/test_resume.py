@@ -430,7 +430,7 @@ def die(*_, **__):
 
 
 @pytest.mark.parametrize("where", ["write_policy", "drop_parts"])
-@pytest.mark.parametrize("groups", ["none", "1"])
+@pytest.mark.parametrize("groups", ["none", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_resumed_run_that_dies_while_it_keeps_its_policy_ends_with_the_right_one(
     whole, where, groups, tmp_path, monkeypatch
 ):

@@ -36,13 +36,12 @@ WARMUP, EVALUATION, EPOCH = 10, 3, 20  # stretches of one row, of 50 steps, of o
 @pytest.mark.parametrize(
     "stretches, row, evaluations",
     [
-        (3, 3, 0),
-        (WARMUP + 2, 10, 0),
-        (WARMUP + EVALUATION + 7, 17, 1),
-        (WARMUP + 2 * EVALUATION + EPOCH - 1, 30, 1),
-        (WARMUP + 2 * EVALUATION + EPOCH, 30, 2),
+        pytest.param(3, 3, 0, id="in the warm-up", marks=pytest.mark.slow),
+        pytest.param(WARMUP + 2, 10, 0, id="in the first evaluation", marks=pytest.mark.slow),
+        pytest.param(WARMUP + EVALUATION + 7, 17, 1, id="in an epoch"),
+        pytest.param(WARMUP + 2 * EVALUATION + EPOCH - 1, 30, 1, id="in an evaluation", marks=pytest.mark.slow),
+        pytest.param(WARMUP + 2 * EVALUATION + EPOCH, 30, 2, id="after an evaluation"),
     ],
-    ids=["in the warm-up", "in the first evaluation", "in an epoch", "in an evaluation", "after an evaluation"],
 )
 def test_a_run_that_ends_anywhere_goes_on_bit_for_bit(
     whole, stretches, row, evaluations, one_turn_at_a_time, tmp_path, monkeypatch, capsys

@@ -194,7 +194,12 @@ def breaking(at, what):
 
 @pytest.mark.parametrize(
     "algo, what, truncates, n_step",
-    [("td3", "both", True, 1), ("td3", "both", False, 3), ("td3", "observation", True, 3), ("sac", "both", False, 1)],
+    [
+        pytest.param("td3", "both", True, 1, marks=pytest.mark.slow),
+        ("td3", "both", False, 3),
+        pytest.param("td3", "observation", True, 3, marks=pytest.mark.slow),
+        ("sac", "both", False, 1),
+    ],
 )
 def test_an_environment_that_ends_in_nan_by_itself_freezes_nothing(algo, what, truncates, n_step):
     sick, plan = breaking(5, what)._replace(truncates=truncates), replace(PLAN, n_step=n_step)

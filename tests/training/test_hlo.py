@@ -90,7 +90,7 @@ def carries(setup, seeds=SEEDS):
     "algo, updates_per_step, seeds",
     [("td3", 2, SEEDS), ("td3", 1, SEEDS), ("td3", 1, 1), ("td3", 4, SEEDS), ("ddpg", 1, SEEDS), ("sac", 1, SEEDS)],
 )
-@pytest.mark.parametrize("ring", ["compact", "plain"])
+@pytest.mark.parametrize("ring", ["compact", pytest.param("plain", marks=pytest.mark.slow)])
 def test_an_epoch_of_many_seeds_writes_its_rings_in_place_and_decides_nothing(algo, updates_per_step, seeds, ring):
     setup = run(algo, updates_per_step, ring)
     epoch = jax.vmap(partial(loop.epoch, setup), in_axes=(0, None))
