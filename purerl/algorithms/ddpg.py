@@ -78,7 +78,7 @@ def explore(
     return perturbed(act(model, policy(state), observation), noise)
 
 
-def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Array, "C B"]:
+def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Array, "*C B"]:
     """Q'(s', μ'(s')), `[C, B]`."""
     del key  # DDPG's target draws nothing.
     action = act(model, state.target_actor, batch.next_observation)

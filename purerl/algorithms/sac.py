@@ -97,7 +97,7 @@ def temperature(model: Model, state: State) -> Float[Array, ""]:
     return jnp.asarray(model.hyper.alpha, state.log_alpha.params.dtype)
 
 
-def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Array, "C B"]:
+def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Array, "*C B"]:
     """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[C, B]`."""
     action, log_prob = pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(key)
     q = model.critic.apply(state.target_critic, batch.next_observation, action)

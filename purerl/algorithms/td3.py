@@ -13,7 +13,7 @@ from purerl.settings.schema import Plan
 from purerl.types import Algorithm, Batch, EnvSizes, Key
 
 
-def next_value(hyper: Hyper, model: ddpg.Model, state: ddpg.State, batch: Batch, key: Key) -> Float[Array, "C B"]:
+def next_value(hyper: Hyper, model: ddpg.Model, state: ddpg.State, batch: Batch, key: Key) -> Float[Array, "*C B"]:
     """minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[C, B]`. All critics see the one ε."""
     action = ddpg.act(model, state.target_actor, batch.next_observation)
     epsilon = hyper.target_noise * standard_normal(key, action.shape)

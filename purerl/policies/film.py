@@ -20,7 +20,7 @@ from purerl.errors import require
 if TYPE_CHECKING:
     from purerl.environments.base import Scene
 
-Poses = dict[str, Shaped[np.ndarray, "T ..."]]
+Poses = dict[str, Shaped[np.ndarray, "states ..."]]
 Images = UInt8[np.ndarray, "n height width 3"]
 Model = Any  # mujoco.MjModel: MuJoCo's compiled classes come without types
 

@@ -33,7 +33,7 @@ def scene_of(env: "Environment") -> "Scene":
     return env.scene
 
 
-def episode(env: "Environment", kept: Policies, index: int, number: int) -> tuple[Poses, Float[np.ndarray, " T"]]:
+def episode(env: "Environment", kept: Policies, index: int, number: int) -> tuple[Poses, Float[np.ndarray, " steps"]]:
     """`(poses of its states [T + 1, ...], rewards [T])` of one whole episode, from the random start `number`."""
     import jax
     import jax.numpy as jnp

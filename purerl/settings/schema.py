@@ -268,6 +268,18 @@ class Population(Settings):
     ] = 1.2
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search(Settings):
+    """How a search goes (`purerl/sweeps/search.py`), but for its space and its rungs."""
+
+    trials: Annotated[Count, Field(description="trials in all; the first has the settings of the file")] = 32
+    batch: Annotated[Count, Field(description="trials that are one program")] = 8
+    sampler: Annotated[Literal["tpe", "random", "cmaes"], Field(description="of Optuna")] = "tpe"
+    objective: Annotated[Literal["final", "area"], Field(description="what is maximised, over all seeds")] = "final"
+    seed: Annotated[WholeNumber, Field(ge=0, le=COUNT_LIMIT, description="of the sampler")] = 0
+    keep: Annotated[WholeNumber, Field(ge=2, le=COUNT_LIMIT, description="one of how many goes on after a rung")] = 2
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that says what a program computes.

@@ -22,11 +22,10 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import Field
 
 from purerl.environments.base import Environment
 from purerl.errors import Refused
@@ -37,7 +36,8 @@ from purerl.runs.clock import Clock
 from purerl.runs.display import Display
 from purerl.runs.fork import Origin, fork
 from purerl.settings import config, schema
-from purerl.settings.kinds import COUNT_LIMIT, Count, Settings, WholeNumber, checked, fields, flows
+from purerl.settings.kinds import checked, fields, flows
+from purerl.settings.schema import Search
 from purerl.settings.sweep_file import Program, limits
 from purerl.types import Constructor
 
@@ -53,18 +53,6 @@ Score = tuple[float, int]  # and the evaluation that it is of
 Made = tuple[Environment, Constructor]
 
 STUDY = "study.log"  # Optuna's journal
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search(Settings):
-    """What [search] says, but for its space and rungs."""
-
-    trials: Annotated[Count, Field(description="trials in all; the first has the settings of the file")] = 32
-    batch: Annotated[Count, Field(description="trials that are one program")] = 8
-    sampler: Annotated[Literal["tpe", "random", "cmaes"], Field(description="of Optuna")] = "tpe"
-    objective: Annotated[Literal["final", "area"], Field(description="what is maximised, over all seeds")] = "final"
-    seed: Annotated[WholeNumber, Field(ge=0, le=COUNT_LIMIT, description="of the sampler")] = 0
-    keep: Annotated[WholeNumber, Field(ge=2, le=COUNT_LIMIT, description="one of how many goes on after a rung")] = 2
 
 
 @dataclass(frozen=True)

@@ -366,7 +366,9 @@ def test_sac_explores_with_its_policy_and_ignores_the_noise():
     state, observation, key = begun(algorithm), a_batch(algorithm).observation, jax.random.key(0)
     xi = standard_normal("sac", key)
     action, *_ = reference.tanh_gaussian(in_numpy(state).actor.params, observation, xi)
-    np.testing.assert_allclose(algorithm.explore(state, observation, 100.0, key), action, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        algorithm.explore(state, observation, jnp.full(action.shape, 100.0), key), action, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["ddpg", "td3"])
@@ -375,7 +377,7 @@ def test_deterministic_policies_explore_with_their_action_plus_noise_within_the_
     state, observation, key = begun(algorithm), a_batch(algorithm).observation, jax.random.key(0)
     action = reference.mu(in_numpy(state).actor.params, observation)
     np.testing.assert_allclose(algorithm.act(algorithm.policy(state), observation), action, rtol=1e-4, atol=1e-5)
-    noise = np.random.default_rng(2).normal(size=action.shape)
+    noise = jnp.asarray(np.random.default_rng(2).normal(size=action.shape))
     explored = algorithm.explore(state, observation, noise, key)
     np.testing.assert_allclose(explored, np.clip(action + noise, -1.0, 1.0), rtol=1e-4, atol=1e-5)
 
