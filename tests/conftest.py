@@ -69,6 +69,45 @@ def one_turn_at_a_time(monkeypatch):
     monkeypatch.setattr(clock, "STRETCH", 0.0)
 
 
+PROGRAMS = {}
+
+
+@pytest.fixture(scope="module")
+def shared_programs():
+    """Runs of the same programs share them, compiled, with all tests of this process that ask for this fixture.
+
+    It is for tests of what the host does: they must not change what is traced.
+    """
+    from purerl.runs import fitting
+    from purerl.settings import registry
+    from purerl.settings.kinds import flows
+    from purerl.training import mapping
+
+    programs_of, compiled = fitting.programs_of, mapping.compiled
+
+    def shared_programs_of(settings, env, build, num_runs):
+        job, spec = settings.job, registry.find_algorithm(settings.job.algo)
+        if ":" in job.env + job.algo or job.env.endswith(".toml"):
+            return programs_of(settings, env, build, num_runs)  # A test's own, which it may change.
+        hyper = {name: None if flows(value) else value for name, value in vars(settings.hyper).items()}
+        devices, environment = fitting.num_devices(settings, num_runs), (job.env, job.backend, job.episode_length)
+        key = repr((id(spec), environment, settings.plan, hyper, sorted(settings.swept), devices))
+        if key not in PROGRAMS:
+            PROGRAMS[key] = spec, programs_of(settings, env, build, num_runs)
+        return PROGRAMS[key][1]
+
+    def shared_compiled(programs, numbers, num_runs):
+        key = id(programs.cycles), num_runs
+        if key not in PROGRAMS:
+            PROGRAMS[key] = programs, compiled(programs, numbers, num_runs)
+        return PROGRAMS[key][1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fitting, "programs_of", shared_programs_of)
+        patched.setattr(mapping, "compiled", shared_compiled)
+        yield
+
+
 PENDULUMS = {
     "td3": {"algo": "td3", "normalize_observations": "true", "layer_norm": "true", "widths": "16,8"},
     "sac": {"algo": "sac", "activation": "gelu"},

@@ -57,7 +57,7 @@ def test_a_policy_takes_one_observation_or_any_batch_of_them(pendulums):
 
 def test_actions_are_in_the_units_of_the_environment(pendulums, tmp_path):
     kept = load.read_policies(pendulums["sac"])
-    unit = np.asarray(acting.act(kept)(*acting.one(kept, 0), states()))
+    unit = np.asarray(acting.act(kept)(*acting.one(kept, 0), jnp.asarray(states())))
     np.testing.assert_allclose(purerl.load_policy(pendulums["sac"], seed=5)(states()), 2 * unit, atol=1e-6)
     assert export.main([str(pendulums["sac"]), "--seed", "5", "--out", str(tmp_path / "it.npz")]) == 0
     with np.load(tmp_path / "it.npz") as file:

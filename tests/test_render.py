@@ -19,6 +19,8 @@ from purerl import environments, render
 from purerl.policies import acting, film, load, rendering
 from purerl.results import run_folder
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
 EPISODE = 20

@@ -27,6 +27,8 @@ from purerl.settings import config, sweep_file
 from purerl.sweeps import hosts
 from purerl.training import mapping
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 TABLE = SMALL | {"algo": "td3", "num_seeds": "4", "total_steps": "440", "num_evals": "3"}
 GRID = {"actor_lr": [1e-4, 1e-3, 1e-2], "tau": 0.05}
 

@@ -14,6 +14,8 @@ from purerl.results import run_folder
 from purerl.settings import config, registry
 from purerl.training import loop, mapping
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):

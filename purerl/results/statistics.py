@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 Scores = Float[np.ndarray, "*batch _"]  # of the runs of a task
-Value = Float[np.ndarray, "*batch"] | float  # of a statistic; a number where there is no batch
+Value = Float[np.ndarray, "*batch"] | float | np.floating  # of a statistic; a number where there is no batch
 Line = Float[np.ndarray, " evaluations"]
 Band = tuple[Line, Line, Line]  # centre, low, high
 Thresholds = Sequence[int | float] | Float[np.ndarray, " thresholds"]

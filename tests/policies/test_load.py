@@ -19,6 +19,8 @@ from purerl.policies import acting, choice, from_checkpoint, load
 from purerl.results import run_folder
 from purerl.runs import checkpoints
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 STATES = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 
 

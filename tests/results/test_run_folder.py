@@ -22,6 +22,8 @@ from purerl.results import comparison, curves, page, run_folder
 from purerl.runs import claims, runner, sinks
 from purerl.settings import config, hyperparameters, registry
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 STEPS = [0, 120, 200, 280]
 
 

@@ -15,7 +15,10 @@ from purerl.runs.events import Event, fire
 from purerl.runs.listeners import listeners, progress, recording
 from purerl.runs.listeners.checkpointing import Checkpointing
 from purerl.runs.position import Position
+from purerl.runs.session import Session
 from purerl.settings import config
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 TABLE = SMALL | {"algo": "td3", "normalize_observations": "true"}
 WARMUP, EPOCH = 10, 20  # stretches of one row, of one cycle
@@ -86,10 +89,9 @@ def test_a_listener_that_returns_no_event_is_an_error_and_loses_nothing(tmp_path
 
 
 def test_the_rows_come_first_and_the_checkpoint_last_with_the_users_own_right_before():
-    class WithTwo:
-        listeners = ("mine", "also mine")
-
-    called = listeners(WithTwo)
+    session = object.__new__(Session)
+    object.__setattr__(session, "listeners", ("mine", "also mine"))
+    called = listeners(session)
     assert called[:2] == [recording.write, progress.show] and isinstance(called[-1], Checkpointing)
     assert [added.args[0] for added in called[-3:-1]] == ["mine", "also mine"]
 

@@ -13,6 +13,8 @@ from purerl.settings import config
 from purerl.settings.schema import Plan
 from purerl.training import mapping
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 MIB = 2**20
 NEEDS = memory.Needs(
     64, ring=640 * MIB, networks=64 * MIB, optimiser=64 * MIB, environments=0, other=0, training=64 * MIB

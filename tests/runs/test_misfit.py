@@ -23,6 +23,8 @@ from purerl.settings import config
 from purerl.sweeps import campaign, search
 from purerl.training.loop import Carry
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 ENV = {"env": "changing:task", "algo": "ddpg", "num_seeds": "2"}
 
 

@@ -15,6 +15,8 @@ from purerl.settings import config, sweep_file
 from purerl.settings.schema import Population
 from purerl.training import loop, mapping
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 TABLE = SMALL | {"algo": "td3", "num_seeds": "2", "total_steps": "440", "num_evals": "5"}
 HYPER = {"actor_lr": [1e-4, 1e-3, 1e-2, 1e-1]}
 POPULATION = TABLE | {"hyper": HYPER, "pbt": {"fraction": 0.25, "factor": 2.0}}

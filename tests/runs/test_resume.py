@@ -25,6 +25,8 @@ from purerl.settings import config
 from purerl.settings.registry import ALGORITHMS
 from purerl.training import mapping
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 
 def options(algo):
     noise = {} if algo == "sac" else {"noise": "ou"}

@@ -16,6 +16,8 @@ from purerl import train
 from purerl.results import run_folder
 from purerl.runs import sinks
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 tensor_util = pytest.importorskip("tensorboard.util.tensor_util")
 wandb_internal_pb2 = pytest.importorskip("wandb.proto.wandb_internal_pb2")

@@ -16,6 +16,8 @@ from purerl.runs.listeners import checkpointing
 from purerl.settings import config
 from purerl.training import loop
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 LONG_EPISODES = {"algo": "td3", "n_step": "2", "normalize_observations": "true", "episode_length": "120"}
 
 

@@ -14,6 +14,8 @@ from purerl.runs import checkpoints, claims, runner
 from purerl.runs.display import Display
 from purerl.settings import config
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 SPACE = {"actor_lr": {"log_uniform": [1e-4, 1e-1]}, "tau": {"uniform": [0.001, 0.5]}}
 SEARCH = {"trials": 6, "batch": 4, "rungs": [2], "space": SPACE}
 TABLE = SMALL | {"algo": "td3", "num_seeds": "2", "total_steps": "440", "num_evals": "5"}
