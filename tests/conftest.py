@@ -108,6 +108,16 @@ def shared_programs():
         yield
 
 
+@pytest.fixture
+def own_programs(shared_programs):
+    """This test changes what is traced, so that its programs are its own."""
+    shared = dict(PROGRAMS)
+    PROGRAMS.clear()
+    yield
+    PROGRAMS.clear()
+    PROGRAMS.update(shared)
+
+
 PENDULUMS = {
     "td3": {"algo": "td3", "normalize_observations": "true", "layer_norm": "true", "widths": "16,8"},
     "sac": {"algo": "sac", "activation": "gelu"},

@@ -126,7 +126,7 @@ def test_an_evaluation_that_never_ends_is_ended_by_the_time_limit(tmp_path, monk
     assert time.monotonic() - begun < 60
 
 
-def test_an_evaluated_episode_that_is_endless_is_ended_and_this_is_said(tmp_path, monkeypatch, capsys):
+def test_an_evaluated_episode_that_is_endless_is_ended_and_this_is_said(own_programs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loop, "LONGEST_EVALUATION", 70)
     path = tmp_path / "run"
     assert train.main(command(path)) == 0

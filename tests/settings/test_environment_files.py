@@ -13,6 +13,10 @@ SLOW = {"ant", "halfcheetah", "humanoid", "humanoidstandup", "pusher"}  # Too lo
 ELSEWHERE = {name for name in config.environment_files() if name.endswith("-v5")}  # in test_parity.py
 
 
+QUICK = {"fast", "inverted_pendulum", "hopper", "ant"}
+ALL = [name for name in config.environment_files() if name not in ELSEWHERE]
+
+
 def rolled(env):
     """A function that resets and takes one step with no action."""
 
@@ -23,7 +27,9 @@ def rolled(env):
     return roll
 
 
-@pytest.mark.parametrize("name", [name for name in config.environment_files() if name not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ALL]
+)
 def test_the_environment_of_every_file_steps(name):
     job = config.resolve({"env": name}).job
     env = environments.make(job.env, job.backend, job.episode_length)
