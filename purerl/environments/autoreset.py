@@ -5,12 +5,12 @@ from which a truncated episode bootstraps. Only what is certain is refused: a wr
 exchanges its state, where the episode ends, for a random one or for the one that `reset` put aside.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 RESETTING = ("AutoResetWrapper", "BraxAutoResetWrapper")
 BATCHING = ("VmapWrapper", "DomainRandomizationVmapWrapper", "BraxDomainRandomizationVmapWrapper")
@@ -151,7 +151,7 @@ def _apply(known: _Nodes, equation: JaxprEqn, inputs: list[_Node]) -> list[_Node
     once = parameters.get("length", 1) == 1  # of a scan: no loop
     if isinstance(body, ClosedJaxpr) and len(body.in_avals) == len(inputs) and once:
         return _call(known, body, inputs)
-    inner = list(jaxprs_in_params(parameters))
+    inner = list(_inner(parameters))
     label = id(equation) if inner else str(parameters)
     random = kind in DRAWS or any(map(_draws, inner))
     return [_node(known, kind, (label, i), *inputs, random=random) for i in range(len(equation.outvars))]
@@ -166,7 +166,17 @@ def _node(known: _Nodes, kind: str, label: object, *inputs: _Node, random: bool 
 
 
 def _draws(jaxpr: Jaxpr) -> bool:
-    return any(x.primitive.name in DRAWS or any(map(_draws, jaxprs_in_params(x.params))) for x in jaxpr.eqns)
+    return any(x.primitive.name in DRAWS or any(map(_draws, _inner(x.params))) for x in jaxpr.eqns)
+
+
+def _inner(parameters: Mapping[str, Any]) -> Iterator[Jaxpr]:
+    """The programs among the parameters of an equation. JAX 0.9 has no public function for this."""
+    for value in parameters.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(one, ClosedJaxpr):
+                yield one.jaxpr
+            elif isinstance(one, Jaxpr):
+                yield one
 
 
 def _is_truth(kind: str, inputs: Sequence[_Node]) -> bool:
