@@ -59,7 +59,7 @@ def compiled_for(settings: Config, programs: Programs, size: int) -> tuple[Progr
     """`(compiled, needs)` of `size` runs."""
     devices, rows = _rows(settings, programs, size)
     compiled = mapping.compiled(programs, numbers_of(settings, rows), len(rows))
-    return compiled, memory.needs(compiled.compiled_for, len(rows), compiled, devices)
+    return compiled, memory.needs(compiled.known_carry, len(rows), compiled, devices)
 
 
 def at_least(settings: Config, programs: Programs, size: int) -> memory.Needs:

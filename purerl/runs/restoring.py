@@ -74,7 +74,7 @@ def _read(session: Session, group: int, number: int) -> Found:
     steps = position.evaluated_steps(plan, at.index)
     if at.evaluations and not run_folder.has_rows(run_folder.read_curves(session.path), runs, steps):
         raise Lacking
-    like = claims.held(session.programs.compiled_for, runs, label["ring"])
+    like = claims.held(session.programs.known_carry, runs, label["ring"])
     return Found(number, label, at, checkpoints.restore(session.checkpoints, number, like, label))
 
 

@@ -83,7 +83,7 @@ class Session:
     def rows(self, group: int) -> Runs:
         """The runs of a group, with as many copies of the last as the program has rows to fill."""
         runs = self.runs(group)
-        return runs + runs[-1:] * (len(self.programs.compiled_for.diverged) - len(runs))
+        return runs + runs[-1:] * (len(self.programs.known_carry.diverged) - len(runs))
 
     def numbers(self, group: int, index: int = 0) -> Numbers:
         """The hyperparameters that flow through the programs of a group after evaluation `index`."""

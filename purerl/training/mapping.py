@@ -88,7 +88,7 @@ class Programs(NamedTuple):
     carry: Carry | None = None
 
     @property
-    def compiled_for(self) -> Carry:
+    def known_carry(self) -> Carry:
         """The abstract carry. Raises ValueError where they are not compiled for a number of runs."""
         if self.carry is None:
             raise ValueError("the programs are not compiled for a number of runs yet")

@@ -15,7 +15,7 @@ from mujoco.mjx._src.collision_types import GeomInfo
 
 from purerl.types import Array
 
-Scalar = Float[Array, ""]
+Distance = Float[Array, ""]
 Vector = Float[Array, "3"]
 Contacts = tuple[Float[Array, "*batch"], Float[Array, "*batch 3"], Float[Array, "*batch 3 3"]]  # distance, place, frame
 
@@ -77,7 +77,7 @@ def capsule_cylinder(capsule: GeomInfo, cylinder: GeomInfo) -> Contacts:
     half = cylinder.mat.T @ capsule.mat[:, 2] * capsule.size[1]
     ends = jnp.stack([middle + half, middle - half])
 
-    def gap(normal: Vector) -> Scalar:
+    def gap(normal: Vector) -> Distance:
         return jnp.min(ends @ normal) - radius * jnp.linalg.norm(normal[:2]) - height * jnp.abs(normal[2])
 
     alone = jax.vmap(lambda end: _outwards(end, radius, height))(ends)
@@ -90,7 +90,7 @@ def capsule_cylinder(capsule: GeomInfo, cylinder: GeomInfo) -> Contacts:
     return distance, cylinder.pos + cylinder.mat @ position, math.make_frame(-(cylinder.mat @ normal))
 
 
-def _outwards(point: Vector, radius: Scalar, height: Scalar) -> Float[Array, "3 3"]:
+def _outwards(point: Vector, radius: Distance, height: Distance) -> Float[Array, "3 3"]:
     """`[3, 3]`: from a cylinder to a point, if that is outside; out of its side; out of its nearer lid."""
     lid = jnp.array([0.0, 0.0, 1.0]) * jnp.where(point[2] < 0, -1.0, 1.0)
     side = jnp.append(_unit(point[:2], jnp.array([1.0, 0.0])), 0.0)
@@ -99,7 +99,7 @@ def _outwards(point: Vector, radius: Scalar, height: Scalar) -> Float[Array, "3 
     return jnp.stack([_unit(beside * side + above * lid, side), side, lid])
 
 
-def _across(middle: Vector, half: Vector, radius: Scalar, height: Scalar) -> Vector:
+def _across(middle: Vector, half: Vector, radius: Distance, height: Distance) -> Vector:
     """The direction at a right angle to the segment with the greatest gap: the best of 32, refined."""
     sideways = jnp.append(_unit(jnp.stack([-half[1], half[0]]), _unit(middle[:2], jnp.array([1.0, 0.0]))), 0.0)
     rising = jnp.cross(_unit(half, jnp.array([0.0, 0.0, 1.0])), sideways)
@@ -120,7 +120,7 @@ def _across(middle: Vector, half: Vector, radius: Scalar, height: Scalar) -> Vec
     return jnp.cos(angle) * sideways + jnp.sin(angle) * rising
 
 
-def _place(normal: Vector, middle: Vector, half: Vector, radius: Scalar, gap: Scalar) -> Scalar:
+def _place(normal: Vector, middle: Vector, half: Vector, radius: Distance, gap: Distance) -> Distance:
     """Where on the segment the contact is, from -1 to 1: an end, or where the cylinder is that it runs across."""
     leaning, flat = normal @ half, half[:2] @ half[:2]
     over = (radius * _unit(normal[:2], normal[:2]) + gap * normal[:2] - middle[:2]) @ half[:2]
@@ -134,7 +134,7 @@ def _unit(vector: Float[Array, " axes"], otherwise: Float[Array, " axes"]) -> Fl
     return jnp.where(length > 0, vector / jnp.where(length > 0, length, 1.0), otherwise)
 
 
-def _between(one: Vector, one_radius: Scalar, two: Vector, two_radius: Scalar) -> Contacts:
+def _between(one: Vector, one_radius: Distance, two: Vector, two_radius: Distance) -> Contacts:
     """The contact of two spheres."""
     normal, distance = math.normalize_with_norm(two - one)
     normal = jnp.where(distance == 0.0, jnp.array([1.0, 0.0, 0.0], normal.dtype), normal)
