@@ -88,6 +88,7 @@ def test_the_speed_of_an_environment_is_beside_gymnasiums(kept, capsys):
     assert (theirs["backend"], theirs["of_the_first"], few["batch"], many["batch"]) == ("gymnasium", "1.000", "4", "8")
 
 
+@pytest.mark.slow
 def test_the_bare_loop_trains_as_many_agents_at_a_time_as_the_real_program(monkeypatch):
     """And puts out what they put out all at once."""
     plan = plan_of(8, widths=(8,), batch_size=16, buffer_size=1024, warmup_steps=64)
@@ -217,6 +218,7 @@ def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, t
     assert "no such thing" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_purerl_answers_as_a_peer_does():
     job = {"algo": "td3", "num_seeds": 2, "width": 8, "batch_size": 16, "buffer_size": 512}
     worker = peers.Worker("purerl", sys.executable, job | {"warmup_steps": 64, "steps": 6})

@@ -158,7 +158,7 @@ def accepted(number):
 
 @pytest.mark.parametrize(
     "flags",
-    [pytest.param(flags, marks=[pytest.mark.slow] if i >= 3 else []) for i, flags in enumerate(accepted(6))],
+    [pytest.param(flags, marks=[pytest.mark.slow] if i >= 1 else []) for i, flags in enumerate(accepted(6))],
     ids=lambda flags: " ".join(f"{k}={v}" for k, v in flags.items()),
 )
 def test_what_is_accepted_runs(flags, tmp_path):

@@ -43,9 +43,8 @@ def test_every_notebook_is_tested():
     assert {file.stem for file in FOLDER.glob("*.ipynb")} == PARAMETERS.keys() == FIGURES.keys()
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "sample_efficiency" else pytest.param(name, marks=pytest.mark.slow) for name in PARAMETERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_a_notebook_runs_from_top_to_bottom(name, pendulums, monkeypatch):
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent) + os.pathsep + os.environ.get("PYTHONPATH", ""))

@@ -58,6 +58,7 @@ def test_it_resumes_bit_for_bit(trained, tmp_path, monkeypatch, one_turn_at_a_ti
     assert_same_run(trained, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_its_numbers_are_swept_inside_a_program_and_its_shapes_make_programs(tmp_path):
     lists = "[hyper]\ntau = [0.01, 0.02]\ndropped = [0, 1]\nnum_quantiles = 4\n"
     (tmp_path / "it.toml").write_text(f'algo = "tqc:tqc"\n{lists}')

@@ -124,6 +124,7 @@ def test_only_what_is_swept_has_an_axis(grid):
     assert "policy_delay" not in numbers
 
 
+@pytest.mark.slow
 def test_groups_of_a_sweep_give_what_all_at_once_give(grid, tmp_path):
     _, path, _ = grid
     file = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID, "seeds_per_batch": 6})
@@ -322,7 +323,8 @@ def rows_of(folder):
     return sum(file.read_bytes().count(b"\n") for file in folder.glob("*/curves.csv"))
 
 
-@pytest.mark.parametrize("number, evals", [(1, 16), pytest.param(10, 61, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number, evals", [(10, 61)])
 def test_kills_at_random_lose_no_run_and_double_none(number, evals, tmp_path):
     longer = {"num_evals": evals, "total_steps": 40 + 4 * (evals - 1) * 100, "num_seeds": "2", "checkpoint_every": 1}
     file = write(tmp_path / "sweep.toml", TABLE | longer | {"batch_size": [8, 16], "hyper": {"tau": [0.1, 0.2]}})
@@ -373,6 +375,7 @@ sys.exit(sweep.main())
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives_and_do_not_talk(grid, tmp_path, monkeypatch):
     _, path, _ = grid
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "8")
@@ -413,7 +416,7 @@ def test_two_processes_give_what_one_gives_and_go_on_where_they_were_stopped(gri
 
 @pytest.mark.parametrize(
     "num_runs, count",
-    [pytest.param(1, 2, marks=pytest.mark.slow), (2, 3), pytest.param(3, 5, marks=pytest.mark.slow)],
+    [(1, 2), pytest.param(2, 3, marks=pytest.mark.slow), pytest.param(3, 5, marks=pytest.mark.slow)],
 )
 def test_more_processes_than_runs_lose_none(num_runs, count, tmp_path):
     settings = config.resolve(SMALL | {"num_seeds": str(num_runs), "log": "jsonl"})

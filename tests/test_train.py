@@ -30,7 +30,7 @@ def plain(tmp_path_factory):
     return trained
 
 
-@pytest.fixture(scope="module", params=registry.ALGORITHMS)
+@pytest.fixture(scope="module", params=["td3", "sac", pytest.param("ddpg", marks=pytest.mark.slow)])
 def finished(request, plain):
     """`(settings, folder)` of a run of each algorithm."""
     return config.resolve(SMALL | {"algo": request.param}), plain(request.param)
@@ -155,9 +155,8 @@ def test_a_users_own_environment_trains_by_name(tmp_path, monkeypatch):
     assert run_folder.read_curves(out)["env_step"][-1] == 280
 
 
-@pytest.mark.parametrize(
-    "algo", ["td3", *(pytest.param(algo, marks=pytest.mark.slow) for algo in registry.ALGORITHMS if algo != "td3")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", registry.ALGORITHMS)
 def test_the_compact_ring_trains_exactly_as_the_plain_one(algo, tmp_path):
     for ring in ("plain", "compact"):
         assert train.main([*arguments(algo=algo, ring=ring, n_step="2"), "--out", str(tmp_path / ring)]) == 0

@@ -174,7 +174,7 @@ def test_two_hundred_updates_equal_numpy(name):
         check_updates(name, {}, 1, jnp.float64, rounds=200 // algorithm.policy_delay, rtol=1e-6, atol=1e-9)
 
 
-@every_learner
+@pytest.mark.parametrize("name", ["td3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sac", "ddpg"))])
 def test_two_hundred_updates_of_the_loop_equal_numpy(name):
     """As they are made in training: two runs at once, their batches from packed rings, a round's targets together."""
     sizes = {"warmup_steps": 128, "total_steps": 128 + 4, "num_evals": 2, "buffer_size": 128}

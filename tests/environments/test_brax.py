@@ -136,7 +136,13 @@ def types(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
 
 
-PHYSICS = [(name, backend) for name in brax.names() for backend in brax.RESTRICTED.get(name, brax.BACKENDS) or (None,)]
+PHYSICS = [
+    pytest.param(
+        name, backend, marks=[] if backend in ("spring", None) or name == "inverted_pendulum" else pytest.mark.slow
+    )
+    for name in brax.names()
+    for backend in brax.RESTRICTED.get(name, brax.BACKENDS) or (None,)
+]
 
 
 @pytest.mark.parametrize("name, backend", PHYSICS)
@@ -163,6 +169,7 @@ def test_stepping_compiles_once_and_stays_finite(name, backend):
     assert env.observe(state).shape == (env.obs_size,) and jnp.isfinite(env.observe(state)).all()
 
 
+@pytest.mark.slow
 def test_mjx_walks_its_tree_level_by_level_to_the_same_numbers():
     name, backend = "inverted_double_pendulum", "mjx"
     env, theirs = make(name, backend), envs.get_environment(name, backend=backend)

@@ -16,7 +16,7 @@ from commands import SMALL, arguments, assert_same_run, cut_after, start
 from folders import ROOT
 from test_resume import refusal
 
-from purerl import sweep, train
+from purerl import environments, sweep, train
 from purerl.results import run_folder
 from purerl.runs import checkpoints, fingerprint, runner
 from purerl.settings import config
@@ -366,6 +366,7 @@ def test_a_sweep_whose_file_lacks_a_setting_goes_on(tmp_path):
         campaign.check_same_sweep(tmp_path, {"programs": programs, "search": table | {"seed": 1}})
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_a_program_that_does_not_fit_and_goes_on_with_the_others(tmp_path, monkeypatch, capfd):
     file = tmp_path / "file.toml"
     small = {name: x for name, x in (SMALL | {"num_seeds": "2", "algo": "ddpg"}).items() if name != "env"}
@@ -453,10 +454,10 @@ print(json.dumps([fingerprint.of(environments.make(name)) for name in sys.argv[1
 
 
 def test_the_fingerprint_is_the_same_in_every_process(monkeypatch):
-    found = []
+    names = ["Pendulum-v1", "inverted_pendulum", "changing:task"]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), *filter(None, sys.path)]))
-    for seed in ("1", "2"):
-        monkeypatch.setenv("PYTHONHASHSEED", seed)
-        process = start("Pendulum-v1", "inverted_pendulum", "changing:task", code=FINGERPRINTS)
-        found.append(json.loads(process.communicate(timeout=300)[0].splitlines()[-1]))
-    assert found[0] == found[1] and len({made["step"] for made in found[0]}) == 3
+    monkeypatch.setenv("PYTHONHASHSEED", "1")  # Here it is random.
+    process = start(*names, code=FINGERPRINTS)
+    there = json.loads(process.communicate(timeout=300)[0].splitlines()[-1])
+    assert there == [fingerprint.of(environments.make(name)) for name in names]
+    assert len({made["step"] for made in there}) == 3

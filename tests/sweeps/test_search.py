@@ -17,7 +17,7 @@ from purerl.settings import config
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
 SPACE = {"actor_lr": {"log_uniform": [1e-4, 1e-1]}, "tau": {"uniform": [0.001, 0.5]}}
-SEARCH = {"trials": 6, "batch": 4, "rungs": [2], "space": SPACE}
+SEARCH = {"trials": 8, "batch": 4, "rungs": [2], "space": SPACE}
 TABLE = SMALL | {"algo": "td3", "num_seeds": "2", "total_steps": "440", "num_evals": "5"}
 
 
@@ -40,12 +40,12 @@ def test_a_generation_is_one_program_and_a_rung_leaves_half(searched):
     assert sizes == {
         "generation-000-rung-0": 4,
         "generation-000-rung-1": 2,
-        "generation-001-rung-0": 2,
-        "generation-001-rung-1": 1,
+        "generation-001-rung-0": 4,
+        "generation-001-rung-1": 2,
     }
     found = trials(folder)
-    assert [row["state"] for row in found].count("complete") == 3 and len(found) == 6
-    assert [row["evaluation"] for row in found if row["state"] == "pruned"] == ["2"] * 3
+    assert [row["state"] for row in found].count("complete") == 4 and len(found) == 8
+    assert [row["evaluation"] for row in found if row["state"] == "pruned"] == ["2"] * 4
     assert (float(found[0]["actor_lr"]), float(found[0]["tau"])) == (3e-4, 0.005)  # what the file says comes first
     assert all(1e-4 <= float(row["actor_lr"]) <= 1e-1 and 0.001 <= float(row["tau"]) <= 0.5 for row in found)
     for name in ("history.png", "importance.png"):

@@ -54,8 +54,14 @@ def trained(programs, numbers, carry, epochs):
     return carry, said
 
 
-@pytest.mark.parametrize("algo", HYPERS)
-@pytest.mark.parametrize("where", ["critic", "actor", "ring"])
+@pytest.mark.parametrize(
+    "where, algo",
+    [
+        pytest.param(where, algo, marks=[] if algo == "td3" or (where, algo) == ("actor", "sac") else pytest.mark.slow)
+        for where in ("critic", "actor", "ring")
+        for algo in HYPERS
+    ],
+)
 def test_one_diverged_seed_is_frozen_and_the_others_end_exactly_as_without_it(algo, where):
     env, hyper = counting(episode_length=9), HYPERS[algo]()
     programs, numbers = mapping.programs(PLAN, BUILD[algo], env, hyper), mapping.flowing(hyper)
@@ -198,7 +204,7 @@ def breaking(at, what):
         pytest.param("td3", "both", True, 1, marks=pytest.mark.slow),
         ("td3", "both", False, 3),
         pytest.param("td3", "observation", True, 3, marks=pytest.mark.slow),
-        ("sac", "both", False, 1),
+        pytest.param("sac", "both", False, 1, marks=pytest.mark.slow),
     ],
 )
 def test_an_environment_that_ends_in_nan_by_itself_freezes_nothing(algo, what, truncates, n_step):

@@ -88,7 +88,14 @@ def carries(setup, seeds=SEEDS):
 
 @pytest.mark.parametrize(
     "algo, updates_per_step, seeds",
-    [("td3", 2, SEEDS), ("td3", 1, SEEDS), ("td3", 1, 1), ("td3", 4, SEEDS), ("ddpg", 1, SEEDS), ("sac", 1, SEEDS)],
+    [
+        ("td3", 2, SEEDS),
+        pytest.param("td3", 1, SEEDS, marks=pytest.mark.slow),
+        pytest.param("td3", 1, 1, marks=pytest.mark.slow),
+        pytest.param("td3", 4, SEEDS, marks=pytest.mark.slow),
+        ("ddpg", 1, SEEDS),
+        ("sac", 1, SEEDS),
+    ],
 )
 @pytest.mark.parametrize("ring", ["compact", pytest.param("plain", marks=pytest.mark.slow)])
 def test_an_epoch_of_many_seeds_writes_its_rings_in_place_and_decides_nothing(algo, updates_per_step, seeds, ring):

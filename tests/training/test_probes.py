@@ -33,7 +33,7 @@ HYPERS = {
     "sac": HYPER | {"alpha": 1e-3},  # Its entropy is worth less than 0.01.
 }
 CASES = [*((name, 1) for name in BUILD), ("td3", 3)]
-MARKS = {("td3", 1): pytest.mark.slow, ("ddpg", 1): pytest.mark.slow}
+MARKS = dict.fromkeys([("ddpg", 1), ("td3", 1), ("sac", 1)], pytest.mark.slow)
 EVERY = pytest.mark.parametrize(
     "name, n_step", [pytest.param(*case, id=f"{case[0]}-{case[1]}", marks=MARKS.get(case, ())) for case in CASES]
 )
