@@ -4,9 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from folders import ROOT
+
+from purerl.__main__ import COMMANDS
 
 CODE = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 LAYERS = "A package imports only what stands below it, and nobody imports a command"
@@ -59,4 +63,20 @@ def test_the_help_of_no_command_waits_for_jax(command):
     code = "import sys; from purerl import {0}\ntry: {0}.main(['--help'])\nfinally: print('jax' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code.format(command)], capture_output=True, text=True, check=True)
     shown = ran.stdout
-    assert shown.startswith(f"usage: python -m purerl.{command} ") and shown.endswith("False\n")
+    assert shown.startswith(f"usage: purerl {command} ") and shown.endswith("False\n")
+
+
+@pytest.mark.parametrize("start", [[sys.executable, "-m", "purerl"], [Path(sys.executable).parent / "purerl"]])
+def test_one_command_has_all_commands_and_finds_modules_in_the_current_folder(start, tmp_path):
+    def run(*words):
+        return subprocess.run([*start, *words], capture_output=True, text=True, cwd=tmp_path)
+
+    shown = run("--help").stdout
+    assert all(f"\n  {command} " in shown for command in COMMANDS)
+    assert run("--version").stdout == f"purerl {version('purerl')}\n"
+    wrong = run("trian")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown command 'trian'; did you mean train?")
+    own = "from purerl.settings.hyperparameters import TD3\nfrom purerl.settings.registry import AlgorithmSpec\n"
+    (tmp_path / "mine.py").write_text(own + "mine = AlgorithmSpec(TD3, lambda hyper, plan, env: None)\n")
+    printed = run("train", "--algo", "mine:mine", "--print-config")
+    assert printed.returncode == 0 and 'algo = "mine:mine"' in printed.stdout, printed.stderr
