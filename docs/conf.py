@@ -42,3 +42,15 @@ def setup(app: Sphinx) -> None:
     """Make the generated pages, and read docstrings as the plain text that they are."""
     app.connect("builder-inited", lambda app: generate.write(DOCS))
     app.connect("autodoc-process-docstring", lambda app, what, name, obj, options, lines: generate.to_rst(lines))
+    app.connect("autodoc-process-signature", lambda app, *named: tuple(map(short, named[-2:])))
+    app.connect("autodoc-skip-member", lambda app, what, name, obj, skip, options: is_field(obj) or None)
+
+
+def short(annotations: str | None) -> str | None:
+    """A signature or the annotation of a result, with the class of arrays as the code names it."""
+    return annotations and annotations.replace("jaxlib._jax.Array", "Array")
+
+
+def is_field(member: object) -> bool:
+    """Whether it is a field of a NamedTuple. The signature of the class and its docstring describe it already."""
+    return type(member).__name__ == "_tuplegetter"

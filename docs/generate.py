@@ -166,9 +166,15 @@ def _item(line: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Names in backticks become literals; nothing else is markup."""
-    pieces = re.split(r"(`[^`]+`)", text)
-    return "".join(_literal(x) if re.fullmatch("`[^`]+`", x) else re.sub(r"([*|_`\\])", r"\\\1", x) for x in pieces)
+    """Names in backticks become literals, and `*words*` stay emphasis. Nothing else is markup."""
+    pieces = re.split(r"(`[^`]+`|(?<!\w)\*\w[\w ]*\*(?!\w))", text)
+    return "".join(map(_escaped, pieces))
+
+
+def _escaped(piece: str) -> str:
+    if re.fullmatch("`[^`]+`", piece):
+        return _literal(piece)
+    return piece if re.fullmatch(r"\*[\w ]+\*", piece) else re.sub(r"([*|_`\\])", r"\\\1", piece)
 
 
 def _literal(name: str) -> str:

@@ -17,7 +17,7 @@ class Length(NamedTuple):
 
 
 def measure(text: str) -> Length:
-    """Measure the sentences of Markdown `text`. Code blocks, tables and headings are not counted; `code` is one word."""
+    """Measure the sentences of Markdown `text`. Code blocks, tables and headings do not count; `code` is one word."""
     found = [sentence for paragraph in _paragraphs(text) for sentence in re.split(r"(?<=[.!?:])\s+", paragraph)]
     counts = [len(sentence.split()) for sentence in found] or [0]
     longest = max(range(len(counts)), key=counts.__getitem__)

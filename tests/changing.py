@@ -1,4 +1,4 @@
-"""An environment whose state has leaves of many kinds, and which a test may change between a stop and a resume."""
+"""An environment whose state has leaves of many kinds. Tests change it between a stop and a resume."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from purerl.environments.base import Environment, Outcome
 
 
 def start(key):
-    """Floats of 32, 16 and 8 bits, a bool, a typed key, and the data of one."""
+    """Return a state with floats of 32, 16 and 8 bits, a bool, a typed key, and the data of a key."""
     return {
         "x": jax.random.uniform(key, (2,)),
         "half": jax.random.uniform(key, (3,)).astype(jnp.bfloat16),
@@ -23,7 +23,7 @@ def same(state):
 
 
 def make(change=same, pay=1.0, limit=20):
-    """The environment whose state is changed by `change` after a reset; a step pays `pay` times what it did before."""
+    """Return the environment. `change` changes the state after a reset, and `pay` scales the reward."""
 
     def step(state, action):
         x = state["x"] + 0.1 * action[0]

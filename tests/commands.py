@@ -1,4 +1,4 @@
-"""The command line on a run that takes a second, and what to compare of what it leaves."""
+"""Run the command line on a run that takes a second, and compare the files of two runs."""
 
 import multiprocessing
 import os
@@ -31,7 +31,7 @@ SMALL = {
     "seed": "5",
 }
 
-AS_SHIPPED = {"xla_cpu_use_fusion_emitters": True}  # what conftest.py has XLA do without, to other bits
+AS_SHIPPED = {"xla_cpu_use_fusion_emitters": True}  # an option that conftest.py turns off, which changes the bits
 
 
 def arguments(**more):
@@ -40,14 +40,14 @@ def arguments(**more):
 
 
 def prepared(**more):
-    """`(settings, programs, numbers)` of the small run with other settings."""
+    """Return `(settings, programs, numbers)` of the small run with other settings."""
     settings = config.resolve(SMALL | more)
     env, build = runner.prepare(settings)
     return settings, mapping.programs(settings.plan, build, env, settings.hyper), mapping.flowing(settings.hyper)
 
 
 def start(*arguments, code="import sys; from purerl import train; sys.exit(train.main())"):
-    """The command line as a process of its own; its output is a pipe, wide enough that no path is broken."""
+    """Start the command line as a separate process. Its output is a pipe, so wide that no path is broken."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -58,7 +58,10 @@ def start(*arguments, code="import sys; from purerl import train; sys.exit(train
 
 
 def forked(main, *words):
-    """A process that exits with `main(words)`, forked from one that has imported everything and begun nothing."""
+    """Start a process that exits with `main(words)`.
+
+    It is forked from a process that has imported everything and started nothing.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["purerl.sweeps.campaign", "purerl.environments.brax", "purerl.sweep", "purerl.train"]
@@ -73,13 +76,16 @@ def _exit_with(main, words):
 
 
 def ended(process):
-    """What a process that was forked exits with."""
+    """Return the exit status of a forked process."""
     process.join(300)
     return process.exitcode
 
 
 def killed(process, seconds):
-    """Whether a process that was forked lived `seconds` more, until SIGKILL; otherwise it has ended well."""
+    """Kill a forked process with SIGKILL after `seconds`. Returns whether it was still running.
+
+    A process that ended before must have exit status 0.
+    """
     process.join(seconds)
     if process.exitcode is not None:
         assert process.exitcode == 0
@@ -90,7 +96,10 @@ def killed(process, seconds):
 
 
 def assert_same_run(first, second, rtol=0.0):
-    """Two run folders hold the same curves, but for the clock, and the same policies: bit for bit, or to `rtol`."""
+    """Assert that two run folders hold the same curves and policies, bit for bit or to `rtol`.
+
+    The clock is not compared.
+    """
     ours, theirs = (run_folder.read_curves(path) for path in (first, second))
     for curves in (ours, theirs):
         del curves["wall_s"]
@@ -105,7 +114,10 @@ def assert_same_run(first, second, rtol=0.0):
 
 
 def cut_after(finished, number, path):
-    """A copy of a finished run as if it had died after checkpoint `number`, some more evaluations being on disk."""
+    """Copy a finished run as if it had died after checkpoint `number`.
+
+    Some later evaluations are already on disk.
+    """
     shutil.copytree(finished, path)
     for later in checkpoints.numbers(path):
         if later > number:
@@ -116,7 +128,7 @@ def cut_after(finished, number, path):
 
 @contextmanager
 def stopped_after(stretches, monkeypatch):
-    """Runs are asked to end during stretch number `stretches`."""
+    """Ask runs to end during stretch number `stretches`."""
     done = 0
 
     @contextmanager

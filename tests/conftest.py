@@ -1,8 +1,9 @@
-"""Compiled programs are kept between runs of the tests; a test that needs a clean cache makes its own.
+"""Configuration of all tests: a compilation cache, one device, and fast compilation.
 
-There is one device, whatever the cores, and the command lines' random generator, so that the bits of a run are those
-of another; tests start processes of more devices. Tests run side by side, so each process has one thread, and XLA
-compiles fast rather than well, unless XLA_FLAGS says how: `XLA_FLAGS= pytest` tests what users compile.
+Compiled programs are kept between test runs. A test that needs an empty cache makes its own. There is one device,
+whatever the number of cores. The random number generator is that of the command line. So two runs give the same bits.
+Tests that need more devices start processes. Tests run in parallel, so each process has one thread. XLA compiles
+quickly rather than well, unless XLA_FLAGS is set: `XLA_FLAGS= pytest` tests what users compile.
 """
 
 import importlib.util
@@ -15,15 +16,15 @@ os.environ["XLA_FLAGS"] = os.environ.get(
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_multi_thread_eigen=false",
 )
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["NPROC"] = "1"  # as many threads has XLA
+os.environ["NPROC"] = "1"  # the number of XLA's threads
 os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 
 import jax
 import jaxtyping
 import pytest
 
-# Where beartype is installed, every function and record of these packages is checked against its annotations, arrays
-# with their shapes. Settings are left out: they take text, and check it themselves.
+# If beartype is installed, all functions and records of these packages are checked against their annotations, including
+# the shapes of arrays. Settings are left out, because they take text and check it themselves.
 CHECKED = ("algorithms", "environments", "policies", "results", "runs", "sweeps", "training", "trees", "types")
 if importlib.util.find_spec("beartype") is not None:
     jaxtyping.install_import_hook([f"purerl.{name}" for name in CHECKED], "beartype.beartype")
@@ -34,7 +35,7 @@ jax.config.update(
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-# The files that take longest, which are begun first: a worker takes one after the other.
+# The slowest files, which start first. A worker runs one file after another.
 LONG = """
     test_resume test_sweep test_misfit test_divergence test_learners test_loop test_brax test_train test_replay
     test_stretches test_fuzz test_hlo test_own_algorithm test_search test_code test_parity test_listeners test_probes
@@ -50,7 +51,7 @@ def pytest_configure():
 
 
 def pytest_addoption(parser):
-    """Where pytest-xdist is not installed, the options that pyproject.toml gives it mean nothing."""
+    """Accept the options of pytest-xdist in pyproject.toml if it is not installed, and ignore them."""
     if importlib.util.find_spec("xdist") is None:
         parser.addoption("--numprocesses")
         parser.addoption("--dist")
@@ -64,7 +65,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def one_turn_at_a_time(monkeypatch):
-    """The device does one row, one cycle or 50 steps of an evaluation at a time."""
+    """Let the device do one row, one cycle or 50 steps of an evaluation at a time."""
     from purerl.runs import clock
 
     monkeypatch.setattr(clock, "STRETCH", 0.0)
@@ -75,9 +76,9 @@ PROGRAMS = {}
 
 @pytest.fixture(scope="module")
 def shared_programs():
-    """Runs of the same programs share them, compiled, with all tests of this process that ask for this fixture.
+    """Share compiled programs between all runs of the same programs in tests of this process that use this fixture.
 
-    It is for tests of what the host does: they must not change what is traced.
+    It is for tests of the host's work. They must not change what is traced.
     """
     from purerl.runs import fitting
     from purerl.settings import registry
@@ -89,7 +90,7 @@ def shared_programs():
     def shared_programs_of(settings, env, build, num_runs):
         job, spec = settings.job, registry.find_algorithm(settings.job.algo)
         if ":" in job.env + job.algo or job.env.endswith(".toml"):
-            return programs_of(settings, env, build, num_runs)  # A test's own, which it may change.
+            return programs_of(settings, env, build, num_runs)  # It belongs to a test, which may change it.
         hyper = {name: None if flows(value) else value for name, value in vars(settings.hyper).items()}
         devices, environment = fitting.num_devices(settings, num_runs), (job.env, job.backend, job.episode_length)
         key = repr((id(spec), environment, settings.plan, hyper, sorted(settings.swept), devices))
@@ -111,7 +112,7 @@ def shared_programs():
 
 @pytest.fixture
 def own_programs(shared_programs):
-    """This test changes what is traced, so that its programs are its own."""
+    """Give a test its own programs, because it changes what is traced."""
     shared = dict(PROGRAMS)
     PROGRAMS.clear()
     yield
@@ -128,9 +129,9 @@ PENDULUMS = {
 
 @pytest.fixture(scope="session")
 def pendulums(tmp_path_factory):
-    """`{algo: folder}` of three short runs of Pendulum-v1, whose actions are torques of ± 2, in one folder.
+    """Return `{algo: folder}` of three short runs of Pendulum-v1, whose actions are torques of ± 2, in one folder.
 
-    The first process that needs them trains them for all; each has a copy.
+    The first process that needs them trains them for all processes. Each process has a copy.
     """
     from commands import arguments
     from filelock import FileLock

@@ -8,15 +8,16 @@ import tomli_w
 
 from purerl.results import run_folder
 
-ROOT = Path(__file__).parent.parent  # of the clone
+ROOT = Path(__file__).parent.parent  # the repository
 KEPT = Path(__file__).parent / "data" / "run-0.1.0"  # two seeds of TD3 on Pendulum-v1, made by commit ba515a4
-METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")  # of purerl 0.1.0, whatever the algorithm
+METRICS = ("critic_loss", "q", "actor_loss", "alpha", "entropy")  # those of purerl 0.1.0, for every algorithm
 
 
 def write_run(path, steps, returns, diverged=None, wall_s=None, swept=None, metrics=METRICS, **settings):
-    """A run folder of `returns` `[n, R]`, or `[n, settings, R]` with `swept` `{name: [settings]}`; returns it.
+    """Write a run folder with `returns`, and return it.
 
-    `diverged` is `{seed: step}`. Every other column is empty.
+    `returns` is `[n, R]`, or `[n, settings, R]` with `swept` `{name: [settings]}`. `diverged` is `{seed: step}`. All
+    other columns are empty.
     """
     returns = np.asarray(returns, float)
     returns = returns[:, None] if returns.ndim == 2 else returns

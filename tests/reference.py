@@ -1,8 +1,8 @@
-"""DDPG, TD3 and SAC once more, to compare with: float64 NumPy, gradients by hand, nothing of purerl.
+"""A second implementation of DDPG, TD3 and SAC for comparison: float64 NumPy with gradients by hand, without purerl.
 
-Networks are what Flax makes of them: `{"torso": {"Dense_0": {"kernel", "bias"}, ...}, "Dense_0": head}`, with relu
-after those of the torso. Gradients have the structure of what they are gradients of. From JAX comes only `tree.map`.
-Letters: B is the batch, N the critics, A the size of an action, n the steps of a window.
+Networks have Flax's structure: `{"torso": {"Dense_0": {"kernel", "bias"}, ...}, "Dense_0": head}`, with relu after the
+layers of the torso. Gradients have the structure of their parameters. JAX is used only for `tree.map`. Letters: B is
+the batch, N the critics, A the size of an action, n the steps of a window.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Trained(NamedTuple):
 
 
 class State(NamedTuple):
-    """Of any of the three; what an algorithm does not have is None."""
+    """The state of any of the three algorithms. Parts that an algorithm does not have are None."""
 
     actor: Trained
     critic: Trained
@@ -39,7 +39,10 @@ class Batch(NamedTuple):
 
 
 def n_step(reward, terminated, truncated, gamma):
-    """`[n, B]` each -> return, discount and index of the last step, `[B]` each: step by step until the end."""
+    """Return the return, the discount and the index of the last step, `[B]` each, of a window `[n, B]`.
+
+    The sum is taken step by step until the end of the episode or of the window.
+    """
     results = []
     for column in range(reward.shape[1]):
         total, discount = 0.0, 1.0
@@ -65,12 +68,12 @@ def affine(layer, x):
 
 
 def affine_gradient(layer, x, d_output):
-    """Of the layer and of `x`."""
+    """Return the gradients of the layer and of `x`."""
     return {"kernel": x.T @ d_output, "bias": d_output.sum(axis=0)}, d_output @ layer["kernel"].T
 
 
 def forward(network, x):
-    """The output, and the input of every layer."""
+    """Return the output and the input of every layer."""
     inputs = [x]
     for index in range(len(network["torso"])):
         inputs.append(np.maximum(affine(network["torso"][f"Dense_{index}"], inputs[-1]), 0.0))
@@ -78,7 +81,7 @@ def forward(network, x):
 
 
 def backward(network, inputs, d_output):
-    """From the gradient of the output: that of the network and of `x`."""
+    """Return the gradients of the network and of `x`, given the gradient of the output."""
     gradient = {"torso": {}}
     gradient["Dense_0"], d_x = affine_gradient(network["Dense_0"], inputs[-1], d_output)
     for index in reversed(range(len(network["torso"]))):
@@ -89,19 +92,19 @@ def backward(network, inputs, d_output):
 
 
 def members(critics):
-    """The N networks of an ensemble."""
+    """Return the N networks of an ensemble."""
     count = len(jax.tree.leaves(critics)[0])
     return [jax.tree.map(lambda x, i=i: x[i], critics["params"]) for i in range(count)]
 
 
 def values(critics, observation, action):
-    """Qᵢ(s, a), `[N, B]`."""
+    """Return Qᵢ(s, a), `[N, B]`."""
     x = np.concatenate([observation, action], axis=1)
     return np.array([forward(network, x)[0][:, 0] for network in members(critics)])
 
 
 def action_gradient(critics, observation, action):
-    """∂Qᵢ/∂a, `[N, B, A]`."""
+    """Return ∂Qᵢ/∂a, `[N, B, A]`."""
     x = np.concatenate([observation, action], axis=1)
     ones = np.ones((len(x), 1))
     d_x = [backward(network, forward(network, x)[1], ones)[1] for network in members(critics)]
@@ -113,17 +116,20 @@ def mu(actor, observation):
 
 
 def tanh_gaussian(actor, observation, xi):
-    """a = tanh(m + σ ξ), log π(a|s), σ, and where log σ is within its range."""
+    """Return a = tanh(m + σ ξ), log π(a|s), σ, and where log σ is within its range."""
     mean, raw = np.split(forward(actor["params"], observation)[0], 2, axis=1)
     log_std = np.clip(raw, -20.0, 2.0)
     u = mean + np.exp(log_std) * xi
     log_cosh = np.logaddexp(u, -u) - np.log(2)
-    density = -(xi**2) / 2 - log_std - np.log(2 * np.pi) / 2 + 2 * log_cosh  # nothing is left of 1 − tanh² u at 20
+    density = -(xi**2) / 2 - log_std - np.log(2 * np.pi) / 2 + 2 * log_cosh  # 1 − tanh² u underflows at 20
     return np.tanh(u), density.sum(axis=1), np.exp(log_std), raw == log_std
 
 
 def adam(trained, gradient, learning_rate, weight_decay=None, max_grad_norm=None):
-    """Kingma & Ba 2014, algorithm 1; decay as in Loshchilov & Hutter 2017, algorithm 2; one norm over all leaves."""
+    """Take a step of Adam (Kingma & Ba 2014, algorithm 1).
+
+    Weight decay is as in Loshchilov & Hutter 2017, algorithm 2. Gradients are clipped by one norm over all leaves.
+    """
     norm = np.sqrt(sum(np.sum(x**2) for x in jax.tree.leaves(gradient)))
     shrink = 1.0 if max_grad_norm is None else min(1.0, max_grad_norm / norm)
     count = trained.count + 1
@@ -179,7 +185,7 @@ def critic_update(state, batch, value, hyper):
 
 
 def deterministic_actor_update(state, batch, hyper):
-    """DDPG's and TD3's, and their targets."""
+    """Update the actor of DDPG or TD3, and the targets."""
     network = state.actor.params["params"]
     _, inputs = forward(network, batch.observation)
     action = mu(state.actor.params, batch.observation)
@@ -195,7 +201,7 @@ def deterministic_actor_update(state, batch, hyper):
 
 
 def soft_actor_update(state, batch, xi, hyper):
-    """SAC's, its temperature's, and its targets."""
+    """Update the actor and the temperature of SAC, and the targets."""
     network = state.actor.params["params"]
     _, inputs = forward(network, batch.observation)
     action, log_prob, std, within = tanh_gaussian(state.actor.params, batch.observation, xi)
@@ -203,7 +209,7 @@ def soft_actor_update(state, batch, xi, hyper):
     q = values(state.critic.params, batch.observation, action)
     lower = q.argmin(axis=0)
     d_action = -action_gradient(state.critic.params, batch.observation, action)[lower, np.arange(size)] / size
-    d_mean = d_action * (1 - action**2) + alpha / size * 2 * action  # of −log(1 − tanh² u): 2 tanh u
+    d_mean = d_action * (1 - action**2) + alpha / size * 2 * action  # the gradient of −log(1 − tanh² u) is 2 tanh u
     d_log_std = (d_mean * std * xi - alpha / size) * within
     gradient, _ = backward(network, inputs, np.concatenate([d_mean, d_log_std], axis=1))
     log_alpha = state.log_alpha

@@ -6,6 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from folders import ROOT
 
 from purerl import environments, evaluate
 from purerl.policies import acting, evaluation, load
@@ -88,13 +89,17 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
     run = pendulums["td3"]
     assert is_one_line(capsys, [run, "--episodes", "1"], "at least 2")
     assert is_one_line(
-        capsys, [run, "--env", "fast"], "are of Pendulum-v1, with 3 observations and 1 actions", "fast has 2 and 1"
+        capsys,
+        [run, "--env", "fast"],
+        "were trained on Pendulum-v1, with 3 observations and 1 actions",
+        "fast has 2 and 1",
     )
     (tmp_path / "policy").mkdir()
     for name in ("curves.csv", run_folder.POLICY):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     (tmp_path / "run.toml").write_text((run / "run.toml").read_text().replace("Pendulum-v1", "fast"))
     assert is_one_line(capsys, [tmp_path, "--in", "gymnasium"], "Gymnasium has no 'fast'", "--env", "HalfCheetah-v5")
-    assert is_one_line(capsys, [tmp_path], "of fast, with 3 observations and 1 actions, but fast has 2 and 1; it has")
+    changed = "on fast, with 3 observations and 1 actions, but fast has 2 and 1; the environment has changed"
+    assert is_one_line(capsys, [tmp_path], changed)
     monkeypatch.setitem(sys.modules, "gymnasium", None)
-    assert is_one_line(capsys, [run, "--in", "gymnasium"], "package gymnasium; pip install 'purerl[gymnasium]'")
+    assert is_one_line(capsys, [run, "--in", "gymnasium"], f"package gymnasium; pip install -e '{ROOT}[gymnasium]'")

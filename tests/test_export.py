@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import PENDULUMS
+from folders import ROOT
 
 import purerl
 from purerl import errors, export
@@ -116,7 +117,7 @@ def test_the_choice_goes_by_the_final_return_and_leaves_out_what_diverged(pendul
 
 def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys, monkeypatch):
     run = pendulums["td3"]
-    assert is_one_line(capsys, [tmp_path], "is no folder of a run", "--out")
+    assert is_one_line(capsys, [tmp_path], "is not a run folder", "--out")
     assert is_one_line(capsys, [run, "--seed", "9"], "no seed '9'", "5 to 7", "best, median, worst")
     assert is_one_line(capsys, [run, "--seed", "-1"], "no seed '-1'")
     assert is_one_line(capsys, [run, "--setting", "3"], "no setting 3")
@@ -124,22 +125,24 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
     assert is_one_line(capsys, [run, "--out", "/proc/nothing/it.npz"], "/proc/nothing")
     (tmp_path / "it.txt").touch()
     for bad in (tmp_path / "nothing", tmp_path / "it.txt"):
-        with pytest.raises(ValueError, match=r"neither the folder of a run nor a file of one: \.npz, \.onnx"):
+        with pytest.raises(ValueError, match=r"neither a run folder nor an exported policy: \.npz, \.onnx"):
             purerl.load_policy(bad)
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert is_one_line(capsys, [run, "--format", "onnx"], "the package onnx; pip install 'purerl[export]'")
+    assert is_one_line(capsys, [run, "--format", "onnx"], f"the package onnx; pip install -e '{ROOT}[export]'")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.toml").write_bytes((run / "run.toml").read_bytes())
-    assert is_one_line(capsys, [tmp_path / "run"], "has kept no policy yet; nor a checkpoint; train it again")
+    assert is_one_line(
+        capsys, [tmp_path / "run"], "has saved no policy yet; it has no checkpoint either; train it again"
+    )
     (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
-    assert is_one_line(capsys, [tmp_path / "run"], "has kept no policy yet", "--resume")
+    assert is_one_line(capsys, [tmp_path / "run"], "has saved no policy yet", "--resume")
     (tmp_path / "run" / "policy").mkdir()
     (tmp_path / "run" / run_folder.POLICY).write_bytes((run / run_folder.POLICY).read_bytes()[:-40])
     assert is_one_line(capsys, [tmp_path / "run"], "is damaged")
     kept = run_folder.read_policy(run)
     two_heads = {"params": kept["actor"]["params"] | {"Dense_1": kept["actor"]["params"]["Dense_0"]}}
     run_folder.write_policy(tmp_path / "run", kept | {"actor": two_heads})
-    assert is_one_line(capsys, [tmp_path / "run"], "an older purerl's", "the commit that its run.toml names")
+    assert is_one_line(capsys, [tmp_path / "run"], "an older version of purerl", "the commit that its run.toml names")
 
 
 def test_a_file_that_acts_otherwise_is_not_written(pendulums, tmp_path, capsys, monkeypatch):
@@ -190,5 +193,5 @@ def test_purerl_is_imported_without_jax():
 
 def test_what_is_needed_is_imported_or_named():
     assert errors.require("json", "export", "it") is json
-    with pytest.raises(ValueError, match=r"^it needs the package nowhere; pip install 'purerl\[export\]'$"):
+    with pytest.raises(ValueError, match=r"^it needs the package nowhere; pip install -e '.*\[export\]'$"):
         errors.require("nowhere", "export", "it")

@@ -96,8 +96,8 @@ def test_help_and_presets_are_its_own(capsys):
         (["--algo", "tqc:tcq"], ("tqc has no 'tcq' that is an AlgorithmSpec", "did you mean tqc?")),
         (["--algo", "tqc:build"], ("has no 'build' that is an AlgorithmSpec", "known: tqc")),
         (["--algo", "nowhere:tqc"], ("importing 'nowhere' fails", "No module named 'nowhere'; run from the folder")),
-        (["--algo", "tqc:"], ("is no module:NAME", "my_package.my_module:my_algorithm")),
-        (["--algo", "tqc"], ("'tqc', which is no algorithm", "or module:NAME")),
+        (["--algo", "tqc:"], ("is not of the form module:NAME", "my_package.my_module:my_algorithm")),
+        (["--algo", "tqc"], ("'tqc', which is not an algorithm", "or module:NAME")),
         (["--algo", "tqc:tqc", "--num-quantile", "3"], ("unknown argument '--num-quantile'; did you mean",)),
         (["--algo", "tqc:tqc", "--num-quantiles", "0"], ("num_quantiles is '0' but",)),
         (["--algo", "tqc:tqc", "--policy-delay", "2"], ("'policy_delay' belongs to td3, not to tqc:tqc",)),
@@ -134,7 +134,7 @@ def branching(hyper, plan, env):
         (changed(next_value=lambda state, batch, key: batch.reward[0]), "next_value returns .* the 1 critic updates"),
         (
             changed(update_critic=lambda state, batch, value, key: (state[:2], {})),
-            "update_critic returns another state",
+            "update_critic returns a state of another structure",
         ),
         (
             changed(update_actor=lambda state, batch, key: (state, {"q": batch.rewards})),
@@ -171,7 +171,7 @@ def test_a_fixed_number_is_no_tracer_and_makes_a_program_of_its_own(monkeypatch)
     assert [(each.settings.hyper.rate, each.settings.swept) for each in programs] == [
         (rate, {"tau": (0.1, 0.2)}) for rate in (0.1, 0.2)
     ]
-    with pytest.raises(ValueError, match="only numbers flow"):
+    with pytest.raises(ValueError, match="only numbers can be swept inside one program"):
         config.resolve_table({}, {"algo": "tqc:tqc", "env": "Pendulum-v1", "sweep": {"rate": [0.1, 0.2]}})
 
 
@@ -182,7 +182,7 @@ def test_a_fixed_number_is_no_tracer_and_makes_a_program_of_its_own(monkeypatch)
         ({"constructor": None}, "constructor is None"),
         ({"colour": "red"}, "colour is 'red'; it should be like '#0072b2'"),
         ({"presets": {"papers": {}}}, "unknown preset 'papers'; did you mean paper"),
-        ({"presets": {"paper": {"hyper": 3}}}, "presets: paper is .*hyper a dict in it"),
+        ({"presets": {"paper": {"hyper": 3}}}, "presets: paper is .*and hyper in it a dict"),
     ],
 )
 def test_a_declaration_is_checked_when_it_is_made(changes, says):
@@ -206,20 +206,20 @@ ANY = Annotated[kinds.Number, Field(description="any number")]
     [
         (
             {"hyperparameters": hyper("H", seed=(ANY, 0.0))},
-            "calls a hyperparameter 'seed', which is the name of another",
+            "has a hyperparameter 'seed', which is the name of another",
         ),
-        ({"hyperparameters": hyper("H", widths=(ANY, 0.0))}, "calls a hyperparameter 'widths'"),
-        ({"hyperparameters": hyper("H", out=(ANY, 0.0))}, "calls a hyperparameter 'out'"),
-        ({"hyperparameters": hyper("H", _zeta=(ANY, 0.0))}, "calls a hyperparameter '_zeta'"),
+        ({"hyperparameters": hyper("H", widths=(ANY, 0.0))}, "has a hyperparameter 'widths'"),
+        ({"hyperparameters": hyper("H", out=(ANY, 0.0))}, "has a hyperparameter 'out'"),
+        ({"hyperparameters": hyper("H", _zeta=(ANY, 0.0))}, "has a hyperparameter '_zeta'"),
         ({"hyperparameters": hyper("H", zeta=(ANY,))}, "hyperparameter 'zeta' of H should have a default"),
         ({"hyperparameters": type("H", (tqc.Hyper,), {})}, "H should be decorated with @dataclass"),
         ({"hyperparameters": type("H", (tqc.Hyper,), {"policy_delay": 0})}, "H should be decorated"),
-        ({"presets": {"paper": {"algo": "sac"}}}, "preset 'paper' says 'algo', which is no setting of the plan"),
-        ({"presets": {"paper": {"num_env": 3}}}, "says 'num_env', .*; did you mean num_envs"),
+        ({"presets": {"paper": {"algo": "sac"}}}, "preset 'paper' sets 'algo', which is not a setting of the plan"),
+        ({"presets": {"paper": {"num_env": 3}}}, "sets 'num_env', .*; did you mean num_envs"),
         ({"presets": {"paper": {"num_envs": "many"}}}, "in the preset 'paper', num_envs is 'many' but"),
         (
             {"presets": {"paper": {"hyper": {"drop": 3}}}},
-            "says 'drop', which is no hyperparameter; did you mean dropped",
+            "sets 'drop', which is not a hyperparameter; did you mean dropped",
         ),
         ({"presets": {"paper": {"hyper": {"dropped": -1}}}}, "in the preset 'paper', dropped is -1 but"),
     ],

@@ -75,11 +75,11 @@ def test_pooled_runs_of_other_settings_are_told(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "figure.jpg"], "out 'figure.jpg' is no picture; end it with .png, .svg, .pdf"),
-        (["--by", "taus", "--out", "figure.png"], "knows no setting 'taus'; did you mean tau"),
-        (["--by", "diverged", "--out", "figure.png"], "knows no setting 'diverged'"),
-        (["--by", "", "--out", "figure.png"], "by names no setting; say algo"),
-        (["--x", "update", "--published", "--out", "f.png"], "published curves are over env_step"),
+        (["--out", "figure.jpg"], "out 'figure.jpg' is not a picture file; end it with .png, .svg, .pdf"),
+        (["--by", "taus", "--out", "figure.png"], "has no setting 'taus'; did you mean tau"),
+        (["--by", "diverged", "--out", "figure.png"], "has no setting 'diverged'"),
+        (["--by", "", "--out", "figure.png"], "by lists no setting; use algo"),
+        (["--x", "update", "--published", "--out", "f.png"], "published curves have the axis env_step"),
         (["--style", "ggplot", "--out", "figure.png"], "invalid choice: 'ggplot'"),
         (["nowhere", "--out", "figure.png"], "there is no run in 'nowhere'"),
     ],
@@ -112,25 +112,25 @@ def test_a_wall_clock_of_seeds_that_trained_in_groups_is_refused(tmp_path, capsy
     (run / "curves.csv").write_text("\n".join([first, *map(",".join, later), ""]))
     with pytest.raises(SystemExit):
         plot.main([str(run), "--x", "wall_s", "--out", str(tmp_path / "figure.png")])
-    assert "the seeds of run trained in groups, one after another; draw it over --x env_step" in capsys.readouterr().err
+    assert "the seeds of run were trained in groups, one after another; use --x env_step" in capsys.readouterr().err
 
 
 def test_more_lines_than_colours_are_told(tmp_path, capsys):
     for i in range(9):
         write_run(tmp_path / f"run{i}", [0, 100], np.ones((2, 2)))
     assert plot.main([str(tmp_path), "--by", "run", "--out", str(tmp_path / "figure.png")]) == 0
-    assert "note: 9 lines share 8 colours" in capsys.readouterr().out
+    assert "note: 9 lines share 8 colors" in capsys.readouterr().out
 
 
 def test_published_curves_do_not_stand_beside_episodes_of_another_length(tmp_path, capsys):
     for name, length in (("short", 100), ("whole", 1000)):
-        write_run(tmp_path / name, [0, 1000], np.ones((2, 2)), env="Hopper-v5", episode_length=length)
+        write_run(tmp_path / name, [0, 100_000], np.ones((2, 2)), env="Hopper-v5", episode_length=length)
     out = tmp_path / "figure.svg"
     assert plot.main([str(tmp_path), "--by", "run", "--published", "--out", str(out)]) == 0
     assert "TD3 by Tianshou, Hopper-v3, mean of 10 seeds" in text_of(out)
     with pytest.raises(SystemExit):
         plot.main([str(tmp_path / "short"), "--published", "--out", str(out)])
-    assert "nothing is published for Hopper-v5" in capsys.readouterr().err
+    assert "no results are published for Hopper-v5" in capsys.readouterr().err
 
 
 def test_every_name_is_in_the_legend_as_it_is(tmp_path):
@@ -143,7 +143,7 @@ def test_every_name_is_in_the_legend_as_it_is(tmp_path):
 
 def test_all_published_curves_are_drawn_and_the_title_tells_of_all_lines(runs):
     ours = {
-        name: curves.Runs(np.arange(n), np.zeros((n, 2)), np.arange(2), np.full(2, np.nan))
+        name: curves.Runs(1e5 * np.arange(n), np.zeros((n, 2)), np.arange(2), np.full(2, np.nan))
         for name, n in (("A", 201), ("B", 21))
     }
     theirs = {"A": published.find_curves("Ant-v5")}
@@ -155,7 +155,7 @@ def test_all_published_curves_are_drawn_and_the_title_tells_of_all_lines(runs):
 def test_nothing_published_is_an_error(runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         plot.main([str(runs / "td3-hopper"), "--published", "--out", str(tmp_path / "figure.png")])
-    assert "nothing is published for hopper; known: Ant, HalfCheetah" in capsys.readouterr().err
+    assert "no results are published for hopper; known: Ant, HalfCheetah" in capsys.readouterr().err
 
 
 def test_the_papers_bands():
@@ -213,3 +213,10 @@ def test_a_diverged_seed_is_drawn_up_to_a_cross(runs):
     (axes,) = figures.learning_curves({"Hopper-v5": {"TD3": shown}}).axes
     (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
     assert cross.get_xdata()[0] == 0.4 and cross.get_ydata()[0] == shown.values[8, 3]
+
+
+def test_a_published_curve_that_begins_later_than_the_runs_end_is_not_in_the_figure(tmp_path):
+    write_run(tmp_path / "run", [0, 1000], np.ones((2, 2)), env="Hopper-v5")
+    assert plot.main([str(tmp_path / "run"), "--published", "--out", str(tmp_path / "figure.svg")]) == 0
+    shown = "".join(text_of(tmp_path / "figure.svg"))
+    assert "TD3 by Fujimoto et al. 2018" in shown and "Tianshou" not in shown

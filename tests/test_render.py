@@ -142,5 +142,5 @@ def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys,
     (tmp_path / "run.toml").write_text((run / "run.toml").read_text().replace("Pendulum-v1", "fast"))
     assert is_one_line(capsys, [tmp_path, "--film", "none"], "fast has no bodies")
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(ValueError, match=r"an MP4 needs the package imageio_ffmpeg; pip install 'purerl\[film\]'"):
+    with pytest.raises(ValueError, match=r"an MP4 needs the package imageio_ffmpeg; pip install -e '.*\[film\]'"):
         film.mp4(np.zeros((2, 320, 480, 3), np.uint8), 0.1)

@@ -232,7 +232,7 @@ BAD = [
     ({"tau": [0.1, 0.2]}, "'tau' belongs under [hyper]"),
     ({"hyper": {"alpha": [0.1]}}, "'alpha' belongs to sac, not to td3"),
     ({"hyper": {"tau": [0.1, 2]}}, "tau is 2 but should be less than or equal to 1"),
-    ({"hyper": {"tau": [0.1, 0.1]}}, "a setting stands twice under [hyper]: tau 0.1"),
+    ({"hyper": {"tau": [0.1, 0.1]}}, "[hyper] lists a setting twice: tau 0.1"),
     ({"mode": "cross"}, "mode is 'cross'; known: grid, zip"),
     ({"programs": [{"name": "a"}, {"name": "a", "n_step": 2}]}, "two programs are called 'a'"),
     ({"programs": 3}, "programs should be tables"),
@@ -240,7 +240,7 @@ BAD = [
     ({"hyper": {"tau": {"log_uniform": [0, 0.2], "samples": 2}}}, "two positive numbers, the smaller one first"),
     ({"hyper": {"tau": {"uniform": [0, 1], "samples": 0}}}, "it should be like { log_uniform"),
     ({"sweep": {"tau": [0.1]}}, "write lists under [hyper]"),
-    ({"hyper": {"ou_theta": [0.1, 0.2]}}, "ou_theta is 0.1 but has no effect where noise is 'gaussian'"),
+    ({"hyper": {"ou_theta": [0.1, 0.2]}}, "ou_theta is 0.1 but has no effect when noise is 'gaussian'"),
     ({"env": ["fast", "nowhere"]}, "nowhere"),
     ({"seeds_per_batch": 5, "hyper": {"tau": [0.1, 0.2]}}, "does not divide the 8 runs (settings x seeds)"),
 ]
@@ -269,7 +269,7 @@ def test_bad_arguments_are_refused_in_one_line(tmp_path, capfd):
     for name in ("sac", "1"):
         assert f"has no program '{name}'; known: td3-fast" in refusal(capfd, file, "--only", name)
     (tmp_path / "torn.toml").write_text("algo = [")
-    assert "is no TOML file" in refusal(capfd, tmp_path / "torn.toml")
+    assert "is not a TOML file" in refusal(capfd, tmp_path / "torn.toml")
 
 
 def test_two_sweeps_of_one_name_are_refused_with_the_difference(grid, tmp_path, capfd):
@@ -277,7 +277,7 @@ def test_two_sweeps_of_one_name_are_refused_with_the_difference(grid, tmp_path, 
     other = write(tmp_path / "grid.toml", TABLE | {"hyper": GRID | {"actor_lr": [1e-4, 1e-3, 2e-2]}})
     assert "actor_lr is [0.0001, 0.001, 0.01] there and [0.0001, 0.001, 0.02] here" in refusal(capfd, other, *words)
     other = write(tmp_path / "grid.toml", TABLE | {"algo": ["td3", "sac"]})
-    assert "holds another sweep: program 'td3-fast' is only there" in refusal(capfd, other, *words)
+    assert "holds another sweep: program 'td3-fast' is only in the folder" in refusal(capfd, other, *words)
     assert "holds no sweep" in refusal(capfd, other, "--out", grid[1])
     assert {file.name for file in folder.iterdir()} == {
         "sweep.toml",

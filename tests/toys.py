@@ -1,4 +1,4 @@
-"""Environments and learners whose right answers are known by hand, small enough to compile in a second."""
+"""Environments and algorithms whose correct results are known by hand, small enough to compile in a second."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,7 +19,7 @@ def construct(monkeypatch, build, name="td3"):
 
 
 def learner(name, plan, env, **changes):
-    """An `Algorithm` with its default hyperparameters but for `changes`."""
+    """Return an `Algorithm` with its default hyperparameters, except for `changes`."""
     return BUILD[name](HYPERS[name](**changes), plan, env)
 
 
@@ -29,12 +29,15 @@ class Contents(NamedTuple):
 
 
 def contents(ring, obs_size):
-    """What a plain ring holds of what went into its transitions, `[rows, E, ...]`."""
+    """Return the observations and actions that a plain replay buffer holds, `[rows, E, ...]`."""
     return Contents(ring[..., :obs_size], ring[..., obs_size : -obs_size - 2])
 
 
 class Count(NamedTuple):
-    """`key` [2] is the key data that reset got, `start` [] its random number in [0, 1), `step` [] the steps since."""
+    """The state of `counting`.
+
+    `key` [2] is the key data that reset got, `start` [] its random number in [0, 1), `step` [] the steps since then.
+    """
 
     key: jax.Array
     start: jax.Array
@@ -42,7 +45,7 @@ class Count(NamedTuple):
 
 
 def after(steps):
-    """A condition: true from step number `steps` on."""
+    """Return a condition that is true from step number `steps` on."""
     return lambda state: state.step >= steps
 
 
@@ -50,9 +53,9 @@ never = after(10**6)
 
 
 def counting(episode_length=1000, terminates=never, truncates=never, reward=None, action_size=1):
-    """Observes `(start, step)`: which episode this is, and how old. The conditions see the state after the step.
+    """Return an environment that observes `(start, step)`: the identity of the episode and its age.
 
-    `reward(state, action)` is 1 if None.
+    `terminates` and `truncates` are conditions on the state after the step. `reward(state, action)` is 1 if None.
     """
 
     def reset(key):
@@ -70,7 +73,10 @@ def counting(episode_length=1000, terminates=never, truncates=never, reward=None
 
 
 def steered(episode_length=5):
-    """As in any real environment, what comes next depends on the action: it moves `start`; above 0.9 terminates."""
+    """Return an environment in which the next state depends on the action, as in any real environment.
+
+    The action moves `start`, and the episode terminates if `start` is above 0.9.
+    """
 
     def reward(state, action):
         return state.start * action[0]
@@ -84,13 +90,13 @@ def steered(episode_length=5):
 
 
 class Probe(NamedTuple):
-    """A family of environments with known values. All fields are `[]` floats, so that probes may be an axis.
+    """A family of environments with known values. All fields are `[]` floats, so that probes may be a batch axis.
 
     Attributes:
         life: steps until the episode terminates.
-        every, last: reward of every step, and of the last one besides.
-        fixed, shown: weights of −(a − 0.5)² and −(a − context)² in the reward, context being observed.
-        sees_step: 1 where the number of the step is observed, 0 where it is hidden.
+        every, last: reward of every step, and additional reward of the last step.
+        fixed, shown: weights of −(a − 0.5)² and −(a − context)² in the reward; the context is observed.
+        sees_step: 1 if the number of the step is observed, 0 if it is hidden.
     """
 
     life: float = 1.0
@@ -105,7 +111,10 @@ PROBE_LIMIT = 5  # steps
 
 
 def probe(values):
-    """The environment of `values`, a `Probe`. Observes `(context in ±0.8, step / 5)`; time runs out after 5 steps."""
+    """Return the environment of `values`, a `Probe`.
+
+    It observes `(context in ±0.8, step / 5)`. Episodes are truncated after 5 steps.
+    """
 
     def reset(key):
         return jax.random.uniform(key, minval=-0.8, maxval=0.8), jnp.float32(0.0)

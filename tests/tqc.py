@@ -1,6 +1,6 @@
 """Truncated quantile critics (Kuznetsov et al. 2020, arXiv:2005.04269), as a user of purerl would add them: `tqc:tqc`.
 
-N critics give M quantiles each; of the N·M of a next state, the greatest are left out of the target.
+N critics give M quantiles each. The greatest of the N·M quantiles of a next state are left out of the target.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from purerl.settings.registry import AlgorithmSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Hyper(SAC):
-    """Hyperparameters of TQC, the paper's."""
+    """Hyperparameters of TQC, with the values of the paper."""
 
     num_critics: Annotated[Count, Field(description="critics of the ensemble")] = 5
     num_quantiles: Annotated[Count, Field(description="quantiles that each critic estimates")] = 25
@@ -31,7 +31,7 @@ class Hyper(SAC):
 
 
 def quantile_huber_loss(q, target):
-    """Of quantiles `[N, B, M]` and samples of the target `[B, K]`, eq. 7: every quantile beside every sample."""
+    """Return the loss (eq. 7) of quantiles `[N, B, M]` and target samples `[B, K]`, over all pairs."""
     level = (jnp.arange(q.shape[-1]) + 0.5) / q.shape[-1]
     error = target[:, None, :] - q[..., None]
     huber = jnp.where(jnp.abs(error) <= 1.0, 0.5 * error**2, jnp.abs(error) - 0.5)
@@ -39,13 +39,13 @@ def quantile_huber_loss(q, target):
 
 
 def truncated(q, dropped):
-    """The quantiles `[N, ..., M]` of all critics, sorted, without the N · `dropped` greatest, `[..., K]`."""
+    """Return the quantiles `[N, ..., M]` of all critics, sorted, without the N · `dropped` greatest: `[..., K]`."""
     pooled = jnp.sort(jnp.moveaxis(q, 0, -2).reshape(*q.shape[1:-1], -1))
     return pooled[..., : pooled.shape[-1] - len(q) * dropped]
 
 
 def next_value(model, state, batch, key):
-    """Samples of the soft return from s', `[C, B, K]`."""
+    """Return samples of the soft return from s', `[C, B, K]`."""
     action, log_prob = sac.pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(key)
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
     return truncated(q, model.hyper.dropped) - sac.temperature(model, state) * log_prob[..., None]

@@ -1,16 +1,17 @@
-"""The boundary to physics: an environment by name.
+"""Environments by name.
 
-base       the record `Environment`, and what checks one
-episodes   time limits, fresh starts, whole episodes
-brax, gymnax, playground, pendulum, mujoco/  environments of each family
-autoreset  finds environments that reset themselves
-names      what environments are called, for error messages
+base       the record `Environment` and its checks
+episodes   time limits, random starts, whole episodes
+brax, gymnax, playground, pendulum, mujoco/  the environments of each family
+autoreset  detects environments that reset themselves
+names      names of environments, for error messages
 vector     `purerl.VectorEnv`, for Gymnasium
 """
 
 import importlib
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from purerl import jax_flags
@@ -20,27 +21,38 @@ from purerl.errors import attempt
 if TYPE_CHECKING:
     from purerl.environments import base
 
-Length = Any  # a time limit [steps], or None for the environment's own; what is neither is refused
-VERSIONED = re.compile(r"\w+-v\d+")  # how Gymnasium calls its tasks
+Length = Any  # a time limit [steps], or None for that of the environment. Other values are refused.
+VERSIONED = re.compile(r"\w+-v\d+")  # the names of Gymnasium's tasks
 
 
 def make(name: Any, backend: str | None = None, episode_length: Length = None) -> "base.Environment":
-    """The `Environment` called `name`.
+    """Return the `Environment` called `name`.
 
-    That is one of Gymnasium's tasks (`HalfCheetah-v5`, `Pendulum-v1`), one that Brax registers (`halfcheetah`), one of
-    MuJoCo Playground's (`playground:CheetahRun`) or gymnax's (`gymnax:Pendulum-v1`), or `module:NAME` of your own: an
-    `Environment`; or one of `brax.envs.Env`, of Playground's `MjxEnv` or in gymnax's style; or such a class, made
-    without arguments. Instead of its name, your own may be given itself. `backend` is one of `generalized`, `spring`,
-    `positional`, `mjx`, for Brax's; None takes the environment's own. Episodes are truncated after `episode_length`
-    steps; None takes the environment's own time limit, or 1000. Raises ValueError where there is no such thing, where
-    it is broken, and where JAX's global flags are not as purerl needs them.
+    `name` is one of:
+
+    - `HalfCheetah-v5`, `Pendulum-v1`: a task of Gymnasium
+    - `halfcheetah`: an environment that Brax registers
+    - `playground:CheetahRun`: a task of MuJoCo Playground
+    - `gymnax:Pendulum-v1`: an environment of gymnax
+    - `module:NAME`: your own environment in an importable module
+    - your own environment itself
+
+    Your own environment is an `Environment`, a `brax.envs.Env`, an `MjxEnv` of Playground, or an object in the style of
+    gymnax. It may also be the class of one, which is then called without arguments.
+
+    `backend` is `generalized`, `spring`, `positional` or `mjx`, for Brax environments. None selects the default of the
+    environment. Episodes are truncated after `episode_length` steps. None selects the time limit of the environment, or
+    1000.
+
+    Raises ValueError if there is no such environment, if it is invalid, or if JAX's global flags have values that
+    purerl does not support.
     """
     what = f"env {name!r}" if isinstance(name, str) else "an environment"
     jax_flags.check_flags(what)
     jax_flags.check_platform()
     try:
         return _make(name, backend, episode_length)
-    finally:  # What a module sets while it is imported also explains what fails then.
+    finally:  # A flag that the module sets at import may also be the reason of a failure.
         jax_flags.check_flags(f"{what}, whose module sets it")
 
 
@@ -51,7 +63,7 @@ def _make(name: Any, backend: str | None, episode_length: Length) -> "base.Envir
         return _gymnasium(name, backend, episode_length)
     family, _, task = name.partition(":")
     if family == "playground":
-        from purerl.environments import playground  # Here, as below, because importing physics takes seconds.
+        from purerl.environments import playground  # Imported here, as below, because importing physics takes seconds.
 
         return playground.make(task, backend, episode_length)
     if family == "gymnax":
@@ -60,6 +72,9 @@ def _make(name: Any, backend: str | None, episode_length: Length) -> "base.Envir
         return gymnax.make(task, backend, episode_length)
     if task:
         return _custom(name, backend, episode_length)
+    if Path(name).with_suffix(".py").is_file():
+        module = Path(name).stem
+        raise ValueError(f"env {name!r} is a module; name the environment in it: {module}:NAME, as {module}:env")
     from purerl.environments import brax
 
     return brax.make(name, backend, 1000 if episode_length is None else episode_length)
@@ -79,7 +94,7 @@ def _custom(name: str, backend: str | None, episode_length: Length) -> "base.Env
     module_name, _, own_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), own_name)):
         example = names.hint(name) or "; an example is my_package.my_module:MyEnv"
-        raise ValueError(f"env {name!r} is no module:NAME{example}")
+        raise ValueError(f"env {name!r} is not of the form module:NAME{example}")
     try:
         module = attempt(f"env {name!r}: importing {module_name!r}", lambda: importlib.import_module(module_name))
     except ValueError as error:
@@ -94,7 +109,7 @@ def _custom(name: str, backend: str | None, episode_length: Length) -> "base.Env
 
 
 def _adapter(value: Any) -> "Callable[[Any, Length, str | None], base.Environment] | None":
-    """The function of (environment, episode_length, name) that makes an `Environment` of a value, or of a class's."""
+    """Return the function `(environment, episode_length, name) -> Environment` for a value or its class, or None."""
     from purerl.environments import base, brax, gymnax, playground
 
     kind = value if isinstance(value, type) else type(value)
@@ -110,7 +125,7 @@ def _adapter(value: Any) -> "Callable[[Any, Length, str | None], base.Environmen
 
 
 def _core(value: Any) -> Any:
-    """What is inside of wrappers; of a class nothing is known."""
+    """Return the environment inside wrappers. A class is returned unchanged."""
     return value if isinstance(value, type) else getattr(value, "unwrapped", value)
 
 
@@ -122,7 +137,7 @@ def _checked(env: "base.Environment", episode_length: Length, name: str | None) 
 
 
 def _adapted(own: Any, name: str | None, backend: str | None, episode_length: Length) -> "base.Environment":
-    """`own`, an environment or a class of one, as the `Environment` called `name`."""
+    """Return `own`, an environment or its class, as the `Environment` called `name`."""
     called = f"env {name!r}" if name else f"the environment {getattr(own, 'name', type(own).__name__)!r}"
     adapter = _adapter(own)
     if adapter is None:

@@ -1,8 +1,12 @@
-"""Environments that reset by themselves: known wrappers are taken off, and all else that shows in a step is refused.
+"""Detect environments that reset themselves.
 
-purerl begins a new episode itself. An environment that also does so overwrites the last observation of an episode,
-from which a truncated episode bootstraps. Only what is certain is refused: a wrapper of a known kind, or a step that
-exchanges its state, where the episode ends, for a random one or for the one that `reset` put aside.
+purerl starts every new episode itself. An environment that also does so overwrites the last observation of an episode.
+The target of a truncated episode bootstraps from that observation.
+
+Known wrappers of Brax and Playground are removed. Other environments are refused only in two certain cases:
+
+- The environment is, or contains, a known wrapper that resets or batches.
+- At the end of an episode, its step replaces the state by a random state or by the state that `reset` stored.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,14 +18,14 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 RESETTING = ("AutoResetWrapper", "BraxAutoResetWrapper")
 BATCHING = ("VmapWrapper", "DomainRandomizationVmapWrapper", "BraxDomainRandomizationVmapWrapper")
-BARE = (*RESETTING, "VmapWrapper")  # what such a wrapper adds is not needed here
+BARE = (*RESETTING, "VmapWrapper")  # wrappers that can be removed: purerl does not need what they add
 UNWRAP = "purerl begins new episodes itself, so give the environment without that wrapper"
 ONE_COPY = "purerl makes the copies itself, so give the environment of a single copy"
 NO_RESET = "purerl begins new episodes itself, so let step return the last state of an episode"
 
 
 def unwrapped(env: Any) -> Any:
-    """`env` of Brax's or Playground's without the wrappers that reset or batch it; an `EpisodeWrapper` stays."""
+    """Return a Brax or Playground `env` without the wrappers that reset or batch it. An `EpisodeWrapper` stays."""
     kind = type(env)
     theirs = [known for known in _kinds(kind, BARE) if known.__module__.startswith(("brax.", "mujoco_playground."))]
     if any(kind.reset is known.reset and kind.step is known.step for known in theirs):
@@ -32,7 +36,7 @@ def unwrapped(env: Any) -> Any:
 
 
 def refuse_wrapped(env: Any, name: str) -> None:
-    """Raises ValueError where `env` or what it wraps is a wrapper that resets or batches."""
+    """Raise ValueError if `env`, or an environment inside it, is a wrapper that resets or batches."""
     for inner in _nest(env):
         for names, does, remedy in ((RESETTING, "resets by itself", UNWRAP), (BATCHING, "makes a batch", ONE_COPY)):
             if known := [known for known in _kinds(type(inner), names) if type(inner).step is known.step]:
@@ -41,15 +45,16 @@ def refuse_wrapped(env: Any, name: str) -> None:
 
 
 def refuse_resetting(name: str, reset: tuple[Any, ...], step: tuple[Any, ...]) -> None:
-    """Raises ValueError where a step shows that it begins new episodes itself. Nothing is computed.
+    """Raise ValueError if the traced step starts new episodes itself. Nothing is computed.
 
-    `reset` is `(function, key)` and `step` is `(function, state, action)`, as of an `Environment`, of abstract arrays.
+    `reset` is `(function, key)` and `step` is `(function, state, action)`. The functions are those of an `Environment`,
+    and the arguments are abstract arrays.
     """
     _, first = _graph(*reset)
     before, (*after, _, terminated, truncated) = _graph(*step)
     ends = _ingredients(terminated) | _ingredients(truncated)
 
-    # What `reset` put aside, the same numbers as those of leaf i, and no step changes.
+    # True if `case` is a stored copy of leaf i: `reset` set both to the same value, and step does not change the copy.
     def is_first(case: _Node, i: int) -> bool:
         kept = [z for x, y, z in zip(before, after, first, strict=False) if case is x is y]
         return any(z is first[i] and z.kind != "const" for z in kept)
@@ -69,7 +74,7 @@ def _kinds(kind: type, names: Iterable[str]) -> list[Any]:
 
 
 def _nest(env: Any, seen: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """`env` and the environments among its attributes, and among theirs."""
+    """Yield `env` and all environments among its attributes, recursively."""
     if any(env is other for other in seen):
         return
     yield env
@@ -78,19 +83,19 @@ def _nest(env: Any, seen: tuple[Any, ...] = ()) -> Iterator[Any]:
             yield from _nest(value, (*seen, env))
 
 
-# What a function computes, as a graph
+# The computation of a function as a graph
 
 
 @dataclass(eq=False, slots=True)
 class _Node:
-    """A number that a function computes. Equal computations are one node.
+    """A value that a function computes. Equal computations share one node.
 
     Attributes:
-        kind: the primitive that makes it.
-        inputs: the nodes it is made of.
+        kind: name of the primitive that computes it.
+        inputs: the nodes that it is computed from.
         acted: whether it depends on the action.
         random: whether it depends on random bits that the function draws.
-        truth: whether it can be 0 or 1 only.
+        truth: whether it can only be 0 or 1.
     """
 
     kind: str
@@ -100,7 +105,7 @@ class _Node:
     truth: bool = False
 
 
-_Nodes = dict[tuple[Any, ...], _Node]  # by what makes them
+_Nodes = dict[tuple[Any, ...], _Node]  # by primitive, label and inputs
 
 SAME = {
     "convert_element_type",
@@ -113,12 +118,12 @@ SAME = {
 }
 LOGIC = {"or", "and", "not", "ne", "select_n", "reduce_or"}
 COMPARE = {"eq", "ne", "lt", "le", "gt", "ge", "is_finite"}
-ARITHMETIC = COMPARE | {"sub", "mul", "max", "min"}  # on what is 0 or 1
+ARITHMETIC = COMPARE | {"sub", "mul", "max", "min"}  # logic if all inputs are 0 or 1
 DRAWS = {"random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform"}
 
 
 def _graph(function: Callable[..., Any], *arguments: Any) -> tuple[list[_Node], list[_Node]]:
-    """The nodes of what `function` takes and of what it returns. The last of several arguments is the action."""
+    """Return the nodes of the inputs and outputs of `function`. The last of several arguments is the action."""
     jaxpr = jax.make_jaxpr(function)(*arguments)
     action = len(jax.tree.leaves(arguments[1:]))
     inputs = [_Node("input", acted=i >= len(jaxpr.in_avals) - action) for i in range(len(jaxpr.in_avals))]
@@ -126,7 +131,7 @@ def _graph(function: Callable[..., Any], *arguments: Any) -> tuple[list[_Node], 
 
 
 def _call(known: _Nodes, closed: ClosedJaxpr, arguments: Sequence[_Node]) -> list[_Node]:
-    """The nodes that a jaxpr returns; `known` holds all there are, by what makes them."""
+    """Return the output nodes of a jaxpr. `known` holds all nodes so far."""
     values: dict[Var, _Node] = dict(zip(closed.jaxpr.invars, arguments, strict=True))
     for variable, const in zip(closed.jaxpr.constvars, closed.consts, strict=True):
         values[variable] = _node(known, "const", id(const))
@@ -148,7 +153,7 @@ def _apply(known: _Nodes, equation: JaxprEqn, inputs: list[_Node]) -> list[_Node
         branches = [_call(known, branch, inputs[1:]) for branch in parameters["branches"]]
         return [_node(known, "select_n", 0, inputs[0], *cases) for cases in zip(*branches, strict=True)]
     body = parameters.get("jaxpr", parameters.get("call_jaxpr"))
-    once = parameters.get("length", 1) == 1  # of a scan: no loop
+    once = parameters.get("length", 1) == 1  # a scan of one iteration is no loop
     if isinstance(body, ClosedJaxpr) and len(body.in_avals) == len(inputs) and once:
         return _call(known, body, inputs)
     inner = list(_inner(parameters))
@@ -170,7 +175,7 @@ def _draws(jaxpr: Jaxpr) -> bool:
 
 
 def _inner(parameters: Mapping[str, Any]) -> Iterator[Jaxpr]:
-    """The programs among the parameters of an equation. JAX 0.9 has no public function for this."""
+    """Yield the jaxprs among the parameters of an equation. JAX 0.9 has no public function for this."""
     for value in parameters.values():
         for one in value if isinstance(value, tuple | list) else (value,):
             if isinstance(one, ClosedJaxpr):
@@ -186,7 +191,7 @@ def _is_truth(kind: str, inputs: Sequence[_Node]) -> bool:
 
 
 def _ingredients(truth: _Node) -> set[_Node]:
-    """The conditions that a truth is made of."""
+    """Return the basic conditions that a boolean node is computed from."""
     found, seen, waiting = set(), set(), [truth]
     while waiting:
         node = waiting.pop()
@@ -202,7 +207,7 @@ def _ingredients(truth: _Node) -> set[_Node]:
 
 
 def _choices(node: _Node) -> Iterator[tuple[_Node, _Node, _Node]]:
-    """`(condition, case, other case)` of all that a number is chosen from."""
+    """Yield `(condition, case, other case)` for every value that `node` is selected from."""
     seen, waiting = set(), [node]
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""An environment as three pure functions of one copy of it, and what goes wrong with a foreign one."""
+"""`Environment`: three pure functions of one copy of an environment, and the checks of user environments."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -14,20 +14,23 @@ from purerl.environments import autoreset
 from purerl.errors import attempt
 from purerl.types import Array, Key
 
-State = PyTree  # of arrays: what a family of environments keeps of one copy
+State = PyTree  # of arrays: the state of one copy
 Bound = Float[np.ndarray, ""] | Float[np.ndarray, " A"]
 ActionRange = tuple[Bound, Bound]  # low, high
 Function = TypeVar("Function", bound=Callable[..., Any])
 Tree = TypeVar("Tree")
 
-MOST = 2**31 - 1  # the largest size, and the longest time limit
+MOST = 2**31 - 1  # the largest size and the longest time limit
 
 
 class Outcome(NamedTuple):
-    """What one step brings about: `reward`, float32, `terminated` and `truncated`, bool, all `[]`.
+    """The result of one environment step. All fields are scalars `[]`.
 
-    `terminated` where the new state is absorbing. `truncated` where the environment itself ends the episode for another
-    reason; its time limit is not its own business (`Environment.episode_length`).
+    Attributes:
+        reward: float32.
+        terminated: bool, True if the new state is absorbing.
+        truncated: bool, True if the environment ends the episode for another reason. It must not apply the time limit:
+            purerl does (`Environment.episode_length`).
     """
 
     reward: Float[Array, ""]
@@ -36,12 +39,12 @@ class Outcome(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What there is to see of an environment.
+    """How to draw an environment.
 
     Attributes:
         model: the `mujoco.MjModel` of its bodies.
-        pose: `(state) -> {field: array}`, the fields of `mujoco.MjData` that say where they are: `qpos`, `mocap_pos` …
-        timestep: seconds between two of its steps.
+        pose: `(state) -> {field: array}`, the fields of `mujoco.MjData` that define the pose: `qpos`, `mocap_pos` …
+        timestep: seconds between two environment steps.
     """
 
     model: Any
@@ -50,18 +53,18 @@ class Scene(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """One copy of an environment. No function resets by itself.
+    """One copy of an environment, as pure functions. No function may start a new episode by itself.
 
     Attributes:
-        reset: `(key) -> state`, at the start of a random episode.
+        reset: `(key) -> state`, the start of a random episode.
         step: `(state, action [action_size] in [-1, 1]) -> (state, Outcome)`.
         observe: `(state) -> observation [obs_size]`, float32.
         obs_size, action_size: Python ints.
-        episode_length: the time limit [steps]; reaching it truncates.
-        name: how the user called it.
-        truncates: whether `step` itself may truncate; then the compact replay buffer cannot be used.
-        action_range: (low, high), numbers or arrays `[action_size]`: what the actions -1 and 1 are in its own units.
-        scene: how to draw it, or None where it has no bodies.
+        episode_length: the time limit [steps]. An episode that reaches it is truncated.
+        name: the name that the user gave.
+        truncates: whether `step` itself may truncate. If it may, the compact replay buffer cannot be used.
+        action_range: (low, high), numbers or arrays `[action_size]`: the actions -1 and 1 in the environment's units.
+        scene: how to draw the environment, or None if it has no bodies.
     """
 
     reset: Callable[[Key], State]
@@ -77,7 +80,10 @@ class Environment(NamedTuple):
 
 
 def physics(function: Function) -> Function:
-    """`function` of arrays at full precision, for a reduced one ruins contacts; all programs share one trace of it."""
+    """Return `function`, compiled at full matrix precision. Reduced precision breaks contacts.
+
+    All programs share one trace of the function.
+    """
     if getattr(function, "is_physics", False):
         return function
 
@@ -94,13 +100,13 @@ def physics(function: Function) -> Function:
 def checked(
     env: Environment, own_step: Callable[[State, Float[Array, " A"]], tuple[State, Outcome]] | None = None
 ) -> Environment:
-    """`env`, an `Environment` of anybody's, its physics at full precision. Every adapter ends here.
+    """Return `env` with physics at full precision, after checking its contract. Every adapter calls this last.
 
-    Args:
-        own_step: a step whose outcome tells all ends of its own, where that of `env.step` does not.
+    `own_step` is a step whose outcome contains every end that the environment itself declares. It is needed if the
+    outcome of `env.step` does not.
 
-    Raises ValueError, before anything is compiled, where `env` breaks its contract: the types and limits of its fields,
-    shapes, dtypes, the structure of its state, or a step that begins new episodes by itself.
+    Raises ValueError before anything is compiled if `env` breaks its contract. The checks cover the types and limits of
+    its fields, shapes, dtypes, the structure of its state, and steps that start new episodes by themselves.
     """
     env = declared(env)
     env = env._replace(reset=physics(env.reset), step=physics(env.step))
@@ -137,7 +143,10 @@ def _check_kind(name: str, what: str, found: PyTree, dtype: str, shape: tuple[in
 
 
 def declared(env: Environment) -> Environment:
-    """`env`, of whose fields nothing is computed, with sizes and limits of the right types. Raises ValueError."""
+    """Return `env` with sizes and limits as ints and float32. Raises ValueError if a field is invalid.
+
+    No function of `env` is called.
+    """
     if not isinstance(env, Environment):
         raise ValueError(f"an environment is a name or an Environment, not {shown(env)}")
     if not isinstance(env.name, str) or not env.name:
@@ -154,20 +163,23 @@ def declared(env: Environment) -> Environment:
 
 
 def shown(value: object) -> str:
-    """What a value is, in less than a line."""
+    """Return the repr of a value, shortened to 80 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def whole(name: str, field: str, value: Any) -> int:
-    """`value` as an int. Raises ValueError where it is none, or below 1."""
+    """Return `value` as an int. Raises ValueError if it is no int, or not between 1 and `MOST`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= MOST:
         raise ValueError(f"{name}: {field} is {shown(value)}; it must be a positive int, up to {MOST}")
     return int(value)
 
 
 def bounds(name: str, action_range: Any, action_size: int) -> ActionRange:
-    """`(low, high)` float32, `[]` or `[action_size]`. Raises ValueError where these are not finite and in order."""
+    """Return `(low, high)` as float32, `[]` or `[action_size]`.
+
+    Raises ValueError if the bounds are not finite, or if low is not below high.
+    """
     said = f"{name}: action_range is {shown(action_range)}"
     try:
         low, high = (np.asarray(bound) for bound in action_range)
@@ -186,14 +198,14 @@ def bounds(name: str, action_range: Any, action_size: int) -> ActionRange:
 
 
 def scalar(value: Any, field: str, dtype: type) -> Shaped[Array, ""]:
-    """`value` as an array `[]`. Raises ValueError where it is not one real number."""
+    """Return `value` as an array `[]`. Raises ValueError if it is not one real number."""
     if jnp.shape(value) != ():
         raise ValueError(f"{field} must be a scalar, not of shape {jnp.shape(value)}")
     return _real(value, field).astype(dtype)
 
 
 def vector(value: Any, reward: Any) -> Float32[Array, " obs"]:
-    """An observation as float32 `[obs_size]`. Raises ValueError where it is no flat vector of real numbers."""
+    """Return an observation as float32 `[obs_size]`. Raises ValueError if it is not a flat vector of real numbers."""
     if not hasattr(value, "shape") or len(value.shape) != 1:
         shapes = jax.tree.map(jnp.shape, value)
         copies = jnp.shape(reward)[:1]
@@ -212,14 +224,20 @@ def _real(value: Any, field: str) -> Shaped[Array, "..."]:
 
 
 def ends(state: Any) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-    """`(terminated, truncated)` of a state of Brax's or Playground's; `info["truncation"]` says that `done` is that."""
+    """Return `(terminated, truncated)` of a Brax or Playground state.
+
+    If `info["truncation"]` is set, `done` is a truncation. Otherwise it is a termination.
+    """
     done = scalar(state.done, "done", bool)
     truncated = done & scalar(getattr(state, "info", {}).get("truncation", False), "truncation", bool)
     return done & ~truncated, truncated
 
 
 def actions_of(env: Environment, num_envs: int, actions: Any) -> Float32[np.ndarray, "E A"]:
-    """`actions` as float32 `[num_envs, action_size]`. Raises ValueError where they are not, or not finite."""
+    """Return `actions` as float32 `[num_envs, action_size]`.
+
+    Raises ValueError if they have another shape, are not real numbers or are not finite.
+    """
     expected = (num_envs, env.action_size)
     try:
         actions = np.asarray(actions)
@@ -237,29 +255,32 @@ def actions_of(env: Environment, num_envs: int, actions: Any) -> Float32[np.ndar
 
 
 def scaled(action: Float[Array, "*batch A"], action_range: ActionRange) -> Float[Array, "*batch A"]:
-    """An action in [-1, 1], `[..., action_size]`, in the units of an environment."""
+    """Return an action from [-1, 1], `[..., action_size]`, in the environment's units."""
     low, high = action_range
-    return low + (high - low) * (action + 1.0) / 2.0  # pyright: ignore[reportReturnType]  # NumPy's, say its stubs
+    return low + (high - low) * (action + 1.0) / 2.0  # pyright: ignore[reportReturnType]  # the stubs say NumPy
 
 
 def strong(tree: Tree) -> Tree:
-    """`tree` without weak types: a carry that began weak would compile a second program."""
+    """Return `tree` without weak types. A carry that starts with a weak type would compile a second program."""
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
 
 
 def describe(tree: PyTree) -> dict[str, str]:
-    """`{path: dtype[shape]}` of a pytree of abstract arrays."""
+    """Return `{path: dtype[shape]}` of a pytree of abstract arrays."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
 
 
 def same_structure(before: PyTree, after: PyTree, name: str) -> None:
-    """Raises ValueError, naming the first difference, where a step of `name` changes the kind of its state."""
+    """Raise ValueError if a step of `name` changes the structure, shapes or dtypes of the state.
+
+    The message names the first difference.
+    """
     if jax.tree.structure(before) == jax.tree.structure(after) and describe(before) == describe(after):
         return
     was, now = describe(before), describe(after)
     path = next((path for path in [*was, *now] if was.get(path) != now.get(path)), "the tree itself")
     raise ValueError(
         f"{name}: step does not return the kind of state that reset makes: {path} is {was.get(path, 'absent')} after "
-        f"reset and {now.get(path, 'absent')} after step; make reset create it as step leaves it"
+        f"reset and {now.get(path, 'absent')} after step; make reset create it as step returns it"
     )

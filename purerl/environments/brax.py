@@ -1,8 +1,8 @@
-"""Brax environments, its own twelve and a user's, behind `Environment`.
+"""Adapter from Brax environments, registered or user-defined, to `Environment`.
 
-None of Brax's wrappers is used: its automatic reset overwrites the last observation of an episode and begins every
-episode from the same state, and its `done` is also set at the time limit. A user's are taken off where they reset or
-batch (`autoreset`), and an `EpisodeWrapper` is understood.
+purerl uses none of Brax's wrappers. Brax's automatic reset overwrites the last observation of an episode and starts
+every episode from the same state. Its `done` is also set at the time limit. Wrappers of a user's environment are
+removed if they reset or batch (`autoreset`). An `EpisodeWrapper` is supported.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
+with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp is missing. It is not needed.
     from brax import envs, fluid
 
     from purerl.environments import autoreset
@@ -43,7 +43,7 @@ RESTRICTED = {"swimmer": ("generalized",), "fast": ()}  # `fast` has no physics
 
 
 class _ClipAsBefore:
-    """`jax.numpy` with the `clip(a_min=)` that JAX 0.10 dropped and Brax's fluid forces (swimmer) use."""
+    """`jax.numpy` with `clip(a_min=)`, which JAX 0.10 removed and Brax's fluid forces (swimmer) use."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(jnp, name)
@@ -57,14 +57,14 @@ fluid.jp = _ClipAsBefore()
 
 
 def names() -> tuple[str, ...]:
-    """The environments that Brax registers."""
+    """Return the names of the environments that Brax registers."""
     return tuple(envs._envs)
 
 
 def make(name: str, backend: str | None = None, episode_length: int | Any = 1000) -> Environment:
-    """A registered Brax environment on a physics backend, by default `generalized`, as in Brax.
+    """Return a registered Brax environment on a physics backend. The default is `generalized`, as in Brax.
 
-    Raises ValueError for an unknown name or a backend that the environment does not have.
+    Raises ValueError for an unknown name or a backend that the environment does not support.
     """
     if name not in names():
         raise ValueError(unknown("unknown Brax environment", name, names()))
@@ -73,19 +73,19 @@ def make(name: str, backend: str | None = None, episode_length: int | Any = 1000
         known = closest(backend, allowed) if allowed else "; it has no physics, so leave the backend out"
         raise ValueError(f"{name} has no backend {backend!r}{known}")
     options = {"backend": backend or allowed[0]} if allowed else {}
-    with warnings.catch_warnings(category=UserWarning, action="ignore"):  # that Brax is not actively maintained
+    with warnings.catch_warnings(category=UserWarning, action="ignore"):  # Brax: not actively maintained
         env = envs.get_environment(name, **options)
     return from_brax(env, episode_length, name)
 
 
 def from_brax(env: envs.Env, episode_length: int | Any = 1000, name: str | None = None) -> Environment:
-    """Any `brax.envs.Env` as an `Environment`.
+    """Return any `brax.envs.Env` as an `Environment`.
 
-    Brax environments take actions in [-1, 1]. One that takes others says so by an attribute `action_range`, a pair
-    (low, high) of numbers or arrays `[action_size]`. `info["truncation"]`, where there is one, tells which `done` is
-    truncation.
+    Brax environments take actions in [-1, 1]. An environment with another range declares it as the attribute
+    `action_range`, a pair (low, high) of numbers or arrays `[action_size]`. If `info["truncation"]` exists, it marks
+    the `done` that is a truncation.
 
-    Raises ValueError where the environment breaks its contract: sizes, shapes, dtypes, or the structure of its state.
+    Raises ValueError if the environment breaks its contract: sizes, shapes, dtypes, or the structure of its state.
     """
     name = name or type(env).__name__
     core = autoreset.unwrapped(env)
@@ -129,18 +129,24 @@ def _scene(env: Any) -> Scene | None:
 
 
 def _sizes(env: Any, name: str, state: Any) -> tuple[int, int]:
-    """`(obs_size, action_size)` as `env` declares them; read while tracing, for Brax's own resets to learn them."""
+    """Return `(obs_size, action_size)` as `env` declares them.
+
+    They are read while tracing, because Brax's environments call `reset` to find them.
+    """
     sizes = {}
     attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: sizes.update(_declared(env, state))))
     if sizes["observation_size"] != state.obs.shape[0]:
         said = f"{name}: observation_size is {sizes['observation_size']!r}"
-        raise ValueError(f"{said} but reset observes {state.obs.shape[0]} numbers")
+        raise ValueError(f"{said} but the observation after reset has {state.obs.shape[0]} numbers")
     obs_size, action_size = (whole(name, field, sizes[field]) for field in ("observation_size", "action_size"))
     return obs_size, action_size
 
 
 def _declared(env: Any, state: Any) -> dict[str, Any]:
-    """Read while tracing. Brax's own `observation_size` is what a whole reset observes, which `state` knows already."""
+    """Return the declared sizes. Called while tracing.
+
+    The `observation_size` of Brax's base class runs a whole reset. `state` already has that size.
+    """
     its_own = type(env).observation_size is not envs.PipelineEnv.observation_size
     size = env.observation_size if its_own else state.obs.shape[0]
     return {"observation_size": size, "action_size": env.action_size}

@@ -1,9 +1,10 @@
-"""Many copies of an environment, the time limit, and a fresh random start for every episode.
+"""Many copies of an environment, with the time limit and a new random start for every episode.
 
-Start number n of a run is `reset(fold_in(key, n))`: no two episodes share a start. The starts are drawn ahead, P at a
-time, into a pool, so that a step costs no reset. Before each step `holds` tells whether the pool has enough of them;
-where it does not, `draw` draws the next P. When that is done changes no start.
-Letters: E environments, P starts in the pool, N episodes of an evaluation.
+Start number n of a run is `reset(fold_in(key, n))`, so no two episodes share a start. Starts are drawn in advance into
+a pool, P at a time, so a step needs no reset. Before each step, `holds` returns whether the pool has enough starts. If
+not, `draw` draws the next P. The starts do not depend on when the pool is filled.
+
+Sizes: E environments, P starts in the pool, N episodes of an evaluation.
 """
 
 from collections.abc import Callable
@@ -18,18 +19,18 @@ from purerl.types import Array, IntScalar, Key, Transition
 
 Act = Callable[[Float[Array, "N obs"]], Float[Array, "N A"]]
 
-STRIDE = 50  # steps between looks at whether any episode still goes on: on a GPU, the host waits for each look
+STRIDE = 50  # steps between checks whether any episode is still running. On a GPU the host waits for each check.
 
 
 class Episodes(NamedTuple):
-    """Episodes under way.
+    """Running episodes.
 
     Attributes:
-        state: the environments', `[E, ...]`.
-        elapsed: steps since each episode began, `[E]` int32.
-        begun: episodes begun so far, `[]` uint32: the number of the next start. It wraps after 2^32 episodes.
-        drawn: the starts before this number are in the pool, or used, `[]` uint32.
-        pool: starts, `[P, ...]`; start number n lies at n modulo P.
+        state: states of the environments, `[E, ...]`.
+        elapsed: steps since each episode started, `[E]` int32.
+        begun: number of episodes started so far, `[]` uint32: the number of the next start. It wraps after 2^32.
+        drawn: starts with a smaller number are in the pool or used, `[]` uint32.
+        pool: starts, `[P, ...]`. Start number n is at index n modulo P.
     """
 
     state: State
@@ -40,12 +41,12 @@ class Episodes(NamedTuple):
 
 
 class Play(NamedTuple):
-    """Whole episodes that are played once, and what each has come to.
+    """Episodes that are played once, with the returns so far.
 
     Attributes:
-        state: the environments', `[N, ...]`.
-        alive: whether the episode still goes on, `[N]` bool.
-        total, lost: the undiscounted return is their sum, `[N]`; `lost` holds the digits that `total` cannot.
+        state: states of the environments, `[N, ...]`.
+        alive: whether the episode is still running, `[N]` bool.
+        total, lost: their sum is the undiscounted return, `[N]`. `lost` holds the rounding error of `total`.
         length: steps so far, `[N]` int32.
     """
 
@@ -62,45 +63,45 @@ class Play(NamedTuple):
 
 
 def pool_size(most: int) -> int:
-    """P, a power of two, of a pool from which `most` starts may be taken before it is looked at again."""
+    """Return P, a power of two, for a pool from which up to `most` starts are taken between two checks."""
     return max(64, 1 << (2 * most - 1).bit_length())
 
 
 def starts(env: Environment, count: int, key: Key, begun: int | UInt32[Array, ""] = 0) -> State:
-    """The `count` starts from number `begun` on, `[count, ...]`; start number n lies at n modulo `count`."""
+    """Return the `count` starts from number `begun` on, `[count, ...]`. Start number n is at index n modulo `count`."""
     begun, slots = jnp.uint32(begun), jnp.arange(count, dtype=jnp.uint32)
     numbers = begun + (slots - begun) % jnp.uint32(count)
     return jax.vmap(lambda number: env.reset(jax.random.fold_in(key, number)))(numbers)
 
 
 def begin(env: Environment, num_envs: int, key: Key) -> Episodes:
-    """`num_envs` episodes at their start. `draw` takes the same key."""
+    """Return `num_envs` episodes at their start. Pass the same key to `draw`."""
     return from_starts(starts(env, pool_size(num_envs), key), num_envs)
 
 
 def from_starts(pool: State, num_envs: int) -> Episodes:
-    """`num_envs` episodes at the first of the starts in `pool`, which are numbers 0 to P - 1."""
+    """Return `num_envs` episodes at the first starts of `pool`, which holds the numbers 0 to P - 1."""
     begun, drawn = jnp.uint32(num_envs), jnp.uint32(_length(pool))
     return Episodes(first(pool, num_envs), jnp.zeros(num_envs, jnp.int32), begun, drawn, pool)
 
 
 def holds(episodes: Episodes, count: int) -> Bool[Array, "*batch"]:
-    """Whether the pool holds the next `count` starts, `[]` bool."""
+    """Return whether the pool holds the next `count` starts, `[]` bool."""
     return episodes.drawn - episodes.begun >= count
 
 
 def draw(env: Environment, episodes: Episodes, key: Key) -> Episodes:
-    """`episodes` whose pool holds the next P starts. `key` is that of all starts of the run, always the same one."""
+    """Return `episodes` with the next P starts in the pool. `key` is the key of all starts of the run."""
     return with_pool(episodes, starts(env, _length(episodes.pool), key, episodes.begun))
 
 
 def with_pool(episodes: Episodes, pool: State) -> Episodes:
-    """`episodes` with the pool of the next P starts."""
+    """Return `episodes` with `pool`, which holds the next P starts."""
     return episodes._replace(drawn=episodes.begun + jnp.uint32(_length(pool, episodes.begun.ndim)), pool=pool)
 
 
 def first(states: State, count: int, axis: int = 0) -> State:
-    """The first `count` along an axis of `states`, a tree of arrays `[..., N, ...]`."""
+    """Return the first `count` entries along an axis of `states`, a tree of arrays `[..., N, ...]`."""
     if _length(states, axis) == count:
         return states
     return jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, count, axis=axis), states)
@@ -111,14 +112,15 @@ def _length(states: State, axis: int = 0) -> int:
 
 
 def observe(env: Environment, episodes: Episodes) -> Float[Array, "E obs"]:
-    """`[E, obs_size]`."""
+    """Return the observations, `[E, obs_size]`."""
     return jax.vmap(env.observe)(episodes.state)
 
 
 def step(env: Environment, episodes: Episodes, action: Float[Array, "E A"]) -> tuple[Episodes, Transition]:
-    """One step of every environment: `(episodes, Transition [E, ...])`. The pool must hold the next E starts.
+    """Step every environment. Returns `(episodes, Transition [E, ...])`. The pool must hold the next E starts.
 
-    `episodes` has begun a new episode wherever one ended; `next_observation` has not. Running out of time truncates.
+    Where an episode ended, the returned `episodes` are at a new start. `next_observation` is still the last observation
+    of the old episode. Reaching the time limit is a truncation.
     """
     state, outcome = jax.vmap(env.step)(episodes.state, action)
     elapsed = episodes.elapsed + 1
@@ -133,7 +135,7 @@ def step(env: Environment, episodes: Episodes, action: Float[Array, "E A"]) -> t
     )
     over = outcome.terminated | truncated
     ends = jnp.cumsum(over.astype(jnp.uint32))
-    place = (episodes.begun + ends - 1) % _length(episodes.pool)  # of the next start, where an episode ended
+    place = (episodes.begun + ends - 1) % _length(episodes.pool)  # index of the next start, where an episode ended
     state = _where(over, jax.tree.map(lambda x: x[place], episodes.pool), state)
     elapsed = jnp.where(over, 0, elapsed)
     return episodes._replace(state=state, elapsed=elapsed, begun=episodes.begun + ends[-1]), transition
@@ -141,7 +143,7 @@ def step(env: Environment, episodes: Episodes, action: Float[Array, "E A"]) -> t
 
 @jax.custom_batching.custom_vmap
 def anywhere(flag: Bool[Array, ""]) -> Bool[Array, ""]:
-    """Whether `flag` `[]` holds in any of the runs that `vmap` maps over: one answer for all of them."""
+    """Return whether `flag` `[]` is True in any of the runs that `vmap` maps over: one value for all of them."""
     return flag
 
 
@@ -154,7 +156,7 @@ def _anywhere_of_many(
 
 
 def begin_play(states: State) -> Play:
-    """The `Play` of an episode from each of `states`, `[N, ...]`."""
+    """Return the `Play` with one episode from each of `states`, `[N, ...]`."""
     count = _length(states)
     zeros = jnp.zeros(count)
     return Play(states, jnp.ones(count, bool), zeros, zeros, jnp.zeros(count, jnp.int32))
@@ -163,9 +165,10 @@ def begin_play(states: State) -> Play:
 def play(
     env: Environment, act: Act, states: State, limit: int | None = None
 ) -> tuple[Float[Array, " N"], Int32[Array, " N"]]:
-    """Whole episodes of `act`, `(observation [N, obs_size]) -> action [N, action_size]`, one from each of `states`.
+    """Play one whole episode from each of `states`, with actions from `act`.
 
-    Returns the undiscounted return and the length of each, `[N]`. Ends soon after the longest, or after `limit` steps.
+    `act` is `(observation [N, obs_size]) -> action [N, action_size]`. Returns the undiscounted return and the length of
+    each episode, `[N]`. The loop ends soon after the longest episode, or after `limit` steps.
     """
     limit = env.episode_length if limit is None else limit
     played = play_on(env, act, begin_play(states), -(-limit // STRIDE), limit)
@@ -173,9 +176,9 @@ def play(
 
 
 def play_on(env: Environment, act: Act, play: Play, count: IntScalar, limit: int) -> Play:
-    """`play` after at most `count` strides of `STRIDE` steps more; fewer where all its episodes have ended.
+    """Return `play` after up to `count` more strides of `STRIDE` steps. Stops early if all episodes have ended.
 
-    No episode lasts longer than the environment's time limit, nor than `limit` steps.
+    No episode is longer than the environment's time limit or `limit` steps.
     """
     limit = min(limit, env.episode_length)
 
@@ -201,7 +204,7 @@ def play_on(env: Environment, act: Act, play: Play, count: IntScalar, limit: int
 def add(
     total: Float[Array, "*batch"], lost: Float[Array, "*batch"], x: Float[Array, "*batch"]
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """`total + lost + x` as two numbers, `lost` being what rounding takes from `total`.
+    """Return `total + lost + x` as two numbers: the rounded sum and its rounding error.
 
     Compensated summation (Kahan 1965), with the exact error of a sum (Knuth 1969, §4.2.2, theorem B).
     """

@@ -1,12 +1,16 @@
-"""Environments in gymnax's style behind `Environment`. gymnax itself is not needed.
+"""Adapter from environments in the style of gymnax to `Environment`. gymnax itself is not needed.
 
-Their `step` begins a new episode by itself and may lose the last observation; what it is made of, `step_env`, does not,
-and is what is called here. Both of gymnax's ways to end an episode are known: up to 0.0.9 `done` means either, from 1.0
-on `terminated` comes from `step_env` and truncation from `is_truncated`. Six values, truncation among them, do as well.
+gymnax's `step` starts a new episode by itself and may lose the last observation. purerl calls `step_env`, which does
+not. Three conventions for the end of an episode are supported:
 
-An environment's observations, rewards and states see its own `max_steps_in_episode`. Whether an end is more than the
-time limit is asked of a second step, from the same state with the same key, under a limit out of reach. Of that step
-nothing else is kept, and XLA computes what both steps have in common once.
+- gymnax up to 0.0.9: `done` means termination or truncation.
+- gymnax from 1.0: `step_env` returns `terminated`, and `is_truncated` returns truncation.
+- `step_env` returns six values, with truncation among them.
+
+Observations, rewards and states depend on the environment's `max_steps_in_episode`. To find out whether an end has
+another reason than the time limit, purerl computes a second step. It starts from the same state with the same key,
+under a limit that cannot be reached. Only the end of the episode is kept from that step. XLA computes the common parts
+once.
 """
 
 import contextlib
@@ -26,12 +30,12 @@ from purerl.environments.base import ActionRange, Environment, Outcome, checked,
 from purerl.errors import attempt, require
 from purerl.types import Array, Key
 
-LIMIT = "max_steps_in_episode"  # what gymnax calls the time limit among the parameters
+LIMIT = "max_steps_in_episode"  # gymnax's name of the time limit among the parameters
 NO_LIMIT = 2**30  # steps
 
 
 class State(NamedTuple):
-    """Their state, what it observes `[obs_size]`, and the key of what is random in the next step."""
+    """The environment's state, its observation `[obs_size]`, and the random key of the next step."""
 
     state: PyTree
     observation: Float32[Array, " obs"]
@@ -39,12 +43,15 @@ class State(NamedTuple):
 
 
 def is_one(kind: type) -> bool:
-    """Whether a class is of gymnax's style."""
+    """Return whether a class is in the style of gymnax."""
     return all(callable(getattr(kind, name, None)) for name in ("reset_env", "step_env", "action_space"))
 
 
 def make(name: str, backend: str | None = None, episode_length: Length = None) -> Environment:
-    """What gymnax registers as `name`, with its own parameters. Raises ValueError where there is no such thing."""
+    """Return the environment that gymnax registers as `name`, with its default parameters.
+
+    Raises ValueError if there is no such environment.
+    """
     gymnax = require("gymnax", "gymnax", f"gymnax:{name}")
     if backend is not None:
         raise ValueError(f"gymnax:{name} has no backend {backend!r}; leave the backend out")
@@ -55,11 +62,14 @@ def make(name: str, backend: str | None = None, episode_length: Length = None) -
 
 
 def from_gymnax(env: Any, params: Any = None, episode_length: Length = None, name: str | None = None) -> Environment:
-    """An environment in gymnax's style as an `Environment`; `params` None takes its own, of any kind, or none.
+    """Return an environment in the style of gymnax as an `Environment`.
 
-    `episode_length` None takes the `max_steps_in_episode` of `params`, or 1000; another one replaces it in `params`, so
-    that observations and rewards that know the time limit know the one there is. Actions must be a vector within finite
-    bounds, observations one array, which is flattened. Raises ValueError where they are not, or where it breaks.
+    If `params` is None, the environment's own parameters are used, if it has any. If `episode_length` is None, the time
+    limit is `max_steps_in_episode` of `params`, or 1000. Another `episode_length` replaces it in `params`, so that
+    observations and rewards use the same time limit.
+
+    Actions must be a vector within finite bounds. Observations must be one array, which is flattened. Raises ValueError
+    if they are not, or if the environment breaks its contract.
     """
     name = name or type(env).__name__
     if not is_one(type(env)):
@@ -78,7 +88,7 @@ def from_gymnax(env: Any, params: Any = None, episode_length: Length = None, nam
         return State(state, _flat(observation), jax.random.key_data(key))
 
     def advance(state: State, action: Float[Array, " A"], limited: Any) -> tuple[State, Outcome]:
-        """A step with `params`, but for how it ends: as it does with the parameters `limited`."""
+        """Return a step with `params`, whose end is that of a step with the parameters `limited`."""
         step_key, key = jax.random.split(jax.random.wrap_key_data(state.key))
         action = scaled(action, action_range).reshape(shape)
 
@@ -108,7 +118,7 @@ def _limit(params: Any) -> Any:
 
 
 def _own(env: Any, params: Any, episode_length: Length, name: str) -> tuple[Any, int]:
-    """`(params, time limit)`: the parameters as the environment sees them, with the time limit there is."""
+    """Return `(params, time limit)`: the parameters that the environment gets, with the time limit in use."""
     if params is None and inspect.getattr_static(env, "default_params", None) is not None:
         params = attempt(f"{name}: default_params", lambda: env.default_params)
     limit = _limit(params)
@@ -119,13 +129,13 @@ def _own(env: Any, params: Any, episode_length: Length, name: str) -> tuple[Any,
 
 
 def _plain(limit: Any) -> Any:
-    """An array of one number, or a float that is whole, as an int; gymnax's own limits are floats here and there."""
+    """Return a limit as an int if it is an array of one number or a whole float. Some limits of gymnax are floats."""
     number = limit.item() if isinstance(limit, np.ndarray | np.generic | jax.Array) and limit.size == 1 else limit
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _with_limit(params: Any, limit: int, name: str) -> Any:
-    """`params` with another time limit, if they have one. They themselves stay as they are."""
+    """Return a copy of `params` with another time limit. Parameters without one are returned unchanged."""
     if _limit(params) is None:
         return params
     return attempt(f"{name}: setting {LIMIT} of a {type(params).__name__}", lambda: _replaced(params, {LIMIT: limit}))
@@ -137,7 +147,7 @@ def _replaced(params: Any, change: dict[str, Any]) -> Any:
     if isinstance(params, type):
         return type(params.__name__, (params,), change)
     if dataclasses.is_dataclass(params) and not isinstance(params, type):
-        with contextlib.suppress(TypeError, ValueError):  # where it is made in a way of its own
+        with contextlib.suppress(TypeError, ValueError):  # if its constructor takes other arguments
             return dataclasses.replace(params, **change)
     elif isinstance(params, Mapping):
         kind: Any = type(params)
@@ -149,7 +159,7 @@ def _replaced(params: Any, change: dict[str, Any]) -> Any:
 
 
 def _ends(env: Any, result: Sequence[Any], after: Any, params: Any) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-    """`(terminated, truncated)` of the `result` of a step that led to `after`."""
+    """Return `(terminated, truncated)` of the `result` of a step that led to `after`."""
     _, _, _, terminated, *truncated, _ = result
     if not truncated and hasattr(env, "is_truncated"):
         truncated = [env.is_truncated(after, params)]
@@ -164,15 +174,15 @@ def _flat(observation: Any) -> Float32[Array, " obs"]:
 
 
 def _one(value: Any, field: str, dtype: type) -> Shaped[Array, ""]:
-    """One number in any shape, as `[]`."""
+    """Return one number of any shape as `[]`."""
     return scalar(jnp.reshape(value, ()) if jnp.size(value) == 1 else value, field, dtype)
 
 
 def _action_range(space: Any, name: str) -> tuple[ActionRange, tuple[int, ...]]:
-    """`((low, high), shape)` of a box of actions, the bounds `[action_size]`."""
+    """Return `((low, high), shape)` of a box of actions. The bounds are `[action_size]`."""
     try:
         shape = tuple(space.shape)
         low, high = (np.broadcast_to(np.asarray(x, np.float32), shape).ravel() for x in (space.low, space.high))
     except (AttributeError, TypeError, ValueError):
-        raise ValueError(f"{name}: its actions are {space!r}; DDPG, TD3 and SAC need a box of numbers") from None
+        raise ValueError(f"{name}: its action space is {space!r}; DDPG, TD3 and SAC need a box of numbers") from None
     return (low, high), shape

@@ -1,4 +1,4 @@
-"""What environments are called, across families, without importing what is heavy: for errors that name the nearest."""
+"""The names of environments of all families, for error messages that suggest a name. Imports no physics."""
 
 import ast
 import re
@@ -36,29 +36,32 @@ GYMNASIUM = (
     "Swimmer",
     "Walker2d",
 )
-GYMNAX = ("MountainCarContinuous-v0", "Pendulum-v1", "PointRobot-misc", "Reacher-misc", "Swimmer-misc")  # Not discrete.
-ALIKE = 0.75  # the least likeness of a name that is suggested, of 0 to 1
+GYMNAX = ("MountainCarContinuous-v0", "Pendulum-v1", "PointRobot-misc", "Reacher-misc", "Swimmer-misc")  # continuous
+ALIKE = 0.75  # lowest similarity (0 to 1) of a suggested name
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> str:
-    """One line: there is no `name` among `known`; those of any family that are nearest, and `known`."""
+    """Return the message for an unknown `name`, in one line: the nearest names of all families, and `known`."""
     return f"{what} {name!r}{ending(name, known)}"
 
 
 def ending(name: str, known: Collection[str]) -> str:
-    """The end of such a line."""
+    """Return the end of that message."""
     near = hint(name, known)
     return f"{near} known: {', '.join(known) or 'none'}" if near else closest(name, known)
 
 
 def hint(name: str, known: Collection[str] = ()) -> str:
-    """`; did you mean …?`, of any family, or nothing where no name is near."""
+    """Return `; did you mean …?` with names of all families, or an empty string if no name is near."""
     near = _nearest(name, known)
     return "" if near is None else f"; did you mean {near}?"
 
 
 def _nearest(name: str, known: Collection[str]) -> str | None:
-    """Up to three names that are spelled nearly as `name` but for case, version and family; None if there are none."""
+    """Return up to three names that are similar to `name`, joined by `or`, or None.
+
+    Case, version and family are ignored first.
+    """
     spelled = {x: x for x in known}
     spelled |= {x: x.partition(":")[2] or x for x in everywhere() if x.partition(":")[2] not in known}
     wanted = _core(name)
@@ -73,7 +76,7 @@ def _nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def everywhere() -> list[str]:
-    """The names of all families that are installed, the newest version first."""
+    """Return the names of all installed families, the newest version first."""
     gymnasium = [f"{x}-{version}" for version in ("v5", "v4") for x in GYMNASIUM if (x, version) != ("Pusher", "v4")]
     gymnax = [f"gymnax:{x}" for x in GYMNAX] if _is_there("gymnax") else []
     return [*BRAX, "Pendulum-v1", *(gymnasium if _is_there("gymnasium") else ()), *_playground(), *gymnax]
@@ -82,12 +85,12 @@ def everywhere() -> list[str]:
 def _is_there(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ValueError:  # imported from nowhere
+    except ValueError:  # a module without a spec
         return False
 
 
 def _playground() -> list[str]:
-    """Playground's tasks, as its source says; importing it takes seconds."""
+    """Return the names of Playground's tasks, read from its source. Importing it would take seconds."""
     spec = find_spec("mujoco_playground") if _is_there("mujoco_playground") else None
     if spec is None or spec.origin is None:
         return []
@@ -96,7 +99,7 @@ def _playground() -> list[str]:
 
 
 def _tasks(file: Path) -> list[str]:
-    """The keys of what a source file calls `_envs`."""
+    """Return the keys of the dict `_envs` in a source file."""
     for statement in ast.parse(file.read_text()).body:
         if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", None) == "_envs":
             return [str(key.value) for key in getattr(statement.value, "keys", ()) if isinstance(key, ast.Constant)]
@@ -108,5 +111,5 @@ def _unversioned(name: str) -> str:
 
 
 def _core(name: str) -> str:
-    """A name without its family, its version, its case and its punctuation."""
+    """Return a name without family, version, case and punctuation."""
     return re.sub(r"[^a-z0-9]", "", _unversioned(name).lower())

@@ -1,4 +1,4 @@
-"""Gymnasium's `Pendulum-v1` in pure JAX: swing a pole up and keep it there. Learned in seconds."""
+"""Gymnasium's `Pendulum-v1` in pure JAX: swing a pole up and balance it. It is learned in seconds."""
 
 from typing import NamedTuple
 
@@ -29,9 +29,11 @@ PICTURE = """
 
 
 class State(NamedTuple):
-    """Attributes:
-    angle: 0 upright, unbounded [rad], `[]`.
-    speed: [rad/s], `[]`.
+    """The state of one pendulum.
+
+    Attributes:
+        angle: 0 is upright, unbounded [rad], `[]`.
+        speed: angular velocity [rad/s], `[]`.
     """
 
     angle: Float[Array, ""]
@@ -39,7 +41,7 @@ class State(NamedTuple):
 
 
 def make(name: str = "Pendulum-v1", backend: str | None = None, episode_length: Length = None) -> Environment:
-    """Pendulum-v1 as an `Environment`; `episode_length` None takes Gymnasium's 200 steps."""
+    """Return Pendulum-v1 as an `Environment`. If `episode_length` is None, the time limit is Gymnasium's 200 steps."""
     if backend is not None:
         raise ValueError(f"{name} has no backend {backend!r}; it has no physics, so leave the backend out")
     action_range = (-MAX_TORQUE, MAX_TORQUE)
@@ -48,7 +50,7 @@ def make(name: str = "Pendulum-v1", backend: str | None = None, episode_length: 
 
 
 def scene() -> Scene:
-    """A rod that turns about its end; it is only drawn."""
+    """Return the `Scene`: a rod that rotates about its end. It is used for drawing only."""
     import mujoco
 
     model = mujoco.MjModel.from_xml_string(PICTURE)
@@ -56,13 +58,16 @@ def scene() -> Scene:
 
 
 def reset(key: Key) -> State:
-    """Any angle, and a speed within ± 1."""
+    """Return a random state: any angle, and a speed within ± 1."""
     angle, speed = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
     return State(jnp.pi * angle, speed)
 
 
 def step(state: State, action: Float[Array, "1"]) -> tuple[State, Outcome]:
-    """Of one TIMESTEP; the cost is that of the state before. `action` `[1]` of ± 1 is the greatest torque."""
+    """Return the state after one TIMESTEP, and the `Outcome`. An `action` `[1]` of ± 1 is the greatest torque.
+
+    The cost is that of the state before the step.
+    """
     torque = MAX_TORQUE * jnp.clip(action[0], -1.0, 1.0)
     off = (state.angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
     cost = off**2 + 0.1 * state.speed**2 + 0.001 * torque**2
@@ -73,5 +78,5 @@ def step(state: State, action: Float[Array, "1"]) -> tuple[State, Outcome]:
 
 
 def observe(state: State) -> Float32[Array, "3"]:
-    """`[3]`: cosine and sine of the angle, speed."""
+    """Return the observation `[3]`: cosine and sine of the angle, and the speed."""
     return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.speed]).astype(jnp.float32)

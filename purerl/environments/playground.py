@@ -1,8 +1,8 @@
-"""MuJoCo Playground's tasks behind `Environment`. Needs the extra `playground`.
+"""Adapter from MuJoCo Playground's tasks to `Environment`. Needs the extra `playground`.
 
-None of its wrappers is used: its automatic reset overwrites the last observation of an episode, and begins every
-episode from the same state. A user's are taken off where they reset or batch (`autoreset`). Physics is MJX in JAX;
-Playground's own default, Warp, runs on NVIDIA's GPUs alone.
+purerl uses none of Playground's wrappers. Its automatic reset overwrites the last observation of an episode and starts
+every episode from the same state. Wrappers of a user's environment are removed if they reset or batch (`autoreset`).
+The physics is MJX in JAX. Playground's default, Warp, only runs on NVIDIA GPUs.
 """
 
 import contextlib
@@ -21,23 +21,23 @@ from purerl.environments.mujoco import levels
 from purerl.errors import attempt, require
 from purerl.types import Array, Key
 
-SEEN = "state"  # which of several observations the policy sees; the others are privileged
+SEEN = "state"  # the observation for the policy. The others are privileged.
 
 
 def make(name: str, backend: str | None = None, episode_length: Length = None) -> Environment:
-    """The task `name`, for example `CheetahRun`; `episode_length` None takes Playground's time limit.
+    """Return the task `name`, for example `CheetahRun`. If `episode_length` is None, Playground's time limit is used.
 
-    Raises ValueError for an unknown task, a backend, where Playground is not installed, and where it cannot make the
-    task: those of locomotion and manipulation clone the robots of MuJoCo Menagerie from GitHub when first made.
+    Raises ValueError for an unknown task, for any backend, if Playground is not installed, or if it cannot make the
+    task. Tasks of locomotion and manipulation clone the robots of MuJoCo Menagerie from GitHub on first use.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # Warp announces itself.
+    with contextlib.redirect_stdout(io.StringIO()):  # Warp prints its version.
         registry = require("mujoco_playground", "playground", f"playground:{name}").registry
     if name not in registry.ALL_ENVS:
         raise ValueError(names.unknown("Playground has no task", name, registry.ALL_ENVS))
     if backend is not None:
         raise ValueError(f"playground:{name} has no backend {backend!r}; it runs on MJX, so leave the backend out")
     settings = registry.get_default_config(name)
-    what = f"making playground:{name} (robots of locomotion and manipulation are cloned from GitHub at first)"
+    what = f"making playground:{name} (the robots of locomotion and manipulation are cloned from GitHub on first use)"
     env = attempt(what, lambda: registry.load(name, config_overrides={"impl": "jax"}))
     repeat = settings.action_repeat
     limit = settings.episode_length // repeat if episode_length is None else episode_length
@@ -45,18 +45,18 @@ def make(name: str, backend: str | None = None, episode_length: Length = None) -
 
 
 def is_one(kind: type) -> bool:
-    """Whether a class is of Playground's."""
-    package = sys.modules.get("mujoco_playground")  # Who has made one has imported it.
+    """Return whether a class is a Playground environment."""
+    package = sys.modules.get("mujoco_playground")  # A user who has made an environment has imported it.
     return package is not None and issubclass(kind, package.MjxEnv)
 
 
 def from_playground(
     env: Any, episode_length: int | Any, name: str | None = None, action_repeat: int = 1
 ) -> Environment:
-    """Any `MjxEnv` as an `Environment` whose steps are `action_repeat` of its own.
+    """Return any `MjxEnv` as an `Environment`. One step of it is `action_repeat` steps of `env`.
 
-    Of several observations, `state` is taken. Its `done` terminates, but where `info["truncation"]` is set. Raises
-    ValueError where it breaks its contract.
+    If there are several observations, `state` is used. `done` is a termination, unless `info["truncation"]` is set.
+    Raises ValueError if the environment breaks its contract.
     """
     name = name or type(env).__name__
     core = autoreset.unwrapped(env)

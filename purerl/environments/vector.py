@@ -16,11 +16,12 @@ gymnasium = require("gymnasium", "gymnasium", "purerl.VectorEnv")
 
 
 class VectorEnv(gymnasium.vector.VectorEnv):
-    """`num_envs` copies of an `Environment`, or of one that `environments.make` knows, as one compiled program.
+    """`num_envs` copies of an environment as one compiled program.
 
-    Actions are in the environment's own units. An episode that ends begins anew in the same step; its true last
-    observation is in `infos["final_obs"]`, where `infos["_final_obs"]` marks. `seed` decides on every start and, with
-    the actions, on all that follows.
+    `env` is an `Environment`, or anything that `environments.make` accepts. Actions are in the environment's units.
+    When an episode ends, a new one starts in the same step. The true last observation is in `infos["final_obs"]`, for
+    the copies that `infos["_final_obs"]` marks. `seed` determines all starts. Seed and actions together determine all
+    results.
     """
 
     metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
@@ -45,7 +46,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32[np.ndarray, "E obs"], dict[str, Any]]:
         if options:
-            raise ValueError(f"{self.env.name} knows no options, but was reset with {options}")
+            raise ValueError(f"{self.env.name} takes no reset options, but reset was called with {options}")
         super().reset(seed=seed)
         self._starts = jax.random.key(self.np_random.integers(2**32))  # the key of all starts until the next reset
         self._episodes = self._begin(self._starts)

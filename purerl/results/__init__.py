@@ -1,11 +1,13 @@
-"""What a run leaves on disk, and how it is read and drawn. No JAX here.
+"""The files of a run: format, analysis and figures. No JAX here.
 
 run_folder  the format of a run folder: run.toml, curves.csv, policy/, log.jsonl
-curves      the curves of runs as a pandas DataFrame, and what each seed's came to
+curves      learning curves as a pandas DataFrame, and summaries of them
 statistics  IQM, intervals, tests
-comparison  settings beside each other: table.csv and figure.png of a sweep
-figures     how curves are drawn; panels, picture  the figures of `purerl.plot` and of a run
+comparison  comparison of settings: table.csv and figure.png of a sweep
+figures     plots of learning curves
+panels      the figure of `purerl.plot`
+picture     curve.png
 page        report.html
-published   returns and curves from the papers
-naming      folders of new runs
+published   published returns and curves
+naming      names of the folders of new runs
 """

@@ -1,4 +1,4 @@
-"""Settings beside each other: the table and the picture of a sweep, or of one program of several. No JAX here."""
+"""Compare settings: the table and the figure of a sweep, or of one program of a sweep. No JAX here."""
 
 import csv
 import io
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import matplotlib.figure
 
-SHOWN = len(PALETTE)  # lines that are told apart; the others are grey
+SHOWN = len(PALETTE)  # number of colored lines. The others are gray.
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one setting of one program came to.
+    """The results of one setting of one program.
 
     Attributes:
-        program: the name of the program; empty where there is but one.
-        setting: `{name: value}` of what differs within the program.
+        program: name of the program, empty if there is only one.
+        setting: `{name: value}` of the hyperparameters that differ within the program.
         env: the task.
         steps: environment steps `[evaluations]`.
-        returns: `[evaluations, R]`, NaN from where a seed diverged, and where it has not come to.
-        diverged: `[R]`, the environment step at which; NaN where it did not.
+        returns: `[evaluations, R]`, NaN from the divergence of a seed on, and after its last evaluation.
+        diverged: `[R]`, the environment step of divergence, or NaN.
     """
 
     program: str
@@ -47,13 +47,13 @@ class Line:
 
     @property
     def final(self) -> Float[np.ndarray, " sound"]:
-        """The last return of every seed that has come to it and has not diverged."""
+        """The returns at the last evaluation of all seeds that have reached it and have not diverged."""
         last = self.returns[-1]
         return last[~np.isnan(last)]
 
     @property
     def area(self) -> float:
-        """Area under the learning curve of the IQM, over its length: the mean return over training."""
+        """The area under the IQM curve divided by its length: the mean return over training."""
         means = iqm(self.returns)
         if len(self.steps) < 2 or np.isnan(means).any():
             return np.nan
@@ -61,7 +61,7 @@ class Line:
 
 
 def lines(path: Path, env: str, program: str = "") -> list[Line]:
-    """A `Line` per setting of the program in the run folder `path` that has come to an evaluation."""
+    """Return a `Line` for each setting in the run folder `path` that has at least one evaluation."""
     curves, settings = run_folder.read_curves(path), run_folder.read_settings(path)
     there = np.unique(curves["setting"]).astype(int).tolist()
     return [_line(program, settings[i], env, run_folder.of_setting(curves, i)) for i in there]
@@ -80,13 +80,13 @@ def _line(program: str, setting: dict[str, Any], env: str, curves: run_folder.Cu
 def returns_until_divergence(
     curves: run_folder.Curves,
 ) -> tuple[Float[np.ndarray, " evaluations"], Float[np.ndarray, "evaluations R"]]:
-    """`run_folder.per_seed` of the returns, NaN from where a seed diverged."""
+    """Return `run_folder.per_seed` of the returns, NaN from the divergence of a seed on."""
     steps, returns = run_folder.per_seed(curves)
     return steps, np.where(np.isnan(run_folder.per_seed(curves, "diverged")[1]), returns, np.nan)
 
 
 def ranked(lines: Iterable[Line]) -> list[Line]:
-    """The lines, best first: by the IQM of the final returns, then by area; those of which nothing is left last."""
+    """Return the lines, best first: by IQM of the final returns, then by area. Lines without returns are last."""
 
     def score(line: Line) -> tuple[float, ...]:
         return tuple(np.nan_to_num((iqm(line.final), line.area), nan=-np.inf)) if len(line.final) else (-np.inf, 0.0)
@@ -95,7 +95,7 @@ def ranked(lines: Iterable[Line]) -> list[Line]:
 
 
 def table(lines: Iterable[Line]) -> list[list[Any]]:
-    """The rows of table.csv, the first being their names: a row per setting, in the order of `lines`."""
+    """Return the rows of table.csv: the names of the columns, then one row per setting, in the order of `lines`."""
     names = list(dict.fromkeys(name for line in lines for name in line.setting))
     columns = ["program", "env", *names, "num_seeds", "diverged", "env_step", "final_min", "final_iqm", "final_max"]
     rows: list[list[Any]] = [[*columns, "area_of_iqm"]]
@@ -118,7 +118,10 @@ def write_comparison(path: Path, lines: Sequence[Line]) -> None:
 
 
 def figure(lines: Sequence[Line]) -> "matplotlib.figure.Figure":
-    """A Figure: a panel per task, in it the IQM over seeds of every setting; of many, the best are told apart."""
+    """Return a Figure with one panel per task. It shows the IQM over seeds of every setting.
+
+    If there are many settings, only the best are colored.
+    """
     envs = list(dict.fromkeys(line.env for line in lines))
     columns = min(len(envs), 2)
     rows = -(-len(envs) // columns)
@@ -140,9 +143,9 @@ def _panel(axes: "matplotlib.axes.Axes", env: str, lines: Sequence[Line]) -> Non
     for line, color in zip(best, PALETTE, strict=False):
         label = literal(counted(line.label or "IQM", line.diverged))
         axes.plot(line.steps / 1e3, iqm(line.returns), color=color, linewidth=1.6, label=label)
-    others = f"; grey: {len(lines) - SHOWN} others" if len(lines) > SHOWN else ""
+    others = f"; gray: {len(lines) - SHOWN} others" if len(lines) > SHOWN else ""
     axes.set(title=f"{env}, IQM over seeds{others}", xlabel="environment steps [thousands]")
     axes.set_ylabel("return of an episode")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(0.0, -0.2))  # under the panel
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(0.0, -0.2))  # below the panel

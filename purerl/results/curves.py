@@ -1,6 +1,6 @@
-"""The curves of runs, as a tidy frame, and what each seed's curve came to. No JAX here.
+"""Learning curves of runs as a tidy DataFrame, and summaries of them. No JAX here.
 
-R is the seeds. What a seed returned after it diverged is NaN, and `Runs.diverged` says which did.
+R is the number of seeds. Returns of a seed after it diverged are NaN. `Runs.diverged` holds the step of divergence.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import pandas
 
 AXES = {"env_step": "environment steps", "update": "critic updates", "wall_s": "wall-clock time"}
-KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(schema.Keep))  # settings that do not change what a seed learns
-TOLD = ("run", "setting", "seed")  # columns of every frame that tell its rows apart
-GIVEN = ("run", "algo", "env", "limit", "colour")  # columns of every frame that curves.csv has not
-LAST = 10  # evaluations that a final return is the mean of
+KEPT = ("seed", "num_seeds", "seeds_per_batch", *fields(schema.Keep))  # settings that do not affect learning
+TOLD = ("run", "setting", "seed")  # columns of every frame that identify a row
+GIVEN = ("run", "algo", "env", "limit", "colour")  # columns of every frame that are not in curves.csv
+LAST = 10  # number of evaluations in the mean of the last returns
 
 
 Axis = Num[np.ndarray, " evaluations"]
@@ -34,10 +34,10 @@ class Runs(NamedTuple):
     """The curves of a set of seeds on one axis."""
 
     x: Axis
-    values: Returns  # NaN after a seed diverged, and where its run has not come to
+    values: Returns  # NaN after a seed diverged, and after the last evaluation of its run
     seeds: Int[np.ndarray, " R"]
-    diverged: Float[np.ndarray, " R"]  # the environment step at which; NaN where it did not
-    colour: str | None = None  # of their algorithm in figures
+    diverged: Float[np.ndarray, " R"]  # the environment step of divergence, or NaN
+    colour: str | None = None  # color of the algorithm in figures
 
     @property
     def sound(self) -> Float[np.ndarray, "evaluations sound"]:
@@ -46,36 +46,46 @@ class Runs(NamedTuple):
 
     @property
     def finished(self) -> Float[np.ndarray, "evaluations finished"]:
-        """The curves of the sound seeds that have come to the last evaluation."""
+        """The curves of the seeds that have not diverged and have reached the last evaluation."""
         return self.sound[:, ~np.isnan(self.sound[-1])]
 
 
 def folders(*paths: str | Path) -> list[Path]:
-    """The run folders at and below `paths`. Raises ValueError where there is none."""
+    """Return the run folders at and below `paths`. Raises ValueError if a path contains none."""
     found = []
     for path in map(Path, paths):
         runs = sorted(file.parent for file in path.rglob("run.toml") if (file.parent / "curves.csv").is_file())
         if not runs:
-            raise ValueError(f"there is no run in {str(path)!r}; name a folder with a run.toml and a curves.csv")
+            raise ValueError(f"there is no run in {str(path)!r}; give a folder with a run.toml and a curves.csv")
         found += [run for run in runs if run not in found]
     return found
 
 
 def settings(folder: str | Path) -> list[dict[str, Any]]:
-    """`[{name: value}]` of each setting of a run folder, hyperparameters among them: one, or those of its sweep."""
+    """Return `[{name: value}]`, all settings and hyperparameters, for each setting of the sweep in a run folder.
+
+    A run without a sweep has one setting.
+    """
     table = config.read_toml(Path(folder) / "run.toml")
     common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
     return [common | swept for swept in run_folder.read_settings(folder)]
 
 
 def load(*paths: str | Path, by: Iterable[str] = ()) -> "pandas.DataFrame":
-    """A row per run, setting, seed and evaluation of all runs at and below `paths`: a pandas DataFrame.
+    """Load all runs at and below `paths` into a pandas DataFrame: one row per run, setting, seed and evaluation.
 
-    Its columns are `run`, each setting named in `by`, `algo`, `env`, `limit` (the most steps of an episode, NaN where
-    that is the environment's own), `colour` (of the algorithm, None where it has none), and those of curves.csv,
-    called `measured_alpha` and the like where `by` names a setting so. What only some runs measured is NaN in the
-    others. Raises ValueError for a path without runs, for runs without an evaluation, and for a setting that a run
-    does not know.
+    Its columns are:
+
+    - `run`: the name of the run
+    - the settings named in `by`
+    - `algo`, `env`
+    - `limit`: the time limit of an episode [steps], NaN for the environment's default
+    - `colour`: the color of the algorithm in figures, or None
+    - the columns of curves.csv. If `by` contains a setting of the same name, the column is renamed, for example to
+      `measured_alpha`.
+
+    A column that only some runs have is NaN in the others. Raises ValueError for a path without runs, for runs without
+    an evaluation, and for a setting that a run does not have.
     """
     import pandas
 
@@ -90,7 +100,7 @@ def load(*paths: str | Path, by: Iterable[str] = ()) -> "pandas.DataFrame":
         frame.insert(0, "limit", float(limit) if isinstance(limit, int) else np.nan)
         for column in dict.fromkeys(("env", "algo", *by)):
             if column not in said[0]:
-                raise ValueError(f"{name} knows no setting {column!r}{closest(column, tuple(said[0]))}")
+                raise ValueError(f"{name} has no setting {column!r}{closest(column, tuple(said[0]))}")
             values = [str(one[column]) if isinstance(one[column], list) else one[column] for one in said]
             frame.insert(0, column, [values[setting] for setting in frame["setting"]])
         frame.insert(0, "run", name)
@@ -101,7 +111,7 @@ def load(*paths: str | Path, by: Iterable[str] = ()) -> "pandas.DataFrame":
 
 
 def _colour(folder: str | Path, algo: str) -> str | None:
-    """The colour of the algorithm of a run: as its run.toml says; of an older run, as the registry does."""
+    """Return the color of the algorithm of a run, from its run.toml or, for an older run, from the registry."""
     own = registry.ALGORITHMS.get(algo)
     return config.read_toml(Path(folder) / "run.toml").get(config.RECORD, {}).get("colour", own and own.colour)
 
@@ -109,20 +119,20 @@ def _colour(folder: str | Path, algo: str) -> str | None:
 def groups(
     frame: "pandas.DataFrame", by: Sequence[str], sort: bool = True
 ) -> "list[tuple[tuple[Any, ...], pandas.DataFrame]]":
-    """`[(values of the columns `by`, rows)]` of a frame."""
+    """Return `[(values of the columns by, rows)]` of a frame."""
     grouped: Any = frame.groupby(list(by), sort=sort)
     return list(grouped)
 
 
 def metrics(frame: "pandas.DataFrame") -> list[str]:
-    """The names of the columns of a frame that say how its seeds did, in their order."""
+    """Return the names of the columns of a frame that measure its seeds, in their order."""
     return [column for column in run_folder.measured(frame) if column not in GIVEN]
 
 
 def spoken(frame: "pandas.DataFrame", *paths: str | Path) -> "pandas.DataFrame":
-    """A frame, loaded from `paths`, whose settings are not numbered but called by what is swept: `actor_lr 0.001`.
+    """Return a frame, loaded from `paths`, with text such as `actor_lr 0.001` instead of the numbers of settings.
 
-    Those of a run that would be called the same keep their numbers beside it.
+    If two settings of a run have the same text, their numbers are added to it.
     """
     names, runs = {}, folders(*paths)
     for run, path in zip(_names(runs), runs, strict=True):
@@ -133,7 +143,10 @@ def spoken(frame: "pandas.DataFrame", *paths: str | Path) -> "pandas.DataFrame":
 
 
 def differing(frame: "pandas.DataFrame", *paths: str | Path) -> list[str]:
-    """The names of the settings in which the runs of a frame, loaded from `paths`, differ; how many seeds is none."""
+    """Return the names of the settings that differ between the runs of a frame that was loaded from `paths`.
+
+    Settings that do not affect learning, for example the number of seeds, are ignored.
+    """
     runs = folders(*paths)
     ours = zip(frame["run"], frame["setting"], strict=True)
     said = {name: settings(folder) for folder, name in zip(runs, _names(runs), strict=True)}
@@ -143,8 +156,8 @@ def differing(frame: "pandas.DataFrame", *paths: str | Path) -> list[str]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The last parts of each path that tell it from the others."""
-    names, paths = [], [path.absolute() for path in paths]  # The current folder has no parts of its own.
+    """Return the shortest last parts of each path that distinguish it from the others."""
+    names, paths = [], [path.absolute() for path in paths]  # The path "." has no parts.
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):
@@ -153,7 +166,10 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def one_after_another(frame: "pandas.DataFrame") -> str | None:
-    """The name of a run whose seeds trained in groups, so that its wall-clock means nothing to a seed; or None."""
+    """Return the name of a run whose seeds were trained in several groups one after another, or None.
+
+    The wall-clock time of such a run is not comparable between seeds.
+    """
     for (run,), part in groups(frame, ["run"]):
         if (part.groupby("env_step")["wall_s"].nunique() > 1).to_numpy().any():
             return run
@@ -161,7 +177,10 @@ def one_after_another(frame: "pandas.DataFrame") -> str | None:
 
 
 def gather(frame: "pandas.DataFrame", x: str = "env_step", column: str = "return_mean") -> Runs:
-    """The `Runs` of a frame. Between a seed's evaluations its curve is straight, where others have some there."""
+    """Return the `Runs` of a frame, on a common axis with the evaluations of all seeds.
+
+    At evaluations of other seeds, the curve of a seed is interpolated linearly.
+    """
     seeds = [seed.sort_values(x) for _, seed in groups(frame, ["run", "setting", "seed"])]
     values = [seed[column].where(seed["diverged"].isna()).to_numpy(float) for seed in seeds]
     grid = np.unique(frame[x])
@@ -175,7 +194,7 @@ def gather(frame: "pandas.DataFrame", x: str = "env_step", column: str = "return
 
 
 def _only(values: Iterable[Any]) -> Any:
-    """The value that all have, None where they differ."""
+    """Return the common value of all, or None if they differ."""
     known = set(values)
     return known.pop() if len(known) == 1 else None
 
@@ -188,43 +207,47 @@ def _on(grid: Axis, x: Float[np.ndarray, " points"], values: Float[np.ndarray, "
 
 
 def mean_of_last(x: ArrayLike, returns: Returns, count: int = LAST) -> Float[np.ndarray, " R"]:
-    """The mean `[R]` of the last `count` evaluations of each seed of `returns`, step 0 excluded."""
+    """Return the mean `[R]` of the last `count` evaluations of each seed of `returns`, without step 0."""
     trained = [statistics.present(seed)[-count:] for seed in returns[np.asarray(x) > 0].T]
     return np.array([np.mean(last) if last.size else np.nan for last in trained])
 
 
 def name_of_last(x: ArrayLike) -> str:
-    """What `mean_of_last` of evaluations at `x` is called: `last_10`, or `last_3` where there are but three."""
+    """Return the name of `mean_of_last` for evaluations at `x`: `last_10`, or `last_3` if there are only three."""
     return f"last_{np.clip(np.sum(np.asarray(x) > 0), 1, LAST)}"
 
 
 def max_of_average_return(x: ArrayLike, returns: Returns) -> float:
-    """The best evaluation of the seeds' mean, step 0 excluded: "max average return" of the TD3 paper and Tianshou.
+    """Return the best evaluation of the mean over seeds, without step 0.
 
-    Diverged seeds, which have no return, are left out from where they diverged. Step 0 is excluded because an untrained
-    policy may do well: an Ant that stands still scores about 990.
+    This is the "max average return" of the TD3 paper and Tianshou. Diverged seeds are left out from the step at which
+    they diverged. Step 0 is excluded because an untrained policy may have a high return: an Ant that stands still
+    scores about 990.
     """
     means = [float(np.mean(row)) for row in map(statistics.present, returns[np.asarray(x) > 0]) if row.size]
     return max(means, default=np.nan)
 
 
 def average_of_max_return(x: ArrayLike, returns: Returns) -> float:
-    """The mean of each seed's own best evaluation, step 0 excluded: "max average return" of PFRL; more optimistic."""
+    """Return the mean over seeds of each seed's best evaluation, without step 0.
+
+    This is the "max average return" of PFRL. It is more optimistic than `max_of_average_return`.
+    """
     trained = returns[np.asarray(x) > 0]
     best = np.max(trained, axis=0, initial=-np.inf, where=~np.isnan(trained))
     return float(np.mean(best[np.isfinite(best)])) if np.isfinite(best).any() else np.nan
 
 
 def steps_to_threshold(x: ArrayLike, returns: Returns, threshold: int | float) -> Float[np.ndarray, " R"]:
-    """The first `x` `[R]` at which a seed's return is at least `threshold`; infinite where its curve has none."""
+    """Return the first `x` `[R]` at which the return of a seed is at least `threshold`, or infinity if it never is."""
     reached = returns >= threshold
     return np.where(reached.any(axis=0), np.asarray(x, float)[np.argmax(reached, axis=0)], np.inf)
 
 
 def area_under_curve(x: ArrayLike, returns: Returns) -> Float[np.ndarray, " R"]:
-    """The mean `[R]` over `x` of each seed's curve, straight between evaluations; NaN of one that ends before.
+    """Return the mean `[R]` over `x` of each seed's curve, with linear interpolation between evaluations.
 
-    NaN, too, where there is but one evaluation.
+    The result is NaN for a curve that ends before the last `x`, and if there is only one evaluation.
     """
     x = np.asarray(x, float)
     length = x[-1] - x[0]
@@ -232,12 +255,21 @@ def area_under_curve(x: ArrayLike, returns: Returns) -> Float[np.ndarray, " R"]:
 
 
 def summary(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "algo"), **how: Any) -> "pandas.DataFrame":
-    """A row per group of seeds: how many, how many diverged or are unfinished, and what they came to. A DataFrame.
+    """Return a DataFrame with the number of seeds and their returns, one row per group of seeds.
 
-    `final` is the IQM of the last evaluation, `last_10` the mean of the mean of the last ten, which is called `last_3`
-    where there are but three; `_low` and `_high` are their 95% bootstrap intervals over seeds. Diverged seeds, and
-    those that have not come to the last evaluation of the others, are counted, and have no return. Raises ValueError
-    where a group pools runs that were evaluated at other steps: the last ten of one were not those of another.
+    `by` are the columns that define the groups. The columns of the result are:
+
+    - `seeds`, `diverged`, `unfinished`: number of seeds, of diverged seeds, and of seeds that have not reached the last
+      evaluation. Diverged and unfinished seeds are left out of all returns.
+    - `env_step`: environment step of the last evaluation
+    - `final`: IQM over seeds of the last evaluation
+    - `last_10`: mean over seeds of the mean of the last ten evaluations. It is called `last_3` if there are only three.
+    - `final_low`, `final_high`, `last_10_low`, `last_10_high`: 95% bootstrap intervals over seeds
+    - `max_of_average_return`, `average_of_max_return`, `area_under_curve`: see the functions of these names. The last
+      is the mean over seeds.
+
+    Raises ValueError if a group contains runs that were evaluated at different steps, because their last ten
+    evaluations are not comparable.
     """
     import pandas
 
@@ -246,7 +278,7 @@ def summary(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "algo"), **ho
         steps = {tuple(sorted(set(one["env_step"]))) for _, one in groups(part, ["run", "setting"])}
         if len(steps) > 1:
             runs, what = ", ".join(sorted(set(part["run"]))), ", ".join(map(str, key))
-            raise ValueError(f"{what}: {runs} were evaluated at other steps; tell them apart, by={('run', *by)}")
+            raise ValueError(f"{what}: {runs} were evaluated at different steps; separate them with by={('run', *by)}")
     rows = {key: _summarised(gather(part), **how) for key, part in parts.items()}
     table = pandas.DataFrame.from_dict(rows, orient="index")
     table.index = pandas.MultiIndex.from_tuples(rows, names=list(by))

@@ -1,4 +1,4 @@
-"""Pictures of runs, as the papers draw theirs."""
+"""Figures of learning curves, in the styles of the papers."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 BLUE = "#0072b2"
-# Okabe & Ito's: colour-blind safe
+# Okabe and Ito: safe for color-blind readers
 PALETTE = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
-DASHES = ((0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # of published sources
+DASHES = ((0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # for published sources
 COLUMN = 3.4  # inches: one column of a paper
-LINE = 0.12  # inches: one of a legend
+LINE = 0.12  # inches: one line of a legend
 
 
 class Style(NamedTuple):
-    """One paper's way to draw the curves of many seeds.
+    """How a paper draws the curves of many seeds.
 
-    `draw` takes the returns `[evaluations, R]`. Every curve is first smoothed by the mean of `window` evaluations, an
-    odd number, around each, of a twentieth of the curve at most: more would hide its rise.
+    Attributes:
+        draw: `(returns [evaluations, R]) -> (center, low, high)`.
+        window: every curve is first smoothed by the mean over this odd number of evaluations. The window is at most a
+            twentieth of the curve, because a wider one would hide the rise.
+        says: description for the title.
     """
 
     draw: Callable[[Returns], Band]
@@ -40,8 +43,8 @@ class Style(NamedTuple):
 
 
 def blank(size: tuple[float, float]) -> "matplotlib.figure.Figure":
-    """A figure of `size` [inches], `(width, height)`."""
-    from matplotlib.figure import Figure  # Here, so that training begins without it.
+    """Return an empty figure of `size` [inches], `(width, height)`."""
+    from matplotlib.figure import Figure  # Imported here, because training does not need it.
 
     return Figure(figsize=size, dpi=160, layout="constrained")
 
@@ -56,13 +59,13 @@ def _within_extremes(values: Returns) -> Band:
 
 
 def _nan(function: Callable[[Float[np.ndarray, " R"]], float], values: Returns) -> Line:
-    """`function` over the seeds of each evaluation; NaN where there is none."""
+    """Return `function` over the seeds of each evaluation. NaN if an evaluation has no values."""
     rows = [row for row in values]
     return np.array([np.nan if np.isnan(row).all() else function(row) for row in rows])
 
 
 STYLES = {
-    # "Smoothed uniformly" says Fujimoto et al. 2018 (figure 5), and not over how many evaluations: 11 here.
+    # Fujimoto et al. 2018 (figure 5) smooth "uniformly", but do not state over how many evaluations. Here: 11.
     "td3": Style(partial(_within_std, 0.5), 11, "mean ± half a std"),
     "sac": Style(_within_extremes, 1, "mean, min to max"),  # Haarnoja et al. 2018, figure 1
     "spinningup": Style(partial(_within_std, 1.0), 11, "mean ± one std"),  # Spinning Up, "Benchmarks"
@@ -77,14 +80,14 @@ def learning_curves(
     style: str = "rliable",
     published: dict[str, dict[str, list[Curve]]] | None = None,
 ) -> "matplotlib.figure.Figure":
-    """A Figure of learning curves: a panel per task, a line and a band per set of seeds.
+    """Return a Figure of learning curves: one panel per task, one line and band per set of seeds.
 
-    `panels` is `{title: {label: curves.Runs}}`; `published` `{title: {label: [published.Curve]}}` is drawn dashed, in
-    the colour of its label. A diverged seed is drawn for itself, up to a cross where it diverged. As wide as one column
-    of a paper, or as two where there are several panels.
+    `panels` is `{title: {label: curves.Runs}}`. `published` is `{title: {label: [published.Curve]}}`. Published curves
+    are dashed, in the color of their label. A diverged seed is drawn separately, and a cross marks where it diverged.
+    The figure is as wide as one column of a paper, or two if there are several panels.
     """
     published = published or {}
-    columns = min(len(panels), 2 if published else 3)  # The names of what is published are long.
+    columns = min(len(panels), 2 if published else 3)  # The labels of published curves are long.
     rows = -(-len(panels) // columns)
     entries = max(sum(1 + len(published.get(env, {}).get(label, ())) for label in panels[env]) for env in panels)
     size = (COLUMN if columns == 1 else 2 * COLUMN + 0.2, (2.2 + LINE * entries) * rows)
@@ -101,10 +104,11 @@ def learning_curves(
 
 
 def palette(wanted: dict[str, str | None]) -> dict[str, str]:
-    """`{label: colour}` of `{label: the colour of its algorithm, or None}`.
+    """Return `{label: color}` for `{label: color of its algorithm, or None}`.
 
-    An algorithm has the same colour in every figure: a label that is the name of one gets that algorithm's where None
-    is given. Where several labels are of one algorithm, or there is no colour, they get the next that nobody has.
+    An algorithm has the same color in every figure. If the color is None and the label is the name of an algorithm, the
+    label gets the color of that algorithm. If several labels have the same algorithm, or there is no color, they get
+    the next unused colors.
     """
     known = {registry.display_name(name): spec.colour for name, spec in registry.ALGORITHMS.items()}
     wanted = {label: colour or known.get(label) for label, colour in wanted.items()}
@@ -135,7 +139,8 @@ def _panel(
         axes.plot(runs.x / scale, centre, color=colour, linewidth=1.2, label=literal(counted(name, runs.diverged)))
         axes.fill_between(runs.x / scale, low, high, color=colour, alpha=0.2, linewidth=0)
         _diverged(axes, runs, scale, colour)
-        for curve, dashes in zip(published.get(name, ()), cycle(DASHES), strict=False):
+        visible = [curve for curve in published.get(name, ()) if curve.env_step[0] < longest]
+        for curve, dashes in zip(visible, cycle(DASHES), strict=False):
             steps = np.unique(np.minimum(curve.env_step, longest))
             mean = np.interp(steps, curve.env_step, curve.mean)
             label = f"{curve.algo.upper()} by {curve.label}, mean of {curve.num_seeds} seeds"
@@ -151,13 +156,16 @@ def _panel(
 
 
 def counted(label: str, diverged: Float[np.ndarray, " R"]) -> str:
-    """A label with its number of seeds, and of those that diverged: `diverged` `[R]` is not NaN."""
+    """Return a label with the number of seeds and of diverged seeds, those with `diverged` `[R]` not NaN."""
     seeds, lost = len(diverged), int(np.sum(~np.isnan(diverged)))
     return f"{label}, {seeds} seed{'s' * (seeds > 1)}" + (f", {lost} diverged" if lost else "")
 
 
 def literal(label: str) -> str:
-    """A label of which matplotlib shows every sign: `$` begins a formula, and what begins with `_` has no entry."""
+    """Return a label that matplotlib shows literally.
+
+    In matplotlib, `$` starts a formula, and a label that starts with `_` is not in the legend.
+    """
     label = label.replace("$", r"\$")
     return f" {label}" if label.startswith("_") else label
 
@@ -172,14 +180,17 @@ def _diverged(axes: "matplotlib.axes.Axes", runs: Runs, scale: float, colour: st
 
 
 def _unit(x: str, longest: float) -> tuple[float, str]:
-    """`(what to divide by, how to say so)`."""
+    """Return `(divisor, unit as text)` for the x axis."""
     if x == "wall_s":
         return (3600.0, " [h]") if longest >= 7200 else (1.0, " [s]")
     return (1e6, " [millions]") if longest >= 1e6 else (1e3, " [thousands]") if longest >= 1e4 else (1.0, "")
 
 
 def smooth(values: Returns, window: int) -> Returns:
-    """The mean of `values` over `window` evaluations around each, of fewer at both ends and where one is NaN."""
+    """Return the mean of `values` over `window` evaluations around each.
+
+    At both ends and next to NaN, the mean is over fewer evaluations.
+    """
     if window == 1:
         return values
     there = ~np.isnan(values)
@@ -194,10 +205,10 @@ def smooth(values: Returns, window: int) -> Returns:
 def profiles(
     scores: dict[str, Sequence[Float[np.ndarray, " _"]]],
     thresholds: Float[np.ndarray, " thresholds"],
-    xlabel: str = "normalised return τ",
+    xlabel: str = "normalized return τ",
     **how: Any,
 ) -> "matplotlib.figure.Figure":
-    """A Figure of performance profiles with 95% bands: the fraction of runs that score more than τ.
+    """Return a Figure of performance profiles with 95% bands: the fraction of runs with a score above τ.
 
     `scores` is `{label: [[R_t] of each task]}`.
     """
@@ -217,9 +228,10 @@ def profiles(
 
 
 def seeds_of_a_run(env_step: Axis, returns: Returns, title: str) -> "matplotlib.figure.Figure":
-    """A Figure: the return of every seed, thin, and their interquartile mean, thick.
+    """Return a Figure with the returns of every seed as thin lines and their interquartile mean as a thick line.
 
-    `env_step` `[evaluations]`, `returns` `[evaluations, R]`, NaN where a seed has diverged or is not there yet.
+    `env_step` is `[evaluations]`. `returns` is `[evaluations, R]`, NaN after a seed diverged or if it has no evaluation
+    yet.
     """
     figure = blank((5.2, 3.4))
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Names for the folders of new runs."""
+"""Names of the folders of new runs."""
 
 import re
 from contextlib import suppress
@@ -9,7 +9,7 @@ from purerl.settings.schema import Job
 
 
 def named(out: str) -> Path:
-    """The folder that the user calls `out`. Raises ValueError where it can be none."""
+    """Return the folder `out` of the user. Raises ValueError if it cannot be a folder."""
     if not out:
         raise ValueError("out is empty; name a folder")
     path = Path(out).expanduser()
@@ -18,18 +18,18 @@ def named(out: str) -> Path:
     except OSError as error:
         raise ValueError(f"out {out!r} cannot be read: {error.strerror}; name another folder") from None
     if taken:
-        raise ValueError(f"out {out!r} exists already and is no folder; name another")
+        raise ValueError(f"out {out!r} exists and is not a folder; name another")
     return path
 
 
 def default(job: Job) -> Path:
-    """The folder of a run for which the user named none: runs/ALGO-ENV-TIME."""
+    """Return the default folder of a run: runs/ALGO-ENV-TIME."""
     name = re.sub(r"[^\w-]+", "-", Path(job.env.rpartition(":")[2]).stem)
     return Path("runs") / f"{job.algo.rpartition(':')[2]}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def fresh(path: Path) -> Path:
-    """Make the folder `path`; where another process has made it in the same second, `path`-2, and so on."""
+    """Create the folder `path` and return it. If it exists already, create `path`-2, `path`-3 and so on instead."""
     number, free = 1, path
     while True:
         with suppress(FileExistsError):

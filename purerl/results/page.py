@@ -1,7 +1,7 @@
-"""report.html: a run, or all runs of a sweep, as one page that needs no network.
+"""report.html: a run, or all runs of a sweep, as one web page that works offline.
 
-Curves with zoom and the seed under the pointer, what they came to, what diverged, settings, versions, memory and speed,
-links to what lies beside it. `python -m purerl.report FOLDER` makes it again, with episodes rendered since.
+The page shows interactive curves, final returns, diverged seeds, settings, versions, memory and speed. It links to the
+other files in the folder. `python -m purerl.report FOLDER` writes it again and includes episodes rendered since then.
 """
 
 import json
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     import pandas
 
 FILE = "report.html"
-TOLD = ("return_mean", "return_std")  # columns that have no panel of their own beside that of the returns
+TOLD = ("return_mean", "return_std")  # columns without an additional panel
 NAMES = {"return_mean": "return of an episode", "episode_length": "length of an episode [steps]"}
-SHOWN = 256  # lines in a panel: what is left out is said
+SHOWN = 256  # maximum number of lines in a panel. The title says if lines are left out.
 LINKED = ("*/report.html", "policy/*.npz", "checkpoints/*", "*.png", "table.csv", "curves.csv", "pbt.csv", "log.jsonl")
 LINKED += ("run.toml",)
 EPISODES = ("*.html", "*.mp4", "*.gif", "*/*.html", "*/*.mp4", "*/*.gif")
 
 
 def write_page(path: str | Path) -> None:
-    """Write report.html into the folder `path` of a run or a sweep. Raises ValueError where it holds no run."""
+    """Write report.html into the folder `path` of a run or a sweep. Raises ValueError if it contains no run."""
     run_folder.write(Path(path), FILE, html(path))
 
 
 def html(path: str | Path) -> str:
-    """The page, a string."""
+    """Return the HTML of the page. Raises ValueError if `path` contains no run."""
     from bokeh.embed import components
     from bokeh.resources import Resources
     from jinja2 import Environment
@@ -67,9 +67,9 @@ def _title(path: Path, frame: "pandas.DataFrame") -> str:
 
 
 def _panels(frame: "pandas.DataFrame") -> "list[bokeh.plotting.figure]":
-    """The figures of bokeh: the returns of each task, then each metric that there is. All of a task zoom together.
+    """Return the bokeh figures: first the returns of each task, then its metrics. Figures of one task zoom together.
 
-    A metric that is zero everywhere, as a count of faults is, has none.
+    A metric that is zero everywhere, for example a count of faults, has no figure.
     """
     tasks = [part for _, part in curves.groups(frame, ["env"], sort=False)]
     panels = [_panel(task, "return_mean") for task in tasks]
@@ -81,7 +81,7 @@ def _panels(frame: "pandas.DataFrame") -> "list[bokeh.plotting.figure]":
 
 
 def _panel(frame: "pandas.DataFrame", metric: str, **ranges: Any) -> "bokeh.plotting.figure":
-    """The curves of one task."""
+    """Return the figure with the curves of one task."""
     from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
     from bokeh.plotting import figure
 
@@ -89,7 +89,7 @@ def _panel(frame: "pandas.DataFrame", metric: str, **ranges: Any) -> "bokeh.plot
     groups = _named(frame)
     colours = figures.palette({label: part["colour"].iloc[0] for label, part in groups.items()})
     lines = [line for label, part in groups.items() for line in _lines(part, metric, label, colours[label])]
-    left_out = f": the first {SHOWN} of {len(lines)} seeds; thick lines are of all" if len(lines) > SHOWN else ""
+    left_out = f": the first {SHOWN} of {len(lines)} seeds; thick lines: all seeds" if len(lines) > SHOWN else ""
     panel = figure(
         height=420 if main else 260, sizing_mode="stretch_width", tools="pan,box_zoom,wheel_zoom,reset,save",
         active_drag="box_zoom", title=f"{env}{left_out}", x_axis_label="environment steps", y_axis_label=name, **ranges,
@@ -115,7 +115,7 @@ def _panel(frame: "pandas.DataFrame", metric: str, **ranges: Any) -> "bokeh.plot
 
 
 def _named(frame: "pandas.DataFrame") -> "dict[str, pandas.DataFrame]":
-    """`{label: rows}` of each setting of each run: by algorithm where that tells them apart."""
+    """Return `{label: rows}` for each setting of each run. Labels are the algorithms if these are all different."""
     parts = dict(curves.groups(frame, ["run", "setting"], sort=False))
     algos = [part["algo"].iloc[0] for part in parts.values()]
     if len(set(algos)) == len(algos):
@@ -124,7 +124,7 @@ def _named(frame: "pandas.DataFrame") -> "dict[str, pandas.DataFrame]":
 
 
 def _lines(frame: "pandas.DataFrame", metric: str, label: str, colour: str) -> Iterator[dict[str, Any]]:
-    """`[{column: value}]`, a seed each, without what is not a number and what came after it diverged."""
+    """Yield `{column: value}` for each seed, without NaN and without values after it diverged."""
     for (seed,), part in curves.groups(frame.sort_values("env_step"), ["seed"]):
         shown = part.loc[part["diverged"].isna() & part[metric].notna()]
         if len(shown):
@@ -135,13 +135,13 @@ def _lines(frame: "pandas.DataFrame", metric: str, label: str, colour: str) -> I
 
 
 def _comparison(frame: "pandas.DataFrame") -> "pandas.DataFrame | None":
-    """The table beside published returns, of the tasks that have some."""
+    """Return the comparison with published returns for tasks that have them, or None."""
     known = frame.loc[[published.task(env) in published.tasks() for env in frame["env"]]]
     return published.beside_published(known, by=("run", "setting", "env", "algo")) if len(known) else None
 
 
 def _numbers(table: "pandas.DataFrame | None") -> tuple[list[str], list[list[str]]] | None:
-    """`(names of the columns, rows)` of a DataFrame, with the fitting number of digits."""
+    """Return `(names of the columns, rows)` of a DataFrame, with formatted numbers."""
     if table is None:
         return None
     table = table.reset_index()
@@ -157,13 +157,13 @@ def _number(value: Any) -> str:
 
 
 def _diverged(frame: "pandas.DataFrame") -> list[tuple[Any, ...]]:
-    """`(run, setting, seed, step)` of each seed that diverged."""
+    """Return `(run, setting, seed, step)` of each seed that diverged."""
     lost = curves.groups(frame.loc[frame["diverged"].notna()], ["run", "setting", "seed"])
     return [(*key, f"{part['diverged'].iloc[0]:,.0f}") for key, part in lost]
 
 
 def _run(folder: Path, path: Path) -> dict[str, Any]:
-    """What is shown of one run: settings, what it ran on, memory and speed."""
+    """Return the page content for one run: settings, versions and hardware, memory and speed."""
     table = config.read_toml(folder / "run.toml")
     ran_on = table.pop("record", {})
     return {
@@ -183,7 +183,7 @@ def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _cost(folder: Path) -> list[tuple[str, Any]]:
-    """Rows of memory and speed: of log.jsonl, where there is one, and of curves.csv."""
+    """Return the rows about memory and speed, from curves.csv and log.jsonl, if it exists."""
     table = run_folder.read_curves(folder)
     rows = [("wall time [s]", f"{np.fmax.reduce(table['wall_s'], initial=0):,.1f}")]
     updates, seconds = (np.ptp(table[name]) if len(table[name]) else 0 for name in ("update", "wall_s"))
@@ -205,5 +205,5 @@ def _events(folder: Path) -> list[dict[str, Any]]:
 
 
 def _links(path: Path, patterns: Iterable[str]) -> list[str]:
-    """The names of what lies beside the page."""
+    """Return the paths of the files that match `patterns`, relative to the page."""
     return list(dict.fromkeys(file.relative_to(path).as_posix() for p in patterns for file in sorted(path.glob(p))))

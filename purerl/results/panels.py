@@ -1,4 +1,4 @@
-"""The learning curves of run folders in one figure: a panel per environment, a line per set of seeds."""
+"""The learning curves of run folders in one figure: one panel per environment, one line per set of seeds."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 def draw_panels(
     folders: Sequence[str | Path], by: Sequence[str], x: str, style: str, with_published: bool
 ) -> "tuple[matplotlib.figure.Figure, list[str]]":
-    """`(figure, lines that say what is in it)` of the runs in `folders`.
+    """Return `(figure, lines of text that describe it)` for the runs in `folders`.
 
-    `by` are the settings that tell lines apart, `x` is the axis, `style` one of `figures.STYLES`. Raises ValueError for
-    what cannot be drawn.
+    `by` are the settings that distinguish lines. `x` is the axis, and `style` is one of `figures.STYLES`. Raises
+    ValueError if the figure cannot be drawn.
     """
     frame = curves.load(*folders, by=by)
     if x == "wall_s" and (run := curves.one_after_another(frame)):
-        raise ValueError(f"the seeds of {run} trained in groups, one after another; draw it over --x env_step")
+        raise ValueError(f"the seeds of {run} were trained in groups, one after another; use --x env_step")
     panels = grouped(frame, by)
     others = published_lines(frame, by) if with_published else {}
     shown = {env: {name: curves.gather(part, x) for name, part in lines.items()} for env, lines in panels.items()}
@@ -34,7 +34,7 @@ def draw_panels(
 
 
 def grouped(frame: "pandas.DataFrame", by: Sequence[str]) -> "dict[str, dict[str, pandas.DataFrame]]":
-    """`{env: {label: rows of the frame}}`."""
+    """Return `{env: {label: rows of the frame}}`."""
     panels, algos = {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
     for (env, *key), part in curves.groups(frame, ["env", *by], sort=False):
         panels.setdefault(env, {})[line_label(by, key, algos)] = part
@@ -42,15 +42,15 @@ def grouped(frame: "pandas.DataFrame", by: Sequence[str]) -> "dict[str, dict[str
 
 
 def line_label(by: Iterable[str], key: Iterable[Any], algos: dict[str, str]) -> str:
-    """`TD3`, or `TD3, tau 0.005`. `algos` is `{algorithm: what it is called}`."""
+    """Return the label of a line: `TD3`, or `TD3, tau 0.005`. `algos` is `{algorithm: display name}`."""
     return ", ".join(algos[value] if name == "algo" else value if name == "run" else f"{name} {value}"
                      for name, value in zip(by, key, strict=True))  # fmt: skip
 
 
 def pooled(panels: "dict[str, dict[str, pandas.DataFrame]]", folders: Iterable[str | Path]) -> list[str]:
-    """A note for each line whose runs differ in other settings."""
+    """Return a note for each line whose runs differ in other settings."""
     return [
-        f"note: {name} on {env} pools runs that differ in {', '.join(differs)}; tell them apart with --by"
+        f"note: {name} on {env} pools runs that differ in {', '.join(differs)}; separate them with --by"
         for env, lines in panels.items()
         for name, part in lines.items()
         if (differs := curves.differing(part, *folders))
@@ -58,17 +58,18 @@ def pooled(panels: "dict[str, dict[str, pandas.DataFrame]]", folders: Iterable[s
 
 
 def shared_colours(panels: dict[str, dict[str, Any]]) -> list[str]:
-    """A note where there are more lines than colours."""
+    """Return a note if there are more lines than colors."""
     names = {name for lines in panels.values() for name in lines}
     if len(names) <= len(figures.PALETTE):
         return []
-    return [f"note: {len(names)} lines share {len(figures.PALETTE)} colours; draw fewer runs"]
+    return [f"note: {len(names)} lines share {len(figures.PALETTE)} colors; plot fewer runs"]
 
 
 def published_lines(frame: "pandas.DataFrame", by: Sequence[str]) -> dict[str, dict[str, list[published.Curve]]]:
-    """`{env: {label: [published.Curve]}}`, with each algorithm's first line, of episodes as long as the published ones.
+    """Return `{env: {label: [published.Curve]}}`.
 
-    Raises ValueError where there is none.
+    Published curves are added to the first line of each algorithm whose time limit is that of the published episodes.
+    Raises ValueError if there are none.
     """
     found, algos = {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
     there = frame.loc[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
@@ -79,6 +80,6 @@ def published_lines(frame: "pandas.DataFrame", by: Sequence[str]) -> dict[str, d
     if not any(found_here for lines in found.values() for found_here in lines.values()):
         envs = ", ".join(frame["env"].unique())
         raise ValueError(
-            f"nothing is published for {envs}; known: {', '.join(published.tasks())}, in episodes of their own length"
+            f"no results are published for {envs}; known: {', '.join(published.tasks())}, with their own time limits"
         )
     return found

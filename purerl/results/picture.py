@@ -1,4 +1,4 @@
-"""curve.png: the learning curves of a run folder."""
+"""Write curve.png, the learning curves of a run folder."""
 
 import io
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from purerl.settings import registry
 def write_picture(path: Path, curves: run_folder.Curves, algo: str, env: str, swept: Mapping[str, Any]) -> None:
     """Write curve.png into the folder `path` of a run of `algo` on `env`.
 
-    `curves` are its curves.csv, `{column: [rows]}`. What a seed returned after it diverged is left out. Where
-    hyperparameters are `swept`, every setting has a line.
+    `curves` is its curves.csv, `{column: [rows]}`. Returns of a seed after it diverged are left out. If hyperparameters
+    are `swept`, every setting has a line.
     """
     if swept:
         figure = comparison.figure(comparison.lines(path, env))

@@ -1,16 +1,16 @@
-"""The folder of a run: written as the run goes, read by whoever draws. No JAX here.
+"""The folder of a run. Training writes it, and the analysis reads it. No JAX here.
 
 run.toml       the resolved settings, and under [record] versions, device, commit and date
-curves.csv     a row per evaluation and run; `setting` counts the entries of the lists under [sweep] in run.toml.
-               Columns are found by their header, in any order. What this version does not know is kept; a column that
-               an older folder lacks is empty. The metrics of the algorithm follow COLUMNS.
-curve.png      their picture
-report.html    their page
-log.jsonl      what happened, a line each
-checkpoints/   the whole state of the run, to go on from
-policy/        the actors of all runs, and the statistics that normalise their observations
+curves.csv     one row per evaluation and run. `setting` is the index into the lists under [sweep] in run.toml.
+               Columns are found by name, in any order. Unknown columns are kept. A column that is missing in an older
+               folder is empty. The metrics of the algorithm follow COLUMNS.
+curve.png      figure of the learning curves
+report.html    report page
+log.jsonl      events of the run, one per line
+checkpoints/   the whole state of the run, to resume from
+policy/        the actors of all runs, and the statistics that normalize their observations
 
-A run is a (setting, seed); all of one setting stand together, in the order of their seeds.
+A run is a pair (setting, seed). The runs of one setting are adjacent, in the order of their seeds.
 """
 
 import csv
@@ -35,42 +35,45 @@ from jaxtyping import Bool, Float, Shaped
 
 from purerl.errors import Refused
 
-Curves = dict[str, Float[np.ndarray, " rows"]]  # of curves.csv, by the names of its columns
+Curves = dict[str, Float[np.ndarray, " rows"]]  # the columns of curves.csv, by name
 Run = tuple[int, int]  # setting, seed
 
 COLUMNS = ("seed", "setting", "env_step", "update", "wall_s", "return_mean", "return_std", "episode_length", "diverged")
 COLUMNS += ("environment_nan", "dropped")
-KEYS = ("seed", "setting", "env_step")  # columns without which a row tells nothing
+KEYS = ("seed", "setting", "env_step")  # required columns
 CLOCK = ("env_step", "update", "wall_s")
 POLICY = "policy/actor.npz"
-LEFT = re.compile(r"(run|sweep)\.toml\.\w+\.partial")  # by `write`, of a process that died
+LEFT = re.compile(r"(run|sweep)\.toml\.\w+\.partial")  # left by `write` if the process died
 
 
 class Table(NamedTuple):
-    """curves.csv as text: the names of its columns, and its rows, a cell per column."""
+    """curves.csv as text: the names of the columns, and the rows with one cell per column."""
 
     header: list[str]
     rows: list[list[str]]
 
 
 def create(path: Path, settings: str, metrics: Sequence[str] = ()) -> None:
-    """Begin a run in its folder, with its run.toml, the text `settings`, and the columns of its `metrics`."""
+    """Start a run folder: write run.toml with the text `settings`, and curves.csv with the columns of `metrics`."""
     write(path, "run.toml", settings)
     write(path, "curves.csv", lines([[*COLUMNS, *metrics]]))
 
 
 def check_writable(path: Path) -> None:
-    """Raises ValueError where no folder can be made at `path`."""
+    """Raise ValueError if no folder can be created at `path`."""
     try:
         above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         with TemporaryDirectory(dir=above, prefix=".purerl-") as trial:
             Path(trial, Path(os.path.abspath(path)).name).mkdir()
     except OSError as error:
-        raise ValueError(f"out {str(path)!r} cannot be written: {error.strerror}; name a folder that can") from None
+        raise ValueError(f"out {str(path)!r} cannot be written: {error.strerror}; name a writable folder") from None
 
 
 def is_free(path: Path) -> bool:
-    """Whether there is nothing in `path`, or no more than what a run or a sweep leaves that died before it was made."""
+    """Return whether `path` is free for a new run or sweep.
+
+    It is free if it is empty, or contains only files of a run or sweep that died before it was created.
+    """
     if not path.exists():
         return True
     left = [file for file in path.iterdir() if not LEFT.fullmatch(file.name)]
@@ -79,7 +82,7 @@ def is_free(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Make the folder `path`, and keep every other process from running there. Raises Refused where one does."""
+    """Create the folder `path` and lock it for this process. Raises Refused if another process holds the lock."""
     path.mkdir(parents=True, exist_ok=True)
     with open(path / "log.jsonl", "a") as file:
         try:
@@ -90,16 +93,17 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def has_begun(path: Path) -> bool:
-    """Whether the run in `path` was made whole."""
+    """Return whether the run in `path` was created completely."""
     return (path / "curves.csv").exists() or (path / "checkpoints").exists()
 
 
 def append_evaluation(
     path: Path, runs: Iterable[Run], common: Mapping[str, Any], values: Mapping[str, Shaped[np.ndarray, " R"]]
 ) -> None:
-    """Add a row per run to curves.csv: `common` holds for all, `values` is `{column: [R]}`, NaN being no value.
+    """Add one row per run to curves.csv.
 
-    The file keeps its columns; it gets those that it lacks.
+    `common` is `{column: value}` for all runs. `values` is `{column: [R]}`, where NaN stands for no value. The file
+    keeps its columns. Missing columns are added.
     """
     rows = []
     for i, (setting, seed) in enumerate(runs):
@@ -110,7 +114,7 @@ def append_evaluation(
 
 
 def cell(value: Any) -> str:
-    """A number as the text from which it is read back as it was, whole ones with all their digits; NaN is empty."""
+    """Return a number as text that reads back as the same number. Whole numbers have all digits, and NaN is empty."""
     number = float(value)
     if np.isnan(number):
         return ""
@@ -120,7 +124,7 @@ def cell(value: Any) -> str:
 
 
 def _add(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add `rows`, `{column: text}` each, at the end of curves.csv."""
+    """Append `rows`, each `{column: text}`, to curves.csv."""
     header, whole = _header(path)
     new = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in header]
     added = [[row.get(name, "") for name in [*header, *new]] for row in rows]
@@ -132,14 +136,14 @@ def _add(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _header(path: Path) -> tuple[list[str], bool]:
-    """`(names of the columns, whether their line is whole)`."""
+    """Return `(names of the columns, whether the header line is complete)`."""
     with open(path / "curves.csv", newline="", encoding="utf-8-sig") as file:
         line = file.readline()
     return next(csv.reader([line]), []), line.endswith("\n")
 
 
 def has_rows(curves: Curves, runs: Iterable[Run], steps: Sequence[int]) -> bool:
-    """Whether there is just one row of each of `runs` at each of the environment steps `steps`."""
+    """Return whether each of `runs` has exactly one row at each of the environment steps `steps`."""
     rows = zip(*(curves[name].tolist() for name in ("setting", "seed", "env_step")), strict=True)
     expected, last = {(*run, step) for run in runs for step in steps}, max(steps)
     runs = set(runs)
@@ -148,15 +152,15 @@ def has_rows(curves: Curves, runs: Iterable[Run], steps: Sequence[int]) -> bool:
 
 
 def are_of(curves: Curves, runs: Iterable[Run]) -> Bool[np.ndarray, " rows"]:
-    """Which rows tell of `runs`, `[rows]` bool."""
+    """Return which rows belong to `runs`, `[rows]` bool."""
     runs = set(runs)
     return np.array([run in runs for run in zip(curves["setting"], curves["seed"], strict=True)], bool)
 
 
 def truncate(path: Path, runs: Iterable[Run], env_step: int) -> float:
-    """Drop the rows of curves.csv that tell of `runs` after `env_step`, and a last one that was not written whole.
+    """Delete the rows of `runs` after `env_step` from curves.csv, and an incomplete last row.
 
-    Returns the wall-clock [s] of the last that stays.
+    Returns the wall-clock time [s] of the last row that stays.
     """
     table = _table(path)
     curves = _numbers(path, table)
@@ -169,9 +173,9 @@ def truncate(path: Path, runs: Iterable[Run], env_step: int) -> float:
 def copy_rows(
     source: Path, target: Path, settings: Iterable[int] | None = None, env_step: int | float = np.inf
 ) -> None:
-    """Add to the curves in the folder `target` those of `settings` in `source`, up to `env_step`, numbered anew.
+    """Append the curves of `settings` in the folder `source`, up to `env_step`, to those in the folder `target`.
 
-    All settings, under the numbers that they have, where `settings` is None.
+    The settings are renumbered from 0. If `settings` is None, all settings are copied with their numbers.
     """
     table = _table(source)
     curves = _numbers(source, table)
@@ -186,20 +190,20 @@ def copy_rows(
 
 
 def read_curves(path: str | Path) -> Curves:
-    """curves.csv as `{column: float array}`; empty cells are NaN, and so are the `COLUMNS` that it does not have.
+    """Return curves.csv as `{column: float array}`. Empty cells and missing `COLUMNS` are NaN.
 
-    Columns of text, which are not purerl's own, are left out. Raises ValueError where it cannot be read.
+    Text columns, which purerl does not write, are left out. Raises ValueError if the file cannot be read.
     """
     return _numbers(path, _table(path))
 
 
 def measured(curves: Iterable[str]) -> list[str]:
-    """The names of the columns that say how a run did: not whose a row is, nor when it was, nor when it diverged."""
+    """Return the names of the columns that measure a run: all except identity, clock and divergence."""
     return [name for name in curves if name not in (*KEYS, *CLOCK, "diverged", "environment_nan")]
 
 
 def _table(path: str | Path) -> Table:
-    """The `Table`, without a last row that was being written when the run was killed, and without empty lines."""
+    """Return the `Table` without empty lines, and without a last row that was incomplete when the run was killed."""
     with _readable(path), open(Path(path) / "curves.csv", newline="", encoding="utf-8-sig") as file:
         text = file.read()
         ended, end, _ = text.rpartition("\n")
@@ -218,7 +222,7 @@ def _table(path: str | Path) -> Table:
 
 
 def _numbers(path: str | Path, table: Table) -> Curves:
-    """`{column: [rows]}` of a `Table`."""
+    """Return `{column: [rows]}` of a `Table`."""
     cells = dict(zip(table.header, zip(*table.rows, strict=True), strict=True)) if table.rows else {}
     empty = np.full(len(table.rows), np.nan)
     with _readable(path):
@@ -231,7 +235,7 @@ def _numbers(path: str | Path, table: Table) -> Curves:
 
 
 def _column(name: str, cells: Sequence[str]) -> Float[np.ndarray, " rows"] | None:
-    """`[rows]` float. None of text, in a column that is not purerl's own."""
+    """Return a column as float `[rows]`. Returns None for text in a column that purerl does not write."""
     try:
         return np.array([float(text or "nan") for text in cells], float)
     except ValueError as error:
@@ -248,19 +252,19 @@ def _is_number(text: str) -> bool:
 
 @contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
-    """Raises ValueError, in one line, where curves.csv cannot be read or is no table."""
+    """Raise ValueError with a message of one line if curves.csv cannot be read or is not a table."""
     try:
         yield
     except OSError as error:
-        raise ValueError(f"cannot read {path}/curves.csv: {error.strerror}; a run cannot go on without it") from None
+        raise ValueError(f"cannot read {path}/curves.csv: {error.strerror}; a run cannot resume without it") from None
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path}/curves.csv is damaged: {str(error)[:100]}; a run cannot go on without it") from None
+        raise ValueError(f"{path}/curves.csv is damaged: {str(error)[:100]}; a run cannot resume without it") from None
 
 
 def read_settings(path: str | Path) -> list[dict[str, Any]]:
-    """What differs from setting to setting, `[{name: value}]`; of a run without a sweep, `[{}]`.
+    """Return `[{name: value}]`, the hyperparameters that differ between settings. Without a sweep, return `[{}]`.
 
-    A population's numbers are those that it began with, and called so: `first_actor_lr`.
+    For population-based training, these are the initial values. Their names start with `first_`: `first_actor_lr`.
     """
     table = tomllib.loads((Path(path) / "run.toml").read_text())
     swept = {f"first_{name}" if "pbt" in table else name: values for name, values in table.get("sweep", {}).items()}
@@ -268,14 +272,14 @@ def read_settings(path: str | Path) -> list[dict[str, Any]]:
 
 
 def spoken(setting: Mapping[str, Any]) -> str:
-    """`{name: value}` of `read_settings` as it stands in tables and legends."""
+    """Return a setting of `read_settings` as text for tables and legends, for example `actor_lr 0.001`."""
     return ", ".join(f"{name} {value:.4g}" for name, value in setting.items())
 
 
 def per_seed(
     curves: Curves, column: str = "return_mean"
 ) -> tuple[Float[np.ndarray, " evaluations"], Float[np.ndarray, "evaluations R"]]:
-    """`(env_step [evaluations], values [evaluations, R])`; NaN where a run has not come that far."""
+    """Return `(env_step [evaluations], values [evaluations, R])`. NaN where a run has no evaluation."""
     steps, row = np.unique(curves["env_step"], return_inverse=True)
     if not len(steps):
         return steps, np.empty((0, 0))
@@ -286,13 +290,13 @@ def per_seed(
 
 
 def of_setting(curves: Curves, setting: int) -> dict[str, Float[np.ndarray, " selected"]]:
-    """The rows of one setting."""
+    """Return the rows of one setting."""
     rows = curves["setting"] == setting
     return {name: values[rows] for name, values in curves.items()}
 
 
 def final(curves: Curves) -> dict[str, Float[np.ndarray, " R"]]:
-    """`{column: [R]}`: the last row of each run, in the order of the runs."""
+    """Return `{column: [R]}`: the last row of each run, in the order of the runs."""
     order = np.lexsort((curves["env_step"], curves["seed"], curves["setting"]))
     runs = np.stack([curves["setting"], curves["seed"]])[:, order]
     last = order[np.append((np.diff(runs) != 0).any(axis=0), True)[: len(order)]]
@@ -300,17 +304,17 @@ def final(curves: Curves) -> dict[str, Float[np.ndarray, " R"]]:
 
 
 def log(path: Path, event: str, **facts: Any) -> None:
-    """Add a line to log.jsonl."""
+    """Append an event to log.jsonl."""
     append(path, "log.jsonl", json.dumps({"time": round(time.time(), 3), "event": event, **facts}) + "\n")
 
 
 def json_number(value: Any) -> float | None:
-    """`value` as JSON has it, which knows neither NaN nor infinity: they become None."""
+    """Return `value` as a float for JSON. NaN and infinity, which JSON does not support, become None."""
     return float(value) if np.isfinite(value) else None
 
 
 def write(path: Path, name: str, content: str | bytes) -> None:
-    """Write a file whole or not at all, whoever writes it at the same time."""
+    """Write a file atomically, also if several processes write it at the same time."""
     scratch = path / f"{name}.{uuid4().hex[:8]}.partial"
     scratch.parent.mkdir(exist_ok=True)
     with open(scratch, "wb") as file:
@@ -321,18 +325,19 @@ def write(path: Path, name: str, content: str | bytes) -> None:
 
 
 def append(path: Path, name: str, text: str) -> None:
-    """Add to the end of a file, after the last whole line."""
+    """Append text to a file, after its last complete line."""
     with open(path / name, "ab+") as file:
         _drop_torn_line(file)
         file.write(text.encode())
         file.flush()
-        os.fsync(file.fileno())  # A checkpoint must not outlive the rows from before it.
+        os.fsync(file.fileno())  # Rows must be on disk before the checkpoint that follows them.
 
 
 def write_policy(path: Path, arrays: Mapping[str, Any], group: int | None = None) -> None:
-    """Keep a nested dict of arrays, each with a leading axis over runs: those of one group, or of all.
+    """Write the policies of one group of runs, or of all runs.
 
-    `env_step` among them tells how far each was trained.
+    `arrays` is a nested dict of arrays with a leading axis over runs. Its `env_step` is the environment step of each
+    policy.
     """
     content = io.BytesIO()
     flat: dict[str, Any] = dict(_flat(arrays))
@@ -341,7 +346,7 @@ def write_policy(path: Path, arrays: Mapping[str, Any], group: int | None = None
 
 
 def read_policy(path: str | Path, group: int | None = None) -> dict[str, Any]:
-    """What `write_policy` kept, as the nested dict it was."""
+    """Return the nested dict that `write_policy` wrote."""
     nested = {}
     with np.load(Path(path) / _policy(group), allow_pickle=False) as file:
         for name in file.files:
@@ -354,9 +359,9 @@ def read_policy(path: str | Path, group: int | None = None) -> dict[str, Any]:
 
 
 def trained_steps(path: str | Path, group: int | None = None) -> Shaped[np.ndarray, " R"] | None:
-    """To which environment step the policy of each run of a group, or of all, was trained, `[R]`.
+    """Return the environment step of the policy of each run of a group, or of all runs, `[R]`.
 
-    None where there is no such policy, or none that is whole.
+    Returns None if the file is missing or damaged.
     """
     try:
         with np.load(Path(path) / _policy(group), allow_pickle=False) as file:
@@ -366,13 +371,13 @@ def trained_steps(path: str | Path, group: int | None = None) -> Shaped[np.ndarr
 
 
 def joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """One policy of those of several groups."""
+    """Return the policies of several groups as one."""
     parts = [dict(_flat(part)) for part in parts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def drop_parts(path: Path) -> None:
-    """Delete the policies of single groups, once there is the one of all."""
+    """Delete the policy files of single groups. Call it after the policies of all runs have been written."""
     for file in (path / "policy").glob("actor-*.npz"):
         file.unlink()
 
@@ -382,14 +387,14 @@ def _policy(group: int | None) -> str:
 
 
 def lines(rows: Iterable[Iterable[Any]]) -> str:
-    """`rows` as the text of a CSV file."""
+    """Return `rows` as the text of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def _drop_torn_line(file: BinaryIO) -> None:
-    """Cut what follows the last line's end: it was being written when a run was killed."""
+    """Remove an incomplete last line, which remains if a run is killed while writing."""
     end = file.seek(0, os.SEEK_END)
     while end and file.seek(end - 1) is not None and file.read(1) != b"\n":
         end -= 1

@@ -1,9 +1,14 @@
-"""Statistics over runs, and how sure they are (Agarwal et al. 2021, arXiv:2108.13264). No JAX here.
+"""Statistics over runs, with confidence intervals (Agarwal et al. 2021, arXiv:2108.13264). No JAX here.
 
-A statistic is a function of scores, one array `[..., R_t]` per task t, over the R_t runs of that task; tasks may have
-different numbers of runs. Bootstraps are scipy's: one of several samples, each resampled for itself, is the stratified
-bootstrap of rliable. rliable itself does not import beside pandas 3 (through arch 7.2), draws from NumPy's global
-generator whatever `random_state` it is given, and knows no tasks with different numbers of runs.
+A statistic is a function of scores: one array `[..., R_t]` per task t, over the R_t runs of that task. Tasks may have
+different numbers of runs. The bootstrap is that of scipy. With several samples that are resampled independently, it is
+the stratified bootstrap of rliable.
+
+purerl does not use rliable for three reasons:
+
+- It cannot be imported together with pandas 3 (because of arch 7.2).
+- It draws from NumPy's global generator, whatever `random_state` it is given.
+- It does not support tasks with different numbers of runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +20,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 Scores = Float[np.ndarray, "*batch _"]  # of the runs of a task
-Value = Float[np.ndarray, "*batch"] | float | np.floating  # of a statistic; a number where there is no batch
+Value = Float[np.ndarray, "*batch"] | float | np.floating  # of a statistic: a number if there is no batch
 Line = Float[np.ndarray, " evaluations"]
 Band = tuple[Line, Line, Line]  # centre, low, high
 Thresholds = Sequence[int | float] | Float[np.ndarray, " thresholds"]
@@ -24,9 +29,9 @@ Statistic = Callable[..., Any]  # of `Scores` of each task
 
 
 def iqm(values: ArrayLike) -> Float[np.ndarray, "*batch"]:
-    """Interquartile mean of `[..., R]` over R: the mean of the middle half.
+    """Return the interquartile mean of `[..., R]` over R, which is the mean of the middle half.
 
-    NaN, a run that is not there or has diverged, is left out; of nothing but NaN it is NaN.
+    NaN stands for a missing or diverged run and is left out. If all values are NaN, the result is NaN.
     """
     values = np.asarray(values, float)
     rows = values.reshape(int(np.prod(values.shape[:-1])), values.shape[-1])
@@ -35,30 +40,33 @@ def iqm(values: ArrayLike) -> Float[np.ndarray, "*batch"]:
 
 
 def present(scores: ArrayLike) -> Float[np.ndarray, " present"]:
-    """The scores `[R]` that are there: those of diverged runs are NaN."""
+    """Return the scores `[R]` that are not NaN. Scores of diverged runs are NaN."""
     scores = np.asarray(scores, float)
     return scores[~np.isnan(scores)]
 
 
 def interquartile_mean(*tasks: Scores) -> Value:
-    """The mean of the middle half of all runs, as `scipy.stats.trim_mean` has it, whose import a run would wait for."""
+    """Return the mean of the middle half of all runs.
+
+    The result equals `scipy.stats.trim_mean`. Importing scipy would delay the start of a run.
+    """
     scores = np.sort(np.concatenate(tasks, axis=-1), axis=-1)
     cut = scores.shape[-1] // 4
     return scores[..., cut : scores.shape[-1] - cut].mean(axis=-1)
 
 
 def mean(*tasks: Scores) -> Value:
-    """The mean over tasks of their runs' mean."""
+    """Return the mean over tasks of the mean over runs."""
     return np.mean(_means(tasks), axis=0)
 
 
 def median(*tasks: Scores) -> Value:
-    """The median over tasks of their runs' mean; of one task, the median of its runs."""
+    """Return the median over tasks of the mean over runs. For one task, return the median over its runs."""
     return np.median(tasks[0], axis=-1) if len(tasks) == 1 else np.median(_means(tasks), axis=0)
 
 
 def optimality_gap(*tasks: Scores, target: float = 1.0) -> Value:
-    """How far scores fall short of `target` on average; what is above it counts as `target`."""
+    """Return how far scores are below `target` on average. Scores above `target` count as `target`."""
     return target - np.mean(np.minimum(np.concatenate(tasks, axis=-1), target), axis=-1)
 
 
@@ -76,15 +84,15 @@ def interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """`(low, high)` of the percentile bootstrap of `statistic`, each task's runs resampled for themselves.
+    """Return `(low, high)` of the percentile bootstrap of `statistic`. The runs of each task are resampled separately.
 
-    `tasks` are `[R_t]`, without NaN. NaN where a task has fewer than two runs: one run tells nothing of its spread. Few
-    runs tell too little of it: of normal returns, 95% intervals hold the mean in 83% of cases with 5 runs, in 90% with
-    10, in 94% with 64.
+    `tasks` are `[R_t]`, without NaN. If a task has fewer than two runs, the result is NaN, because one run has no
+    spread. Intervals of few runs are too narrow. For normally distributed returns, 95% intervals contain the mean in
+    83% of cases with 5 runs, in 90% with 10 and in 94% with 64.
     """
     if min(len(scores) for scores in tasks) < 2:
         return np.nan, np.nan
-    from scipy import stats  # Here, as below, because it takes most of a second, and training begins without it.
+    from scipy import stats  # Imported here, as below, because it takes most of a second. Training does not need it.
 
     result = stats.bootstrap(
         tasks,
@@ -99,7 +107,7 @@ def interval(
 
 
 def band(statistic: Statistic, values: ArrayLike, **how: Any) -> Band:
-    """`(centre, low, high)`, each `[evaluations]`, of `values` `[evaluations, R]`; NaN is left out."""
+    """Return `(center, low, high)`, each `[evaluations]`, of `values` `[evaluations, R]`. NaN is left out."""
     rows = [present(row) for row in np.asarray(values, float)]
     centre = [statistic(row) if len(row) else np.nan for row in rows]
     limits = [interval(statistic, row, **how) if len(row) else (np.nan, np.nan) for row in rows]
@@ -108,7 +116,10 @@ def band(statistic: Statistic, values: ArrayLike, **how: Any) -> Band:
 
 
 def performance_profile(*tasks: Scores, thresholds: Thresholds) -> Float[np.ndarray, "*batch thresholds"]:
-    """The fraction of runs `[..., len(thresholds)]` that score more than each threshold; every task weighs the same."""
+    """Return the fraction of runs with a score above each threshold, `[..., len(thresholds)]`.
+
+    Every task has the same weight.
+    """
     above = [np.mean(np.asarray(scores)[..., None] > np.asarray(thresholds), axis=-2) for scores in tasks]
     return np.mean(above, axis=0)
 
@@ -116,7 +127,7 @@ def performance_profile(*tasks: Scores, thresholds: Thresholds) -> Float[np.ndar
 def profile_band(
     *tasks: Float[np.ndarray, " _"], thresholds: Thresholds, **how: Any
 ) -> tuple[Profile, Profile, Profile]:
-    """`(fractions, low, high)` of the performance profile, each `[len(thresholds)]`."""
+    """Return `(fractions, low, high)` of the performance profile, each `[len(thresholds)]`."""
     limits = [interval(partial(_above, threshold=threshold), *tasks, **how) for threshold in thresholds]
     low, high = np.array(limits).T
     return performance_profile(*tasks, thresholds=thresholds), low, high
@@ -127,16 +138,16 @@ def _above(*tasks: Scores, threshold: int | float) -> Value:
 
 
 def probability_of_improvement(ours: Sequence[Scores], theirs: Sequence[Scores]) -> Value:
-    """The mean over tasks of P(a run of ours > a run of theirs), ties counting half: U / (R R') of Mann and Whitney.
+    """Return the mean over tasks of P(a run of ours > a run of theirs). Ties count half.
 
-    `ours` and `theirs` are lists of `[..., R_t]`, task by task.
+    For one task, this is U / (R R') of Mann and Whitney. `ours` and `theirs` are lists of `[..., R_t]`, one per task.
     """
     wins: list[Any] = [_wins(x, y) for x, y in zip(ours, theirs, strict=True)]
     return np.mean(wins, axis=0)
 
 
 def improvement_interval(ours: Sequence[Scores], theirs: Sequence[Scores], **how: Any) -> tuple[float, float]:
-    """`(low, high)` of the probability of improvement."""
+    """Return the bootstrap interval `(low, high)` of the probability of improvement."""
     tasks = len(ours)
     return interval(lambda *both: probability_of_improvement(both[:tasks], both[tasks:]), *ours, *theirs, **how)
 
@@ -147,11 +158,16 @@ def _wins(ours: Scores, theirs: Scores) -> Value:
 
 
 def difference(ours: ArrayLike, theirs: ArrayLike, **how: Any) -> dict[str, int | float]:
-    """Two sets of runs `[R]` and `[R']` of one task: the difference of their means and what tests say of it.
+    """Compare two sets of runs `[R]` and `[R']` of one task: difference of the means, interval and tests.
 
-    `{name: value}`: how many runs are there of each, `runs` and `other_runs`; `difference` with its bootstrap interval
-    `low`, `high`; p-values of Welch's t-test (recommended for few seeds by Colas et al. 2019, arXiv:1904.06979), of
-    Mann and Whitney's and of Kolmogorov and Smirnov's. Raises ValueError where a set has fewer than two runs.
+    Returns `{name: value}`:
+
+    - `runs`, `other_runs`: number of runs in each set
+    - `difference`: difference of the means, with its bootstrap interval `low`, `high`
+    - `welch_p`: p-value of Welch's t-test, recommended for few seeds by Colas et al. 2019, arXiv:1904.06979
+    - `mann_whitney_p`, `kolmogorov_smirnov_p`: p-values of the Mann-Whitney and Kolmogorov-Smirnov tests
+
+    Raises ValueError if a set has fewer than two runs.
     """
     from scipy import stats
 

@@ -11,7 +11,10 @@ from brax.envs.wrappers import training
 from purerl.environments import brax, episodes, make
 
 BROKEN = {  # what is changed in `Drift`, and what the error must say
-    "observation_size": ({"observation_size": 3}, "observation_size is 3 but reset observes 2 numbers"),
+    "observation_size": (
+        {"observation_size": 3},
+        "observation_size is 3 but the observation after reset has 2 numbers",
+    ),
     "no action": ({"action_size": 0}, "action_size is 0; it must be a positive int"),
     "half an action": ({"action_size": 1.5}, "action_size is 1.5; it must be a positive int"),
     "dict": (

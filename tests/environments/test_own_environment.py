@@ -64,3 +64,18 @@ def test_what_breaks_its_contract_is_refused_in_one_line(name, backend, words):
     with pytest.raises(ValueError, match=words) as refused:
         environments.make(f"own_point:{name}", backend)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["plate", "plate.py"])
+def test_a_module_without_the_name_of_an_environment_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plate.py").touch()
+    with pytest.raises(ValueError, match="is a module; name the environment in it: plate:NAME, as plate:env"):
+        environments.make(name)
+
+
+def test_what_a_module_says_in_two_lines_is_kept(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "two_lines.py").write_text("raise ValueError('XML parse error 14:\\nno closing tag\\nmore')")
+    with pytest.raises(ValueError, match=r"fails: ValueError: XML parse error 14: no closing tag$"):
+        environments.make("two_lines:env")

@@ -186,7 +186,7 @@ def test_a_size_that_is_none_is_refused(size):
 def test_what_is_missing_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco_playground", None)
     with pytest.raises(
-        ValueError, match=r"^playground:It needs the package mujoco_playground; pip install 'purerl\[playground\]'$"
+        ValueError, match=r"^playground:It needs the package mujoco_playground; pip install -e '.*\[playground\]'$"
     ):
         environments.make("playground:It")
 

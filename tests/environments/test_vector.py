@@ -106,7 +106,7 @@ def test_what_it_does_not_know_is_refused():
     envs = purerl.VectorEnv(counting(reward=lambda state, action: jnp.sum(action)), 2)
     with pytest.raises(gymnasium.error.ResetNeeded):
         envs.step(np.zeros((2, 1), np.float32))
-    with pytest.raises(ValueError, match="knows no options"):
+    with pytest.raises(ValueError, match="takes no reset options"):
         envs.reset(options={"reset_mask": np.ones(2, bool)})
 
 

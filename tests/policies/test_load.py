@@ -95,11 +95,11 @@ def test_what_is_no_policy_of_a_run_says_what_to_name(run, tmp_path):
     for other in ("checkpoints", "checkpoints/7", "metrics.csv", "policies"):
         assert says(lambda other=other: purerl.load_policy(run / other), run, "checkpoints/2 (step 200)")
     shutil.copy(run / "policy" / "actor.npz", tmp_path / "mine.npz")
-    assert says(lambda: purerl.load_policy(tmp_path / "mine.npz"), "holds no exported policy", "name the folder")
+    assert says(lambda: purerl.load_policy(tmp_path / "mine.npz"), "holds no exported policy", "give the folder")
     for name in ("a.npz", "a.onnx", "a.stablehlo"):
         (tmp_path / name).write_bytes(b"nothing")
         assert says(lambda name=name: purerl.load_policy(tmp_path / name), name, "cannot be read")
-    assert says(lambda: purerl.load_policy(tmp_path), "no run.toml", "name one of the runs in it: run")
+    assert says(lambda: purerl.load_policy(tmp_path), "no run.toml", "give one of the runs in it: run")
     assert export.main([str(run), "--seed", "5", "--out", str(tmp_path / "it.npz")]) == 0
     assert says(lambda: purerl.load_policy(tmp_path / "it.npz", at=200), "leave out at")
 
@@ -146,7 +146,7 @@ def test_a_step_without_a_checkpoint_lists_those_that_there_are(run):
 def test_a_run_that_was_killed_says_which_checkpoints_there_are(run):
     (run / "policy" / "actor.npz").unlink()
     for path in (run, run / "policy" / "actor.npz"):
-        assert says(lambda path=path: purerl.load_policy(path), "has kept no policy yet", "--resume", "at 200 or 280")
+        assert says(lambda path=path: purerl.load_policy(path), "has saved no policy yet", "--resume", "at 200 or 280")
     assert purerl.load_policy(run, at=200)(STATES).shape == (16, 1)
 
 
@@ -229,7 +229,7 @@ def test_an_older_run_without_its_sizes_has_those_of_its_arrays(run):
 def test_policies_of_which_no_return_is_known_are_chosen_by_their_seed(run):
     header = (run / "curves.csv").read_text().partition("\n")[0]
     (run / "curves.csv").write_text(header + "\n")
-    assert says(lambda: purerl.load_policy(run), "have no return yet; name one of 5 to 6")
+    assert says(lambda: purerl.load_policy(run), "have no return yet; give one of 5 to 6")
     np.testing.assert_array_equal(purerl.load_policy(run, 6)(STATES), purerl.load_policy(KEPT, 6)(STATES))
     assert evaluate.main([str(run), "--episodes", "2"]) == 0
 

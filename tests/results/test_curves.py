@@ -42,7 +42,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
     write_run(tmp_path / "run", STEPS, RETURNS)
     with pytest.raises(ValueError, match="there is no run in"):
         curves.load(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="run knows no setting 'taus'; did you mean tau"):
+    with pytest.raises(ValueError, match="run has no setting 'taus'; did you mean tau"):
         curves.load(tmp_path, by=["taus"])
 
 
@@ -51,7 +51,7 @@ def test_runs_that_have_only_begun_or_are_damaged_are_one_line(tmp_path):
     with pytest.raises(ValueError, match="no evaluation has been made yet in"):
         curves.load(tmp_path)
     (run / "run.toml").write_text("algo = 'td")
-    with pytest.raises(ValueError, match=r"run\.toml is no TOML file: "):
+    with pytest.raises(ValueError, match=r"run\.toml is not a TOML file: "):
         curves.settings(run)
 
 
@@ -221,7 +221,9 @@ def test_runs_that_were_evaluated_at_other_steps_are_no_one_set_of_seeds(tmp_pat
     write_run(tmp_path / "long", [0, 1_000_000], [[0.0] * 2, [3300.0] * 2], env="Hopper-v5")
     write_run(tmp_path / "short", [0, 100_000], [[0.0] * 2, [100.0] * 2], env="Hopper-v5")
     frame = curves.load(tmp_path)
-    with pytest.raises(ValueError, match="Hopper-v5, td3: long, short were evaluated at other steps; tell them apart"):
+    with pytest.raises(
+        ValueError, match="Hopper-v5, td3: long, short were evaluated at different steps; separate them"
+    ):
         published.beside_published(frame)
     assert len(published.beside_published(frame, by=("run", "env", "algo"))) == 2
 
@@ -287,3 +289,19 @@ def test_drawing_and_statistics_need_no_jax():
     modules = "curves, figures, page, published, run_folder"
     code = f"import sys; from purerl import plot; from purerl.results import {modules}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("algo", "verdict", "of"),
+    [
+        ("td3", "inside", "Fujimoto et al. 2018, at the same steps"),  # Tianshou's curve begins at 35,000 steps.
+        ("sac", "no reference", "none published before step 10,000"),
+    ],
+)
+def test_a_published_curve_counts_only_where_it_has_begun(algo, verdict, of):
+    (curve,) = [curve for curve in published.find_curves("InvertedPendulum-v5", "td3") if curve.source == "td3_paper"]
+    x = np.array([0.0, 2000.0, 3000.0])
+    values = np.interp(x, curve.env_step, curve.mean)[:, None] + np.array([-1.0, 0.0, 1.0])
+    runs = curves.Runs(x, values, np.arange(3), np.full(3, np.nan))
+    found = published.judge("InvertedPendulum-v5", algo, runs)
+    assert (found.verdict, found.of) == (verdict, of)

@@ -301,9 +301,9 @@ def gaussian(changes=None, **metrics):
         (gaussian(lambda made: {"metrics": ()}), "return the metric 'critic_loss'.*known: none"),
         (gaussian(lambda made: {"metrics": (*made.metrics, "entopy")}), "names 'entopy', .* not return.*mean entropy"),
         (gaussian(lambda made: {"metrics": (*made.metrics, "q")}), "names 'q' twice"),
-        (gaussian(return_mean=1.0), "'return_mean' is called as a column"),
-        (gaussian(seed=1.0), "'seed' is called as a column"),
-        (gaussian(**{"a/b": 1.0}), "'a/b' is no name"),
+        (gaussian(return_mean=1.0), "'return_mean' has the name of a column"),
+        (gaussian(seed=1.0), "'seed' has the name of a column"),
+        (gaussian(**{"a/b": 1.0}), "'a/b' is not a valid name"),
         (gaussian(lambda made: {"metrics": made.metrics[:5]}, q=1.0), "both return the metric 'q'"),
         (gaussian(each=[1.0, 2.0]), r"'each' is float32\[2\]; it should be a number"),
         (gaussian(lambda made: {"policy_delay": 3}), "its policy_delay is 3, but 2 in its hyperparameters"),
@@ -331,6 +331,7 @@ def trained(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_metrics_of_an_algorithm_reach_the_curves_the_page_and_the_loggers(trained):
     path = trained
     rows, losses = read(path), ("critic_loss", "q", "actor_loss", "alpha", "entropy")
@@ -387,7 +388,7 @@ def test_an_actor_that_is_not_made_of_known_layers_acts_in_jax(trained, monkeypa
     with pytest.raises(ValueError, match="the shape \\(5, 1\\)"):
         policy(np.ones((5, 1)))
     assert exporting.export(kept, 0, "stablehlo", tmp_path / "it.stablehlo") < 1e-6
-    with pytest.raises(ValueError, match="not made of layers that npz has; say stablehlo"):
+    with pytest.raises(ValueError, match="not made of layers that npz supports; use stablehlo"):
         exporting.export(kept, 0, "npz", tmp_path / "it.npz")
-    with pytest.raises(ValueError, match=r"an older purerl's: \['params'\].* here; take the commit"):
+    with pytest.raises(ValueError, match=r"an older version of purerl: \['params'\].* here; use the commit"):
         purerl.load_policy(trained, seed=5)

@@ -67,10 +67,10 @@ def test_what_two_devices_began_goes_on_bit_for_bit_on_two_and_on_one_says_that_
     for out in (cut, fewer):
         assert trained(out, "--time-limit", "0.01")[0] == train.INTERRUPTED
     status, shown = trained(cut)
-    assert status == 0 and "resumed after" in shown and "bit for bit" not in shown, shown
+    assert status == 0 and "resumed after" in shown and "bit-exact" not in shown, shown
     assert_same_run(cut, whole)
     status, shown = trained(fewer, "--devices", "1")
-    assert status == 0 and "not bit for bit as without the stop: devices was 2 and is 1" in shown, shown
+    assert status == 0 and "resuming is not bit-exact: devices was 2 and is 1" in shown, shown
     assert_same_run(fewer, whole, rtol=1e-3)
 
 

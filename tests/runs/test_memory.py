@@ -61,7 +61,7 @@ def test_what_fits_is_said_when_the_whole_does_not():
     with pytest.raises(memory.DoesNotFit) as refused:
         memory.check_memory(NEEDS, PLAN, 64, 416 * MIB)
     said = str(refused.value)
-    assert "64 seeds at once need 0.81 GiB, 0.013 each, and there are 0.41" in said
+    assert "64 seeds at once need 0.81 GiB, 0.013 each, but 0.41 GiB are available" in said
     assert "--num-seeds 32" in said and "--seeds-per-batch auto, which trains 32 at once" in said
     buffer = int(re.search(r"--buffer-size (\d+)", said)[1])
     assert buffer % 16 == 0
@@ -78,7 +78,7 @@ def test_what_is_said_to_fit_may_be_said():
         ways = str(refused.value).partition("what fits: ")[2]
         assert ways.split("; ")[0 if more else -1] == said and len(ways.split("; ")) == 2
     before = replace(NEEDS, training=0)  # what is known before anything is compiled
-    with pytest.raises(memory.DoesNotFit, match="at most, less what the programs work with: --num-seeds 34"):
+    with pytest.raises(memory.DoesNotFit, match="at most, minus the working memory of the programs: --num-seeds 34"):
         memory.check_memory(before, PLAN, 64, 416 * MIB)
 
 

@@ -107,7 +107,7 @@ def test_a_leaf_that_holds_nothing_may_be_added(stopped, monkeypatch, capsys):
     assert train.main(["--resume", str(stopped)]) == 0
     shown = capsys.readouterr().out
     assert "resumed after 200 steps" in shown
-    assert "the environment is not what it was when checkpoint 2 was written: reset, step, observe changed" in shown
+    assert "the environment is not the same as when checkpoint 2 was written: reset, step, observe changed" in shown
 
 
 def test_a_checkpoint_without_the_names_of_dtypes_is_read(whole, stopped):
@@ -255,7 +255,7 @@ def test_versions_that_were_not_kept_then_are_not_called_changed(stopped, capsys
     relabel(stopped / "checkpoints" / "2", older)
     assert train.main(["--resume", str(stopped)]) == 0
     shown = capsys.readouterr().out
-    assert f"as without the stop: jax was 0.1 and is {jax.__version__}\n" in shown and "None" not in shown
+    assert f"resuming is not bit-exact: jax was 0.1 and is {jax.__version__}\n" in shown and "None" not in shown
 
 
 def test_the_versions_that_changed_are_named_where_a_checkpoint_does_not_fit(stopped, monkeypatch, capfd):
@@ -298,7 +298,7 @@ def test_a_whole_checkpoint_whose_rows_were_lost_is_not_given_up(whole, tmp_path
     rows = (path / "curves.csv").read_text().splitlines(keepends=True)
     (path / "curves.csv").write_text("".join(row for row in rows if not row.startswith("5,0,0,")))
     before = digests(path)
-    assert "lacks rows from before checkpoint 1, which is whole" in refusal(capfd, "--resume", path)
+    assert "lacks rows from before checkpoint 1, which is undamaged" in refusal(capfd, "--resume", path)
     assert {name for name, digest in digests(path).items() if before[name] != digest} == {path / "log.jsonl"}
 
 
@@ -362,7 +362,7 @@ def test_a_sweep_whose_file_lacks_a_setting_goes_on(tmp_path):
     table = {"space": {"tau": {"uniform": [0.001, 0.5]}}, "trials": 6}
     (tmp_path / campaign.KEPT).write_text(tomli_w.dumps({"programs": {"one": older}, "search": table}))
     campaign.check_same_sweep(tmp_path, {"programs": programs, "search": table | {"seed": 0, "rungs": []}})
-    with pytest.raises(ValueError, match="its \\[search\\] is not this one"):
+    with pytest.raises(ValueError, match="its \\[search\\] differs from this one"):
         campaign.check_same_sweep(tmp_path, {"programs": programs, "search": table | {"seed": 1}})
 
 
@@ -408,8 +408,8 @@ def test_a_changed_reward_is_said_on_resuming_and_an_unchanged_one_is_not(whole,
     monkeypatch.setattr(changing, "task", changing.make(pay=2.0))
     assert train.main(["--resume", str(other)]) == 0
     shown = capsys.readouterr().out
-    assert "the environment is not what it was when checkpoint 2 was written: step changed; resuming goes" in shown
-    assert "resuming goes on with what it is now\n" in shown
+    assert "the environment is not the same as when checkpoint 2 was written: step changed; the run" in shown
+    assert "the run continues with the present environment\n" in shown
     assert '"event": "environment"' in (other / "log.jsonl").read_text()
 
 
@@ -417,7 +417,7 @@ def test_a_run_that_begins_anew_in_another_environment_says_so(whole, tmp_path, 
     path = cut_after(whole, 0, tmp_path / "run")
     monkeypatch.setattr(changing, "task", changing.make(pay=2.0))
     assert train.main(["--resume", str(path), "--time-limit", "0.001"]) == train.INTERRUPTED
-    assert "the environment is not what it was when the run began: step changed" in capsys.readouterr().out
+    assert "the environment is not the same as when the run began: step changed" in capsys.readouterr().out
 
 
 def test_the_fingerprint_knows_numbers_programs_and_limits():
@@ -439,10 +439,13 @@ def test_the_fingerprint_does_not_judge_what_other_versions_traced():
     then, now = fingerprint.of(changing.make()), fingerprint.of(changing.make(pay=2.0))
     older = then | {"traced_by": then["traced_by"] | {"jax": "0.1"}}
     shown = fingerprint.difference(older, now, "then")
-    assert "cannot be told: step compiles otherwise, but jax was 0.1 and is " in shown
+    assert (
+        "cannot tell whether the environment is the same as then: the trace of step differs, but jax was 0.1 and is "
+        in shown
+    )
     assert fingerprint.difference(older, then, "then") == ""
-    assert "cannot be told" in fingerprint.difference(None, now, "then")
-    assert "not what it was then: " in fingerprint.difference(older, now | {"episode_length": 9}, "then")
+    assert "cannot tell" in fingerprint.difference(None, now, "then")
+    assert "not the same as then: " in fingerprint.difference(older, now | {"episode_length": 9}, "then")
 
 
 FINGERPRINTS = """

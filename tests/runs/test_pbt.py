@@ -137,7 +137,7 @@ def test_a_population_may_leave_all_to_the_defaults(tmp_path):
         ({"seeds_per_batch": 2}, "[pbt] needs lists of numbers under [hyper]"),
         (
             {"algo": "sac", "hyper": {"initial_alpha": [0.1, 1.0]}},
-            "[pbt] cannot change initial_alpha of a run that has",
+            "[pbt] cannot change initial_alpha after a run has started",
         ),
         ({"pbt": {"fraction": 0.9}}, "fraction is 0.9"),
         ({"pbt": {"evry": 1}}, "unknown setting 'evry' under [pbt]; did you mean every"),

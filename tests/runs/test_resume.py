@@ -417,7 +417,9 @@ def test_a_run_that_another_process_completed_meanwhile_is_left_as_it_is(whole, 
     outcome = runner.run(settings, *runner.prepare(settings), path, Display())
     assert (path / "curves.csv").read_bytes() == curves and outcome.interrupted is None and len(outcome.returns) == 3
     other = config.resolve({"gamma": "0.9"}, path / "run.toml")
-    with pytest.raises(Refused, match=r"another process was here meanwhile: .*gamma is 0.99 there and 0.9 here"):
+    with pytest.raises(
+        Refused, match=r"another process has used the folder meanwhile: .*gamma is 0.99 there and 0.9 here"
+    ):
         runner.run(other, *runner.prepare(other), path, Display())
 
 
@@ -516,7 +518,7 @@ def test_the_folder_of_a_run_may_be_the_current_one(whole, tmp_path, monkeypatch
 
 def test_strange_folders_are_refused_before_anything_is_compiled(whole, tmp_path, capfd):
     (tmp_path / "dangling").symlink_to("nowhere")
-    assert "is no folder" in refusal(capfd, *arguments(), "--out", tmp_path / "dangling")
+    assert "is not a folder" in refusal(capfd, *arguments(), "--out", tmp_path / "dangling")
     run_toml = whole["td3"] / "run.toml"
     assert f"name the folder of the run, {str(whole['td3'])!r}" in refusal(capfd, "--resume", run_toml)
 

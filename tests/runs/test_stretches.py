@@ -91,7 +91,7 @@ def test_a_checkpoint_without_room_is_left_out_and_the_one_before_stays(tmp_path
     monkeypatch.setattr(checkpointing.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**6}))
     assert train.main(["--resume", str(path), "--time-limit", "none"]) == 0
     shown = capsys.readouterr().out
-    assert "is left out: it takes" in shown and "the disk has 1 MB free" in shown
+    assert "is not written: it needs" in shown and "the disk has 1 MB free" in shown
     assert checkpoints.numbers(path) == before
 
 
@@ -130,7 +130,7 @@ def test_an_evaluated_episode_that_is_endless_is_ended_and_this_is_said(own_prog
     monkeypatch.setattr(loop, "LONGEST_EVALUATION", 70)
     path = tmp_path / "run"
     assert train.main(command(path)) == 0
-    assert "an evaluated episode ends after 70 steps; --eval-length sets another" in capsys.readouterr().out
+    assert "evaluation episodes end after 70 steps; --eval-length sets another limit" in capsys.readouterr().out
     assert (run_folder.read_curves(path)["episode_length"] == 70).all()
     assert evaluate.main([str(path), "--episodes", "2"]) == 0
     assert acting.environment(config.resolve({}, path / "run.toml")).episode_length == 70

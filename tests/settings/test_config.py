@@ -136,8 +136,11 @@ def test_the_paper_preset_has_the_authors_settings():
         ({"actor_lr": "nan"}, "actor_lr is 'nan'.*(finite|greater than 0)"),
         ({"algo": "sac", "target_entropy": "nan"}, "target_entropy is 'nan'.*finite"),
         ({"reward_scale": "1e39"}, "reward_scale is '1e39'.*finite number"),
-        ({"noise_schedule": "exponential", "exploration_noise": "0"}, "cannot leave 0; take 'constant' or 'linear'"),
-        ({"noise_schedule": "exponential", "final_noise": "0"}, "final_noise is 0.*never comes to 0; take 'linear'"),
+        (
+            {"noise_schedule": "exponential", "exploration_noise": "0"},
+            "cannot start from 0; choose 'constant' or 'linear'",
+        ),
+        ({"noise_schedule": "exponential", "final_noise": "0"}, "final_noise is 0.*never reaches 0; choose 'linear'"),
         ({"noise_schedule": "linear", "final_noise": "-0.1"}, "final_noise is '-0.1'.*greater than or equal to 0"),
         ({"seed": "2147483647"}, "the largest seed that works is 2147483640"),
         ({"num_seeds": "1e12"}, "num_seeds is '1e12'.*1048576"),
@@ -148,11 +151,11 @@ def test_the_paper_preset_has_the_authors_settings():
         ({"widths": "64,-1"}, "widths is '64,-1'.*greater than or equal to 1"),
         ({"widths": ""}, "widths is ''"),
         ({"activation": "rellu"}, "activation is 'rellu'.*'relu'"),
-        ({"buffer_size": "1000"}, "buffer_size 1000 is no multiple of num_envs 16; the nearest is 992 or 1008"),
-        ({"warmup_steps": "1000"}, "warmup_steps 1000 is no multiple of num_envs 16; the nearest is 992 or 1008"),
+        ({"buffer_size": "1000"}, "buffer_size 1000 is not a multiple of num_envs 16; the nearest is 992 or 1008"),
+        ({"warmup_steps": "1000"}, "warmup_steps 1000 is not a multiple of num_envs 16; the nearest is 992 or 1008"),
         ({"batch_size": "5000"}, "batch_size 5000 is more than the warmup_steps 1200.*raise warmup_steps to 5008"),
         ({"buffer_size": str(2**31)}, "buffer_size is '2147483648'.*2147483647"),
-        ({"total_steps": "1200"}, "total_steps 1200 leaves nothing to learn"),
+        ({"total_steps": "1200"}, "total_steps 1200 leaves no steps for learning after"),
         ({"n_step": "100"}, "n_step 100.*largest that works is 75"),
         ({"algo": "ddpg", "target_noise": "0.1"}, "'target_noise' belongs to td3, not to ddpg"),
         ({"num_sed": "1"}, "unknown setting 'num_sed'; did you mean num_seeds"),
@@ -173,14 +176,14 @@ def test_bad_settings_are_refused_in_one_line(flags, words):
         ('num_envs = "a"', "num_envs is 'a'"),
         ("num_envs = true", "num_envs is True"),
         ("hyper = 3", "hyper is 3"),
-        ("num_envs = ", "is no TOML file"),
+        ("num_envs = ", "is not a TOML file"),
         ("algo = 2020-01-01", "algo is datetime.date"),
         ("preset = {a = 1}", "preset is {'a': 1}"),
         ("env = 3", "env is 3"),
         ("num_seeds = {a = 1}", "num_seeds is {'a': 1}"),
         ("backend = 2020-01-01", "backend is datetime.date"),
         ("[hyper]\ngamma = true", "gamma is True"),
-        ("x = " + "[" * 3000, "is no TOML file"),
+        ("x = " + "[" * 3000, "is not a TOML file"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, text, words):
@@ -198,7 +201,7 @@ def test_a_missing_file_and_a_bad_environment_file_are_refused(tmp_path):
     assert "did you mean backend" in error_of(config.resolve, {"env": str(file)})
     for i, (text, words) in enumerate(
         [
-            ("[tuned.td4]\nnum_envs = 1", "unknown head [tuned.td4]"),
+            ("[tuned.td4]\nnum_envs = 1", "unknown table [tuned.td4]"),
             ("tuned = 3", "tuned is 3"),
             ("[tuned]\nall = 3", "tuned.all is 3"),
             ("[tuned.all]\nhyper = 3", "tuned.all.hyper is 3"),
@@ -253,13 +256,13 @@ def test_help_needs_no_jax():
         (["--env", "purerl.types:Envv"], "has no 'Envv' that is an Environment"),
         (["--updates-per-step", "3"], "updates_per_step 3 and policy_delay 2 do not fit"),
         (["--updates-per-step", "3", "--policy-delay", "8"], "the nearest updates_per_step is 2 or 4"),
-        (["--env", ":Env"], "is no module:NAME"),
+        (["--env", ":Env"], "is not of the form module:NAME"),
         (["--env", "purerl.types:Transition"], "has no 'Transition' that is an Environment"),
         (["--out", ""], "out is empty"),
         (["--out", "x" * 300], "File name too long"),
         (["--compilation-cache", "/proc/no/such"], "compilation_cache '/proc/no/such' cannot be written"),
-        (["--ou-theta", "0.3"], "has no effect where noise is 'gaussian'; take another noise"),
-        (["--final-noise", "0.3"], "has no effect where noise_schedule is 'constant'"),
+        (["--ou-theta", "0.3"], "has no effect when noise is 'gaussian'; choose another noise, or leave out ou_theta"),
+        (["--final-noise", "0.3"], "has no effect when noise_schedule is 'constant'"),
         (["--seeds-per-batch", "3"], "does not divide num_seeds 8; the nearest that does is 2"),
         (["--seeds-per-batch", "7"], "does not divide num_seeds 8; the nearest that does is 8"),
         (["--time-limit", "soon"], "time_limit is 'soon' but should be seconds or hours:minutes:seconds"),
@@ -314,4 +317,4 @@ def test_a_flag_does_not_pass_for_what_a_sweep_says_of_every_setting(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text('env = "fast"\n[sweep]\nactor_lr = [0.001, 0.01]\n')
     assert config.resolve({"critic_lr": "0.5"}, file).swept == {"actor_lr": (0.001, 0.01)}
-    assert "actor_lr stands under [sweep] in" in error_of(config.resolve, {"actor_lr": "0.5"}, file)
+    assert "actor_lr is swept: " in error_of(config.resolve, {"actor_lr": "0.5"}, file)

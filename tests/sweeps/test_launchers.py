@@ -5,6 +5,7 @@ import time
 import psutil
 import pytest
 from commands import SMALL, assert_same_run, start
+from folders import ROOT
 from test_sweep import refusal, write
 
 from purerl import sweep
@@ -80,14 +81,14 @@ def test_a_program_that_ends_badly_is_an_error_for_its_launcher(tmp_path, capfd)
 def test_a_launcher_that_is_not_installed_is_refused(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     file = write(tmp_path / "sweep.toml", TABLE)
-    assert "launcher 'ray' needs ray; pip install 'purerl[ray]'" in refusal(capfd, file, "--launcher", "ray")
+    assert f"launcher 'ray' needs ray; pip install -e '{ROOT}[ray]'" in refusal(capfd, file, "--launcher", "ray")
 
 
 @pytest.mark.parametrize(
     "words, shown",
     [
-        (["--gpus-per-program", "1"], "gpus_per_program is of a launcher"),
-        (["--launcher", "slurm", "--gpus-per-program", "0.5"], "of slurm a whole number"),
+        (["--gpus-per-program", "1"], "gpus_per_program needs a launcher"),
+        (["--launcher", "slurm", "--gpus-per-program", "0.5"], "a whole number for slurm"),
         (["--launcher", "slurm", "--time-limit", "10"], "leave out --time-limit"),
     ],
 )

@@ -92,14 +92,14 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(searched, tmp_path):
     [
         ({"space": {}}, "[search.space] is empty"),
         ({"space": {"actor_rl": {"uniform": [0.1, 0.2]}}}, "unknown setting 'actor_rl'"),
-        ({"space": {"policy_delay": {"uniform": [1, 2]}}}, "only numbers that flow"),
-        ({"space": {"tau": {"uniform": [0.1, 0.2]}}}, "leaves out 0.005, the setting to beat"),
+        ({"space": {"policy_delay": {"uniform": [1, 2]}}}, "only hyperparameters that are traced"),
+        ({"space": {"tau": {"uniform": [0.1, 0.2]}}}, "it should include 0.005, the value of the first trial"),
         ({"space": {"tau": [0.1, 0.2]}}, "it should be like { log_uniform"),
         ({"sampler": "grid"}, "sampler is 'grid'"),
         ({"trails": 3}, "unknown setting 'trails' under [search]"),
-        ({"rungs": [3, 2]}, "it should be numbers of evaluations, growing, from 1 to 3"),
-        ({"rungs": [4]}, "it should be numbers of evaluations, growing, from 1 to 3"),
-        ({"rungs": [2.0]}, "it should be numbers of evaluations, growing, from 1 to 3"),
+        ({"rungs": [3, 2]}, "it should be numbers of evaluations, increasing, from 1 to 3"),
+        ({"rungs": [4]}, "it should be numbers of evaluations, increasing, from 1 to 3"),
+        ({"rungs": [2.0]}, "it should be numbers of evaluations, increasing, from 1 to 3"),
     ],
 )
 def test_bad_searches_are_refused_in_one_line(table, words, tmp_path, capfd):
@@ -127,4 +127,4 @@ def test_a_rung_whose_checkpoint_is_damaged_is_trained_again(searched, tmp_path)
 
 def test_a_search_is_of_one_program(tmp_path, capfd):
     file = write(tmp_path / "bad.toml", TABLE | {"search": SEARCH, "batch_size": [8, 16]})
-    assert "a search is of one program" in refusal(capfd, file, "--out", tmp_path / "out")
+    assert "a search needs exactly one program" in refusal(capfd, file, "--out", tmp_path / "out")

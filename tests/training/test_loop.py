@@ -455,7 +455,7 @@ def test_numbers_that_do_not_fit_are_answered_with_the_nearest_that_do(changes, 
 
 
 def test_a_run_of_nothing_but_warmup_is_refused():
-    with pytest.raises(ValueError, match="total_steps 160 leaves nothing to learn from after warmup_steps 160"):
+    with pytest.raises(ValueError, match="total_steps 160 leaves no steps for learning after warmup_steps 160"):
         Plan(**(FIT | {"total_steps": 160}))
 
 

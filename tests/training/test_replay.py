@@ -242,7 +242,7 @@ def test_auto_is_compact_unless_the_environment_truncates_by_itself():
     for ring, env, compact in (("auto", own, False), ("auto", timed, True), ("plain", timed, False)):
         buffer = replay.replay(Plan(ring=ring), env)
         assert isinstance(jax.eval_shape(buffer.empty, 0, jnp.zeros((16, 2))), replay.Compact) == compact
-    with pytest.raises(ValueError, match=r"ring 'compact' cannot hold counting, .* take ring 'plain' or 'auto'"):
+    with pytest.raises(ValueError, match=r"ring 'compact' cannot hold counting, .* use ring 'plain' or 'auto'"):
         replay.replay(Plan(ring="compact"), own)
 
 

@@ -1,6 +1,8 @@
 """Gymnasium's MuJoCo tasks in JAX.
 
-tasks     HalfCheetah-v5 and the others: rewards, terminations, random starts
+tasks     the tasks, for example HalfCheetah-v5: rewards, terminations, random starts
 dynamics  one step of the physics
-contacts, newton, levels  how contacts are found, constraints are solved and the tree of bodies is walked
+contacts  contact detection
+newton    the constraint solver
+levels    the kinematics of the tree of bodies
 """

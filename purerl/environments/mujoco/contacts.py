@@ -1,6 +1,6 @@
-"""Contacts as MuJoCo's C code finds them, where MJX's differ by more than rounding.
+"""Contacts as in MuJoCo's C code, for the cases in which MJX differs by more than rounding.
 
-`as_in_c()` exchanges four of MJX's collision functions while a program is traced, and puts them back.
+`as_in_c()` replaces four collision functions of MJX while a program is traced, and restores them afterwards.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ Contacts = tuple[Float[Array, "*batch"], Float[Array, "*batch 3"], Float[Array, 
 
 @collision_primitive.collider(ncon=2)
 def plane_capsule(plane: GeomInfo, capsule: GeomInfo) -> Contacts:
-    """Two contacts, at the capsule's ends, with friction along and across the capsule.
+    """Return two contacts, at the ends of the capsule, with friction along and across the capsule.
 
-    MJX takes an axis of the world instead where the capsule is steep, which turns the pyramid that friction is
-    limited by (mujoco issue 2774).
+    If the capsule is steep, MJX uses an axis of the world instead, which rotates the friction pyramid (mujoco issue
+    2774).
     """
     normal, axis = plane.mat[:, 2], capsule.mat[:, 2]
     along, length = math.normalize_with_norm(axis - normal * jnp.dot(normal, axis))
@@ -42,7 +42,7 @@ def plane_capsule(plane: GeomInfo, capsule: GeomInfo) -> Contacts:
 
 @collision_primitive.collider(ncon=1)
 def capsule_capsule(one: GeomInfo, two: GeomInfo) -> Contacts:
-    """One contact, between the closest points of two segments. MJX adds 1e-6 to what it divides by."""
+    """Return one contact, between the closest points of two segments. MJX adds 1e-6 to the divisors."""
     a, b = one.mat[:, 2] * one.size[1], two.mat[:, 2] * two.size[1]
     apart = one.pos - two.pos
     aa, ab, bb, a_apart, b_apart = a @ a, a @ b, b @ b, a @ apart, b @ apart
@@ -57,7 +57,7 @@ def capsule_capsule(one: GeomInfo, two: GeomInfo) -> Contacts:
 
 @collision_primitive.collider(ncon=1)
 def sphere_capsule(sphere: GeomInfo, capsule: GeomInfo) -> Contacts:
-    """One contact, at the point of the capsule's segment next to the sphere. MJX adds 1e-6 to what it divides by."""
+    """Return one contact, at the point of the capsule's segment nearest to the sphere. MJX adds 1e-6 to the divisor."""
     axis, length = capsule.mat[:, 2], capsule.size[1]
     nearest = capsule.pos + axis * jnp.clip(axis @ (sphere.pos - capsule.pos), -length, length)
     return _between(sphere.pos, sphere.size[0], nearest, capsule.size[0])
@@ -65,12 +65,12 @@ def sphere_capsule(sphere: GeomInfo, capsule: GeomInfo) -> Contacts:
 
 @collision_primitive.collider(ncon=1)
 def capsule_cylinder(capsule: GeomInfo, cylinder: GeomInfo) -> Contacts:
-    """One contact, along the direction in which capsule and cylinder are farthest apart, or overlap least.
+    """Return one contact, along the direction in which capsule and cylinder are farthest apart or overlap least.
 
-    MJX descends two distance fields, which finds other contacts. The gap along n between a segment of ends p, q and a
-    solid cylinder of radius R and half height h is min(n·p, n·q) − R |n_xy| − h |n_z|. The best n is that of one end,
-    as if it were alone, or lies at a right angle to the segment. (Where a capsule lies nearly flat on a lid, the C code
-    adds a second contact.)
+    MJX descends two distance fields, which finds other contacts. Let p and q be the ends of the segment, R the radius
+    of the solid cylinder and h its half height. The gap along a direction n is min(n·p, n·q) − R |n_xy| − h |n_z|. The
+    best n is either the best direction for one end alone, or at a right angle to the segment. (If a capsule lies nearly
+    flat on an end face of the cylinder, the C code adds a second contact.)
     """
     radius, height = cylinder.size[0], cylinder.size[1]
     middle = cylinder.mat.T @ (capsule.pos - cylinder.pos)
@@ -91,7 +91,10 @@ def capsule_cylinder(capsule: GeomInfo, cylinder: GeomInfo) -> Contacts:
 
 
 def _outwards(point: Vector, radius: Distance, height: Distance) -> Float[Array, "3 3"]:
-    """`[3, 3]`: from a cylinder to a point, if that is outside; out of its side; out of its nearer lid."""
+    """Return three unit vectors `[3, 3]` that point out of a cylinder.
+
+    They point to `point` if it is outside, out of the side, and out of the nearer end face.
+    """
     lid = jnp.array([0.0, 0.0, 1.0]) * jnp.where(point[2] < 0, -1.0, 1.0)
     side = jnp.append(_unit(point[:2], jnp.array([1.0, 0.0])), 0.0)
     beside = jnp.maximum(jnp.linalg.norm(point[:2]) - radius, 0.0)
@@ -100,7 +103,7 @@ def _outwards(point: Vector, radius: Distance, height: Distance) -> Float[Array,
 
 
 def _across(middle: Vector, half: Vector, radius: Distance, height: Distance) -> Vector:
-    """The direction at a right angle to the segment with the greatest gap: the best of 32, refined."""
+    """Return the direction at a right angle to the segment that has the greatest gap: the best of 32, refined."""
     sideways = jnp.append(_unit(jnp.stack([-half[1], half[0]]), _unit(middle[:2], jnp.array([1.0, 0.0]))), 0.0)
     rising = jnp.cross(_unit(half, jnp.array([0.0, 0.0, 1.0])), sideways)
     sideways, rising = (axis * jnp.where(axis @ middle < 0, -1.0, 1.0) for axis in (sideways, rising))
@@ -121,7 +124,10 @@ def _across(middle: Vector, half: Vector, radius: Distance, height: Distance) ->
 
 
 def _place(normal: Vector, middle: Vector, half: Vector, radius: Distance, gap: Distance) -> Distance:
-    """Where on the segment the contact is, from -1 to 1: an end, or where the cylinder is that it runs across."""
+    """Return the position of the contact on the segment, from -1 to 1.
+
+    It is an end of the segment. If the segment is at a right angle to `normal`, it is the point above the cylinder.
+    """
     leaning, flat = normal @ half, half[:2] @ half[:2]
     over = (radius * _unit(normal[:2], normal[:2]) + gap * normal[:2] - middle[:2]) @ half[:2]
     beside = jnp.where(flat > 0, over / jnp.where(flat > 0, flat, 1.0), 0.0)
@@ -135,7 +141,7 @@ def _unit(vector: Float[Array, " axes"], otherwise: Float[Array, " axes"]) -> Fl
 
 
 def _between(one: Vector, one_radius: Distance, two: Vector, two_radius: Distance) -> Contacts:
-    """The contact of two spheres."""
+    """Return the contact of two spheres."""
     normal, distance = math.normalize_with_norm(two - one)
     normal = jnp.where(distance == 0.0, jnp.array([1.0, 0.0, 0.0], normal.dtype), normal)
     distance = distance - (one_radius + two_radius)
@@ -152,6 +158,7 @@ AS_IN_C = {
 
 @contextlib.contextmanager
 def as_in_c() -> Iterator[None]:
+    """Make MJX use the functions of `AS_IN_C` while a program is traced."""
     table = collision_driver._COLLISION_FUNC
     before = {kinds: table[kinds] for kinds in AS_IN_C}
     try:

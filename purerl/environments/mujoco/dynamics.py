@@ -1,13 +1,13 @@
-"""MuJoCo's physics in JAX: MJX's kinematics, contacts and forces, with a small state and a solver of known length.
+"""MuJoCo's physics in JAX: MJX's kinematics, contacts and forces, with a small state and a solver of fixed length.
 
-The numbers are those of MuJoCo's C code, to rounding, for the tasks of tests/environments/mujoco/test_parity.py.
-What differs from MJX:
+The results equal those of MuJoCo's C code up to rounding, for the tasks of tests/environments/mujoco/test_parity.py.
+The differences from MJX are:
 
-* `State` is the little that one step needs of the one before. MJX carries all it has computed.
-* The constraints are solved by `newton`, contacts are found by `contacts`; each says why.
-* Runge and Kutta's four stages are a loop around one compiled `forward`; MJX compiles four.
-* Rotations are integrated as MuJoCo does since version 4 (`_rotation`).
-* The tree of bodies is walked level by level (`levels`). MJX lets XLA fuse the levels.
+- `State` holds only what the next step needs. MJX carries all that it has computed.
+- `newton` solves the constraints, and `contacts` finds the contacts. Their docstrings explain why.
+- The four Runge-Kutta stages are a loop around one compiled `forward`. MJX compiles four.
+- Rotations are integrated as in MuJoCo since version 4 (`_rotation`).
+- The kinematics are computed level by level (`levels`). MJX lets XLA fuse the levels.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import mujoco
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp, which is not used, is missing.
+with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp is missing. It is not needed.
     from mujoco import mjx
     from mujoco.mjx._src import scan
     from mujoco.mjx._src.forward import _integrate_pos
@@ -34,14 +34,17 @@ from purerl.types import Array
 
 Derived = dict[str, Float[Array, "..."]]
 
-STAGES = ((0.0, 1 / 6), (0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6))  # how far each begins, how much it counts
+INTEGRATORS = (mujoco.mjtIntegrator.mjINT_EULER, mujoco.mjtIntegrator.mjINT_RK4)
+STAGES = ((0.0, 1 / 6), (0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6))  # start, as a fraction of the step, and weight
 
 
 class Body(NamedTuple):
-    """A compiled model. Attributes:
-    model: MuJoCo's own.
-    on_device: MJX's.
-    blank: MJX's data, before anything was computed.
+    """A compiled model.
+
+    Attributes:
+        model: MuJoCo's model.
+        on_device: MJX's model.
+        blank: MJX's data before any computation.
     """
 
     model: mujoco.MjModel
@@ -50,12 +53,14 @@ class Body(NamedTuple):
 
 
 class State(NamedTuple):
-    """Attributes:
-    qpos: positions, `[nq]`.
-    qvel: velocities, `[nv]`.
-    qacc: accelerations of the last forward pass, `[nv]`: where the solver begins.
-    derived: `{name: numbers}` that a task reads, as the last forward pass had them. That is a substep ago:
-        MuJoCo moves the positions and leaves what it derived from them.
+    """The state of one copy.
+
+    Attributes:
+        qpos: positions, `[nq]`.
+        qvel: velocities, `[nv]`.
+        qacc: accelerations of the last forward pass, `[nv]`. The solver starts from them.
+        derived: `{name: array}` that a task reads, from the last forward pass. They are one substep old: MuJoCo updates
+            the positions, but not the quantities that it derived from them.
     """
 
     qpos: Float[Array, " nq"]
@@ -68,16 +73,36 @@ Derive = Callable[[Body, mjx.Data], Derived]
 
 
 def load_body(path: Path) -> Body:
-    """The `Body` in an XML file. Raises ValueError for what the solver does not know."""
-    with _without_warnings():  # of deprecated attributes: nobody here can mend the file
+    """Return the `Body` of an XML file. Raises ValueError if the solver does not support a feature of the model."""
+    with _without_warnings():  # about deprecated attributes: users cannot change the file
         model = mujoco.MjModel.from_xml_path(str(path))
-    model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON  # PGS (Humanoid) is not in MJX; the minimum is the same.
+    check_model(model, path)
+    model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON  # MJX has no PGS (used by Humanoid). The minimum is the same.
     on_device = mjx.put_model(model)
     body = Body(model, on_device, mjx.make_data(on_device))
-    rows = body.blank._impl
-    if model.opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL or rows.ne or rows.nf:
-        raise ValueError(f"{path}: elliptic cones, equalities and friction losses are not supported")
     return body
+
+
+def check_model(model: mujoco.MjModel, path: Path) -> None:
+    """Raise ValueError, with what to use instead, if the solver does not support a feature of the model of `path`."""
+    if model.na:
+        raise ValueError(
+            f"{path}: actuators with activation states are not supported; use motors, or position or velocity servos "
+            "without timeconst"
+        )
+    if model.opt.integrator not in INTEGRATORS:
+        name = mujoco.mjtIntegrator(model.opt.integrator).name.removeprefix("mjINT_").lower()
+        raise ValueError(f"{path}: integrator {name!r} is not supported; known: Euler, RK4")
+    if model.opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL:
+        raise ValueError(f"{path}: elliptic friction cones are not supported; use cone 'pyramidal'")
+    if model.neq:
+        raise ValueError(f"{path}: equality constraints are not supported; remove the {model.neq} under <equality>")
+    if model.dof_frictionloss.any() or model.tendon_frictionloss.any():
+        raise ValueError(f"{path}: friction losses are not supported; use damping in place of frictionloss")
+    for number in range(model.nu):
+        if not model.actuator_ctrllimited[number]:
+            name = model.actuator(number).name or number
+            raise ValueError(f"{path}: actuator {name!r} has no ctrlrange, which is the range of its action; add one")
 
 
 @contextlib.contextmanager
@@ -91,12 +116,12 @@ def _without_warnings() -> Iterator[None]:
 
 
 def timestep(body: Body) -> float:
-    """Of a substep [s]."""
+    """Return the duration of a substep [s]."""
     return body.model.opt.timestep
 
 
 def initial_state(body: Body, qpos: ArrayLike, qvel: ArrayLike, derive: Derive) -> State:
-    """The `State` at positions and velocities, where nothing pushes yet. `derive(body, data)` makes `derived`."""
+    """Return the `State` at given positions and velocities, without forces. `derive(body, data)` returns `derived`."""
     dtype = body.blank.qpos.dtype
     qpos, qvel = jnp.asarray(qpos, dtype), jnp.asarray(qvel, dtype)
     model, data = body.on_device, body.blank.replace(qpos=qpos, qvel=qvel)
@@ -105,7 +130,7 @@ def initial_state(body: Body, qpos: ArrayLike, qvel: ArrayLike, derive: Derive) 
 
 
 def advance(body: Body, state: State, control: Float[Array, " nu"], substeps: int, derive: Derive) -> State:
-    """The `State` after `substeps` of the timestep under `control` `[nu]`, in the actuators' own range."""
+    """Return the `State` after `substeps` timesteps under `control` `[nu]`, in the actuators' range."""
     integrate = _runge_kutta if body.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 else _euler
 
     def substep(state: State, _: None) -> tuple[State, None]:
@@ -115,7 +140,7 @@ def advance(body: Body, state: State, control: Float[Array, " nu"], substeps: in
 
 
 def forward(body: Body, data: mjx.Data) -> mjx.Data:
-    """MuJoCo's `mj_forward`: everything that follows from positions, velocities and controls."""
+    """Return `data` with all that follows from positions, velocities and controls, as MuJoCo's `mj_forward` does."""
     model = body.on_device
     data = mjx.fwd_actuation(model, mjx.fwd_velocity(model, _positions(model, data)))
     force = data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator
@@ -131,7 +156,10 @@ def forward(body: Body, data: mjx.Data) -> mjx.Data:
 
 
 def _positions(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """What follows from positions: MJX's `fwd_position` without a factor of M, which `newton` does not need."""
+    """Return `data` with all that follows from positions.
+
+    This is MJX's `fwd_position` without the factorization of M, which `newton` does not need.
+    """
     data = mjx.com_pos(model, levels.kinematics(model, data))
     data = mjx.tendon_armature(model, mjx.crb(model, mjx.tendon(model, data)))
     with contacts.as_in_c():
@@ -140,7 +168,7 @@ def _positions(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 
 
 def _euler(body: Body, state: State, control: Float[Array, " nu"], derive: Derive) -> State:
-    """Semi-implicit, with implicit damping: (M + h·damping) a = all forces."""
+    """Return the `State` after a semi-implicit Euler step with implicit damping: (M + h·damping) a = all forces."""
     step, model = timestep(body), body.on_device
     data = forward(body, _data(body, state, control))
     implicit = mjx.full_m(model, data) + jnp.diag(step * model.dof_damping)
@@ -153,7 +181,7 @@ Stage = tuple[Float[Array, " nv"], State, Float[Array, " nv"], Float[Array, " nv
 
 
 def _runge_kutta(body: Body, state: State, control: Float[Array, " nu"], derive: Derive) -> State:
-    """Of fourth order."""
+    """Return the `State` after a Runge-Kutta step of fourth order."""
     step = timestep(body)
 
     def stage(carry: Stage, share: Float[Array, "2"]) -> tuple[Stage, None]:
@@ -167,7 +195,7 @@ def _runge_kutta(body: Body, state: State, control: Float[Array, " nu"], derive:
         return (velocity, latest, velocities + weight * velocity, accelerations + weight * data.qacc), None
 
     zero = jnp.zeros_like(state.qvel)
-    # The first stage begins where the step does: `begins` is 0 there, so that nothing it multiplies matters.
+    # The first stage starts at the start of the step. `begins` is 0 there, so the values it multiplies do not matter.
     shares = jnp.asarray(STAGES, state.qpos.dtype)
     (_, latest, velocity, acceleration), _ = jax.lax.scan(stage, (zero, state, zero, zero), shares)
     return State(_move(body, state.qpos, velocity), state.qvel + step * acceleration, latest.qacc, latest.derived)
@@ -178,7 +206,7 @@ def _data(body: Body, state: State, control: Float[Array, " nu"]) -> mjx.Data:
 
 
 def _move(body: Body, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> Float[Array, " nq"]:
-    """Positions after a timestep with constant velocity; quaternions stay on the sphere."""
+    """Return the positions after a timestep with constant velocity. Quaternions keep unit length."""
 
     def integrate(*joints: Any) -> Array:
         return _integrate_pos(*joints, dt=timestep(body))
@@ -187,11 +215,11 @@ def _move(body: Body, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> F
 
 
 def _rotation(body: Body, turned: Float[Array, " nv"], velocity: Float[Array, " nv"]) -> Float[Array, " nv"]:
-    """What a stage's `velocity` counts as, after the free joints have `turned` since the step began.
+    """Return a stage's `velocity` in the orientation at the start of the step.
 
-    Angular velocities at different orientations must not be added. Munthe-Kaas's correction (the inverse of the
-    exponential map's derivative) brings them to the orientation at the start of the step, as MuJoCo does since
-    version 4.
+    `turned` is the rotation of the free joints since the start of the step. Angular velocities at different
+    orientations must not be added. The Munthe-Kaas correction transforms them to the orientation at the start of the
+    step, as in MuJoCo since version 4. It is the inverse of the derivative of the exponential map.
     """
     if int(mujoco.__version__.split(".")[0]) < 4:
         return velocity
@@ -203,7 +231,7 @@ def _rotation(body: Body, turned: Float[Array, " nv"], velocity: Float[Array, " 
 
 
 def _at_start(turned: Float[Array, "3"], spin: Float[Array, "3"]) -> Float[Array, "3"]:
-    """ω + ½ u×ω + c u×(u×ω), with c = (1 − ½|u| cot ½|u|) / |u|², near 0 its series."""
+    """Return ω + ½ u×ω + c u×(u×ω), with c = (1 − ½|u| cot ½|u|) / |u|², and the series of c near 0."""
     square = turned @ turned
     small = square < 1e-6
     angle = jnp.sqrt(jnp.where(small, 1.0, square))
@@ -213,5 +241,5 @@ def _at_start(turned: Float[Array, "3"], spin: Float[Array, "3"]) -> Float[Array
 
 
 def contact_forces(body: Body, data: mjx.Data) -> Float[Array, "nbody 6"]:
-    """Force and torque of contacts on each body, `[nbody, 6]` (MuJoCo's `cfrc_ext`)."""
+    """Return force and torque of the contacts on each body, `[nbody, 6]` (MuJoCo's `cfrc_ext`)."""
     return mjx.rne_postconstraint(body.on_device, data)._impl.cfrc_ext

@@ -1,13 +1,16 @@
-"""The acceleration of a body under contacts and limits, in as many operations for every state.
+"""The acceleration of a body under contacts and limits, with a fixed number of operations.
 
-MuJoCo's accelerations a minimise a convex function, with M the inertia, a₀ the acceleration without constraints, and
-for every constraint a row of the Jacobian J, a reference r and a stiffness D that pushes only where J a − r < 0:
+MuJoCo's accelerations a minimize a convex function:
 
     ½ (a − a₀)ᵀ M (a − a₀) + ½ Σ D min(J a − r, 0)²
 
-MJX searches the minimum, and along each direction, until it has converged: loops of unknown length, in which a GPU
-waits for the host, and which call a library for systems of 9 equations. Here Newton's method takes `ITERATIONS` steps,
-each as far as the minimum along its direction. All of it is plain arithmetic that XLA fuses.
+M is the inertia, and a₀ is the acceleration without constraints. Every constraint has a row of the Jacobian J, a
+reference r and a stiffness D. It pushes only if J a − r < 0.
+
+MJX iterates until the minimum, and each line search, has converged. Its loops have unknown length, so a GPU waits for
+the host. They also call a library to solve systems of only 9 equations. Here Newton's method takes `ITERATIONS` steps,
+each to the minimum along its direction. All of it is plain arithmetic that XLA fuses.
+
 Sizes: nv degrees of freedom, nefc constraints.
 """
 
@@ -21,15 +24,17 @@ from purerl.types import Array, Scalar
 
 Value = Float[Array, ""]
 Point = tuple[Float[Array, " nv"], Float[Array, " nefc"], Float[Array, " nv"]]  # a, J a − r, M (a − a₀)
-SEARCHES = 3  # along each direction
-ITERATIONS = 7  # After 5, errors of Ant and the humanoids against MuJoCo's C code are still larger than rounding.
+SEARCHES = 3  # iterations of each line search
+ITERATIONS = 7  # With 5, Ant and the humanoids still differ from MuJoCo's C code by more than rounding.
 
 
 class Constraints(NamedTuple):
-    """Attributes:
-    jacobian: `[nefc, nv]`, zero in the rows of what does not touch.
-    reference: the accelerations that the constraints ask for, `[nefc]`.
-    stiffness: `[nefc]`, positive.
+    """The constraints of one state.
+
+    Attributes:
+        jacobian: `[nefc, nv]`, zero in the rows of inactive contacts.
+        reference: the accelerations that the constraints demand, `[nefc]`.
+        stiffness: `[nefc]`, positive.
     """
 
     jacobian: Float[Array, "nefc nv"]
@@ -38,7 +43,7 @@ class Constraints(NamedTuple):
 
 
 def solve(matrix: Float[Array, "nv nv"], vector: Float[Array, " nv"]) -> Float[Array, " nv"]:
-    """x with A x = b, for a symmetric positive definite A: Gauss-Jordan elimination, unrolled."""
+    """Return x with A x = b for a symmetric positive definite A, by unrolled Gauss-Jordan elimination."""
     rows = jnp.concatenate([matrix, vector[:, None]], axis=1)
     for i in range(len(vector)):
         pivot = rows[i] / rows[i, i]
@@ -52,7 +57,7 @@ def acceleration(
     constraints: Constraints,
     start: Float[Array, " nv"],
 ) -> tuple[Float[Array, " nv"], Float[Array, " nefc"]]:
-    """`(a, force of each constraint)` at the minimum, beginning from the better of a₀ and `start`."""
+    """Return `(a, force of each constraint)` at the minimum. The search starts from the better of a₀ and `start`."""
     jacobian, reference, stiffness = constraints
 
     def at(qacc: Float[Array, " nv"]) -> tuple[Point, Value]:
@@ -83,10 +88,11 @@ def along(
     linear: Value,
     quadratic: Value,
 ) -> Scalar:
-    """The t that minimises  t·linear + ½ t²·quadratic + ½ Σ D min(x + t s, 0)²  along one of Newton's directions.
+    """Return the t that minimizes  t·linear + ½ t²·quadratic + ½ Σ D min(x + t s, 0)²  along one Newton direction.
 
-    The derivative rises, and is straight between the t at which a constraint begins or ceases to push, so that Newton's
-    own steps, from the t = 1 at which none does, end at its zero exactly; where one leaves the bracket, halve that.
+    The derivative increases. It is linear between the values of t at which a constraint starts or stops pushing. From
+    t = 1, Newton steps therefore reach its zero exactly once no constraint starts or stops in between. If a step leaves
+    the bracket, the bracket is bisected.
     """
     lower, upper, t = 0.0, jnp.inf, 1.0
     for _ in range(SEARCHES):

@@ -1,7 +1,9 @@
-"""Gymnasium's MuJoCo tasks, `-v5` and `-v4`, in JAX: the same models, rewards, ends and starts, step for step.
+"""Gymnasium's MuJoCo tasks, `-v5` and `-v4`, in JAX.
 
-The models are the XML files of the installed `gymnasium`. Every task is a record; a `-v4` is the `-v5` with what was
-different then. Rewards and observations read what Gymnasium reads, also where that is a substep old (`dynamics.State`).
+Models, rewards, terminations and start distributions are the same, and transitions agree step by step. The models are
+the XML files of the installed `gymnasium`. Every task is a `Task` record. A `-v4` task is the `-v5` record with the
+differences of `-v4`. Rewards and observations read the same quantities as Gymnasium, even if these are one substep old
+(`dynamics.State`).
 """
 
 import importlib.util
@@ -21,6 +23,7 @@ from purerl.environments import Length, names
 from purerl.environments.base import Environment, Outcome, Scene, declared, physics, scaled, strong
 from purerl.environments.mujoco import dynamics
 from purerl.environments.mujoco.dynamics import Body, Derived, State
+from purerl.errors import how_to_install
 from purerl.types import Array, Key
 
 Action = Float[Array, " nu"]
@@ -29,21 +32,21 @@ Place = Float[Array, "3"]
 Pose = tuple[Float[Array, " nq"], Float[Array, " nv"]]  # positions and velocities
 Alive = Bool[Array, ""]
 Terminated = bool | Bool[Array, ""]
-Terms = dict[str, Float[Array, ""]]  # of a reward, which is their sum
+Terms = dict[str, Float[Array, ""]]  # the reward is their sum
 Reward = Callable[[Body, State, State, Action], tuple[Terms, Terminated]]
 
 
 class Task(NamedTuple):
-    """What Gymnasium says about a model. `state`, `before` and `after` are `dynamics.State`s.
+    """The definition of a task in Gymnasium. `state`, `before` and `after` are `dynamics.State`s.
 
     Attributes:
-        xml: name of the file.
-        substeps: timesteps of the model per step of the environment.
-        start: `(body, key) -> (qpos [nq], qvel [nv])` of a random episode.
+        xml: name of the model file.
+        substeps: timesteps of the model per environment step.
+        start: `(body, key) -> (qpos [nq], qvel [nv])`, the random start of an episode.
         observe: `(body, state) -> [obs_size]`.
-        reward: `(body, before, after, action) -> ({name: term []}, terminated)`; the reward is the sum of the
-            terms, and the action has the actuators' own range.
-        derive: `(body, data) -> {name: numbers}`, what observation and reward need beside positions and velocities.
+        reward: `(body, before, after, action) -> ({name: term []}, terminated)`. The reward is the sum of the terms.
+            The action is in the actuators' range.
+        derive: `(body, data) -> {name: array}`, what observation and reward need besides positions and velocities.
         episode_length: Gymnasium's time limit [steps].
     """
 
@@ -57,9 +60,10 @@ class Task(NamedTuple):
 
 
 def make(name: str, backend: str | None = None, episode_length: Length = None) -> Environment:
-    """The task `name`, for example `HalfCheetah-v5`, as an `Environment`. `episode_length` None takes Gymnasium's.
+    """Return the task `name`, for example `HalfCheetah-v5`, as an `Environment`.
 
-    Raises ValueError for an unknown task, a backend that is none, and where the extra `gymnasium` is not installed.
+    If `episode_length` is None, Gymnasium's time limit is used. Raises ValueError for an unknown task, an unknown
+    backend, or if the extra `gymnasium` is not installed.
     """
     task = find_task(name)
     if backend not in (None, "mjx"):
@@ -89,39 +93,42 @@ def make(name: str, backend: str | None = None, episode_length: Length = None) -
 
 
 def find_task(name: str) -> Task:
-    """The `Task` called `name`."""
+    """Return the `Task` called `name`. Raises ValueError if there is none."""
     if name in TASKS:
         return TASKS[name]
     if name == "Pusher-v4":
-        raise ValueError("Pusher-v4 does not run in Gymnasium itself since MuJoCo 3.0; take Pusher-v5")
+        raise ValueError("Pusher-v4 does not run in Gymnasium itself since MuJoCo 3.0; use Pusher-v5")
     raise ValueError(names.unknown("unknown Gymnasium task", name, ("Pendulum-v1", *TASKS)))
 
 
 def load_body(task: Task) -> Body:
-    """The `dynamics.Body` of a `Task`. Raises ValueError where `gymnasium` is not installed."""
+    """Return the `dynamics.Body` of a `Task`. Raises ValueError if `gymnasium` is not installed."""
     package = importlib.util.find_spec("gymnasium")
     if package is None or package.origin is None:
-        raise ValueError("Gymnasium's tasks need the package gymnasium; pip install 'purerl[gymnasium]'")
+        raise ValueError(f"Gymnasium's tasks need the package gymnasium; {how_to_install('gymnasium')}")
     return dynamics.load_body(Path(package.origin).parent / "envs/mujoco/assets" / task.xml)
 
 
 def initial_state(task: Task, body: Body, qpos: ArrayLike, qvel: ArrayLike) -> State:
-    """The `dynamics.State` at given positions and velocities."""
+    """Return the `dynamics.State` at given positions and velocities."""
     return dynamics.initial_state(body, qpos, qvel, task.derive)
 
 
 def step(task: Task, body: Body, state: State, action: Action) -> tuple[State, Terms, Terminated]:
-    """`(state, {name: term of the reward}, terminated)` after an action `[nu]` in the actuators' own range."""
+    """Return `(state, {name: reward term}, terminated)` after an action `[nu]` in the actuators' range."""
     after = dynamics.advance(body, state, action, task.substeps, task.derive)
     terms, terminated = task.reward(body, state, after, action)
     return after, terms, terminated
 
 
-# Starts
+# Start distributions
 
 
 def _start(body: Body, key: Key, positions: float, velocities: float, normal: bool = False) -> Pose:
-    """Around the model's own pose, uniformly within ± the scales; velocities normally where `normal`."""
+    """Draw a start around the model's default pose, uniformly within ± the scales.
+
+    If `normal` is True, velocities are drawn from a normal distribution.
+    """
     position_key, velocity_key = jax.random.split(key)
     draw = jax.random.normal if normal else partial(jax.random.uniform, minval=-1.0, maxval=1.0)
     qpos = positions * jax.random.uniform(position_key, (body.model.nq,), minval=-1.0, maxval=1.0)
@@ -129,7 +136,7 @@ def _start(body: Body, key: Key, positions: float, velocities: float, normal: bo
 
 
 def _start_reacher(body: Body, key: Key) -> Pose:
-    """The goal is uniform on a disc; Gymnasium draws it from a square until it lies there."""
+    """Draw a start with the goal uniform on a disc. Gymnasium draws from a square until the goal lies on the disc."""
     arm_key, radius_key, angle_key = jax.random.split(key, 3)
     qpos, qvel = _start(body, arm_key, 0.1, 0.005)
     radius = 0.2 * jnp.sqrt(jax.random.uniform(radius_key))
@@ -139,7 +146,10 @@ def _start_reacher(body: Body, key: Key) -> Pose:
 
 
 def _start_pusher(body: Body, key: Key) -> Pose:
-    """The object lies more than 0.17 from the goal; of 32 draws (one does for 4 in 5) the first that does."""
+    """Draw a start with the object more than 0.17 from the goal: the first of 32 draws that fulfills this.
+
+    One draw is enough in 4 of 5 cases.
+    """
     object_key, arm_key = jax.random.split(key)
     draws = jax.random.uniform(object_key, (32, 2), minval=jnp.array([-0.3, -0.2]), maxval=jnp.array([0.0, 0.2]))
     place = draws[jnp.argmax(jnp.linalg.norm(draws, axis=1) > 0.17)]
@@ -152,7 +162,7 @@ def _start_pusher(body: Body, key: Key) -> Pose:
 
 
 def _observe(body: Body, state: State, skip: int = 0, clip: int | float = np.inf) -> Observation:
-    """Positions but for the first, and velocities."""
+    """Return the positions without the first `skip`, and the velocities."""
     return jnp.concatenate([state.qpos[skip:], jnp.clip(state.qvel, -clip, clip)])
 
 
@@ -175,14 +185,14 @@ def _observe_ant(body: Body, state: State) -> Observation:
 
 
 def _observe_humanoid(body: Body, state: State, first_body: int = 1, first_force: int = 6) -> Observation:
-    """Without the world and the forces at its free joint, which are 0 always; `-v4` has them."""
+    """Omit the values of the world body and the forces at the free joint. They are always 0, and `-v4` has them."""
     derived = state.derived
     parts = derived["inertia"][first_body:], derived["velocity"][first_body:], derived["actuator"][first_force:]
     parts = [_observe(body, state, 2), *parts, derived["contact"][first_body:]]
     return jnp.concatenate([part.ravel() for part in parts])
 
 
-# What is read beside positions and velocities
+# Quantities that are read besides positions and velocities
 
 
 def _derive_double_pendulum(body: Body, data: mjx.Data) -> Derived:
@@ -224,7 +234,7 @@ def _square(x: Float[Array, "..."]) -> Float[Array, ""]:
 
 
 def _run(body: Body, before: State, after: State, action: Action, substeps: int, effort: float) -> Terms:
-    """Forward and control, as most tasks begin."""
+    """Return the forward and control terms that most tasks have."""
     seconds = substeps * dynamics.timestep(body)
     return {"reward_forward": (after.qpos[0] - before.qpos[0]) / seconds, "reward_ctrl": -effort * _square(action)}
 
@@ -236,7 +246,7 @@ def _reward_run(body: Body, before: State, after: State, action: Action, **scale
 def _reward_walk(
     body: Body, before: State, after: State, action: Action, healthy: Callable[[State], Alive], **scales: Any
 ) -> tuple[Terms, Terminated]:
-    """As `_run`, and 1 while healthy. Falling terminates."""
+    """Add 1 to the terms of `_run` while healthy. Falling terminates."""
     alive = healthy(after)
     terms = _run(body, before, after, action, **scales) | {"reward_survive": alive.astype(after.qpos.dtype)}
     return terms, ~alive
@@ -310,11 +320,11 @@ def _impact(state: State) -> Float[Array, ""]:
     return -jnp.minimum(5e-7 * _square(state.derived["contact"]), 10.0)
 
 
-# What was different in `-v4`
+# Differences of `-v4`
 
 
 def _falling_pays(reward: Reward, alive: float = 1.0) -> Reward:
-    """The step with which a task ends is paid as if it went on."""
+    """Return `reward` with the survival term also paid in the step that terminates."""
 
     def rewarded(*step: Any) -> tuple[Terms, Terminated]:
         terms, terminated = reward(*step)
@@ -324,7 +334,7 @@ def _falling_pays(reward: Reward, alive: float = 1.0) -> Reward:
 
 
 def _reward_reacher_v4(body: Body, before: State, after: State, action: Action) -> tuple[Terms, Terminated]:
-    """For where the arm was before the step."""
+    """Use the position of the arm before the step."""
     return _reward_reacher(body, before, before, action)
 
 

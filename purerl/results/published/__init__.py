@@ -1,10 +1,11 @@
-"""What others have published: returns and curves of DDPG, TD3 and SAC, with their sources. No JAX here.
+"""Published returns and curves of DDPG, TD3 and SAC, with their sources. No JAX here.
 
-curves.csv   mean and population std over seeds of the evaluation return, every 10k steps to 100k, every 30k after, the
-             last, and the best of each curve: a few dozen points of the roughly 100 that each source has; steps are
-             the source's own
-returns.csv  the mean of the last 10 deterministic evaluations at 1M steps: lowest, median and highest of num_sources
-             published implementations, each the mean of its seeds, whose spread is not among them
+curves.csv   Mean and population standard deviation over seeds of the evaluation return. Each source has roughly 100
+             points per curve. The file has a few dozen of them: every 10k steps up to 100k, then every 30k, the last
+             point and the best point. Steps are counted as in the source.
+returns.csv  The mean of the last 10 deterministic evaluations at 1M steps: lowest, median and highest value of
+             num_sources published implementations. The value of an implementation is the mean over its seeds. The
+             spread over seeds is not included.
 """
 
 import csv
@@ -33,17 +34,17 @@ SOURCES = {
     ),
     "jaxrl": ("JAXRL", "Kostrikov 2021, github.com/ikostrikov/jaxrl, the author's logs, MIT licence; Gym v2, 10 seeds"),
 }
-# Random steps before the first that a source counts. Tianshou's examples/mujoco/mujoco_*.py fill the buffer before the
-# trainer, and its clock, begin: by 10,000 steps for SAC, by 25,000 for the others (its README.md, footnote 8).
+# Random steps that a source does not count. Tianshou's examples/mujoco/mujoco_*.py fill the buffer before the trainer
+# starts to count steps: with 10,000 steps for SAC and 25,000 for the others (its README.md, footnote 8).
 UNCOUNTED = {("tianshou", "ddpg"): 25_000, ("tianshou", "td3"): 25_000, ("tianshou", "sac"): 10_000}
 INCOMPARABLE = {
     "Walker2d-v5": "v5 raises the foot's friction from 0.9 to 1.9",
     "Humanoid-v5": "v5 restores the contact cost",
 }
 REMARKS = {"Reacher-v5": "v5 pays about 0.2 more: for where the arm is after a step, not before"}
-LIMITS = {"Reacher": 50}  # the most steps of an episode, of which the others have 1000
-HORIZON = 1_000_000  # environment steps after which the returns in returns.csv were taken
-WINDOW = HORIZON // 10  # and the most over which they are a mean
+LIMITS = {"Reacher": 50}  # time limit of an episode [steps]. The other tasks have 1000.
+HORIZON = 1_000_000  # environment steps after which the returns in returns.csv were measured
+WINDOW = HORIZON // 10  # the last environment steps, at most, that they are averaged over
 
 
 Line = Float[np.ndarray, " points"]
@@ -55,9 +56,9 @@ class Curve(NamedTuple):
     source: str
     algo: str
     env: str  # with its version
-    env_step: Line  # the warm-up among them; where the source does not count it, the curve begins after it
+    env_step: Line  # includes the warm-up. If the source does not count it, the curve starts after it.
     mean: Line  # over seeds
-    std: Line  # population
+    std: Line  # population standard deviation
     num_seeds: int
 
     @property
@@ -66,7 +67,7 @@ class Curve(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Where a mean return lies beside the published range: `inside`, `above`, `below`, or `no reference`."""
+    """The position of a mean return relative to the published range: `inside`, `above`, `below` or `no reference`."""
 
     verdict: str
     low: float
@@ -75,37 +76,37 @@ class Verdict(NamedTuple):
 
 
 def task(env: str) -> str:
-    """`Ant` of `Ant-v5`."""
+    """Return the name of an environment without its version, for example `Ant` for `Ant-v5`."""
     return env.rpartition("-v")[0]
 
 
 def tasks() -> list[str]:
-    """The tasks that something is published for."""
+    """Return the tasks that have published curves."""
     return sorted({task(curve.env) for curve in _curves()})
 
 
 def cells() -> list[tuple[str, str]]:
-    """`(task, algorithm)` of every published return."""
+    """Return `(task, algorithm)` of every published return."""
     return [(row["task"], row["algo"]) for row in _rows("returns.csv")]
 
 
 def find_curves(env: str, algo: str | None = None) -> list[Curve]:
-    """The published `Curve`s of the task of `env`, of any version; of one algorithm or of all."""
+    """Return the published `Curve`s of the task of `env`, in any version, for one algorithm or for all."""
     return [curve for curve in _curves() if task(curve.env) == task(env) and algo in (None, curve.algo)]
 
 
 def limit(env: str) -> int:
-    """The most steps of a published episode of the task of `env`."""
+    """Return the time limit [steps] of published episodes of the task of `env`."""
     return LIMITS.get(task(env), 1000)
 
 
 def is_limit(env: str, steps: int | float) -> bool:
-    """Whether episodes of at most so many steps are as long as the published ones; NaN is the task's own limit."""
+    """Return whether the time limit `steps` is that of the published episodes. NaN means the limit of the task."""
     return bool(np.isnan(steps) or steps == limit(env))
 
 
 def find_returns(env: str, algo: str) -> tuple[float, float, float, int] | None:
-    """`(low, median, high)` over published sources at 1M steps, and how many those are, or None."""
+    """Return `(low, median, high, number of sources)` of the published returns at 1M steps, or None."""
     for row in _rows("returns.csv"):
         if (row["task"], row["algo"]) == (task(env), algo):
             low, median, high = (float(row[name]) for name in ("low", "median", "high"))
@@ -114,13 +115,21 @@ def find_returns(env: str, algo: str) -> tuple[float, float, float, int] | None:
 
 
 def judge(env: str, algo: str, runs: curves.Runs, limits: Iterable[int | float] = ()) -> Verdict:
-    """The `Verdict` on `curves.Runs` over environment steps, by the mean of their last 10 evaluations, or of all.
+    """Return the `Verdict` on `curves.Runs` over environment steps.
 
-    For a mean over the last 100k of 1M steps, the published range is that of returns.csv; otherwise that of the
-    published curves over the same steps, each with the 95% interval of its mean (Student's t); after 1M steps there is
-    none. Ours is outside where its own interval and the range do not overlap. There is no verdict on a single seed,
-    which has no interval, nor where `limits`, the most steps of our episodes, are not those of the published ones.
-    Seeds that have not come to the last step are left out.
+    The compared value is the mean of the last 10 evaluations, or of all if there are fewer. Seeds that have not reached
+    the last step are left out. The verdict is `above` or `below` if the 95% interval of this mean does not overlap the
+    published range.
+
+    The published range depends on the steps:
+
+    - For a mean over the last 100k of 1M steps, it is the range in returns.csv.
+    - Before, it is the range of the published curves over the same steps, each with the 95% interval of its mean
+      (Student's t). A curve that begins later than the compared steps does not count.
+    - After 1M steps, there is none.
+
+    There is no verdict on a single seed, because it has no interval. There is also none if `limits`, the time limits of
+    our episodes, differ from the published ones.
     """
     low, high, of = _range(env, algo, runs.x)
     ours = statistics.present(curves.mean_of_last(runs.x, runs.finished))
@@ -134,19 +143,19 @@ def judge(env: str, algo: str, runs: curves.Runs, limits: Iterable[int | float] 
 
 
 def _reason(env: str, limits: Iterable[int | float], num_seeds: int) -> str | None:
-    """Why `num_seeds` runs cannot be held against what is published, or None."""
+    """Return why `num_seeds` runs cannot be compared with published results, or None."""
     if env in INCOMPARABLE:
         return INCOMPARABLE[env]
     if other := [steps for steps in limits if not is_limit(env, steps)]:
-        return f"its episodes end after {limit(env)} steps, these after {other[0]:.0f}"
+        return f"published episodes end after {limit(env)} steps, these after {other[0]:.0f}"
     return "a single seed has no interval" if num_seeds < 2 else None
 
 
 def beside_published(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "algo")) -> "pandas.DataFrame":
-    """A row per group of seeds of a frame of runs: the mean of the last 10 evaluations and its verdict.
+    """Return a DataFrame with the mean of the last 10 evaluations and its verdict, one row per group of seeds.
 
-    The mean is called as `curves.summary` calls it. `by` are columns of the frame, `env` and `algo` among them. Raises
-    ValueError as `curves.summary` does.
+    `frame` comes from `curves.load`. `by` are its columns that define the groups, and must include `env` and `algo`.
+    The columns of the mean have the same names as in `curves.summary`. Raises ValueError as `curves.summary` does.
     """
     import pandas
 
@@ -163,26 +172,30 @@ def beside_published(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "alg
 
 
 def _range(env: str, algo: str, x: curves.Axis) -> tuple[float, float, str]:
-    """`(low, high, of what)` of the published mean over the last 10 of the environment steps `x`."""
+    """Return `(low, high, description)` of the published mean over the last 10 of the environment steps `x`."""
     steps = np.asarray(x)[np.asarray(x) > 0][-curves.LAST :]
     if not len(steps):
         return np.nan, np.nan, "none published"
     if steps[-1] > 1.05 * HORIZON:
         return np.nan, np.nan, "none published after 1M steps"
     returns, there = find_returns(env, algo), find_curves(env, algo)
+    begun = [curve for curve in there if curve.env_step[0] <= steps[0]]
     if returns and steps[-1] >= HORIZON and steps[-1] - steps[0] <= WINDOW:
         low, _, high, count = returns
         return low, high, f"published returns at 1M steps, of {count} source{'s' * (count > 1)}"
     if not there:
         return np.nan, np.nan, "none published"
-    means = [_mean_over(curve, steps) for curve in there]
-    names = ", ".join(SOURCES[curve.source][0] for curve in there)
+    if not begun:
+        first = min(curve.env_step[0] for curve in there)
+        return np.nan, np.nan, f"none published before step {first:,.0f}"
+    means = [_mean_over(curve, steps) for curve in begun]
+    names = ", ".join(SOURCES[curve.source][0] for curve in begun)
     return min(low for low, _ in means), max(high for _, high in means), f"{names}, at the same steps"
 
 
 def _mean_over(curve: Curve, steps: curves.Axis) -> tuple[float, float]:
-    """The 95% interval of a published curve's mean over `steps`."""
-    from scipy import stats  # Here, because it takes most of a second, and training begins without it.
+    """Return the 95% interval of a published curve's mean over `steps`."""
+    from scipy import stats  # Imported here, because it takes most of a second and training does not need it.
 
     mean, std = (np.mean(np.interp(steps, curve.env_step, values)) for values in (curve.mean, curve.std))
     half = stats.t.ppf(0.975, curve.num_seeds - 1) * std / np.sqrt(curve.num_seeds - 1)

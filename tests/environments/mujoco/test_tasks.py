@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from folders import ROOT
 from scipy.stats import ks_2samp
 
 from purerl import train
@@ -79,7 +80,7 @@ def test_returns_are_distributed_as_gymnasiums(policy):
         ("HalfCheeta-v5", "unknown Gymnasium task 'HalfCheeta-v5'; did you mean HalfCheetah-v5"),
         ("HalfCheetah-v3", "did you mean HalfCheetah-v5"),
         ("Pendulum-v2", "did you mean Pendulum-v1"),
-        ("Pusher-v4", "take Pusher-v5"),
+        ("Pusher-v4", "use Pusher-v5"),
     ],
 )
 def test_an_unknown_task_is_answered_with_those_there_are(name, answer):
@@ -93,7 +94,7 @@ def test_a_backend_of_brax_is_refused(name, answer):
 
 def test_without_the_extra_the_command_that_installs_it_is_named(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'purerl[gymnasium]'" in refused("Hopper-v5")
+    assert f"pip install -e '{ROOT}[gymnasium]'" in refused("Hopper-v5")
     with pytest.raises(SystemExit):
         train.main(["--env", "Hopper-v5", "--plan"])
     assert capsys.readouterr().err.count("\n") == 1
