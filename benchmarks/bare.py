@@ -1,4 +1,6 @@
-"""The updates of an algorithm and nothing else: no environment, no ring, no guard. What the loop is held to.
+"""The updates of an algorithm and nothing else: no environment, replay buffer or divergence guard.
+
+The speed of the training loop is compared with that of these updates.
 
 Letters: S seeds, C critic updates per actor update, B batch.
 """
@@ -13,10 +15,10 @@ from purerl.types import Batch
 
 
 def updates(plan, build, env, hyper, rounds):
-    """A function `(numbers, agents [S, ...], batches [S, C, B, ...], keys [S]) -> (agents, mean metrics [S])`.
+    """Return a function `(numbers, agents [S, ...], batches [S, C, B, ...], keys [S]) -> (agents, mean metrics [S])`.
 
-    A round is the critic updates that precede an actor update, then that one, on the last of their batches, as
-    `loop.learn` makes them. The batches stay the same.
+    A round is C critic updates and then one actor update on the last of their batches, as in `loop.learn`. All rounds
+    use the same batches.
     """
 
     def run(numbers, agent, batches, key):
@@ -39,12 +41,12 @@ def updates(plan, build, env, hyper, rounds):
 
 
 def agents(plan, build, env, hyper, keys):
-    """Untrained agents, `[S, ...]`."""
+    """Return untrained agents, `[S, ...]`."""
     return jax.vmap(build(hyper, plan, env).init)(keys)
 
 
 def batches(plan, env, delay, keys):
-    """Random batches, `[S, C, B, ...]`."""
+    """Return random batches, `[S, C, B, ...]`."""
 
     def draw(key):
         *keys, reward_key = jax.random.split(key, 4)

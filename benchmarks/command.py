@@ -1,15 +1,15 @@
-"""What the commands here share: errors of one line, and programs in processes of their own."""
+"""What the benchmark commands share: one-line errors, and programs in separate processes."""
 
 import functools
 
 from purerl.cli.parser import fail
 
-# Otherwise an error within JAX ends with a note on how its traceback was shortened, not with what it is.
+# Otherwise an error within JAX ends with a note on its shortened traceback, and not with the error.
 WHOLE_TRACEBACKS = {"JAX_TRACEBACK_FILTERING": "off"}
 
 
 def refusing(main):
-    """`main`, whose ValueErrors are one line, and the exit status 2."""
+    """Wrap `main` so that a ValueError is printed in one line and the exit status is 2."""
 
     @functools.wraps(main)
     def refused(arguments=None):
@@ -21,7 +21,7 @@ def refusing(main):
     return refused
 
 
-def last_line(text, otherwise="it says nothing"):
-    """Of what a program said before it ended: why it did."""
+def last_line(text, otherwise="it printed nothing"):
+    """Return the last line of what a program printed before it ended, which says why it ended."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else otherwise

@@ -1,8 +1,8 @@
-"""What comes before the first training step: tracing, compiling, and the whole way from the command to there.
+"""Measure the time before the first training step: tracing, compiling, and the whole start of the command.
 
-`python -m benchmarks.compile` prints tables and adds a row per program to results/compile.csv, and to results/start.csv
-a row per start of `python -m purerl.train --algo td3 --num-seeds 64`, cold and with a warm compilation cache. Arguments
-after `--` are added to that command.
+`python -m benchmarks.compile` prints tables. It adds one row per program to results/compile.csv. It also adds one row
+per start of `python -m purerl.train --algo td3 --num-seeds 64`, cold and with a warm compilation cache, to
+results/start.csv. Arguments after `--` are added to that command.
 """
 
 import argparse
@@ -20,7 +20,7 @@ COMMAND = ["--algo", "td3", "--num-seeds", "64"]
 
 
 def programs(arguments):
-    """`(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
+    """Yield `(program, seconds of tracing, seconds of compiling)` of the programs that the command line compiles."""
 
     from purerl import train
     from purerl.cli.startup import tune_cpu
@@ -43,13 +43,16 @@ def programs(arguments):
 
 
 def started(arguments, cache, folder):
-    """Seconds to the first line, to compiled, to the first training step, and of cpu; then the command is ended."""
+    """Return the seconds to the first line, to the end of compiling and to the first training step, and of CPU time.
+
+    The command is then killed.
+    """
     command = [sys.executable, "-u", "-m", "purerl.train", *arguments, "--compilation-cache", cache, "--out", folder]
     begun, clock, before = time.perf_counter(), time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     first_line = process.stdout.readline()
     spoke, events = time.perf_counter() - begun, {}
-    while "evaluation" not in events:  # The one before training; the next thing is the first training step.
+    while "evaluation" not in events:  # That of the untrained agents; the first training step follows.
         if process.poll() is not None:
             sys.exit(f"error: the command ended early: {first_line}{process.stdout.read()}".rstrip())
         time.sleep(0.1)
@@ -65,8 +68,8 @@ def started(arguments, cache, folder):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--starts", type=int, default=2, help="starts with an empty cache, and as many with its cache")
-    parser.add_argument("more", nargs="*", help="arguments of purerl.train, after --")
+    parser.add_argument("--starts", type=int, default=2, help="cold starts, each followed by a warm one")
+    parser.add_argument("more", nargs="*", help="arguments for purerl.train, after --")
     options = parser.parse_args(arguments)
     train, rows = [*COMMAND, *options.more], []
     for name, traced, compiled in programs(train):
@@ -78,7 +81,7 @@ def main(arguments=None):
         with tempfile.TemporaryDirectory() as scratch:
             for start in ("cold", "cached"):
                 times = started(train, f"{scratch}/cache", f"{scratch}/{start}")
-                shown = "compiled after {1:.2f} s, first training step after {2:.2f} s ({3:.2f} s of cpu)"
+                shown = "compiled after {1:.2f} s, first training step after {2:.2f} s ({3:.2f} s of CPU time)"
                 print(f"{start:>8}: {shown.format(*times)}", flush=True)
                 rows.append((start, " ".join(train), *(f"{x:.3f}" for x in times)))
     table.add(

@@ -1,7 +1,8 @@
-"""What share of the bare update loop's speed the real program reaches, in an environment that costs next to nothing.
+"""Measure which share of the bare update loop's speed training reaches, in an environment that costs almost nothing.
 
 `python -m benchmarks.end_to_end [--algo NAME ...] [--seeds N ...] [--envs N ...]` prints a table and adds to
-results/end_to_end.csv. What is missing to 1 is what acting, the ring, sampling and the guard against divergence cost.
+results/end_to_end.csv. The rest, up to a share of 1, is the cost of acting, the replay buffer, sampling and the
+divergence guard.
 """
 
 import argparse
@@ -24,7 +25,7 @@ def main(arguments=None):
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 256])
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--buffer-size", type=int, default=100_000)
-    parser.add_argument("--steps", type=int, default=128, help="steps and updates of each seed in a round")
+    parser.add_argument("--steps", type=int, default=128, help="environment steps and updates per seed in a round")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args(arguments)
     rows, widths = [], "x".join(map(str, options.widths))
@@ -39,7 +40,7 @@ def main(arguments=None):
                 real, bare = (timing.medians(timing.per(plan.num_updates * seeds * 1e-6, times[x])) for x in loops)
                 print(
                     f"{algo:>5} {seeds:>4} seeds x {envs:>3} envs: {real.wall:8,.1f} us per update, "
-                    f"bare {bare.wall:8,.1f} us, share {share.wall:.3f} (of cpu {share.cpu:.3f})"
+                    f"bare {bare.wall:8,.1f} us, share {share.wall:.3f} (CPU time {share.cpu:.3f})"
                 )
                 figures = (f"{real.wall:.2f}", f"{bare.wall:.2f}", f"{share.wall:.4f}", f"{share.cpu:.4f}")
                 rows.append((algo, seeds, envs, widths, options.batch_size, *figures))

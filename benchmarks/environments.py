@@ -1,8 +1,8 @@
-"""How many steps a second an environment makes, on each of its backends, and in Gymnasium on one core.
+"""Measure how many steps per second an environment makes, on each of its backends, and in Gymnasium on one core.
 
 `python -m benchmarks.environments [--env NAME ...] [--backend NAME ...] [--batch N ...]` prints a table and adds to
-results/environments.csv. The default, all of Brax's and of Gymnasium's, compiles for the better part of an hour on two
-cores. Actions are random; episodes that end begin anew.
+results/environments.csv. By default it measures all environments of Brax and Gymnasium. Compiling them takes most of an
+hour on two cores. Actions are random, and finished episodes restart.
 """
 
 import argparse
@@ -21,24 +21,25 @@ COLUMNS = ("env", "backend", "batch", "steps_per_s", "of_the_first", "of_the_fir
 
 
 def backends(name, wanted=brax.BACKENDS):
-    """Those of `wanted` that an environment has, by name; one that has no choice has (None,)."""
+    """Return the backends of an environment that are in `wanted`, or (None,) if it has no choice of backends."""
     choice = brax.RESTRICTED.get(name, brax.BACKENDS) if name in brax.names() else ()
     return [backend for backend in choice if backend in wanted] if choice else (None,)
 
 
 def never_ends(name, backend, size):
-    """Whether a step would wait for itself, as a CPU's did before JAX 0.11 in a large batched Cholesky of LAPACK's.
+    """Return whether a step would never end.
 
-    Seen with 1024 copies on two cores and JAX 0.10.2, and not with 64, nor with JAX 0.11.2.
+    Before JAX 0.11, a CPU deadlocks in a large batched Cholesky factorization of LAPACK. This was seen with 1024 copies
+    on two cores and JAX 0.10.2, but not with 64 copies and not with JAX 0.11.2.
     """
     waits = name in ("pusher", "humanoidstandup") and backend == "mjx" and size > 64
     return waits and jax.default_backend() == "cpu" and jax.__version_info__ < (0, 11)
 
 
 class Batch:
-    """Calling it takes `steps` steps in each of `size` copies of an environment, from where the last call ended.
+    """A call takes `steps` steps in each of `size` copies of an environment and continues from the last call.
 
-    Where `fresh` is false, no start is drawn after the first ones: episodes begin from those over and over.
+    If `fresh` is false, no new start is drawn after the first ones, and episodes repeatedly begin from these.
     """
 
     def __init__(self, env, size, steps, fresh=True):
@@ -50,7 +51,7 @@ class Batch:
             return turn + 1, episodes.step(env, now, action)[0]
 
         def roll(turn, now):
-            """As `loop` does it: up to the last step, or to where the pool runs low."""
+            """Step as `loop` does: up to the last step, or until the pool of starts runs low."""
 
             def goes_on(state):
                 return (state[0] < steps) & (episodes.holds(state[1], size) | (not fresh))
@@ -70,7 +71,7 @@ class Batch:
 
 
 class InGymnasium:
-    """Calling it takes `done` steps in Gymnasium's own environment."""
+    """A call takes `done` steps in Gymnasium's own environment."""
 
     def __init__(self, name, done):
         self.env, self.done = gymnasium.make(name), done
@@ -84,14 +85,14 @@ class InGymnasium:
 
 
 class Speed(NamedTuple):
-    """How many `steps_per_s`, and how many times the first of the comparison that is, as `timing.Taken`."""
+    """`steps_per_s`, and its ratio to the first of the comparison, as `timing.Taken`."""
 
     steps_per_s: float
     of_the_first: timing.Taken
 
     def __str__(self):
         wall, cpu = self.of_the_first
-        return f"{self.steps_per_s:12,.0f} steps/s, {wall:.2f} of the first ({cpu:.2f} by cpu)"
+        return f"{self.steps_per_s:12,.0f} steps/s, {wall:.2f} of the first ({cpu:.2f} by CPU time)"
 
     @property
     def cells(self):
@@ -99,7 +100,7 @@ class Speed(NamedTuple):
 
 
 def compared(batches, rounds):
-    """The `Speed` of each of `batches`, `{key: Batch}`, which take turns."""
+    """Return the `Speed` of each of `batches`, `{key: Batch}`. They are measured in turns."""
     times = timing.interleaved(batches, rounds)
     costs = {key: timing.per(batches[key].done, taken) for key, taken in times.items()}
     first = next(iter(costs.values()), None)
@@ -109,10 +110,10 @@ def compared(batches, rounds):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = [*brax.names(), *(name for name in tasks.TASKS if name.endswith("-v5")), "Pendulum-v1"]
-    parser.add_argument("--env", nargs="+", choices=known, metavar="NAME", help="default: all that have a --backend")
-    parser.add_argument("--backend", nargs="+", choices=brax.BACKENDS, default=brax.BACKENDS, help="of Brax's")
+    parser.add_argument("--env", nargs="+", choices=known, metavar="NAME", help="default: all with one of the backends")
+    parser.add_argument("--backend", nargs="+", choices=brax.BACKENDS, default=brax.BACKENDS, help="Brax's backends")
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 1024])
-    parser.add_argument("--steps", type=int, default=100, help="of every copy, in a round")
+    parser.add_argument("--steps", type=int, default=100, help="steps per copy in a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     for name in options.env or ():
@@ -126,7 +127,7 @@ def main(arguments=None):
             kind = backend or ("jax" if name not in tasks.TASKS else "mjx")
             for size in options.batch:
                 if never_ends(name, kind, size):
-                    print(f"{name:>24} {kind:>11} {size:>5}: left out, with this JAX it never ends", flush=True)
+                    print(f"{name:>24} {kind:>11} {size:>5}: left out, it never ends with this JAX", flush=True)
                 else:
                     rolled[kind, size] = Batch(env, size, options.steps)
         speeds = compared(rolled, options.rounds)

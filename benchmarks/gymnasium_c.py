@@ -1,4 +1,4 @@
-"""What Gymnasium itself does, with MuJoCo's C code: recorded for the tests."""
+"""Record what Gymnasium itself does, with MuJoCo's C code, for the tests."""
 
 import warnings
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 
 from purerl.environments.mujoco import dynamics
 
-READ = {  # what the reward of the next step reads of the last one
+READ = {  # values that the reward of the next step needs from the last step
     "torso": lambda env: env.data.body(1).xpos,
     "centre": lambda env: env.model.body_mass @ env.data.xipos / env.model.body_mass.sum(),
     "to_goal": lambda env: env.get_body_com("fingertip") - env.get_body_com("target"),
@@ -20,11 +20,12 @@ class Record(NamedTuple):
     """One step from each of many states, `[steps, ...]` everywhere.
 
     Attributes:
-        before: `dynamics.State`; of `derived` only what `READ` names.
+        before: `dynamics.State`; `derived` holds only what `READ` names.
         action: in the actuators' own range.
-        observation, reward, terminated, terms: what came of it; `terms` by name.
-        touching: contacts at the end.
-        first: whether it was the first step of an episode, from `start`, the observation after the reset.
+        observation, reward, terminated, terms: the results; `terms` by name.
+        touching: the number of contacts at the end.
+        start: the observation after the reset or the previous step.
+        first: whether it was the first step of an episode.
     """
 
     before: dynamics.State
@@ -39,8 +40,11 @@ class Record(NamedTuple):
 
 
 def make(name):
-    """Humanoid's own solver, PGS, stops before it has converged, forces 1e-4 off. Here it has Newton's instead."""
-    with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):  # that there is a v5
+    """Make a Gymnasium environment. Humanoid gets the Newton solver.
+
+    Its own solver, PGS, stops before it has converged, with an error of 1e-4 in the forces.
+    """
+    with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):  # the warning that there is a v5
         env = gymnasium.make(name, disable_env_checker=True)
     if "Humanoid" in name:
         env.unwrapped.model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
@@ -48,7 +52,10 @@ def make(name):
 
 
 def record(name, episodes=8, steps=50, seed=0):
-    """Random actions, uniform in their range, also after the episode ought to have ended: more contacts, more falls."""
+    """Record steps with random actions, uniform in their range.
+
+    Episodes continue after they should have ended, which gives more contacts and more falls.
+    """
     env = make(name).unwrapped
     random, rows = np.random.default_rng(seed), []
     for episode in range(episodes):

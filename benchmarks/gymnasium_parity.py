@@ -1,8 +1,9 @@
-"""Are whole episodes here those of Gymnasium, in distribution?
+"""Test whether whole episodes here have the same distribution as in Gymnasium.
 
-`python -m benchmarks.gymnasium_parity [--tasks NAME ...] [--episodes 100]` compares, by two-sample Kolmogorov-Smirnov
-tests, positions and velocities after a reset (the least p of all components, times their number) and the returns of a
-random and of a zero policy. It prints a table and adds to results/gymnasium_parity.csv.
+`python -m benchmarks.gymnasium_parity [--tasks NAME ...] [--episodes 100]` runs two-sample Kolmogorov-Smirnov tests.
+They compare positions and velocities after a reset, with the smallest p of all components times their number. They also
+compare the returns of a random and of a zero policy. The command prints a table and adds to
+results/gymnasium_parity.csv.
 """
 
 import argparse
@@ -21,7 +22,7 @@ STARTS = 300
 
 
 def starts_here(name, episodes, seed=0):
-    """Positions and velocities after so many resets, `[episodes, nq + V]`."""
+    """Return positions and velocities after `episodes` resets, `[episodes, nq + V]`."""
     task = tasks.find_task(name)
     body = tasks.load_body(task)
     start = jax.vmap(lambda key: jnp.concatenate(task.start(body, key)))
@@ -29,7 +30,7 @@ def starts_here(name, episodes, seed=0):
 
 
 def starts_there(name, episodes, seed=0):
-    """The same, of Gymnasium."""
+    """Return the same for Gymnasium."""
     env, rows = gymnasium_c.make(name).unwrapped, []
     for episode in range(episodes):
         env.reset(seed=seed + episode)
@@ -38,7 +39,10 @@ def starts_there(name, episodes, seed=0):
 
 
 def p_of_starts(ours, theirs):
-    """Of the hypothesis that both are of one distribution. Raises AssertionError where a constant differs."""
+    """Return the p-value of the hypothesis that both have the same distribution.
+
+    Raises AssertionError if a constant component differs.
+    """
     varying = np.ptp(theirs, axis=0) > 0
     np.testing.assert_allclose(ours[:, ~varying], theirs[:1, ~varying].repeat(len(ours), 0), atol=1e-6)
     least = min(ks_2samp(a, b).pvalue for a, b in zip(ours[:, varying].T, theirs[:, varying].T, strict=True))
@@ -46,7 +50,7 @@ def p_of_starts(ours, theirs):
 
 
 def returns_here(name, policy, episodes, seed=0):
-    """Of so many episodes with a policy whose actions are uniform in their range, or 0: `[episodes]`."""
+    """Return the returns of episodes with uniform random actions, or with zero actions: `[episodes]`."""
     env, zero = make(name), jnp.zeros(episodes)
     start = jax.vmap(env.reset)(jax.random.split(jax.random.key(seed), episodes))
 
@@ -67,7 +71,7 @@ def returns_here(name, policy, episodes, seed=0):
 
 
 def returns_there(name, policy, episodes, seed=0):
-    """The same, in Gymnasium."""
+    """Return the same for Gymnasium."""
     env, returns = gymnasium_c.make(name), []
     env.action_space.seed(seed)
     for episode in range(episodes):

@@ -1,16 +1,19 @@
-"""64 seeds x 1M steps of every algorithm in three Brax tasks on one GPU: how long, and where the time goes.
+"""Measure 64 seeds x 1M steps of every algorithm in three Brax tasks on one GPU: the total time, and where it goes.
 
     python -m benchmarks.headline                                   # nine jobs, up to --minutes each, then extrapolated
     python -m benchmarks.headline --algo td3 --env halfcheetah --flags all --profile FOLDER
     python -m benchmarks.headline --env HalfCheetah-v5 --num-seeds 10 --num-envs 16 --updates-per-step 16
-    python -m benchmarks.headline --small                           # in seconds on a CPU: does it run?
+    python -m benchmarks.headline --small                           # tests the command on a CPU, in seconds
 
-Settings are the papers' with many environments; flags of `purerl.train`'s plan and hyperparameters come before them.
-Every job is a process of its own, and so is every set of XLA flags. `--at-once` of them start and compile together, for
-a machine that is lent by the minute; whoever is timed holds `--lock`, and has the device to itself. A job whose epochs
-do not all fit into its minutes is extrapolated from the median of those that did, and says so: `epochs` are those that
-ran; the first, which loads the program, is left out where there is another. Figures are added to results/headline.csv
-and, of what a large product and a large copy reach on the very device, to results/limits.csv; `--small` keeps nothing.
+Settings are those of the papers, with many environments. Flags of `purerl.train` for the plan and the hyperparameters
+override them. Every job and every set of XLA flags runs in a separate process. `--at-once` jobs start and compile
+together, which saves time on a machine that is lent by the minute. A job that is being timed holds `--lock`, so that it
+has the device to itself.
+
+If not all epochs of a job fit into its minutes, its time is extrapolated from the median of the epochs that ran. The
+column `epochs` says how many ran. The first epoch also loads the program, so it is left out if there is another.
+Figures are added to results/headline.csv. The rates that a large product and a large copy reach on the same device are
+added to results/limits.csv. `--small` writes nothing.
 """
 
 import argparse
@@ -38,7 +41,7 @@ from purerl.settings.registry import ALGORITHMS
 from purerl.settings.schema import Plan
 
 ROOT = Path(__file__).parents[1]
-HONOURED = ("preset", "backend", "episode_length", "num_seeds")  # of what a run has besides its plan
+HONOURED = ("preset", "backend", "episode_length", "num_seeds")  # settings outside the plan that are used here
 FLAGS = {
     "none": "",
     "while in graphs": "--xla_gpu_enable_command_buffer=+WHILE",
@@ -77,9 +80,10 @@ COLUMNS += ("return_mean", "remark")
 
 
 def measured(settings, seconds, folder, lock):
-    """The figures of one job, a `dict`. At most `seconds` are trained; a profile of an epoch goes into `folder`.
+    """Return the figures of one job as a `dict`.
 
-    Whoever holds the file `lock` has the device.
+    Training takes at most `seconds`. A profile of an epoch is written to `folder`. The process that holds the file
+    `lock` has the device to itself.
     """
     import jax
 
@@ -97,7 +101,7 @@ def measured(settings, seconds, folder, lock):
     took = {"compile": time.perf_counter() - begun}
     run = loop.setup(plan, build(hyper, plan, env), env)
     learning = learning_alone(run, compiled.carry)
-    kernels = hlo.count(compiled.cycles.as_text()).main_loop.kernels  # A turn of that loop is one cycle.
+    kernels = hlo.count(compiled.cycles.as_text()).main_loop.kernels  # One turn of that loop is one cycle.
     flops, accessed = costs_of_an_epoch(plan, build, env, hyper, numbers, keys)
     with open(lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -106,7 +110,7 @@ def measured(settings, seconds, folder, lock):
         if folder:
             with jax.profiler.trace(folder):
                 carry, _ = jax.block_until_ready(compiled.run_epoch(numbers, carry, len(epochs) - 1))
-        for _ in range(2):  # The first loads the program, too.
+        for _ in range(2):  # The first call also loads the program.
             (carry, _), updating = clocked(learning, carry, plan.warmup_rows)
     epoch, evaluation = (median(times[1:] or times) for times in (epochs, evaluations))
     took |= {
@@ -130,9 +134,9 @@ def measured(settings, seconds, folder, lock):
 
 
 def trained(compiled, numbers, keys, num_epochs, seconds):
-    """`(carry, last metrics, seconds of the warm-up, of each epoch, of each evaluation)`, cut short after `seconds`.
+    """Return `(carry, last metrics, seconds of warm-up, of each epoch, of each evaluation)`. It stops after `seconds`.
 
-    Two epochs at least, where there are two: the first loads the program, too.
+    At least two epochs run, if there are two, because the first also loads the program.
     """
     carry, warmup = clocked(compiled.run_warm_up, numbers, keys)
     values, _ = clocked(compiled.run_evaluation, numbers, carry, 0)
@@ -148,7 +152,7 @@ def trained(compiled, numbers, keys, num_epochs, seconds):
 
 
 def learning_alone(run, carry):
-    """An epoch's `loop.learn`, compiled: `(carry [R, ...], row) -> (carry, metrics)`. The carry is donated."""
+    """Compile `loop.learn` for one epoch: `(carry [R, ...], row) -> (carry, metrics)`. The carry is donated."""
     import jax
 
     from purerl.training import loop
@@ -160,7 +164,7 @@ def learning_alone(run, carry):
 
 
 def costs_of_an_epoch(plan, build, env, hyper, numbers, keys):
-    """`(FLOP, bytes)` that XLA counts of the bare updates of an epoch of all runs."""
+    """Return `(FLOP, bytes)` that XLA counts for the bare updates of an epoch of all runs."""
     import jax
 
     from benchmarks import bare
@@ -169,7 +173,7 @@ def costs_of_an_epoch(plan, build, env, hyper, numbers, keys):
     agents = jax.eval_shape(partial(bare.agents, plan, build, env, hyper), keys)
     batches = jax.eval_shape(partial(bare.batches, plan, env, delay), keys)
     one_round, arguments = jax.jit(bare.updates(plan, build, env, hyper, 1)), (numbers, agents, batches, keys)
-    cpu = jax.local_devices(backend="cpu")[0]  # A GPU's client does not analyse what is not compiled.
+    cpu = jax.local_devices(backend="cpu")[0]  # A GPU's client analyzes only compiled programs.
     with jax.default_device(cpu):
         flops = one_round.lower(*jax.eval_shape(lambda *x: x, *arguments)).cost_analysis()["flops"]
     accessed = one_round.lower(*arguments).compile().cost_analysis()["bytes accessed"]
@@ -178,7 +182,7 @@ def costs_of_an_epoch(plan, build, env, hyper, numbers, keys):
 
 
 def clocked(function, *args):
-    """`(result, seconds)`."""
+    """Return `(result, seconds)` of a call."""
     import jax
 
     begun = time.perf_counter()
@@ -187,7 +191,7 @@ def clocked(function, *args):
 
 
 def limits(small):
-    """`(name, rate)` of a large product in each precision, FLOP/s, and of a large copy, bytes/s."""
+    """Yield `(name, rate)` of a large product in each precision, in FLOP/s, and of a large copy, in bytes/s."""
     import jax
     import jax.numpy as jnp
 
@@ -201,7 +205,7 @@ def limits(small):
 
 
 def seconds_of(function, *args, rounds):
-    """Seconds of a call, the median after one that compiles."""
+    """Return the median seconds of a call, after one call that compiles."""
     import jax
 
     times = timing.interleaved({"it": lambda: jax.block_until_ready(function(*args))}, rounds + 1)["it"]
@@ -209,7 +213,7 @@ def seconds_of(function, *args, rounds):
 
 
 def top_kernels(folder, count=15):
-    """`(seconds, calls, name)` of what took longest in the newest profile under `folder`, on the device."""
+    """Return `(seconds, calls, name)` of the slowest device kernels in the newest profile under `folder`."""
     from jax.profiler import ProfileData
 
     path = max(Path(folder).rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
@@ -226,7 +230,7 @@ def top_kernels(folder, count=15):
 
 
 def in_a_process_of_its_own(job, flags):
-    """What `measured(**job)` returns under XLA `flags`, or `{"remark": why not}`."""
+    """Return what `measured(**job)` returns under the XLA `flags`, or `{"remark": error}`."""
     command = [sys.executable, "-m", "benchmarks.headline", "--one", json.dumps(job)]
     both = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
     environ = os.environ | WHOLE_TRACEBACKS | both
@@ -248,17 +252,20 @@ def show(title, figures, folder):
 
 
 def parsed(arguments):
-    """`(options, settings)`: the latter of the flags that are `purerl.train`'s. Whatever would be ignored ends it."""
+    """Return `(options, settings)`. The settings come from the flags of `purerl.train`.
+
+    A flag that would be ignored is an error.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=list(ALGORITHMS))
     parser.add_argument("--env", nargs="+", default=["halfcheetah", "hopper", "ant"], help="environments")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["tf32"], help="precisions to compare")
     parser.add_argument("--flags", nargs="+", choices=[*FLAGS, "all"], default=["none"], help="XLA flags to compare")
-    parser.add_argument("--minutes", type=float, default=15.0, help="of training a job, compiling not counted")
-    parser.add_argument("--at-once", type=int, default=1, help="jobs that compile at the same time")
-    parser.add_argument("--lock", metavar="FILE", help="shared with other commands (default: one of its own)")
-    parser.add_argument("--profile", metavar="FOLDER", help="profile an epoch of each job, and print its top kernels")
-    parser.add_argument("--small", action="store_true", help="tiny sizes: whether all of it runs")
+    parser.add_argument("--minutes", type=float, default=15.0, help="minutes of training per job, without compiling")
+    parser.add_argument("--at-once", type=int, default=1, help="number of jobs that compile at the same time")
+    parser.add_argument("--lock", metavar="FILE", help="lock shared with other commands (default: a temporary file)")
+    parser.add_argument("--profile", metavar="FOLDER", help="profile an epoch of each job and print the top kernels")
+    parser.add_argument("--small", action="store_true", help="use tiny sizes, to test that the command works")
     parser.add_argument("--one", metavar="JSON", help=argparse.SUPPRESS)
     options, others = parser.parse_known_args(arguments)
     known = {*HONOURED, *fields(Plan), *(name for spec in ALGORITHMS.values() for name in fields(spec.hyperparameters))}

@@ -1,4 +1,4 @@
-"""What a compiled program launches, counted in XLA's own text of it, `compiled.as_text()`. No JAX here."""
+"""Count what a compiled program launches, from XLA's text of it, `compiled.as_text()`. This module does not use JAX."""
 
 import re
 from collections import Counter
@@ -20,7 +20,7 @@ TARGET = re.compile(r'custom_call_target="([^"]+)"')
 
 
 class Instruction(NamedTuple):
-    """`text` is everything after the equals sign: result, operands and attributes."""
+    """An instruction. `text` is everything after the equals sign: result, operands and attributes."""
 
     name: str
     opcode: str
@@ -33,7 +33,7 @@ class Instruction(NamedTuple):
 
     @property
     def kind(self):
-        """The opcode, and of a library call its name."""
+        """The opcode. For a library call, its name is added."""
         target = TARGET.search(self.text) if self.opcode == "custom-call" else None
         if "__triton_gemm" in self.text or "triton_nested_gemm" in self.text:
             return "gemm"
@@ -41,7 +41,11 @@ class Instruction(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """A loop, the `depth` loops it stands in, its `trips` (None: unknown before it runs), and what a trip launches."""
+    """A `while` loop of a compiled program.
+
+    `depth` is the number of loops around it. `trips` is None if their number is known only at run time. `launches` are
+    those of one trip.
+    """
 
     name: str
     depth: int
@@ -57,9 +61,9 @@ class Loop(NamedTuple):
 class Counts(NamedTuple):
     """What one call of a program launches, by kind, and its loops, the outermost last.
 
-    A loop of known length counts as often as it turns, one of unknown length once. A conditional counts as one launch
-    and its longest branch. `large_copies` are names of instructions in loops that make a new array with an axis that
-    was asked about.
+    A loop of known length counts once per trip, and a loop of unknown length counts once. A conditional counts as one
+    launch and its longest branch. `large_copies` are the names of instructions in loops that make a new array with one
+    of the given axes.
     """
 
     launches: Counter
@@ -83,7 +87,7 @@ class Counts(NamedTuple):
 
 
 def count(text, axes=()):
-    """The `Counts` of a program; `axes` are the lengths of axes by which a ring is known."""
+    """Return the `Counts` of a program. `axes` are the axis lengths that identify a replay buffer."""
     computations, entry = parse(text)
     large = re.compile(rf"[\[,](?:{'|'.join(map(str, axes))})[,\]]") if axes else None
     loops, large_copies, conditionals = [], [], 0
@@ -128,7 +132,7 @@ def times(launches, number):
 
 
 def parse(text):
-    """`({name of a computation: its instructions}, name of the entry)`."""
+    """Return `({name of a computation: its instructions}, name of the entry)`."""
     computations, entry, current = {}, None, None
     for line in text.splitlines():
         if header := HEADER.match(line):

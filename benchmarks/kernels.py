@@ -1,14 +1,16 @@
-"""Kernels that the training programs launch on a GPU, counted on a machine that has none.
+"""Count the kernels that the training programs launch on a GPU, without a GPU.
 
-XLA compiles ahead of time from a description of the device, so what it makes for a GPU can be read anywhere. Small
-programs in a loop are bound by launches, of two to four microseconds each: their number says what a step will cost.
+XLA can compile ahead of time from a description of the device. So the program that it makes for a GPU can be read on
+any machine. Small programs in a loop are limited by launches, which take two to four microseconds each. So their number
+predicts what a step costs.
 
-    python -m benchmarks.kernels --target h200.txtpb                          # all three algorithms, a line each
-    python -m benchmarks.kernels --target h200.txtpb --algo td3 --update-only # the updates alone: seconds
+    python -m benchmarks.kernels --target h200.txtpb                          # all three algorithms, one line each
+    python -m benchmarks.kernels --target h200.txtpb --algo td3 --update-only # only the updates, in seconds
     python -m benchmarks.kernels --target h200.txtpb --env Ant-v5 --keep      # and add the rows to results/kernels.csv
     python -m benchmarks.kernels --target h200.txtpb --table                  # all rows of that file
 
-It needs JAX's CUDA plugin, of jaxlib's very version, and NVIDIA's compiler, but no CUDA device (see README.md).
+The command needs JAX's CUDA plugin of the same version as jaxlib, and NVIDIA's compiler, but no CUDA device (see
+README.md).
 """
 
 import argparse
@@ -30,8 +32,8 @@ from purerl.environments.mujoco import tasks
 from purerl.settings.registry import ALGORITHMS
 from purerl.training import loop, mapping
 
-TARGET = "PURERL_GPU_TARGET"  # names the file where --target does not
-ROUNDS = 1000  # of a program's main loop
+TARGET = "PURERL_GPU_TARGET"  # environment variable with the default of --target
+ROUNDS = 1000  # turns of a program's main loop
 OPTIONS = {"xla_gpu_autotune_level": "0"}  # Autotuning needs a device.
 COLUMNS = ("algo", "env", "backend", "num_seeds", "num_envs", "kernels_per_update", "kernels_per_env_step")
 COLUMNS += ("conditionals", "unknown_loops", "ring_copies")
@@ -44,7 +46,7 @@ PLUGIN = (
 
 
 def device(path):
-    """The sharding that places arrays on the one GPU which the file at `path` describes."""
+    """Return the sharding that places arrays on the one GPU that the file at `path` describes."""
     from jax.experimental import topologies
 
     if path is None:
@@ -65,20 +67,23 @@ def device(path):
 
 
 def compiled(function, sharding, *args, **jit):
-    """`jax.jit(function)` compiled for a GPU and arguments like `args`, which may be abstract."""
+    """Compile `jax.jit(function)` for a GPU and for arguments like `args`, which may be abstract."""
     args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), args)
     return jax.jit(function, **jit).lower(*args).compile(compiler_options=OPTIONS)
 
 
 class Programs:
-    """The training programs of one algorithm in one environment, and their parts, compiled for a GPU when asked for."""
+    """The training programs of one algorithm in one environment, and their parts.
+
+    Each method compiles one of them for a GPU.
+    """
 
     def __init__(self, sharding, algo, env, num_seeds, num_envs, widths=(256, 256), batch_size=256):
         self.sharding, self.env, self.num_seeds = sharding, env, num_seeds
         self.hyper, self.build = ALGORITHMS[algo].hyperparameters(), ALGORITHMS[algo].build
         self.delay = self.hyper.policy_delay
         self.plan = plan_of(
-            ROUNDS * num_envs * max(1, self.delay // num_envs),  # an epoch of as many cycles
+            ROUNDS * num_envs * max(1, self.delay // num_envs),  # an epoch of ROUNDS cycles
             num_envs,
             warmup_steps=max(batch_size, 1024),
             widths=widths,
@@ -92,12 +97,12 @@ class Programs:
         self.turns = jax.ShapeDtypeStruct((num_seeds,), jnp.int32)
 
     def epoch(self):
-        """Training between two evaluations, as the command line runs it."""
+        """Compile the training between two evaluations, as the command line runs it."""
         given = (self.numbers, self.carry, self.turns, self.row)
         return compiled(self.programs.cycles, self.sharding, *given, donate_argnums=1)
 
     def learning(self):
-        """The epoch without acting: cycles of sampling and updates on a ring that stays."""
+        """Compile the epoch without acting: cycles of sampling and updates on a fixed replay buffer."""
 
         def learn(carry, row):
             rows = row + jnp.arange(ROUNDS)
@@ -106,7 +111,7 @@ class Programs:
         return compiled(jax.vmap(learn, in_axes=(0, None)), self.sharding, self.carry, self.row, donate_argnums=0)
 
     def updates(self):
-        """The updates alone, on batches that stay."""
+        """Compile only the updates, on fixed batches."""
         keys = mapping.keys(0, self.num_seeds)
         agents = jax.eval_shape(partial(bare.agents, self.plan, self.build, self.env, self.hyper), keys)
         batches = jax.eval_shape(partial(bare.batches, self.plan, self.env, self.delay), keys)
@@ -115,9 +120,9 @@ class Programs:
 
 
 def per_round(counts):
-    """Launches in a round of a program's main loop, by kind. XLA may have unrolled it.
+    """Return the launches in one round of a program's main loop, by kind. XLA may have unrolled the loop.
 
-    Where its length is known only as it runs, as that of an epoch, a turn is a round.
+    If its length is known only at run time, as for an epoch, one turn is a round.
     """
     loop = counts.main_loop
     return Counter({kind: number * (loop.trips or ROUNDS) / ROUNDS for kind, number in loop.launches.items()})
@@ -131,7 +136,7 @@ def live_bytes(program):
 
 
 def measured(programs, update_only=False, keep=lambda name, text: None):
-    """`{column: figure}`. `keep` is given the name and the text of every program."""
+    """Return `{column: figure}`. `keep` is called with the name and the text of every program."""
     critic_updates = programs.run.cycle.critic_updates * programs.run.cycle.actor_updates
 
     def counted(name):
@@ -167,9 +172,9 @@ def show(algo, env, backend, num_seeds, num_envs, figures):
 
 
 def jobs_of_the_table():
-    """`(algo, env, backend, num_seeds, num_envs)` of every row of results/kernels.csv.
+    """Return `(algo, env, backend, num_seeds, num_envs)` of every row of results/kernels.csv.
 
-    What learning launches does not depend on physics, nor what physics launches on the algorithm.
+    The launches of learning do not depend on physics, and those of physics do not depend on the algorithm.
     """
     learning = [(algo, "walk", None, 64, num_envs) for algo in ALGORITHMS for num_envs in (1, 16, 64)]
     physics = [(name, None) for name in tasks.TASKS if name.endswith("-v5")]
@@ -187,18 +192,18 @@ def parsed(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", metavar="FILE", default=os.environ.get(TARGET), help="description of the GPU")
     parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=list(ALGORITHMS))
-    parser.add_argument("--env", nargs="+", default=["walk"], help="as in training, or walk, which costs little")
+    parser.add_argument("--env", nargs="+", default=["walk"], help="as in training, or walk, which is cheap")
     parser.add_argument("--backend", choices=brax.BACKENDS, default=None)
     parser.add_argument("--num-seeds", type=int, default=64)
     parser.add_argument("--num-envs", type=int, nargs="+", default=[1])
-    parser.add_argument("--update-only", action="store_true", help="compile the updates alone")
-    parser.add_argument("--text", metavar="FOLDER", type=Path, help="keep XLA's text of the compiled programs")
+    parser.add_argument("--update-only", action="store_true", help="compile only the updates")
+    parser.add_argument("--text", metavar="FOLDER", type=Path, help="save XLA's text of the compiled programs")
     parser.add_argument("--keep", action="store_true", help="add the rows to results/kernels.csv")
     parser.add_argument("--table", action="store_true", help="measure and keep every row of that file")
     options = parser.parse_args(arguments)
     rows_of_a_table = ("algo", "env", "backend", "num_seeds", "num_envs")
     if options.table and any(getattr(options, name) != parser.get_default(name) for name in rows_of_a_table):
-        parser.error("--table measures every row; leave out what chooses some, or take --keep in its place")
+        parser.error("--table measures every row; leave out flags that select rows, or use --keep instead")
     if options.backend and not set(options.env) <= set(brax.names()):
         parser.error(f"--backend is for Brax's environments: {', '.join(brax.names())}")
     if options.update_only and (options.keep or options.table):
@@ -208,7 +213,7 @@ def parsed(arguments):
 
 def main(arguments=None):
     options = parsed(arguments)
-    jax.config.update("jax_platforms", "cpu")  # The plugin is to compile, and would fail to run.
+    jax.config.update("jax_platforms", "cpu")  # The plugin can compile here, but not run.
     try:
         sharding = device(options.target)
     except ValueError as error:

@@ -1,8 +1,8 @@
-"""Predicted and measured peak of memory, at several sizes, each in a process of its own.
+"""Compare the predicted with the measured peak of memory, at several sizes, each in a separate process.
 
-`python -m benchmarks.memory` prints a table and adds to results/memory.csv. On a GPU the peak is the allocator's own;
-on a CPU, each core a device, it is by how much the process grew while it trained, so only sizes far above a few MiB
-tell.
+`python -m benchmarks.memory` prints a table and adds to results/memory.csv. On a GPU the peak is that of the allocator.
+On a CPU, where each core is a device, it is the growth of the process during training. So only sizes far above a few
+MiB are meaningful there.
 """
 
 import argparse
@@ -22,13 +22,13 @@ SIZES = ((8, 500_000, 16), (8, 1_000_000, 16), (16, 1_000_000, 1))  # seeds, buf
 
 
 def status(name):
-    """A figure of /proc/self/status in bytes."""
+    """Return a figure of /proc/self/status in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def measured(num_seeds, buffer_size, num_envs):
-    """`(predicted, measured)` bytes of a short training."""
+    """Return `(predicted, measured)` bytes of a short training."""
     plan = plan_of(16 * num_envs, num_envs, warmup_steps=512, buffer_size=buffer_size)
     hyper = td3.Hyper()
     mesh = mesh_for(num_seeds)
@@ -40,7 +40,7 @@ def measured(num_seeds, buffer_size, num_envs):
     needs = memory.needs(compiled.carry, num_seeds, compiled, num_devices)
     device, stats = jax.devices()[0], jax.devices()[0].memory_stats()
     if not stats:
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the highest mark
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = status("VmRSS")
     carry = compiled.run_warm_up(numbers, keys)
     jax.block_until_ready(compiled.run_evaluation(numbers, carry, 0))

@@ -1,7 +1,8 @@
-"""What each change that purerl makes to MJX is worth.
+"""Measure the effect of each change that purerl makes to MJX.
 
-`python -m benchmarks.mjx_changes [--env NAME ...] [--batch N]` steps Gymnasium's tasks as purerl does, without one of
-the changes at a time, and with MJX's own `step`, in turns. It prints a table and adds to results/mjx_changes.csv.
+`python -m benchmarks.mjx_changes [--env NAME ...] [--batch N]` steps Gymnasium's tasks in several variants: as purerl
+does, without one of its changes at a time, and with MJX's own `step`. They are measured in turns. The command prints a
+table and adds to results/mjx_changes.csv.
 """
 
 import argparse
@@ -21,7 +22,7 @@ COLUMNS = ("env", "variant", "batch", "steps_per_s", "of_the_first", "of_the_fir
 
 
 def whole_data_carried(name):
-    """A step leaves to the next everything that it computed, as MJX's does."""
+    """Make an environment in which a step passes everything that it computed to the next, as in MJX."""
     task = tasks.TASKS[name]
 
     def derive(body, data):
@@ -32,7 +33,10 @@ def whole_data_carried(name):
 
 
 def mjx_step(name):
-    """MJX's `step`: its solver, its data carried whole, four forward passes for Runge and Kutta's stages."""
+    """Make an environment with MJX's own `step`.
+
+    It uses MJX's solver, carries all of its data, and makes four forward passes for the Runge-Kutta stages.
+    """
     env, task = make(name), tasks.TASKS[name]
     body = tasks.load_body(task)
 
@@ -58,7 +62,7 @@ def mjx_step(name):
     return env._replace(reset=reset, step=step, observe=lambda both: env.observe(both[1]))
 
 
-# name: (environment of a task, what to put in the place of what while it is traced)
+# name: (function that makes the environment of a task, replacements in `levels` during tracing)
 VARIANTS = {
     "purerl": (make, {}),
     "whole data carried": (whole_data_carried, {}),
@@ -69,14 +73,14 @@ VARIANTS = {
 
 @contextlib.contextmanager
 def varied(variant, name):
-    """The environment of a task as the variant steps it. Trace it before leaving."""
+    """Yield the environment of a task as the variant steps it. Trace it before leaving the block."""
     environment, changes = VARIANTS[variant]
     with mock.patch.dict(vars(levels), changes):
         yield environment(name)
 
 
 def started(variant, name, size, steps):
-    """`(Batch, seconds to compile)`."""
+    """Return `(Batch, seconds to compile)`."""
     before = time.perf_counter()
     with varied(variant, name) as env:
         batch = Batch(env, size, steps)
@@ -89,7 +93,7 @@ def main(arguments=None):
     parser.add_argument("--env", nargs="+", choices=list(tasks.TASKS), default=walkers, metavar="NAME")
     parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=100, help="of every copy, in a round")
+    parser.add_argument("--steps", type=int, default=100, help="steps per copy in a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     for name in options.env:

@@ -1,8 +1,8 @@
-"""What the precision of the networks' products does to learning curves, and to the time they take.
+"""Measure how the precision of the networks' matrix products affects learning curves and training time.
 
-`python -m benchmarks.precision [--algo NAME] [--env NAME ...] [--seeds N]` trains each environment's own job in every
-precision, prints how the areas under the curves differ from float32's, with a 95% interval and the p-value of Welch's
-test, and adds to results/precision.csv. The seeds are the same in all precisions.
+`python -m benchmarks.precision [--algo NAME] [--env NAME ...] [--seeds N]` trains each environment with its own
+settings in every precision. It prints how the areas under the curves differ from those in float32, with a 95% interval
+and the p-value of Welch's test. It adds to results/precision.csv. The seeds are the same in all precisions.
 """
 
 import argparse
@@ -25,7 +25,7 @@ COLUMNS += ("seconds", "of_float32")
 
 
 def trained(algo, env, precision, num_seeds, more):
-    """`(steps [num_evals], returns [num_evals, num_seeds], the Taken of training)`; compiling is not counted."""
+    """Return `(steps [num_evals], returns [num_evals, num_seeds], Taken of training)`. Compiling is not included."""
     settings = config.resolve({"algo": algo, "env": env, "precision": precision} | more)
     made, build = runner.prepare(settings)
     train = partial(loop.train, settings.plan, build(settings.hyper, settings.plan, made), made)
@@ -42,7 +42,7 @@ def main(arguments=None):
     parser.add_argument("--algo", choices=ALGORITHMS, default="td3")
     parser.add_argument("--env", nargs="+", default=["Pendulum-v1", "inverted_pendulum"])
     parser.add_argument("--seeds", type=int, default=16)
-    parser.add_argument("--total-steps", type=int, help="of a seed, in place of the environment's own")
+    parser.add_argument("--total-steps", type=int, help="environment steps per seed (default: that of the environment)")
     options = parser.parse_args(arguments)
     more = {"total_steps": str(options.total_steps)} if options.total_steps else {}
     for env in options.env:

@@ -1,8 +1,8 @@
-"""Time of a training step against the capacity and the kind of the ring.
+"""Measure the time of a training step against the capacity and the kind of the replay buffer (ring).
 
-`python -m benchmarks.ring [--seeds N] [--rounds N]` prints a table and adds to results/ring.csv. A ring that is written
-in place costs the same at any size, but for what its memory, of which a large one is further away, takes to be read;
-the compact one should cost what the plain one does. Every ring is full.
+`python -m benchmarks.ring [--seeds N] [--rounds N]` prints a table and adds to results/ring.csv. A ring that is updated
+in place takes the same time at any size, except for slower memory access in a large one. The compact ring should take
+as long as the plain one. Every ring is full.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main(arguments=None):
             timing.ratio(times[variant], times[VARIANTS[0]]),
         )
         print(f"{ring:>7} {dtype:>8} {capacity:>9,}  {wall:8.3f} ms per step  {ratio.wall:5.2f} of the first", end=" ")
-        print(f"(of cpu {ratio.cpu:.2f})")
+        print(f"(CPU time {ratio.cpu:.2f})")
         rows.append((ring, dtype, capacity, options.seeds, f"{wall:.4f}", f"{ratio.wall:.4f}", f"{ratio.cpu:.4f}"))
     table.add("ring", ("ring", "dtype", "capacity", "num_seeds", "ms_per_step", "ratio", "cpu_ratio"), rows)
 

@@ -1,4 +1,4 @@
-"""What a seed costs beside others, against what it costs alone.
+"""Measure the cost of a seed that trains beside others, compared with one that trains alone.
 
 `python -m benchmarks.seeds [--algo NAME ...] [--seeds N ...]` prints a table and adds to results/seeds.csv.
 """
@@ -21,7 +21,7 @@ def main(arguments=None):
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 256])
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--buffer-size", type=int, default=10_000)
-    parser.add_argument("--updates", type=int, default=1024, help="updates of a round, over all seeds")
+    parser.add_argument("--updates", type=int, default=1024, help="updates in a round, summed over seeds")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(arguments)
     sizes = {"batch_size": options.batch_size, "buffer_size": options.buffer_size}
@@ -36,7 +36,7 @@ def main(arguments=None):
         for seeds, cost in costs.items():
             ratio, wall = timing.ratio(cost, costs[options.seeds[0]]), timing.medians(cost).wall
             print(f"{algo:>5} {seeds:>4} seeds: {wall:9,.1f} us per update, {ratio.wall:.3f} of the first", end=" ")
-            print(f"(of cpu {ratio.cpu:.3f})")
+            print(f"(CPU time {ratio.cpu:.3f})")
             figures = (f"{wall:.2f}", f"{ratio.wall:.4f}", f"{ratio.cpu:.4f}")
             rows.append((algo, seeds, widths, *sizes.values(), *figures))
     table.add("seeds", COLUMNS, rows)

@@ -1,7 +1,7 @@
-"""Does a long run leak? Resident memory and open files of a training with many epochs and a checkpoint after each.
+"""Test whether a long run leaks memory or open files. A run with many epochs writes a checkpoint after each.
 
-`python -m benchmarks.soak [--minutes N]` trains for N minutes (30), prints how far both moved after the first epoch,
-and adds a row a minute to results/soak.csv.
+`python -m benchmarks.soak [--minutes N]` trains for N minutes (default 30). It prints how much resident memory and open
+files changed after the first epoch, and adds one row per minute to results/soak.csv.
 """
 
 import argparse

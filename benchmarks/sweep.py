@@ -1,7 +1,7 @@
-"""A grid of 3 settings and 4 seeds as one program, against its 12 runs one after another, compiled once as well.
+"""Compare a grid of 3 settings and 4 seeds in one program with its 12 runs one after another.
 
-`python -m benchmarks.sweep [--rounds N]` prints the ratio and adds to results/sweep.csv. Both train, and neither
-compiles, while the clock runs; they take turns.
+`python -m benchmarks.sweep [--rounds N]` prints the ratio and adds to results/sweep.csv. Both are compiled once, before
+timing. They train in turns.
 """
 
 import argparse
@@ -24,7 +24,10 @@ ENVS = ("fast", "inverted_pendulum")
 
 
 def trained_by(env, swept):
-    """A function that trains the given settings, in one program, for one epoch; it returns the seconds it took."""
+    """Return a function that trains the settings in one program for one epoch, a number of times.
+
+    The function returns the seconds that this took.
+    """
     table = {"env": env, "num_seeds": SEEDS if swept else 1, "sweep": swept}
     settings = config.resolve_table({}, table)
     made, build = runner.prepare(settings)

@@ -1,4 +1,4 @@
-"""The files that benchmarks add their figures to: a row per figure, with what it was measured on."""
+"""The CSV files to which benchmarks add their figures: one row per figure, with what it was measured on."""
 
 import csv
 from pathlib import Path
@@ -9,9 +9,9 @@ WHERE = ("device", "num_cores", "jax", "brax", "commit", "date")
 
 
 def add(name, columns, rows, device=None):
-    """Add `rows` to results/NAME.csv; `device` is what they are of, where that is not what this process runs on.
+    """Add `rows` to results/NAME.csv. `device` is the measured device, if it is not that of this process.
 
-    Raises ValueError where the file has other columns.
+    Raises ValueError if the file has other columns.
     """
     facts = record()
     facts |= facts["versions"] | ({"device": device} if device else {})

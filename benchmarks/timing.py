@@ -1,7 +1,7 @@
-"""Machines are noisy, so what is compared is measured in turns, and medians are compared.
+"""Time functions in turns and compare medians, because machines are noisy.
 
-`wall` is what counts. `cpu`, the processor time of all threads of this process, tells more where others use the
-processors, too, and nothing where a GPU does the work. No package but Python's own.
+`wall` is the result that counts. `cpu` is the processor time of all threads of this process. It is more reliable if
+other work uses the same cores, and means nothing if a GPU does the work. This module needs only the standard library.
 """
 
 import time
@@ -10,21 +10,21 @@ from typing import NamedTuple
 
 
 class Taken(NamedTuple):
-    """Seconds."""
+    """Seconds of wall-clock time and of CPU time."""
 
     wall: float
     cpu: float
 
 
 def taken(function):
-    """The `Taken` of `function()`, which returns when its work is done."""
+    """Return the `Taken` of `function()`, which must return only when its work is done."""
     wall, cpu = time.perf_counter(), time.process_time()
     function()
     return Taken(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def interleaved(functions, rounds):
-    """`taken` of every function of `functions`, `{name: function}`, once a round: `{name: [Taken of each round]}`."""
+    """Call every function of `{name: function}` once per round. Returns `{name: [Taken of each round]}`."""
     found = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -33,16 +33,16 @@ def interleaved(functions, rounds):
 
 
 def per(number, times):
-    """`times`, a list of `Taken`, each divided by `number`."""
+    """Divide each of `times`, a list of `Taken`, by `number`."""
     return [Taken(wall / number, cpu / number) for wall, cpu in times]
 
 
 def medians(times):
-    """The `Taken` in the middle, each clock on its own."""
+    """Return the median `Taken`, separately for each clock."""
     return Taken(*map(median, zip(*times, strict=True)))
 
 
 def ratio(numerators, denominators):
-    """The median of the ratios of what was measured in the same round, as `Taken`."""
+    """Return the median of the ratios of what was measured in the same round, as `Taken`."""
     pairs = zip(numerators, denominators, strict=True)
     return medians([Taken(a.wall / b.wall, a.cpu / b.cpu) for a, b in pairs])

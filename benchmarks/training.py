@@ -1,4 +1,4 @@
-"""Short trainings to be timed: the real programs, and the algorithm's updates without them, in a cheap environment."""
+"""Short trainings to be timed, in a cheap environment: the real programs, and only the updates of an algorithm."""
 
 from functools import partial
 
@@ -16,12 +16,12 @@ tune_cpu()  # as the command lines do
 
 
 def mesh_for(num_seeds):
-    """The devices over which the command lines would lay out so many seeds, where they divide them."""
+    """Return the devices over which the command lines distribute `num_seeds`, if the devices divide this number."""
     return mapping.mesh(mapping.largest_divisor(num_seeds, jax.local_device_count()))
 
 
 def walk(obs_size=17, action_size=6):
-    """A random-free environment of HalfCheetah's sizes that costs next to nothing."""
+    """Return an environment of HalfCheetah's sizes, deterministic after the reset, that costs almost nothing."""
 
     def step(state, action):
         state = 0.9 * state + 0.1 * jnp.resize(action, state.shape)
@@ -34,7 +34,7 @@ def walk(obs_size=17, action_size=6):
 
 
 def plan_of(steps, num_envs=1, warmup_steps=1024, buffer_size=1_000_000, **more):
-    """A `Plan` of one update per transition, whose only epoch has `steps` steps. Raises ValueError.
+    """Return a `Plan` of one update per transition, with one epoch of `steps` environment steps. Raises ValueError.
 
     The warm-up is rounded up, and the replay buffer down, to whole rows.
     """
@@ -51,7 +51,7 @@ def plan_of(steps, num_envs=1, warmup_steps=1024, buffer_size=1_000_000, **more)
 
 
 class Training:
-    """Calling it trains the epoch of `plan` in all seeds, from where the last call ended."""
+    """A call trains the epoch of `plan` for all seeds, and continues from the last call."""
 
     def __init__(self, algo, plan, num_seeds, env=None):
         hyper = ALGORITHMS[algo].hyperparameters()
@@ -64,12 +64,12 @@ class Training:
 
     @property
     def updates(self):
-        """Critic updates of a call, over all seeds."""
+        """Critic updates of a call, summed over seeds."""
         return self.plan.num_updates * self.num_seeds
 
     @property
     def env_steps(self):
-        """Environment steps of a call, over all seeds and environments."""
+        """Environment steps of a call, summed over seeds and environments."""
         return (self.plan.total_steps - self.plan.warmup_steps) * self.num_seeds
 
     def __call__(self):
@@ -77,9 +77,9 @@ class Training:
 
 
 class Updates:
-    """Calling it makes as many updates as a `Training` of `plan`, and nothing else.
+    """A call makes as many updates as a `Training` of `plan`, and nothing else.
 
-    Runs are laid out over devices, grouped and compiled as `mapping.programs` does it.
+    Runs are distributed over devices, grouped and compiled as in `mapping.programs`.
     """
 
     def __init__(self, algo, plan, num_seeds, env=None):

@@ -1,4 +1,4 @@
-"""`python -m purerl.evaluate`: what trained policies are worth, in the environment they know and in Gymnasium's own."""
+"""`purerl evaluate`: measure the return of trained policies, in purerl's environment and in Gymnasium's."""
 
 import sys
 from argparse import Namespace
@@ -15,23 +15,25 @@ from purerl.results.statistics import interval, mean
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit status, 0; bad input ends it with 2."""
+    """Run the command line and return the exit status 0. Bad input ends the process with status 2."""
     parser = Parser(
-        prog="python -m purerl.evaluate",
-        description="Play whole episodes with trained policies, without exploration noise, and show their returns with "
-        "95% bootstrap intervals over episodes. With --in gymnasium, play them also in the Gymnasium environment of "
-        "that name, with MuJoCo's C library on the CPU, and say whether the intervals overlap.",
+        prog="purerl evaluate",
+        description="Play complete episodes with trained policies, without exploration noise, and print their returns "
+        "with 95% bootstrap intervals over episodes. With --in gymnasium, also play in Gymnasium's environment of the "
+        "same name, with MuJoCo's C library on the CPU, and print whether the intervals overlap.",
         allow_abbrev=False,
     )
-    parser.add_argument("--env", metavar="NAME", help="another environment of the same sizes (default: the run's own)")
+    parser.add_argument("--env", metavar="NAME", help="another environment with the same sizes (default: the run's)")
     parser.add_argument("--in", dest="place", choices=("purerl", "gymnasium"), default="purerl", help="where to play")
-    parser.add_argument("--episodes", metavar="N", type=int, default=100, help="per policy (default: %(default)s)")
+    parser.add_argument(
+        "--episodes", metavar="N", type=int, default=100, help="episodes per policy (default: %(default)s)"
+    )
     add_choice(parser, "all")
     add_cache(parser)
     options = parser.parse_args(arguments)
     try:
         if options.episodes < 2:
-            raise ValueError(f"episodes is {options.episodes} but an interval takes at least 2")
+            raise ValueError(f"episodes is {options.episodes} but an interval needs at least 2")
         evaluate(options)
     except (ValueError, OSError) as error:
         fail(error)
@@ -50,7 +52,7 @@ def evaluate(options: Namespace) -> None:
 
 
 def show(title: str, names: Sequence[str], returns: Mapping[str, np.ndarray]) -> None:
-    """A row per policy, and one of all; of two places, also whether their intervals overlap."""
+    """Print a table with one row per policy and one for all. For two places, it shows if their intervals overlap."""
     import rich.console
     from rich.table import Table
 
@@ -68,7 +70,7 @@ def show(title: str, names: Sequence[str], returns: Mapping[str, np.ndarray]) ->
 
 
 def compared(places: Sequence[Iterable[np.ndarray]]) -> list[str]:
-    """The cells of a row. A place has the returns of one policy or of several, whose means count alike."""
+    """Return the cells of a row. A place has the returns of one or several policies, whose means have equal weight."""
     spans = [interval(mean, *values) for values in places]
     cells = [f"{mean(*values):.1f} [{low:.1f}, {high:.1f}]" for values, (low, high) in zip(places, spans, strict=True)]
     if len(places) == 1:

@@ -1,4 +1,4 @@
-"""`python -m purerl.export`: a trained policy as one file that other programs run, its normaliser inside."""
+"""`purerl export`: write a trained policy, with its observation normalizer, as one file that other programs can run."""
 
 import sys
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from purerl.policies.formats import WRITERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit status, 0; bad input ends it with 2."""
+    """Run the command line and return the exit status 0. Bad input ends the process with status 2."""
     parser = Parser(
-        prog="python -m purerl.export",
+        prog="purerl export",
         description="Write a trained policy as one file: npz (its layers, for NumPy), onnx, or stablehlo (for "
-        "jax.export). It takes raw observations and gives actions in the environment's own units. Before the file is "
-        "kept, it is compared with the policy that was trained.",
+        "jax.export). It takes raw observations and returns actions in the environment's own units. The file is "
+        "compared with the trained policy before it is kept.",
         allow_abbrev=False,
     )
     parser.add_argument("--format", choices=tuple(WRITERS), default="npz", help="kind of file (default: %(default)s)")
     add_choice(parser)
-    parser.add_argument("--out", metavar="FILE", help="the file (default: RUN/policy/seed-K.FORMAT)")
+    parser.add_argument("--out", metavar="FILE", help="output file (default: RUN/policy/seed-K.FORMAT)")
     options = parser.parse_args(arguments)
     try:
         jax_flags.settle()
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         fail(error)
     job = kept.settings.job
-    print(f"{out}: {job.algo} on {job.env}, {kept.name(index)}, {difference:.1e} from the trained policy at most")
+    what = f"{job.algo} on {job.env}, {kept.name(index)}"
+    print(f"{out}: {what}, differs from the trained policy by at most {difference:.1e}")
     return 0
 
 

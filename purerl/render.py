@@ -1,4 +1,4 @@
-"""`python -m purerl.render`: an episode of a trained policy, as a page that one turns and plays, and as a film."""
+"""`purerl render`: draw an episode of a trained policy, as an interactive 3D page and as a film."""
 
 import sys
 from argparse import Namespace
@@ -14,25 +14,31 @@ from purerl.policies.film import FILMS, use_no_screen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit status, 0; bad input ends it with 2."""
+    """Run the command line and return the exit status 0. Bad input ends the process with status 2."""
     parser = Parser(
-        prog="python -m purerl.render",
-        description="Draw an episode of a trained policy, without exploration noise: a page to turn and play (Brax's "
-        "viewer; it loads Three.js from the network), and a film. No screen is needed.",
+        prog="purerl render",
+        description="Draw an episode of a trained policy, without exploration noise, as an interactive 3D page (Brax's "
+        "viewer, which loads Three.js from the network) and as a film. No screen is needed.",
         allow_abbrev=False,
     )
     add_choice(parser)
-    parser.add_argument("--episode", metavar="N", type=int, default=0, help="which random start (default: %(default)s)")
-    parser.add_argument("--film", choices=(*FILMS, "none"), default="gif", help="kind of film (default: %(default)s)")
     parser.add_argument(
-        "--seconds", metavar="X", type=float, default=10.0, help="length of the film at most (default: %(default)s)"
+        "--episode", metavar="N", type=int, default=0, help="number of the random initial state (default: %(default)s)"
     )
-    parser.add_argument("--out", metavar="FOLDER", help="where to (default: RUN/render)")
+    parser.add_argument("--film", choices=(*FILMS, "none"), default="gif", help="film format (default: %(default)s)")
+    parser.add_argument(
+        "--seconds",
+        metavar="X",
+        type=float,
+        default=10.0,
+        help="maximum length of the film [seconds] (default: %(default)s)",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="output folder (default: RUN/render)")
     add_cache(parser)
     options = parser.parse_args(arguments)
     try:
         if not 0 < options.seconds < 1e6:
-            raise ValueError(f"seconds is {options.seconds} but a film takes more than 0")
+            raise ValueError(f"seconds is {options.seconds} but a film needs more than 0, and less than 1e6")
         render(options)
     except (ValueError, OSError) as error:
         fail(error)

@@ -1,4 +1,4 @@
-"""The command line that makes report.html again: `python -m purerl.report FOLDER`."""
+"""`purerl report`: write report.html of runs and sweeps again."""
 
 import sys
 from collections.abc import Sequence
@@ -8,20 +8,22 @@ from purerl.results import page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit status; bad input ends it with 2."""
+    """Run the command line and return the exit status. Bad input ends the process with status 2."""
     parser = Parser(
-        prog="python -m purerl.report",
-        description=f"Make {page.FILE}, one page that needs no network, of each folder of a run or a sweep.",
+        prog="purerl report",
+        description=f"Write {page.FILE} in each folder of a run or a sweep: one page that needs no network.",
         allow_abbrev=False,
     )
-    parser.add_argument("folders", metavar="FOLDER", nargs="+", help="the folder of a run, or one that holds some")
+    parser.add_argument(
+        "folders", metavar="FOLDER", nargs="+", help="the folder of a run, or a folder that contains runs"
+    )
     for folder in parser.parse_args(arguments).folders:
         try:
             page.write_page(folder)
         except ValueError as error:
             fail(error)
         except OSError as error:
-            fail(f"cannot write {folder}/{page.FILE}: {error.strerror}; make room, or the folder writable")
+            fail(f"cannot write {folder}/{page.FILE}: {error.strerror}; free some space, or make the folder writable")
         print(f"{folder}/{page.FILE}")
     return 0
 

@@ -1,4 +1,4 @@
-"""`python -m purerl.sweep`: train what a file of sweeps/ says, and compare it."""
+"""`purerl sweep`: train all programs of a sweep file, and compare them."""
 
 import sys
 from argparse import Namespace
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from purerl.sweeps.campaign import SweepTask
     from purerl.sweeps.hosts import Host
 
-FAILED = 1  # the exit status of a sweep of which a program failed
+FAILED = 1  # exit status if a program of the sweep failed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit status.
+    """Run the command line and return the exit status.
 
-    0: done, 1: a program failed, 2: bad input, 3: every run has diverged, 130: cut short.
+    0: done, 1: a program failed, 2: bad input, 3: every run diverged, 130: stopped early.
     """
     with leaving():
         try:
@@ -46,40 +46,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ValueError as error:
             fail(error)
         except OSError as error:
-            return unwritable(error, "all that was written before stays; the same command goes on")
+            return unwritable(error, "earlier files stay; run the same command to continue")
 
 
 def parse(arguments: Sequence[str]) -> tuple[Table, Namespace]:
-    """`({setting: text}, options)`. Only what was said is among the settings. Raises ValueError for unknown flags."""
+    """Return `({setting: text}, options)`. Only settings that were given are included.
+
+    Raises ValueError if a flag is unknown.
+    """
     parser = Parser(
-        prog="python -m purerl.sweep",
-        description="Train every program of a sweep: what flows through a program, as learning rates do, is swept "
-        "inside it; all else makes a program per value. What was stopped goes on. Flags beat the file, in which alone "
-        "hyperparameters are said, under [hyper].",
+        prog="purerl sweep",
+        description="Train every program of a sweep. Numbers such as learning rates are swept inside one compiled "
+        "program; other settings make one program per value. A stopped sweep is continued. Flags override the file. "
+        "Hyperparameters have no flags: the file lists them under [hyper].",
         allow_abbrev=False,
     )
-    parser.add_argument("file", metavar="FILE", help="a TOML file, or the name of one of sweeps/")
+    parser.add_argument("file", metavar="FILE", help="a TOML file, or the name of a file in sweeps/")
     parser.add_argument("--out", metavar="FOLDER", help="folder of the sweep (default: runs/NAME)")
-    parser.add_argument("--only", metavar="PROGRAM", action="append", help="run one, by name or number; repeatable")
-    parser.add_argument("--dry-run", action="store_true", help="show programs, settings, runs, memory, groups; and end")
     parser.add_argument(
-        "--time-limit", metavar="X", help="end early, with checkpoints, before this has passed [seconds or h:mm:ss]"
+        "--only", metavar="PROGRAM", action="append", help="run one program, by name or number; repeatable"
     )
     parser.add_argument(
-        "--launcher", choices=("ray", "slurm"), help="run the programs as tasks of Ray, or as jobs of SLURM by submitit"
+        "--dry-run", action="store_true", help="print programs, settings, runs, memory and groups, and exit"
     )
     parser.add_argument(
-        "--gpus-per-program", metavar="X", type=float, help="of a launcher (default: ray 1, if any; slurm 0)"
+        "--time-limit",
+        metavar="X",
+        help="stop with checkpoints before this time has passed [seconds or h:mm:ss]",
     )
-    group = parser.add_argument_group("several processes, each with its share of the runs; all say the same otherwise")
+    parser.add_argument(
+        "--launcher", choices=("ray", "slurm"), help="run the programs as Ray tasks, or as SLURM jobs with submitit"
+    )
+    parser.add_argument(
+        "--gpus-per-program",
+        metavar="X",
+        type=float,
+        help="GPUs per program with a launcher (default: ray 1, if any; slurm 0)",
+    )
+    group = parser.add_argument_group(
+        "several processes, each with a share of the runs; the other flags must be the same"
+    )
     group.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="of the first process; auto: as the scheduler's environment says"
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="address of the first process; auto: from the scheduler's environment",
     )
-    group.add_argument("--num-processes", metavar="N", type=int, help="how many there are")
-    group.add_argument("--process-id", metavar="K", type=int, help="which this is, from 0")
+    group.add_argument("--num-processes", metavar="N", type=int, help="number of processes")
+    group.add_argument("--process-id", metavar="K", type=int, help="index of this process, from 0")
     add_cache(parser)
-    runs = "settings of every run (where neither flag nor file says one, the environment's file does, or the preset)"
-    groups = [(runs, schema.Job), ("its plan", Plan), ("keeping it", schema.Keep)]
+    runs = "every run (defaults: from the sweep file, then the environment's file, then the preset)"
+    groups = [(runs, schema.Job), ("training", Plan), ("checkpoints, logs and devices", schema.Keep)]
     settings = add_settings(parser, groups, show=False, without=["time_limit"])
     options, unknown = parser.parse_known_args(arguments)
     refuse_unknown(parser, unknown)
@@ -89,9 +105,9 @@ def parse(arguments: Sequence[str]) -> tuple[Table, Namespace]:
 
 
 def sweep(path: Path, programs: list[Program], options: Namespace) -> int:
-    """Run `programs` in the folder `path`, or show what would be run. Returns the exit status."""
+    """Run `programs` in the folder `path`, or print the plan with `--dry-run`. Return the exit status."""
     from purerl.runs.display import Display
-    from purerl.sweeps import campaign, hosts, launchers  # Here, so that help and most errors need not wait for JAX.
+    from purerl.sweeps import campaign, hosts, launchers  # Imported here, so that --help does not wait for JAX.
 
     launchers.refuse_unusable(options.launcher, options.gpus_per_program, options.time_limit, options.coordinator)
     host = hosts.join(options.coordinator, options.num_processes, options.process_id)
@@ -119,7 +135,7 @@ def sweep(path: Path, programs: list[Program], options: Namespace) -> int:
 def prepared(
     path: Path, programs: list[Program], options: Namespace, host: "Host | None"
 ) -> tuple[list["SweepTask"], list["SweepTask"]]:
-    """`(tasks of all programs, those that are to run)`; makes the folder of the sweep unless this is a dry run."""
+    """Return `(tasks of all programs, tasks to run)`, and create the folder of the sweep unless this is a dry run."""
     from purerl.sweeps import campaign
 
     def prepare() -> "tuple[list[SweepTask], list[SweepTask]]":
@@ -133,7 +149,7 @@ def prepared(
 
 
 def common_words(path: Path, options: Namespace) -> list[str]:
-    """The command line of the sweep that a launcher's programs have in common."""
+    """Return the arguments that the commands of all programs of a launcher have in common."""
     file = Path(options.file)
     words = [str(file.absolute()) if file.is_file() else options.file]
     words += ["--out", str(path.absolute()), "--compilation-cache", options.compilation_cache]
@@ -141,17 +157,17 @@ def common_words(path: Path, options: Namespace) -> list[str]:
 
 
 def search(path: Path, table: Any, programs: list[Program], options: Namespace) -> int:
-    """Search as the table [search] says. Returns the exit status."""
+    """Run the search that the table [search] describes. Return the exit status."""
     from purerl.runs.display import Display
     from purerl.sweeps import campaign
     from purerl.sweeps import search as searching
 
     if options.coordinator is not None or options.launcher is not None:
-        raise ValueError("a search is of one process; leave out --coordinator and --launcher")
+        raise ValueError("a search runs in one process; leave out --coordinator and --launcher")
     display, plan = Display(), searching.understood(table, programs)
     tasks = campaign.make_tasks(path, programs, table)
     if options.dry_run:
-        display.say(f"{plan.search.trials} trials, {plan.search.batch} at once, each generation as")
+        display.say(f"{plan.search.trials} trials, {plan.search.batch} at a time; the program of each generation:")
         examples = [searching.example(plan, task) for task in tasks]
         campaign.show_plan(examples, display, [task.name for task in examples])
         return 0
@@ -164,12 +180,12 @@ def search(path: Path, table: Any, programs: list[Program], options: Namespace) 
 
 
 def ended_early(reason: str, display: "Display") -> int:
-    """Say why the sweep ended early. Returns the exit status."""
-    display.say(f"ended early: {reason}; the same command goes on")
+    """Print why the sweep stopped early. Return the exit status."""
+    display.say(f"ended early: {reason}; run the same command to continue")
     return INTERRUPTED
 
 
 if __name__ == "__main__":
-    from purerl.sweep import main  # A launcher's workers import it by this name.
+    from purerl.sweep import main  # The workers of a launcher import it by this name.
 
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""`python -m purerl.train`: train, show how it goes, and leave curves and policies behind."""
+"""`purerl train`: train, show the progress, and write curves and policies."""
 
 import argparse
 import sys
@@ -29,9 +29,9 @@ Claimed: TypeAlias = "tuple[schema.Config, Environment, Constructor, Path | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit status.
+    """Run the command line and return the exit status.
 
-    0: done, 1: the disk is full, 2: bad input, 3: every seed has diverged, 130: cut short.
+    0: done, 1: a file could not be written, 2: bad input, 3: every seed diverged, 130: stopped early.
     """
     with leaving():
         ready = understood(sys.argv[1:] if arguments is None else arguments)
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @paused()
 def understood(arguments: Sequence[str]) -> "Claimed | None":
-    """What `train` takes, as `claimed` makes it; None where nothing is to train. Bad input ends it."""
+    """Return the arguments of `train`, or None if there is nothing to train. Bad input ends the process."""
     try:
         flags, options = parse(arguments)
         if options.resume is not None:
@@ -53,11 +53,14 @@ def understood(arguments: Sequence[str]) -> "Claimed | None":
     except ValueError as error:
         fail(error)
     except OSError as error:
-        fail(f"cannot read {error.filename or 'the run'}: {error.strerror or error}; the same command goes on")
+        fail(f"cannot read {error.filename or 'the run'}: {error.strerror or error}; run the same command to continue")
 
 
 def parse(arguments: Sequence[str]) -> tuple[Table, Namespace]:
-    """`({setting: text}, options)`. Only what was said is among the settings. Raises ValueError for unknown flags."""
+    """Return `({setting: text}, options)`. Only settings that were given are included.
+
+    Raises ValueError if a flag is unknown.
+    """
     first = Parser(add_help=False, allow_abbrev=False)
     for name in ("algo", "env", "preset", "config"):
         first.add_argument(f"--{name}")
@@ -74,20 +77,20 @@ def parse(arguments: Sequence[str]) -> tuple[Table, Namespace]:
 
 
 def _algo_of(file: str | None) -> Any:
-    """The algorithm that the file of `--config` names, if it does; what else is wrong with it is said later."""
+    """Return the algorithm in the file of `--config`, or None. Errors in the file are reported later."""
     with suppress(ValueError):
         return config.read_toml(Path(file)).get("algo") if file else None
 
 
 def build_parser(algo: Any, defaults: schema.Config | None) -> tuple[Parser, set[str]]:
-    """`(parser, names of the settings)`: flags for all settings, with their help.
+    """Return `(parser, names of the settings)`, with a flag for each setting.
 
-    Where `algo` is not said, the hyperparameters of every algorithm are among them.
+    Without `defaults`, the parser has the flags of all algorithms.
     """
     parser = Parser(
-        prog="python -m purerl.train",
-        description=f"Train {registry.spoken()}, or an algorithm of your own, many seeds side by side, in one compiled "
-        "program. Flags beat --config, which beats the environment's file in envs/, which beats the preset.",
+        prog="purerl train",
+        description=f"Train {registry.spoken()}, or your own algorithm, with many seeds in one compiled program. Flags "
+        "override --config, which overrides the environment's file in envs/, which overrides the preset.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -96,36 +99,38 @@ def build_parser(algo: Any, defaults: schema.Config | None) -> tuple[Parser, set
     hypers = [type(defaults.hyper)] if defaults else _hyperparameters(algo)
     groups = [
         ("the run", schema.Job),
-        ("training (a new value compiles anew)", Plan),
+        ("training (a new value compiles a new program)", Plan),
         ("checkpoints, logs and devices", schema.Keep),
     ]
     groups += [(f"hyperparameters of {algo}", cls) for cls in hypers]
     settings = add_settings(parser, groups, values)
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
-    output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, a run.toml for example")
+    output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, for example a run.toml")
     output.add_argument("--resume", metavar="FOLDER", default=None, help="continue the run in this folder")
-    output.add_argument("--plan", action="store_true", default=False, help="print the memory that is needed, and exit")
-    output.add_argument("--print-config", action="store_true", default=False, help="print the resolved TOML and end")
+    output.add_argument("--plan", action="store_true", default=False, help="print the required memory and exit")
+    output.add_argument(
+        "--print-config", action="store_true", default=False, help="print the resolved settings as TOML and exit"
+    )
     add_cache(output)
     return parser, settings
 
 
 def _hyperparameters(algo: Any) -> list[type[Hyperparameters]]:
-    """The classes of hyperparameters whose flags are known: those of all algorithms, `algo` of a module among them."""
+    """Return the classes of hyperparameters of all algorithms, including `algo` if it is from a module."""
     own = {algo: registry.find_algorithm(algo)} if isinstance(algo, str) and ":" in algo else {}
-    specs = own | registry.ALGORITHMS  # Of two flags of one name, the first counts: the chosen algorithm's.
+    specs = own | registry.ALGORITHMS  # The chosen algorithm comes first: its flag counts if another has the name.
     return [spec.hyperparameters for spec in specs.values()]
 
 
 def claimed(settings: schema.Config, options: Namespace) -> Claimed:
-    """`(settings, env, constructor of the algorithm, folder, whether nobody named it)`; to see the plan, no folder.
+    """Return `(settings, env, constructor of the algorithm, folder, whether the folder has the default name)`.
 
-    The folder of an unfinished run of the same settings is gone on with. Raises ValueError for all that can be wrong
-    before compiling.
+    With `--plan`, the folder is None. An unfinished run in the folder is continued if it has the same settings. Raises
+    ValueError for every error that is found before compiling.
     """
     from purerl.results import run_folder
-    from purerl.runs import claims, runner  # Here, so that help and most errors need not wait for JAX.
+    from purerl.runs import claims, runner  # Imported here, so that --help does not wait for JAX.
 
     jax_flags.settle()
     use_compilation_cache(options.compilation_cache)
@@ -138,19 +143,22 @@ def claimed(settings: schema.Config, options: Namespace) -> Claimed:
         return settings, env, build, None, False
     settings, complete = claims.claim(path, settings)
     if complete:
-        raise ValueError(f"the run in {str(path)!r} is complete already; name another folder, or delete it")
+        raise ValueError(f"the run in {str(path)!r} is complete already; choose another folder, or delete it")
     return settings, env, build, path, options.out is None and options.resume is None
 
 
 def folder(job: schema.Job, options: Namespace) -> Path:
-    """Where the run is kept. Raises ValueError for a name that can be none."""
+    """Return the folder of the run. Raises ValueError if its name is not valid."""
     if options.resume is not None:
         return Path(options.resume).expanduser()
     return naming.default(job) if options.out is None else naming.named(options.out)
 
 
 def resumable(options: Namespace, flags: Table) -> None:
-    """Take the settings of the run to be resumed. Raises ValueError where there is none, or where others were said."""
+    """Make `options.config` the run.toml of the run to resume.
+
+    Raises ValueError if settings other than `Keep`, or another folder, were given, or if `--resume` is a file.
+    """
     said = [name for name in flags if name not in fields(schema.Keep)]
     said += [name for name in ("config", "out") if vars(options)[name] is not None]
     if said:
@@ -158,12 +166,12 @@ def resumable(options: Namespace, flags: Table) -> None:
         raise ValueError(f"a resumed run keeps its settings and its folder; leave out {words}")
     path = Path(options.resume).expanduser()
     if path.is_file():
-        raise ValueError(f"resume {options.resume!r} is a file; name the folder of the run, {str(path.parent)!r}")
+        raise ValueError(f"resume {options.resume!r} is a file; give the folder of the run, {str(path.parent)!r}")
     options.config = path / "run.toml"
 
 
 def train(settings: schema.Config, env: "Environment", build: "Constructor", path: Path | None, unnamed: bool) -> int:
-    """Train in the folder `path`, or, where nobody named it, in a new one of that name. Returns the exit status."""
+    """Train in the folder `path` and return the exit status. An `unnamed` folder is made new, with a free name."""
     from purerl.runs import fitting, runner, summary
     from purerl.runs.display import Display
 
@@ -178,7 +186,7 @@ def train(settings: schema.Config, env: "Environment", build: "Constructor", pat
     except Refused as error:
         fail(error)
     except OSError as error:
-        return unwritable(error, f"all that was written before stays in {path}; go on with --resume {path}")
+        return unwritable(error, f"earlier files stay in {path}; continue with --resume {path}")
     return INTERRUPTED if outcome.interrupted else DIVERGED if outcome.all_diverged else 0
 
 

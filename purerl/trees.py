@@ -1,4 +1,4 @@
-"""What several packages do with trees of arrays."""
+"""Functions on pytrees of arrays."""
 
 from typing import TypeVar
 
@@ -10,5 +10,5 @@ Tree = TypeVar("Tree")
 
 
 def select(condition: Bool[Array, ""], new: Tree, old: Tree) -> Tree:
-    """`new` or `old`, trees of arrays. What did not change costs nothing."""
+    """Return `new` if `condition` holds, else `old`. Leaves that are the same array in both cost nothing."""
     return jax.tree.map(lambda x, y: y if x is y else jnp.where(condition, x, y), new, old)

@@ -1,6 +1,6 @@
-"""The nouns shared by every file: experience, what an update learns from, and the record of functions that learns.
+"""Types that all files share: transitions, training batches, exploration noise and algorithms.
 
-Letters: E environments, B batch, A action size, C critic updates of a round, n steps of a window, R runs.
+Letters: E environments, B batch size, A action size, C critic updates of a round, n steps of a window, R runs.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from jaxtyping import Key as KeyArray
 
 Array = jax.Array
 Key = PRNGKeyArray
-Keys = KeyArray[Array, " R"]  # one of each run
-Params = PyTree  # of arrays, as Flax makes it
+Keys = KeyArray[Array, " R"]  # one key per run
+Params = PyTree  # of arrays, as returned by Flax
 Agent = PyTree  # of arrays, the state of an algorithm
 Policy = dict[str, Any]  # nested dicts of arrays, the part of an agent that acts
-Scalar = float | Float[Array, ""]  # Python's or traced, as a hyperparameter
+Scalar = float | Float[Array, ""]  # a Python float or a traced array, for example a hyperparameter
 IntScalar = int | Integer[Array, ""]
 Metrics = dict[str, Float[Array, ""]]
 
 
 @runtime_checkable
 class EnvSizes(Protocol):
-    """What an algorithm asks of an environment: the lengths of an observation and of an action."""
+    """The sizes of an environment that an algorithm needs: the lengths of an observation and of an action."""
 
     @property
     def obs_size(self) -> int: ...
@@ -37,10 +37,10 @@ class Transition(NamedTuple):
     Attributes:
         observation: s, `[..., obs_size]`.
         action: a, `[..., action_size]`, each component in [-1, 1].
-        reward: r, `[...]`, as the environment gave it.
-        terminated: d, `[...]` bool, true where s' is absorbing. Running out of time does not terminate.
-        truncated: `[...]` bool, true where the episode ended without terminating.
-        next_observation: s', `[..., obs_size]`, as it was before any reset.
+        reward: r, `[...]`, as returned by the environment.
+        terminated: d, `[...]` bool, true if s' is absorbing. Reaching the time limit is truncation, not termination.
+        truncated: `[...]` bool, true if the episode ended without termination.
+        next_observation: s', `[..., obs_size]`, before any reset.
     """
 
     observation: Float[Array, "*batch obs"]
@@ -52,13 +52,13 @@ class Transition(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one update learns from: k steps of experience, seen as one. k = 1 but for n-step returns.
+    """The training batch of one update. Each entry combines k consecutive steps; k = 1 except for n-step returns.
 
     Attributes:
         observation: s, `[B, obs_size]`.
         action: a, `[B, action_size]`.
         reward: Σ_{j<k} γʲ r_j, `[B]`, scaled.
-        discount: γᵏ (1 − d), `[B]`: what the value of s' counts for.
+        discount: γᵏ (1 − d), `[B]`, the factor of the value of s' in the target.
         next_observation: s', k steps later, `[B, obs_size]`.
     """
 
@@ -70,15 +70,15 @@ class Batch(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Exploration noise as a process of all environments. Its state is a pytree with leading axis `[E]`, or empty.
+    """An exploration noise process for all environments. Its state is a pytree with leading axis `[E]`, or empty.
 
-    `algorithms.exploration` makes them: `exploration(hyper, shape)`, and `silent(shape)` for a policy that explores by
-    itself.
+    `algorithms.exploration` creates them. `exploration(hyper, shape)` follows the hyperparameters. `silent(shape)` is
+    for a policy that explores by itself.
 
     Attributes:
         init: `() -> state`.
-        draw: `(state, progress, key) -> (state, noise [E, A])`; `progress` in [0, 1] is the share of the run done.
-        restart: `(state, over [E]) -> state`, begun anew where an episode ended.
+        draw: `(state, progress, key) -> (state, noise [E, A])`; `progress` in [0, 1] is the completed share of the run.
+        restart: `(state, over [E]) -> state`, with a new start where an episode ended.
     """
 
     init: Callable[[], PyTree]
@@ -87,38 +87,38 @@ class Noise(NamedTuple):
 
 
 class Algorithm(NamedTuple):
-    """A learning algorithm: pure functions over a state that only the algorithm looks into.
+    """A learning algorithm: pure functions over a state. Only the algorithm reads the contents of its state.
 
-    The state is a pytree of arrays. Updates return it with the same structure, shapes and types, and all of it stays
-    finite: a run whose state is not finite has diverged and is frozen. It holds no random keys; they are given, each
-    for one use.
+    The state is a pytree of arrays. Updates return it with the same structure, shapes and types. All its numbers must
+    stay finite: a run whose state is not finite has diverged and is frozen. The state holds no random keys. Functions
+    that need a key get one, for a single use.
 
-    The constructor runs inside the compiled program, which is mapped over runs. There, every float of the
-    hyperparameters that may differ from run to run is a traced array: compute with it, but do not branch on it. Whole
-    numbers, text, None and numbers of the kind `kinds.fixed_number` are Python's.
+    The constructor runs inside the compiled program, which is mapped over runs. Hyperparameters that may differ between
+    runs (`kinds.Number`) are traced arrays there: compute with them, but do not branch on them. Whole numbers, text,
+    None and numbers of type `kinds.FixedNumber` are Python values.
 
     A round is C = `policy_delay` critic updates and one actor update. C divides `updates_per_step`, or the reverse.
 
     Attributes:
         init: `(key) -> state`.
-        policy: `(state) -> policy`, the part of the state that acts, and that is kept of a run: nested dicts of arrays,
-            whose names are text without /.
+        policy: `(state) -> policy`, the part of the state that acts, and that is saved after a run: nested dicts of
+            arrays, whose names are text without /.
         act: `(policy, observation [..., obs_size]) -> action [..., A]`, deterministic.
         explore: `(state, observation [E, obs_size], noise [E, A], key) -> action [E, A]`.
-        to_batch: `(window: Transition [n, B, ...]) -> Batch [B, ...]`, n consecutive steps seen as one.
-        next_value: `(state, batch [C, B, ...], key) -> value`, what the targets of the critic updates of a round share:
-            a pytree of arrays `[C, ...]`, V(s') `[C, B]` for DDPG, TD3 and SAC. It is computed once, for all C at once,
-            from the state before them. `()` where every critic update computes its own target.
-        update_critic: `(state, batch [B, ...], value, key) -> (state, metrics)`: the critics, and whatever else moves
-            with each critic update, for example target networks. `value` is this update's part of what `next_value`
-            returned; the key is this update's own.
-        update_actor: `(state, batch, key) -> (state, metrics)`: the policy, the temperature, target networks. `batch`
-            is the last of the round.
-        noise: the process that feeds `explore`.
-        policy_delay: critic updates per actor update, a Python int, as `hyper.policy_delay` has it.
-        metrics: the names of the scalars that `update_critic` and `update_actor` return, in the order in which
-            curves.csv, report.html and the loggers have them. curves.csv has their means over all updates since the
-            last evaluation. They must be finite: a run is frozen after the first that is not. Guard ratios and logs.
+        to_batch: `(window: Transition [n, B, ...]) -> Batch [B, ...]`, which combines n consecutive steps.
+        next_value: `(state, batch [C, B, ...], key) -> value`, a pytree of arrays `[C, ...]` for the targets of the
+            critic updates of a round: V(s') `[C, B]` for DDPG, TD3 and SAC. It is computed once per round for all C
+            updates, from the state before them. `()` if every critic update computes its own target.
+        update_critic: `(state, batch [B, ...], value, key) -> (state, metrics)` updates the critics, and everything
+            else that changes with each critic update, for example target networks. `value` is the part of
+            `next_value` for this update. Each update has its own key.
+        update_actor: `(state, batch, key) -> (state, metrics)` updates the policy, the temperature and target networks.
+            `batch` is the last batch of the round.
+        noise: the noise process whose output is passed to `explore`.
+        policy_delay: critic updates per actor update, a Python int, equal to `hyper.policy_delay`.
+        metrics: the names of the scalars that `update_critic` and `update_actor` return, in the order of curves.csv,
+            report.html and the loggers. curves.csv holds their means over all updates since the last evaluation. They
+            must be finite: a run is frozen after the first that is not. Guard ratios and logs.
     """
 
     init: Callable[[Key], Agent]
@@ -134,4 +134,4 @@ class Algorithm(NamedTuple):
     metrics: tuple[str, ...] = ()
 
 
-Constructor = Callable[[Any, Any, EnvSizes], Algorithm]  # of hyperparameters, a plan, and an environment or its sizes
+Constructor = Callable[[Any, Any, EnvSizes], Algorithm]  # (hyperparameters, plan, environment or its sizes)

@@ -1,7 +1,8 @@
 #!/bin/bash
 # One job per program of a sweep: sbatch --array=0-11 sweeps/slurm_array.sh gpu_minutes
-# (`python -m purerl.sweep FILE --dry-run` numbers the programs; with --seeds-per-batch none it compiles none of them.) What ran
-# into its time limit goes on when the same sbatch is given again; what SLURM requeues goes on by itself.
+# `purerl sweep FILE --dry-run` prints the numbers of the programs. With --seeds-per-batch none it compiles no program.
+# To continue a program that reached its time limit, run the same sbatch command again. Jobs that SLURM requeues
+# continue by themselves.
 #SBATCH --job-name=purerl
 #SBATCH --gpus=1
 #SBATCH --time=4:00:00

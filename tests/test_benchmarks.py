@@ -58,6 +58,7 @@ def test_a_ratio_is_the_median_over_rounds():
     assert timing.ratio(noisy, calm) == (3.0, 1.0)
 
 
+@pytest.mark.slow
 def test_the_bare_loop_makes_the_updates_of_the_real_program():
     plan = plan_of(8, num_envs=2, widths=(8,), batch_size=16, buffer_size=1024, warmup_steps=64)
     real, bare = Training("td3", plan, 2), Updates("td3", plan, 2)

@@ -1,9 +1,9 @@
-"""purerl beside what one would take instead: rejax (TD3, SAC; two versions), Brax's own SAC, SBX (TD3, SAC, DDPG).
+"""Compare purerl with other libraries: rejax (TD3, SAC; two versions), Brax's SAC, and SBX (TD3, SAC, DDPG).
 
-`python -m benchmarks.peers [--venvs FOLDER]` installs each from the package index into a virtual environment of its
-own, trains all of them in turns on this machine, prints a table and adds to results/peers.csv. Everyone trains in one
-and the same environment, which costs next to nothing, one environment a seed, one update per step, with equal networks,
-batches and replay buffers. What is compared is a stretch of training after everything was compiled.
+`python -m benchmarks.peers [--venvs FOLDER]` installs each of them from the package index into a virtual environment of
+its own. All train in turns on this machine. The command prints a table and adds to results/peers.csv. All of them train
+in the same environment, which costs almost nothing. They use one environment per seed, one update per step, and equal
+networks, batches and replay buffers. A stretch of training is compared, after everything was compiled.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COLUMNS += ("purerl_is_faster", "by_cpu_time", "start_seconds", "versions", "rem
 
 
 class Peer(NamedTuple):
-    """What pip installs, which of `with_*.py` trains it, what it has, and whether it trains several seeds at once."""
+    """The packages that pip installs, the `with_*.py` to run, its algorithms, and whether it trains seeds at once."""
 
     requirements: tuple[str, ...]
     program: str
@@ -35,7 +35,7 @@ class Peer(NamedTuple):
     many_seeds: bool = False
 
 
-# rejax 0.1.3 samples without replacement, by a number for every place of the replay buffer; 0.1.2 draws indices.
+# rejax 0.1.3 samples without replacement: it draws a number for every entry of the replay buffer. 0.1.2 draws indices.
 PEERS = {
     "rejax": Peer(("rejax", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True),  # 0.1.3 fails on gymnax 1.0
     "rejax-0.1.2": Peer(("rejax==0.1.2", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True),
@@ -57,11 +57,11 @@ CASES += [Case(algo, 8, 64, 64, 100_000) for algo in ("td3", "sac")]
 
 
 class Failed(Exception):
-    """A peer cannot be installed or run; the message is its own last line."""
+    """A peer cannot be installed or run. The message is the last line that it printed."""
 
 
 def installed(name, folder):
-    """The Python of the virtual environment of a peer, made where there is none. Raises Failed."""
+    """Return the Python of a peer's virtual environment, which is created if necessary. Raises Failed."""
     if name == "purerl":
         return sys.executable
     python, done = folder / name / "bin" / "python", folder / name / "requirements.json"
@@ -80,13 +80,13 @@ def installed(name, folder):
 
 
 def command(name, python, job):
-    """What starts the program of a peer, or purerl's."""
+    """Return the command that starts the program of a peer, or of purerl."""
     program = PEERS[name].program if name in PEERS else name
     return [python, "-m", f"benchmarks.peers.with_{program}", json.dumps(job)]
 
 
 class Worker:
-    """A peer in a process of its own, compiled, which trains a stretch when asked. Raises Failed."""
+    """A peer in a separate process, compiled, which trains a stretch on request. Raises Failed."""
 
     def __init__(self, name, python, job):
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (`end` closes it)
@@ -111,8 +111,8 @@ class Worker:
         raise Failed(f"does not run: {last_line(self.errors.read())}")
 
     def train(self, updates):
-        """The `timing.Taken` of a stretch, in which each seed must have made so many `updates`."""
-        with suppress(BrokenPipeError):  # The answer says why.
+        """Return the `timing.Taken` of a stretch, in which each seed must make the given number of updates."""
+        with suppress(BrokenPipeError):  # The answer gives the reason.
             self.process.stdin.write("\n")
             self.process.stdin.flush()
         said = self.answer()
@@ -127,12 +127,12 @@ class Worker:
 
 
 def compared(case, names, folder, steps, rounds):
-    """A row of results/peers.csv per name, purerl's first."""
+    """Return one row of results/peers.csv per name. The first is purerl's."""
     workers, rows, times = {}, [], {}
     fixed = (case.algo, case.num_seeds, f"{case.width}x{case.width}", case.batch_size, case.buffer_size)
 
     def attempted(name, function, *args):
-        """`function(*args)`; None where it failed, and then there is a row that says why."""
+        """Return `function(*args)`. If it failed, return None and add a row that says why."""
         try:
             return function(*args)
         except Failed as error:
@@ -177,16 +177,16 @@ def show(row):
         "{env_steps_per_s:>9} steps/s and updates/s; purerl is {purerl_is_faster} times as fast".format(**cells),
         end=" ",
     )
-    print("({by_cpu_time} by cpu time); started in {start_seconds} s; {versions}".format(**cells), flush=True)
+    print("({by_cpu_time} by CPU time); started in {start_seconds} s; {versions}".format(**cells), flush=True)
 
 
 def takes(name, num_seeds):
-    """Whether a peer trains as many seeds at once."""
+    """Return whether a peer trains that many seeds at once."""
     return num_seeds == 1 or PEERS[name].many_seeds
 
 
 def described(name):
-    """What a peer trains, in words."""
+    """Return a text that says what a peer trains."""
     peer = PEERS[name]
     return f"{name} has {', '.join(peer.algos)}" + ("" if peer.many_seeds else ", one seed at a time")
 
@@ -197,18 +197,18 @@ def main(arguments=None):
     parser.add_argument("--peer", choices=PEERS, nargs="+", default=list(PEERS))
     parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=list(ALGORITHMS))
     parser.add_argument("--seeds", type=int, choices=(1, 8), nargs="+", default=[1, 8])
-    parser.add_argument("--steps", type=int, default=200, help="steps and updates of each seed in a stretch")
+    parser.add_argument("--steps", type=int, default=200, help="environment steps and updates per seed in a stretch")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     if options.steps % 2:
-        parser.error(f"--steps {options.steps} is odd; an actor update is made for every second critic update")
+        parser.error(f"--steps {options.steps} is odd; there is one actor update per two critic updates")
     cases = {
         case: [name for name in options.peer if case.algo in PEERS[name].algos and takes(name, case.num_seeds)]
         for case in CASES
         if case.algo in options.algo and case.num_seeds in options.seeds
     }
     if not any(cases.values()):
-        parser.error("none of the peers trains any of that: " + "; ".join(map(described, options.peer)))
+        parser.error("none of the peers trains any of these cases: " + "; ".join(map(described, options.peer)))
     for case, names in cases.items():
         if names:
             rows = compared(case, names, options.venvs, options.steps, options.rounds)

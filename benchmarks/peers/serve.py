@@ -1,7 +1,8 @@
-"""What a program that is timed in a process of its own says to `benchmarks.peers`. No package but Python's own.
+"""The protocol between `benchmarks.peers` and a program that it times in a separate process.
 
-It is started with its job as JSON. It trains once, to compile, and says so by a line of JSON. For every line it is sent
-it trains a stretch, and answers with what that took. It ends with its input.
+This module needs only the standard library. The program gets its job as JSON. It trains once, to compile, and then
+prints a line of JSON. For every line that it is sent, it trains a stretch and prints how long this took. It ends when
+its input ends.
 """
 
 import json
@@ -13,7 +14,7 @@ from benchmarks.timing import taken
 
 
 def job():
-    """`algo, num_seeds, width, batch_size, buffer_size, warmup_steps, steps`, the steps of a seed in a stretch."""
+    """Return `algo, num_seeds, width, batch_size, buffer_size, warmup_steps, steps` (per seed and stretch)."""
     return json.loads(sys.argv[1])
 
 
@@ -22,20 +23,20 @@ def say(**facts):
 
 
 def ready(packages, begun, stretch):
-    """Say that all is compiled: since `begun`, the `Taken` of a stretch not counted."""
+    """Print that everything is compiled, and the seconds since `begun`, without the `Taken` of a stretch."""
     versions = {name: metadata.version(name) for name in packages}
     say(versions=versions, start_seconds=time.perf_counter() - begun - stretch.wall)
 
 
 def asked():
-    """Wait until a stretch is asked for; False when none will be."""
+    """Wait until a stretch is requested. Returns False at the end of the input."""
     return bool(sys.stdin.readline())
 
 
 def serve(packages, begun, train, updates):
-    """Train a stretch by `train()` as often as asked, and say what it took.
+    """Train a stretch with `train()` for each request, and print how long it took.
 
-    `updates()` is how many critic updates each seed has made since it began, by its own count.
+    `updates()` returns how many critic updates each seed has made since the start, by its own count.
     """
     train()
     ready(packages, begun, taken(train))

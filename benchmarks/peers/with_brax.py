@@ -1,4 +1,7 @@
-"""Brax's own SAC: `brax.training.agents.sac.train`, an epoch per stretch, timed by itself without its evaluation."""
+"""Time Brax's own SAC: `brax.training.agents.sac.train`, one epoch per stretch.
+
+Brax times its epochs itself, without evaluations.
+"""
 
 import sys
 import time
@@ -39,7 +42,7 @@ class Walk(envs.Env):
 
 
 class Evaluator(acting.Evaluator):
-    """Knows when the training before it ended."""
+    """Records when the training before it ended."""
 
     def run_evaluation(self, *args, **kwargs):
         global trained
@@ -48,12 +51,12 @@ class Evaluator(acting.Evaluator):
 
 
 def progress(step, metrics):
-    """Called after the first evaluation, and after each epoch and its evaluation."""
+    """Called by Brax after the first evaluation, and after each epoch and its evaluation."""
     global epochs, resumed
     if step:
         taken = Taken(job["steps"] / metrics["training/sps"], trained - resumed)
         epochs += 1
-        if epochs == 2:  # The first compiled.
+        if epochs == 2:  # The first epoch included compiling.
             serve.ready(("brax", "jax", "jaxlib", "flax", "optax"), begun, taken)
         if epochs > 2:
             serve.say(**taken._asdict())
@@ -67,7 +70,7 @@ trained = resumed = time.process_time()
 job, epochs = serve.job(), 0
 train.acting.Evaluator = Evaluator
 width = job["width"]
-most = 1000  # epochs that may be asked for
+most = 1000  # the most epochs that may be requested
 train.train(
     Walk(),
     num_timesteps=job["warmup_steps"] + most * job["steps"],

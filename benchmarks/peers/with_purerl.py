@@ -1,4 +1,4 @@
-"""purerl as its command line trains."""
+"""Time purerl as its command line trains."""
 
 import time
 

@@ -1,6 +1,6 @@
-"""rejax: `algo.train`, jitted and mapped over seeds as its README says, its state given back and donated.
+"""Time rejax: `algo.train`, jitted and mapped over seeds as its README says. Its state is returned and donated.
 
-Several seeds go to all cores as purerl's do, by `jax.pmap`, which its README names beside `jax.vmap`.
+Several seeds use all cores, as in purerl, with `jax.pmap`, which its README names beside `jax.vmap`.
 """
 
 import time

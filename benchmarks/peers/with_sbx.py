@@ -1,4 +1,4 @@
-"""SBX: `model.learn`, its environment in Python, its replay buffer in NumPy, its updates in JAX."""
+"""Time SBX: `model.learn`, with its environment in Python, its replay buffer in NumPy and its updates in JAX."""
 
 import time
 

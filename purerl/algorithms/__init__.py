@@ -1,8 +1,8 @@
-"""The learning algorithms: each is an `Algorithm`, a record of pure functions, and reads as its paper.
+"""The learning algorithms. Each is an `Algorithm`, a NamedTuple of pure functions, and follows its paper.
 
-equations     one function per equation
-networks      actors and critics
-exploration   noise processes
-optimization  what all share: Adam, a gradient step, a critic step, n-step batches
-ddpg, td3, sac
+equations       one function per equation
+networks        actors and critics
+exploration     noise processes
+optimization    shared parts: Adam, a gradient step, a critic step, n-step batches
+ddpg, td3, sac  the algorithms
 """

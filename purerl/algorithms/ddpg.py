@@ -18,7 +18,7 @@ from purerl.types import Algorithm, Batch, EnvSizes, Key, Metrics, Noise, Params
 
 
 class Model(NamedTuple):
-    """What stays the same while training."""
+    """The parts that training does not change."""
 
     hyper: Hyper
     obs_size: int
@@ -30,7 +30,7 @@ class Model(NamedTuple):
 
 
 class State(NamedTuple):
-    """What training changes."""
+    """The parts that training changes."""
 
     actor: Trained
     critic: Trained
@@ -74,19 +74,19 @@ def act(model: Model, policy: Policy, observation: Float[Array, "*batch obs"]) -
 def explore(
     model: Model, state: State, observation: Float[Array, "E obs"], noise: Float[Array, "E A"], key: Key
 ) -> Float[Array, "E A"]:
-    del key  # All randomness of the policy is in its noise.
+    del key  # The policy is deterministic; only `noise` is random.
     return perturbed(act(model, policy(state), observation), noise)
 
 
 def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Array, "*C B"]:
-    """Q'(s', μ'(s')), `[C, B]`."""
-    del key  # DDPG's target draws nothing.
+    """Return Q'(s', μ'(s')), `[C, B]`."""
+    del key  # DDPG's target is not random.
     action = act(model, state.target_actor, batch.next_observation)
     return model.critic.first(state.target_critic, batch.next_observation, action)
 
 
 def actor_step(model: Model, state: State, batch: Batch) -> tuple[State, Metrics]:
-    """Move the actor up Q₁(s, μ(s)), the critic held constant."""
+    """Make one gradient step that increases Q₁(s, μ(s)), with a constant critic."""
 
     def loss_fn(params: Params) -> tuple[Float[Array, ""], None]:
         action = act(model, params, batch.observation)
@@ -97,7 +97,7 @@ def actor_step(model: Model, state: State, batch: Batch) -> tuple[State, Metrics
 
 
 def target_step(model: Model, state: State) -> State:
-    """Let both targets follow their networks."""
+    """Update both target networks by Polyak averaging."""
     return state._replace(
         target_actor=polyak(state.actor.params, state.target_actor, model.hyper.tau),
         target_critic=polyak(state.critic.params, state.target_critic, model.hyper.tau),
@@ -127,5 +127,5 @@ def make_algorithm(model: Model) -> Algorithm:
 
 
 def ddpg(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
-    """DDPG for the observations and actions of `env`, with the networks of `plan`."""
+    """Return DDPG for the observations and actions of `env`, with the networks of `plan`."""
     return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 1)))

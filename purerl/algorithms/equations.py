@@ -1,6 +1,6 @@
-"""The equations of DDPG, TD3 and SAC, one function each. Arrays in, arrays out.
+"""The equations of DDPG, TD3 and SAC, one function each. Their arguments and results are arrays.
 
-Shapes: B is the batch, N the number of critics, A the size of an action, n the steps of a window.
+Letters in shapes: B batch size, N critics, A action size, n steps of a window.
 Sources: DDPG arXiv:1509.02971, TD3 arXiv:1802.09477, SAC arXiv:1812.05905.
 """
 
@@ -16,13 +16,13 @@ from purerl.types import Params, Scalar
 def td_target(
     reward: Float[Array, "*#batch"], discount: Float[Array, "*#batch"], next_value: Float[Array, "*#batch"]
 ) -> Float[Array, "*#batch"]:
-    """y = r + γ (1 − d) V(s'), the gradient stopped.  `discount` is γ (1 − d). All `[B]`."""
+    """y = r + γ (1 − d) V(s'), without gradient.  `discount` is γ (1 − d). All `[B]`."""
     return jax.lax.stop_gradient(reward + discount * next_value)
 
 
 def critic_loss(q: Float[Array, "N B"], target: Float[Array, " B"]) -> Float[Array, ""]:
     """Σᵢ mean_b (Qᵢ − y)².  `q` `[N, B]`, `target` `[B]`."""
-    # On a GPU, adding up so few is no kernel of its own; `jnp.sum` is.
+    # On a GPU, `jnp.sum` over so few numbers would be a separate kernel; these additions are not.
     return reduce(jnp.add, jnp.square(q - target).mean(axis=1))
 
 
@@ -59,7 +59,7 @@ def entropy_policy_loss(q: Float[Array, "N B"], log_prob: Float[Array, " B"], al
 
 
 def temperature_loss(log_alpha: Scalar, log_prob: Float[Array, " B"], target_entropy: Scalar) -> Float[Array, ""]:
-    """mean_b α (−log π(a|s) − H̄), α = exp(log α).  SAC eq. 18. No gradient flows to π: its entropy is data here."""
+    """mean_b α (−log π(a|s) − H̄), α = exp(log α).  SAC eq. 18. There is no gradient to π."""
     return jnp.exp(log_alpha) * jax.lax.stop_gradient(-log_prob - target_entropy).mean()
 
 
@@ -71,10 +71,10 @@ def polyak(online: Params, target: Params, tau: Scalar) -> Params:
 def n_step_return(
     reward: Float[Array, "n B"], terminated: Bool[Array, "n B"], truncated: Bool[Array, "n B"], gamma: Scalar
 ) -> tuple[Float[Array, " B"], Float[Array, " B"], Int[Array, " B"]]:
-    """Σ_{j<k} γʲ r_j and γᵏ (1 − d), where the k ≤ n steps are those up to the first end of an episode.
+    """Σ_{j<k} γʲ r_j and γᵏ (1 − d), with the k ≤ n steps up to the first end of an episode.
 
-    `[n, B]` each -> (`[B]`, `[B]`, and the index k − 1 of the last step, `[B]`). Truncation ends the sum and
-    bootstraps; termination ends it and does not. Sutton & Barto 2018, eq. 7.1.
+    `[n, B]` each -> (`[B]`, `[B]`, and the index k − 1 of the last step, `[B]`). The target bootstraps after
+    truncation, but not after termination. Sutton & Barto 2018, eq. 7.1.
     """
     over = terminated | truncated
     n = len(reward)

@@ -1,6 +1,6 @@
 """Exploration noise: Gaussian and Ornstein-Uhlenbeck processes, and schedules for their scale.
 
-E is the number of environments, A the size of an action. A scale is a standard deviation, for actions in [-1, 1].
+E is the number of environments, A the size of an action. The scale is a standard deviation, for actions in [-1, 1].
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from jaxtyping import Array, Bool, Float
 from purerl.settings.hyperparameters import DDPG as Hyper
 from purerl.types import Key, Noise, Scalar
 
-Schedule = Callable[[Scalar], Scalar]  # the scale at a share of the run done
+Schedule = Callable[[Scalar], Scalar]  # from the completed share of the run, 0 to 1, to the scale
 
 
 def standard_normal(key: Key, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """ξ ~ N(0, I), as `jax.random.normal` draws it, but flat: a CPU makes no vectors of a short last axis."""
+    """Return ξ ~ N(0, I), drawn as a flat array and reshaped: on a CPU, a short last axis is not vectorized."""
     return jax.random.normal(key, (prod(shape),)).reshape(shape)
 
 
@@ -54,7 +54,7 @@ def gaussian(schedule: Schedule, shape: tuple[int, int]) -> Noise:
 
 
 def ornstein_uhlenbeck(schedule: Schedule, theta: Scalar, shape: tuple[int, int]) -> Noise:
-    """x ← (1 − θ) x + σ ξ, ξ ~ N(0, I), from x = 0 where an episode begins (DDPG arXiv:1509.02971, §7; time step 1)."""
+    """x ← (1 − θ) x + σ ξ, ξ ~ N(0, I), x = 0 at the start of an episode (DDPG arXiv:1509.02971, §7; time step 1)."""
 
     def init() -> Float[Array, "E A"]:
         return jnp.zeros(shape)
@@ -73,14 +73,14 @@ def silent(shape: tuple[int, int]) -> Noise:
     """No noise, for a policy that explores by itself."""
 
     def draw(state: tuple[()], progress: Scalar, key: Key) -> tuple[tuple[()], Float[Array, "E A"]]:
-        del progress, key  # Nothing is drawn.
+        del progress, key  # There is no noise.
         return state, jnp.zeros(shape)
 
     return Noise(lambda: (), draw, lambda state, over: state)
 
 
 def exploration(hyper: Hyper, shape: tuple[int, int]) -> Noise:
-    """The process that the hyperparameters of DDPG or TD3 ask for. `shape` is `(E, A)`."""
+    """Return the noise process that the hyperparameters of DDPG or TD3 select. `shape` is `(E, A)`."""
     schedule = SCHEDULES[hyper.noise_schedule](hyper.exploration_noise, hyper.final_noise)
     if hyper.noise == "ou":
         return ornstein_uhlenbeck(schedule, hyper.ou_theta, shape)

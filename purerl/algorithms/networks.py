@@ -1,8 +1,8 @@
 """The three networks: a deterministic actor, a Gaussian actor, and an ensemble of critics.
 
-Hidden layers begin uniform in ±1/√fan_in, output layers uniform in ±3e-3 with zero bias, so that the first actions and
-values are near zero and no tanh is saturated (DDPG arXiv:1509.02971, §7; PyTorch's default, which the authors of TD3
-use, has the same hidden kernels). Biases begin at zero, where both draw them.
+Initial kernels are uniform in ±1/√fan_in in hidden layers, and uniform in ±3e-3 in output layers. Thus the first
+actions and values are near zero, and no tanh is saturated (DDPG arXiv:1509.02971, §7). The authors of TD3 use PyTorch's
+default, which has the same hidden kernels. Initial biases are zero; DDPG and PyTorch draw them at random.
 """
 
 import dataclasses
@@ -19,21 +19,22 @@ from purerl.types import Key, Params
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
-# How a layer's product is rounded: tf32 keeps 10 bits of its factors where a GPU has it, and is float32 elsewhere; bf16
-# keeps 7, of what lies between the layers too. Parameters stay float32, and so does what the last layer puts out.
+# Rounding of a layer's matrix product. tf32 keeps 10 bits of the factors on GPUs that support it, and is float32
+# elsewhere. bf16 keeps 7 bits, also of the values between layers. Parameters and the output of the last layer stay
+# float32.
 PRECISIONS: dict[str, dict[str, Any]] = {
     "float32": {"precision": "highest"},
     "tf32": {"precision": "tensorfloat32"},
     "bf16": {"precision": "default", "dtype": jnp.bfloat16},
 }
 
-Factors = tuple[Float[Array, "*batch n"], Float[Array, "n m"]]  # of a layer's product, or their gradients
+Factors = tuple[Float[Array, "*batch n"], Float[Array, "n m"]]  # factors of a layer's product, or their gradients
 
 hidden_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def output_init(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
-    """Uniform in ±3e-3."""
+    """Return a kernel that is uniform in ±3e-3."""
     return nn.initializers.uniform(6e-3)(key, shape, dtype) - 3e-3
 
 
@@ -44,10 +45,10 @@ def product(
     dimension_numbers: jax.lax.DotDimensionNumbers,
     precision: jax.lax.PrecisionLike,
 ) -> Float[Array, "*batch m"]:
-    """`x @ kernel` as Flax asks for it, `[..., n]` and `[n, m]` -> `[..., m]`.
+    """Return `x @ kernel`, `[..., n]` and `[n, m]` -> `[..., m]`, with the arguments that Flax passes.
 
-    JAX makes the gradient for the kernel as `[m, n]` and transposes it; here it comes out as `[n, m]`. Of one seed on a
-    CPU XLA leaves the transposition to those who read it, which are all of Adam's passes: a seventh of TD3's time.
+    JAX computes the gradient for the kernel as `[m, n]` and transposes it. Here it is computed directly as `[n, m]`.
+    For one seed on a CPU, XLA repeats the transposition in every pass of Adam, which takes a seventh of TD3's time.
     """
     return jax.lax.dot_general(x, kernel, dimension_numbers, precision)
 
@@ -76,12 +77,12 @@ product.defvjp(_forward, _backward)
 
 
 def dense(size: int, kernel_init: nn.initializers.Initializer, precision: str) -> nn.Dense:
-    """A layer of `size` units."""
+    """Return a layer of `size` units."""
     return nn.Dense(size, kernel_init=kernel_init, dot_general=product, **PRECISIONS[precision])
 
 
 def head(size: int, torso: "MLP", x: Float[Array, "*batch n"]) -> Float[Array, "*batch {size}"]:
-    """The last layer, after `torso`: `[..., n]` -> `[..., size]`, float32 at least."""
+    """Apply the last layer, after `torso`: `[..., n]` -> `[..., size]`, at least float32."""
     x = dense(size, output_init, torso.precision)(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -89,7 +90,7 @@ def head(size: int, torso: "MLP", x: Float[Array, "*batch n"]) -> Float[Array, "
 class MLP(nn.Module):
     """Hidden layers: `[..., n]` -> `[..., widths[-1]]`.
 
-    `activation` names a function of `flax.linen`, `precision` one of `PRECISIONS`.
+    `activation` is the name of a function in `flax.linen`, `precision` a name in `PRECISIONS`.
     """
 
     widths: tuple[int, ...]
@@ -121,8 +122,8 @@ class Actor(nn.Module):
 class GaussianActor(nn.Module):
     """The mean and the standard deviation of a Gaussian before tanh, each `[..., action_size]`.
 
-    One head puts out both, the mean first. The deviation depends on the state; its logarithm is clipped to [-20, 2]
-    (SAC arXiv:1801.01290, the authors' code).
+    One output layer returns both, the mean first. The standard deviation depends on the state. Its logarithm is clipped
+    to [-20, 2] (SAC arXiv:1801.01290, the authors' code).
     """
 
     action_size: int
@@ -139,9 +140,9 @@ class GaussianActor(nn.Module):
 class SquashedGaussian(NamedTuple):
     """The distribution of tanh(u), u = m + σ ξ, ξ ~ N(0, I), over actions `[..., action_size]`.
 
-    SAC arXiv:1812.05905, appendix C. Its arrays are flat meanwhile: a CPU makes no vectors of a last axis as short as
-    an action, which cost a seventh of SAC's time. Each of the two densities is summed up by itself: their sum would be
-    two more kernels on a GPU.
+    SAC arXiv:1812.05905, appendix C. Arrays are flattened during the computation: on a CPU, a last axis as short as an
+    action is not vectorized, which cost a seventh of SAC's time. The two log-densities are summed separately: summing
+    them together would add two kernels on a GPU.
     """
 
     mean: Float[Array, "*batch A"]
@@ -151,8 +152,11 @@ class SquashedGaussian(NamedTuple):
         return self.sample_and_log_prob(seed)[0]
 
     def sample_and_log_prob(self, seed: Key) -> tuple[Float[Array, "*batch A"], Float[Array, "*batch"]]:
-        """tanh(u) and its log-density `[...]`, log N(u; m, σ) − Σ log(1 − tanh² u): exact where tanh is saturated."""
-        import distrax  # Here, because it brings tensorflow-probability, which takes a second and which only SAC needs.
+        """Return tanh(u) and its log-density `[...]`, log N(u; m, σ) − Σ log(1 − tanh² u).
+
+        The log-density is exact also where tanh is saturated.
+        """
+        import distrax  # Imported here, because only SAC needs it and tensorflow-probability takes a second.
 
         u, log_prob = distrax.Normal(self.mean.ravel(), self.std.ravel()).sample_and_log_prob(seed=seed)
         action, log_det = distrax.Tanh().forward_and_log_det(u)
@@ -161,7 +165,7 @@ class SquashedGaussian(NamedTuple):
 
 
 class Critic(nn.Module):
-    """Q(s, a): one value, -> `[...]`, or several `outputs`, for example quantiles, -> `[..., outputs]`."""
+    """Q(s, a): one value, `[...]`, or several `outputs`, `[..., outputs]`, for example quantiles."""
 
     torso: MLP
     outputs: int | None = None
@@ -176,13 +180,13 @@ class Critic(nn.Module):
 
 
 class Critics:
-    """`count` independent copies of the module `critic` as one: -> `[count, ...]`.
+    """An ensemble of `count` independent copies of the module `critic`: -> `[count, ...]`.
 
-    `critic` maps `(observation, action)` to an array. Its variables, whatever their collection, have a leading axis
-    over critics, and each critic has its own random numbers.
+    `critic` maps `(observation, action)` to an array. All its variables have a leading axis over critics, and each
+    critic has its own random numbers.
 
-    Every critic is given its own copy of (s, a), so that the products of a layer are one batched product; of a shared
-    input XLA would make one wide product, and transpose what goes in and what comes out.
+    Every critic gets its own copy of (s, a), so that the products of a layer become one batched product. From a shared
+    input, XLA would make one wide product and transpose its input and output.
     """
 
     def __init__(self, count: int, critic: nn.Module) -> None:
@@ -196,7 +200,10 @@ class Critics:
     def apply(
         self, params: Params, observation: Float[Array, "*batch obs"], action: Float[Array, "*batch A"], **passing: Any
     ) -> Any:
-        """-> `[count, ...]`. `passing` goes to `flax.linen.Module.apply`: `rngs`, `mutable`."""
+        """Return the outputs of all critics, `[count, ...]`.
+
+        `passing` is passed to `flax.linen.Module.apply`: `rngs`, `mutable`.
+        """
         if self.count == 1 and not passing:
             return self.first(params, observation, action)[None]
         return self.ensemble.apply(params, *self._copies(observation, action), **passing)
@@ -204,7 +211,7 @@ class Critics:
     def first(
         self, params: Params, observation: Float[Array, "*batch obs"], action: Float[Array, "*batch A"]
     ) -> Float[Array, "..."]:
-        """Q₁(s, a): -> `[...]`."""
+        """Return Q₁(s, a), `[...]`."""
         return forward(self.critic, jax.tree.map(lambda x: x[0], params), observation, action)
 
     def _copies(self, *inputs: Float[Array, "..."]) -> list[Float[Array, "N ..."]]:
@@ -212,21 +219,21 @@ class Critics:
 
 
 def forward(network: nn.Module, params: Params, *inputs: Float[Array, "..."]) -> Any:
-    """What `network` puts out; by its types, Flax's `apply` might put out variables with it."""
+    """Return the output of `network`. By its types, Flax's `apply` may also return variables."""
     return network.apply(params, *inputs)
 
 
 def _fields(module: nn.Module) -> dict[str, Any]:
-    """The arguments that a Flax module was made with."""
+    """Return the arguments with which a Flax module was created."""
     names = (field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name"))
     return {name: getattr(module, name) for name in names}
 
 
 def torso(plan: Plan) -> MLP:
-    """The hidden layers that `plan` asks for."""
+    """Return the hidden layers of `plan`."""
     return MLP(plan.widths, plan.activation, plan.layer_norm, plan.precision)
 
 
 def critics_of(plan: Plan, count: int, outputs: int | None = None) -> Critics:
-    """`count` critics with the hidden layers that `plan` asks for, of one value or of several `outputs`."""
+    """Return `count` critics with the hidden layers of `plan`, and one value or several `outputs` each."""
     return Critics(count, Critic(torso(plan), outputs))

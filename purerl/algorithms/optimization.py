@@ -1,4 +1,4 @@
-"""What every learner does to its parameters: keep them with their optimiser state, and descend."""
+"""Optimization shared by the algorithms: parameters with optimizer state, gradient steps and critic steps."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -15,7 +15,7 @@ from purerl.settings.hyperparameters import Learning
 from purerl.trees import select
 from purerl.types import Batch, Key, Metrics, Params, Scalar, Transition
 
-Rate = Scalar | optax.Schedule  # the learning rate, or what it is at a number of updates
+Rate = Scalar | optax.Schedule  # a learning rate, or a function from the number of updates to it
 
 SCHEDULES: dict[str, Callable[[Scalar, int], Rate]] = {
     "constant": lambda rate, steps: rate,
@@ -24,17 +24,17 @@ SCHEDULES: dict[str, Callable[[Scalar, int], Rate]] = {
 }
 
 
-COUNTED = 2**31 - 1  # updates that the counters of optax count; there they stop
+COUNTED = 2**31 - 1  # the largest number of updates that the counters of optax reach
 
 
 class Trained(NamedTuple):
-    """Parameters and what trains along with them.
+    """Parameters with their optimizer state.
 
     Attributes:
-        params: the parameters, which the optimiser moves: what Flax's `init` returns, but for what is in `variables`.
-        opt_state: the state of that optimiser.
-        variables: what a network keeps besides parameters and computes anew in each pass, for example the running
-            statistics of batch normalisation; `()` where it keeps nothing.
+        params: the parameters that the optimizer changes: the result of Flax's `init` without `variables`.
+        opt_state: the state of the optimizer.
+        variables: other variables of a network that each pass computes, for example running statistics of batch
+            normalization; `()` if there are none.
     """
 
     params: Params
@@ -44,7 +44,7 @@ class Trained(NamedTuple):
 
 @runtime_checkable
 class CriticModel(Protocol):
-    """What stays the same while training, of an algorithm with critics."""
+    """The parts of an algorithm with critics that training does not change."""
 
     @property
     def critic(self) -> Critics: ...
@@ -54,7 +54,7 @@ class CriticModel(Protocol):
 
 @runtime_checkable
 class CriticState(Protocol):
-    """What training changes, of an algorithm with critics: a NamedTuple."""
+    """The parts of an algorithm with critics that training changes: a NamedTuple."""
 
     @property
     def critic(self) -> Trained: ...
@@ -65,9 +65,9 @@ State = TypeVar("State", bound=CriticState)
 
 
 def adam(learning_rate: Scalar, hyper: Learning, num_updates: int, **moments: float) -> optax.GradientTransformation:
-    """Adam (arXiv:1412.6980), with the schedule, gradient clipping and weight decay that `hyper` asks for.
+    """Return Adam (arXiv:1412.6980) with the learning rate schedule, gradient clipping and weight decay of `hyper`.
 
-    `moments` are those of `optax.adam`: `b1`, `b2`, `eps`.
+    `moments` are arguments of `optax.adam`: `b1`, `b2`, `eps`.
     """
     schedule, parts = SCHEDULES[hyper.lr_schedule], []
     by_share = schedule(learning_rate, 1)
@@ -87,14 +87,14 @@ def _adam(learning_rate: Rate, hyper: Learning, moments: dict[str, Any]) -> opta
 
 
 class LongCount(NamedTuple):
-    """A number of updates that may be more than int32 holds: `high` · 2³⁰ + `low`, each `[]` int32."""
+    """A number of updates that may exceed int32: `high` · 2³⁰ + `low`, each `[]` int32."""
 
     high: Int[Array, ""]
     low: Int[Array, ""]
 
 
 def scale_by_share(schedule: optax.Schedule, num_updates: int) -> optax.GradientTransformation:
-    """Multiply updates by `schedule` of the share of `num_updates` that is done, however many those are."""
+    """Multiply updates by `schedule(share)`, where `share` is the completed share of `num_updates`."""
 
     def init(params: Params) -> LongCount:
         del params
@@ -111,7 +111,7 @@ def scale_by_share(schedule: optax.Schedule, num_updates: int) -> optax.Gradient
 
 
 def create_trained(optimizer: optax.GradientTransformation, params: Params, variables: PyTree = ()) -> Trained:
-    """`Trained` before its first update."""
+    """Return the `Trained` before the first update."""
     return Trained(params, optimizer.init(params), variables)
 
 
@@ -121,9 +121,10 @@ def descend(
     loss_fn: Callable[[Params], tuple[Float[Array, ""], Any]],
     variables_of: Callable[[Any], PyTree] | None = None,
 ) -> tuple[Trained, Float[Array, ""], Any]:
-    """One gradient step on `loss_fn(params) -> (loss, aux)`, none where the loss is not finite.
+    """Make one gradient step on `loss_fn(params) -> (loss, aux)`. If the loss is not finite, nothing changes.
 
-    `variables_of(aux)` are the new `Trained.variables`; without it they stay. Returns `(trained, loss, aux)`.
+    `variables_of(aux)` returns the new `Trained.variables`; without it they do not change. Returns
+    `(trained, loss, aux)`.
     """
     (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained.params)
     updates, opt_state = optimizer.update(grads, trained.opt_state, trained.params)
@@ -133,7 +134,7 @@ def descend(
 
 
 def to_batch(hyper: Learning, window: Transition) -> Batch:
-    """A `Transition` window `[n, B, ...]` as a `Batch` `[B, ...]`: rewards scaled, summed and discounted."""
+    """Return the `Batch` `[B, ...]` of a `Transition` window `[n, B, ...]`, with scaled, discounted, summed rewards."""
     reward, discount, last = n_step_return(
         hyper.reward_scale * window.reward, window.terminated, window.truncated, hyper.gamma
     )
@@ -150,11 +151,11 @@ def critic_step(
     loss_of: Callable[[Float[Array, "N B ..."]], tuple[Float[Array, ""], Metrics]],
     **passing: Any,
 ) -> tuple[State, Metrics]:
-    """Move the critics down a loss. Returns `(state, metrics)`.
+    """Make one gradient step of the critics on a loss. Returns `(state, metrics)`.
 
-    `loss_of(q) -> (loss [], {name: metric []})`, where `q` `[N, B, ...]` is what the critics say of the batch. The
-    metric `q` is the mean over critics, batch and outputs. `passing` goes to `Critics.apply`: `rngs`, for dropout. A
-    network that keeps variables, for which `mutable` is passed, takes `descend` with `variables_of` instead.
+    `loss_of(q) -> (loss [], {name: metric []})`, where `q` `[N, B, ...]` holds the outputs of the critics for the
+    batch. The metric `q` is the mean over critics, batch and outputs. `passing` is passed to `Critics.apply`, for
+    example `rngs` for dropout. For a network with other variables (`mutable`), use `descend` with `variables_of`.
     """
 
     def loss_fn(params: Params) -> tuple[Float[Array, ""], Metrics]:
@@ -169,7 +170,10 @@ def critic_step(
 def td_step(
     model: CriticModel, state: State, batch: Batch, next_value: Float[Array, " B"], key: Key
 ) -> tuple[State, Metrics]:
-    """Move every critic toward y = r + γ (1 − d) V(s'). DDPG, TD3 and SAC differ only in `next_value`, V(s') `[B]`."""
-    del key  # The target draws nothing more.
+    """Make one gradient step of every critic toward y = r + γ (1 − d) V(s').
+
+    DDPG, TD3 and SAC differ only in `next_value`, V(s') `[B]`.
+    """
+    del key  # Only `next_value` may be random.
     target = td_target(batch.reward, batch.discount, next_value)
     return critic_step(model, state, batch, lambda q: (critic_loss(q, target), {}))

@@ -1,4 +1,4 @@
-"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), its temperature learned or fixed."""
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), with a learned or fixed temperature."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ PolicyLoss = Callable[[Float[Array, "N B ..."], Float[Array, " B"], Scalar], Flo
 
 
 class Model(NamedTuple):
-    """What stays the same while training."""
+    """The parts that training does not change."""
 
     hyper: Hyper
     obs_size: int
@@ -35,7 +35,7 @@ class Model(NamedTuple):
 
 
 class State(NamedTuple):
-    """What training changes. SAC keeps no target actor."""
+    """The parts that training changes. SAC has no target actor."""
 
     actor: Trained
     critic: Trained
@@ -71,7 +71,7 @@ def init(model: Model, key: Key) -> State:
 
 
 def pi(model: Model, params: Params, observation: Float[Array, "*batch obs"]) -> SquashedGaussian:
-    """π(·|s), a distribution over actions in (-1, 1)."""
+    """Return π(·|s), a distribution over actions in (-1, 1)."""
     return SquashedGaussian(*forward(model.actor, params, observation))
 
 
@@ -86,19 +86,19 @@ def act(model: Model, policy: Policy, observation: Float[Array, "*batch obs"]) -
 def explore(
     model: Model, state: State, observation: Float[Array, "E obs"], noise: Float[Array, "E A"], key: Key
 ) -> Float[Array, "E A"]:
-    del noise  # The policy is stochastic by itself.
+    del noise  # The policy itself is stochastic.
     return pi(model, state.actor.params, observation).sample(key)
 
 
 def temperature(model: Model, state: State) -> Float[Array, ""]:
-    """α `[]`: the learned one, or the fixed one, whatever it was when the run began."""
+    """Return α `[]`: the learned value, or the fixed value of the current hyperparameters."""
     if model.hyper.alpha is None:
         return jnp.exp(state.log_alpha.params)
     return jnp.asarray(model.hyper.alpha, state.log_alpha.params.dtype)
 
 
 def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Array, "*C B"]:
-    """minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[C, B]`."""
+    """Return minᵢ Q'ᵢ(s', a') − α log π(a'|s'), a' ~ π(·|s'), `[C, B]`."""
     action, log_prob = pi(model, state.actor.params, batch.next_observation).sample_and_log_prob(key)
     q = model.critic.apply(state.target_critic, batch.next_observation, action)
     return soft_value(q, log_prob, temperature(model, state))
@@ -107,7 +107,10 @@ def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Arra
 def actor_step(
     model: Model, state: State, batch: Batch, key: Key, policy_loss: PolicyLoss
 ) -> tuple[State, Float[Array, ""], Float[Array, " B"]]:
-    """Move the actor down `policy_loss(q, log_prob, α)`, the critics held constant. Also returns log π(a|s), `[B]`."""
+    """Make one gradient step on `policy_loss(q, log_prob, α)`, with constant critics.
+
+    Returns `(state, loss [], log π(a|s) [B])`.
+    """
 
     def loss_fn(params: Params) -> tuple[Float[Array, ""], Float[Array, " B"]]:
         action, log_prob = pi(model, params, batch.observation).sample_and_log_prob(key)
@@ -119,7 +122,7 @@ def actor_step(
 
 
 def temperature_step(model: Model, state: State, log_prob: Float[Array, " B"]) -> State:
-    """Raise α while the policy's entropy is under the target, lower it while over. A fixed α stays."""
+    """Raise α if the policy's entropy is below the target, and lower it if it is above. A fixed α does not change."""
     if model.hyper.alpha is not None:
         return state
 
@@ -131,7 +134,7 @@ def temperature_step(model: Model, state: State, log_prob: Float[Array, " B"]) -
 
 
 def target_step(model: Model, state: State) -> State:
-    """Let the target critics follow the critics."""
+    """Update the target critics by Polyak averaging."""
     return state._replace(target_critic=polyak(state.critic.params, state.target_critic, model.hyper.tau))
 
 
@@ -161,5 +164,5 @@ def make_algorithm(model: Model) -> Algorithm:
 
 
 def sac(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
-    """SAC for the observations and actions of `env`, with the networks of `plan`."""
+    """Return SAC for the observations and actions of `env`, with the networks of `plan`."""
     return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 2)))

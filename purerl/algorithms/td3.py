@@ -1,4 +1,4 @@
-"""Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477): DDPG and three tricks."""
+"""Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477): DDPG with three changes ("tricks")."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from purerl.types import Algorithm, Batch, EnvSizes, Key
 
 
 def next_value(hyper: Hyper, model: ddpg.Model, state: ddpg.State, batch: Batch, key: Key) -> Float[Array, "*C B"]:
-    """minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[C, B]`. All critics see the one ε."""
+    """Return minᵢ Q'ᵢ(s', clip(μ'(s') + clip(ε))), `[C, B]`, with the same ε for all critics."""
     action = ddpg.act(model, state.target_actor, batch.next_observation)
     epsilon = hyper.target_noise * standard_normal(key, action.shape)
     action = smoothed(action, epsilon, hyper.noise_clip)  # trick 3: target policy smoothing
@@ -23,9 +23,9 @@ def next_value(hyper: Hyper, model: ddpg.Model, state: ddpg.State, batch: Batch,
 
 
 def td3(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
-    """TD3 for the observations and actions of `env`, with the networks of `plan`."""
+    """Return TD3 for the observations and actions of `env`, with the networks of `plan`."""
     model = ddpg.make_model(hyper, plan, env, critics_of(plan, hyper.num_critics))
     return ddpg.make_algorithm(model)._replace(
         next_value=partial(next_value, hyper, model),
-        policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates; DDPG's is 1
+        policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates; 1 in DDPG
     )

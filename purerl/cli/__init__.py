@@ -1,6 +1,6 @@
-"""What the command lines share. No JAX until it is needed.
+"""Parts that the command lines share. JAX is imported only when it is needed.
 
-parser   errors of one line
-flags    flags of settings
-startup  JAX's compilation cache, and a CPU's cores as devices
+parser   an argument parser with one-line errors
+flags    flags for settings, and flags that several commands have
+startup  JAX's compilation cache, and CPU cores as devices of JAX
 """

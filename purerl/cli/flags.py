@@ -1,4 +1,4 @@
-"""The flags that several commands have."""
+"""Flags that several commands have."""
 
 import os
 from argparse import ArgumentParser, _ActionsContainer
@@ -15,10 +15,10 @@ def add_settings(
     show: bool = True,
     without: Collection[str] = (),
 ) -> set[str]:
-    """Add the flags of all settings of `groups`, `[(title, class of settings)]`; of two of one name, only the first.
+    """Add the flags of all settings of `groups`, `[(title, class of settings)]`.
 
-    The default that help may `show` is the one in `values`, `{class: instance}`, or else the class's own. Returns the
-    names of the settings.
+    If two groups have a setting with the same name, the first one counts. With `show`, the help shows the default: the
+    one in `values`, `{class: instance}`, or the default of the class. Returns the names of the settings.
     """
     names: set[str] = set()
     for title, cls in groups:
@@ -31,7 +31,7 @@ def add_settings(
 
 
 def add_setting(group: _ActionsContainer, name: str, cls: type, default: Any, show: bool = True) -> None:
-    """Add the flag of a setting, whose help may `show` its default."""
+    """Add the flag of a setting. With `show`, its help shows the default."""
     description = fields(cls)[name][1].replace("%", "%%")
     shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
     flag: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
@@ -41,7 +41,7 @@ def add_setting(group: _ActionsContainer, name: str, cls: type, default: Any, sh
 
 
 def form(cls: type, name: str) -> str:
-    """What a value looks like: N, X, true|false, N,N, NAME, or the names to choose from."""
+    """Return the form of a value for the help: N, X, true|false, N,N, NAME, or the names to choose from."""
     schema = fields(cls)[name][2].json_schema()
     schema = next((kind for kind in schema.get("anyOf", []) if kind["type"] != "null"), schema)
     if "enum" in schema:
@@ -52,19 +52,19 @@ def form(cls: type, name: str) -> str:
 
 
 def add_cache(parser: _ActionsContainer) -> None:
-    """The flag `--compilation-cache`, whose value `use_compilation_cache` takes."""
+    """Add the flag `--compilation-cache`, whose value goes to `use_compilation_cache`."""
     parser.add_argument(
         "--compilation-cache",
         metavar="FOLDER",
         default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/purerl/xla"),
-        help="folder that keeps compiled programs between runs; none: keep none (default: %(default)s)",
+        help="folder that keeps compiled programs between runs; none: no cache (default: %(default)s)",
     )
 
 
 def add_choice(parser: ArgumentParser, *more: str) -> None:
-    """The flags `--seed`, `--setting` and `--at` of a command line, which say the policies of which run are meant.
+    """Add the argument RUN and the flags `--seed`, `--setting` and `--at`, which select trained policies.
 
-    With "all" in `more`, they are for `choice.several`, and otherwise for `choice.choose`.
+    With "all" in `more`, the values are for `choice.several`, otherwise for `choice.choose`.
     """
     from purerl.policies.choice import CHOICES
 
@@ -73,9 +73,9 @@ def add_choice(parser: ArgumentParser, *more: str) -> None:
         "--seed",
         metavar="|".join(("K", *CHOICES, *more)),
         default=more[0] if more else "best",
-        help="which policy, by its seed or its return there (default: %(default)s)",
+        help="which policy: a seed, or a rank by final return (default: %(default)s)",
     )
-    parser.add_argument("--setting", metavar="N", type=int, help="of a sweep: choose from this setting (default: all)")
+    parser.add_argument("--setting", metavar="N", type=int, help="in a sweep, choose from this setting (default: all)")
     parser.add_argument(
-        "--at", metavar="STEP", help="as a checkpoint at this environment step has it (default: at the end)"
+        "--at", metavar="STEP", help="use the checkpoint at this environment step (default: the end of the run)"
     )

@@ -1,4 +1,4 @@
-"""What a command sets before JAX computes: where compiled programs are cached, and the devices of a CPU."""
+"""Settings that a command makes before JAX computes: the compilation cache, and the devices of a CPU."""
 
 import os
 from contextlib import suppress
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def use_compilation_cache(folder: str) -> None:
-    """Keep compiled programs in `folder`, or nowhere if it is "none". Raises ValueError where it cannot be written."""
+    """Cache compiled programs in `folder`; "none" means no cache. Raises ValueError if it cannot be written."""
     import jax
 
     if folder.lower() == "none":
@@ -16,14 +16,14 @@ def use_compilation_cache(folder: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(
-            f"compilation_cache {folder!r} cannot be written: {error.strerror}; name a folder that can, or none"
+            f"compilation_cache {folder!r} cannot be written: {error.strerror}; name a writable folder, or none"
         ) from None
     jax.config.update("jax_compilation_cache_dir", str(path.absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def tune_cpu() -> None:
-    """Have a CPU, where there is but one, compute as fast as it can. A GPU is as fast as it can be without."""
+    """Set JAX up for fast computation on a CPU. A GPU needs no such setup."""
     from purerl.training import threefry
 
     use_cores()
@@ -31,10 +31,10 @@ def tune_cpu() -> None:
 
 
 def use_cores() -> None:
-    """Make every core that this process may use a device of JAX, where there is but a CPU and nobody said otherwise.
+    """Make every CPU core that this process may use a device of JAX, unless the user has set the number of devices.
 
-    Two seeds on two cores train up to twice as fast as both on one device of two threads: small operations are not
-    worth sharing out, and large ones lose less by it. Without effect where JAX computes already.
+    Two seeds on two one-core devices train up to twice as fast as both on one device with two threads. Small operations
+    do not gain from two threads, and large ones lose less. This has no effect if JAX has already started to compute.
     """
     import jax
 

@@ -1,8 +1,11 @@
-"""Trained policies: read from a run folder, played, drawn and exported. No physics is needed to read one.
+"""Trained policies: load them from a run folder, evaluate, render and export them. Loading needs no physics.
 
 load             `load_policy`, and all policies of a run
-kept, paths, choice, from_checkpoint  which policies there are and which is meant
-acting           a policy as a function in JAX
-layers, formats, exporting  a policy as layers of NumPy, and as a file: npz, ONNX, StableHLO
-evaluation, rendering, film  its returns, and episodes as pages and films
+kept             the policies of a run in memory
+paths, choice    which run and which policy the user means
+from_checkpoint  the policies in a checkpoint
+acting           a policy as a JAX function
+layers, formats, exporting  a policy as NumPy layers, and as a file: npz, ONNX, StableHLO
+evaluation       returns of a policy
+rendering, film  episodes as web pages and films
 """

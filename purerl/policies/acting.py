@@ -1,6 +1,6 @@
-"""How policies act, in JAX, and in which environment.
+"""Policies as JAX functions, and the environment in which they act.
 
-`policies` are a `purerl.policies.kept.Policies`.
+`policies` is a `purerl.policies.kept.Policies`.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def environment(settings: Config, name: str | None = None) -> "Environment":
-    """The environment that a run was trained on, or that of another `name`, with the time limit of its evaluations.
+    """Return the environment of a run, or another one called `name`, with the time limit of evaluations.
 
     Importing physics takes seconds.
     """
@@ -40,19 +40,20 @@ def environment(settings: Config, name: str | None = None) -> "Environment":
 
 
 def check_sizes(policies: "Policies", env: "Environment", remedy: str) -> None:
-    """Raises ValueError where the environment is not of the sizes of `policies`."""
+    """Raise ValueError if the environment does not have the sizes of `policies`. `remedy` ends the message."""
     if (env.obs_size, env.action_size) != policies.sizes:
         raise ValueError(
-            f"the policies of {policies.path} are of {policies.settings.job.env}, with {policies.obs_size} "
+            f"the policies of {policies.path} were trained on {policies.settings.job.env}, with {policies.obs_size} "
             f"observations and {policies.action_size} actions, but {env.name} has {env.obs_size} and "
             f"{env.action_size}; {remedy}"
         )
 
 
 def act(policies: "Policies") -> "Act":
-    """`(actor, statistics, observation [..., obs_size]) -> action [..., action_size]` in [-1, 1], in JAX.
+    """Return a JAX function `(actor, statistics, observation [..., obs_size]) -> action [..., action_size]`.
 
-    `actor` and `statistics` are those of one policy (`one`). Products are float32's, however the policy was trained.
+    Actions are in [-1, 1]. `actor` and `statistics` belong to one policy (`one`). Matrix products use float32, whatever
+    the precision of the training was.
     """
     from purerl.training.normalizer import Statistics, normalizer
 
@@ -71,7 +72,7 @@ def act(policies: "Policies") -> "Act":
 
 
 def _check_fits(policies: "Policies", algorithm: "Algorithm") -> None:
-    """Raises ValueError where the arrays of `policies` are not those of the algorithm's policy."""
+    """Raise ValueError if the arrays of `policies` do not match the policy of the algorithm."""
     import jax
 
     like = jax.eval_shape(lambda key: algorithm.policy(algorithm.init(key)), jax.random.key(0))
@@ -80,13 +81,17 @@ def _check_fits(policies: "Policies", algorithm: "Algorithm") -> None:
     if differs := [name for name in there | here if there.get(name) != here.get(name)]:
         name = differs[0]
         raise ValueError(
-            f"policies in {str(policies.path)!r} are an older purerl's: {name} is {there.get(name, 'absent')} there "
-            f"and {here.get(name, 'absent')} here; take the commit that its run.toml names"
+            f"policies in {str(policies.path)!r} are from an older version of purerl: {name} is "
+            f"{there.get(name, 'absent')} there and {here.get(name, 'absent')} here; use the commit that its run.toml "
+            "names"
         )
 
 
 def trained(policies: "Policies", index: int) -> "Trained":
-    """The policy as it was trained, in JAX, with actions in the environment's own units: what every file must equal."""
+    """Return the trained policy as a JAX function, with actions in the environment's units.
+
+    Exported files are compared with it.
+    """
     import jax.numpy as jnp
 
     from purerl.environments.base import scaled
@@ -100,7 +105,7 @@ def trained(policies: "Policies", index: int) -> "Trained":
 
 
 def one(policies: "Policies", index: int | Int[np.ndarray, " chosen"]) -> tuple[Nested, Nested]:
-    """`(actor, statistics)` of one policy; of several where `index` is an array."""
+    """Return `(actor, statistics)` of one policy, or of several if `index` is an array."""
     return _at(policies.actor, index), _at(policies.statistics, index)
 
 

@@ -1,4 +1,4 @@
-"""Which of a run's policies is meant: by its seed, by its return, or all."""
+"""Choose policies of a run: by seed, by return, or all."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,23 +13,24 @@ CHOICES = ("best", "median", "worst")
 
 
 def several(policies: "Policies", which: str | int, setting: int | None = None) -> list[int]:
-    """The indices of the policies that `which` names: as in `choose`, or all."""
+    """Return the indices of the policies that `which` selects: a value as in `choose`, or `all`."""
     if which != "all":
         return [choose(policies, which, setting)]
     return np.flatnonzero(_in_setting(policies, setting)).tolist()
 
 
 def choose(policies: "Policies", which: str | int, setting: int | None = None) -> int:
-    """The index of one policy: `which` is the number of its seed, or best, median or worst by the final return.
+    """Return the index of one policy.
 
-    `setting` narrows the choice to one of a sweep's. Raises ValueError where there is no such policy.
+    `which` is the number of a seed, or `best`, `median` or `worst` by the final return. `setting` restricts the choice
+    to one setting of a sweep. Raises ValueError if there is no such policy.
     """
     final, which, there = policies.final, str(which), _in_setting(policies, setting)
     if which in CHOICES:
         sound = there & np.isnan(final["diverged"]) & np.isfinite(final["return_mean"])
         if not sound.any():
             why = "have diverged" if (~np.isnan(final["diverged"][there])).all() else "have no return yet"
-            raise ValueError(f"all seeds of {policies.path} {why}; name one of {_span(final['seed'])}")
+            raise ValueError(f"all seeds of {policies.path} {why}; give one of {_span(final['seed'])}")
         there = np.flatnonzero(sound)
         ranked = there[np.argsort(final["return_mean"][there], kind="stable")]
         return int(ranked[{"best": -1, "median": len(ranked) // 2, "worst": 0}[which]])
@@ -38,7 +39,9 @@ def choose(policies: "Policies", which: str | int, setting: int | None = None) -
         known = f"{_span(final['seed'])}, {', '.join(CHOICES)}"
         raise ValueError(f"there is no seed {which!r} in {policies.path}; known: {known}")
     if len(found) > 1:
-        raise ValueError(f"seed {which} was run with {len(found)} settings; say --setting {_span(final['setting'])}")
+        raise ValueError(
+            f"seed {which} was run with {len(found)} settings; choose one with --setting {_span(final['setting'])}"
+        )
     return int(found[0])
 
 
@@ -51,6 +54,6 @@ def _in_setting(policies: "Policies", setting: int | None) -> Bool[np.ndarray, "
 
 
 def _span(numbers: Iterable[float]) -> str:
-    """`0 to 7`."""
+    """Return the range of numbers as text, for example `0 to 7`."""
     low, high = int(min(numbers)), int(max(numbers))
     return str(low) if low == high else f"{low} to {high}"

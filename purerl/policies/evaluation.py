@@ -1,4 +1,4 @@
-"""Whole episodes played with trained policies, in purerl's environment and in Gymnasium's of the same name."""
+"""Evaluate trained policies over whole episodes, in purerl's environment and in Gymnasium's of the same name."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def environment(kept: Policies, name: str | None) -> "Environment":
-    """The environment to play in. Raises ValueError where it is not of the policies' sizes."""
+    """Return the environment for the evaluation. Raises ValueError if its sizes are not those of the policies."""
     env = acting.environment(kept.settings, name)
     if name not in (None, kept.settings.job.env):
         acting.check_sizes(kept, env, f"leave out --env {name}")
@@ -33,13 +33,14 @@ def environment(kept: Policies, name: str | None) -> "Environment":
 def returns(
     env: "Environment", kept: Policies, chosen: Sequence[int], count: int, in_gymnasium: bool = False
 ) -> dict[str, Float[np.ndarray, "policies count"]]:
-    """`{place: returns [policies, count]}` of the policies `chosen`, in "purerl" and, if asked for, in "Gymnasium".
+    """Return `{place: returns [policies, count]}` of the policies `chosen`.
 
-    Raises ValueError where the environment is not what they were trained in, or where Gymnasium cannot make it.
+    The places are "purerl" and, if `in_gymnasium` is True, "Gymnasium". Raises ValueError if the environment has other
+    sizes than in training, or if Gymnasium cannot make it.
     """
     kept = replace(kept, action_range=env.action_range)
     envs = gymnasium_envs(env, count) if in_gymnasium else None
-    acting.check_sizes(kept, env, "it has changed since")
+    acting.check_sizes(kept, env, "the environment has changed since the training")
     found = {"purerl": returns_here(env, kept, chosen, count)}
     if envs is not None:
         found["Gymnasium"] = np.stack([returns_there(envs, kept, index) for index in chosen])
@@ -49,7 +50,7 @@ def returns(
 def returns_here(
     env: "Environment", kept: Policies, chosen: Sequence[int], count: int
 ) -> Float[np.ndarray, "policies count"]:
-    """Returns `[policies, count]`, all policies from the same random starts."""
+    """Return the returns `[policies, count]`. All policies start from the same random starts."""
     import jax
 
     from purerl.environments import episodes
@@ -71,20 +72,20 @@ def returns_here(
 
 
 def gymnasium_envs(env: "Environment", count: int) -> "VectorEnv[Any, Any, Any]":
-    """`count` copies of Gymnasium's environment of that name, with the same time limit.
+    """Return `count` copies of Gymnasium's environment of the same name, with the same time limit.
 
-    Raises ValueError where Gymnasium has none, or cannot make it.
+    Raises ValueError if Gymnasium has no such environment, or cannot make it.
     """
     gymnasium = require("gymnasium", "gymnasium", "--in gymnasium")
     if env.name not in gymnasium.registry:
         known = tuple(name for name in gymnasium.registry if name.endswith(("-v4", "-v5", "Pendulum-v1")))
-        raise ValueError(f"Gymnasium has no {env.name!r}; say another by --env{closest(env.name, known)}")
+        raise ValueError(f"Gymnasium has no {env.name!r}; choose another with --env{closest(env.name, known)}")
     make = partial(gymnasium.make, env.name, max_episode_steps=env.episode_length)
     return attempt(f"gymnasium.make({env.name!r})", lambda: gymnasium.vector.SyncVectorEnv([make] * count))
 
 
 def returns_there(envs: "VectorEnv[Any, Any, Any]", kept: Policies, index: int) -> Float[np.ndarray, " count"]:
-    """Returns `[count]` of one policy in the copies `envs`, each from a random start of its own."""
+    """Return the returns `[count]` of one policy in the copies `envs`, each from its own random start."""
     policy, total, alive = kept.function(index), np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
     observation, _ = envs.reset(seed=0)
     while alive.any():

@@ -1,6 +1,6 @@
-"""An episode as a page that one turns and plays (Brax's viewer), and as the frames of a film (MuJoCo's renderer).
+"""An episode as an interactive web page (Brax's viewer), and as the frames of a film (MuJoCo's renderer).
 
-`poses` are of T states in a row: the fields of a `Scene`'s pose, each `[T, ...]`.
+`poses` are the poses of T successive states: the fields of a `Scene`'s pose, each `[T, ...]`.
 """
 
 import ctypes.util
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 Poses = dict[str, Shaped[np.ndarray, "states ..."]]
 Images = UInt8[np.ndarray, "n height width 3"]
-Model = Any  # mujoco.MjModel: MuJoCo's compiled classes come without types
+Model = Any  # mujoco.MjModel: MuJoCo's compiled classes have no types
 
-SIZE = (480, 320)  # of a film [pixels]; MP4 wants multiples of 16
+SIZE = (480, 320)  # of a film [pixels]. MP4 needs multiples of 16.
 FRAMES_PER_SECOND = 25
-MESHES = ("nmesh", "mesh_faceadr", "mesh_face", "mesh_vertadr", "mesh_vert")  # what the viewer reads of meshes
-PLAIN = (0.5, 0.5, 0.5, 1.0)  # the colour of a geom that has none
-LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # what draws without a screen
+MESHES = ("nmesh", "mesh_faceadr", "mesh_face", "mesh_vertadr", "mesh_vert")  # fields of meshes that the viewer reads
+PLAIN = (0.5, 0.5, 0.5, 1.0)  # the color of a geom without its own color
+LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # libraries that draw without a screen
 MISSING = (
     "drawing a film without a screen needs the library EGL or OSMesa; apt-get install libegl1 libegl-mesa0, "
     "or leave the film out with --film none"
@@ -36,7 +36,7 @@ MISSING = (
 
 
 def use_no_screen() -> None:
-    """Let MuJoCo draw without a screen. It must not be imported yet. Raises ValueError where no library can."""
+    """Let MuJoCo draw without a screen. Call it before MuJoCo is imported. Raises ValueError if no library can draw."""
     if sys.platform != "linux" or "MUJOCO_GL" in os.environ:
         return
     found = [name for name, library in LIBRARIES.items() if ctypes.util.find_library(library)]
@@ -46,12 +46,12 @@ def use_no_screen() -> None:
 
 
 def page(scene: "Scene", poses: Poses) -> str:
-    """The HTML of Brax's viewer. It loads its scripts, Three.js among them, from the network when it is opened."""
+    """Return the HTML of Brax's viewer. The page loads its scripts, such as Three.js, from the network when opened."""
     from brax.base import Transform
     from brax.io import html, json
 
     states: list[Any] = [
-        SimpleNamespace(x=Transform(*place))  # pyright: ignore[reportArgumentType]  # the viewer takes NumPy's arrays
+        SimpleNamespace(x=Transform(*place))  # pyright: ignore[reportArgumentType]  # the viewer accepts NumPy arrays
         for place in _places(scene.model, poses)
     ]
     return html.render_from_json(json.dumps(_viewed(scene), states), "100vh", colab=False, base_url=None)
@@ -60,7 +60,7 @@ def page(scene: "Scene", poses: Poses) -> str:
 def _places(
     model: Model, poses: Poses
 ) -> Iterator[tuple[Float[np.ndarray, "bodies 3"], Float[np.ndarray, "bodies 4"]]]:
-    """`(positions [bodies, 3], quaternions [bodies, 4])` of every body but the world, state by state."""
+    """Yield `(positions [bodies, 3], quaternions [bodies, 4])` of every body except the world, for each state."""
     mujoco = _mujoco()
     for data in _posed(model, poses):
         mujoco.mj_kinematics(model, data)
@@ -68,7 +68,7 @@ def _places(
 
 
 def _mujoco() -> Any:
-    """The module MuJoCo, as one of which no types are known: what of it is compiled comes without."""
+    """Return the module MuJoCo, typed as `Any`, because its compiled classes have no types."""
     import mujoco
 
     return mujoco
@@ -83,16 +83,17 @@ def _posed(model: Model, poses: Poses) -> Iterator[Any]:
 
 
 def _viewed(scene: "Scene") -> Any:
-    """As much of a `brax.System` as its viewer reads. It shows the geoms that MuJoCo shows, groups 0 to 2.
+    """Return the part of a `brax.System` that its viewer reads.
 
-    A plane is shown as the endless one that it is; an ellipsoid, which the viewer does not know, as a box.
+    The viewer shows the same geoms as MuJoCo, groups 0 to 2. A plane is infinite. An ellipsoid is shown as a box,
+    because the viewer does not support ellipsoids.
     """
     mujoco, model = _mujoco(), scene.model
     shown = np.flatnonzero(model.geom_group <= 2)
     kinds = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_ELLIPSOID)
     plane, ellipsoid = (model.geom_type[shown] == kind for kind in kinds)
     material, rgba = model.geom_matid[shown], model.geom_rgba[shown]
-    if model.nmat:  # A colour of its own beats the material's, as in MuJoCo.
+    if model.nmat:  # A geom's own color overrides that of the material, as in MuJoCo.
         plain = (material >= 0) & (rgba == PLAIN).all(axis=1)
         rgba = np.where(plain[:, None], model.mat_rgba[material], rgba)
     meshes = {name: getattr(model, name) for name in MESHES}
@@ -111,9 +112,10 @@ def _viewed(scene: "Scene") -> Any:
 
 
 def frames(scene: "Scene", poses: Poses, seconds: float) -> tuple[Images, float]:
-    """`(the frames [n, height, width, 3] of the first seconds, seconds from one to the next)`, at most 25 a second.
+    """Return `(frames [n, height, width, 3], seconds between two frames)` of the first `seconds` of an episode.
 
-    The camera is the model's `track`, where it has one. Raises ValueError where nothing can draw.
+    There are at most 25 frames per second. The camera is `track`, if the model has one. Raises ValueError if no library
+    can draw.
     """
     stride = max(1, round(1 / (FRAMES_PER_SECOND * scene.timestep)))
     steps = slice(0, max(1, round(seconds / scene.timestep)), stride)
@@ -125,10 +127,10 @@ def _drawn(model: Model, poses: Poses) -> Images:
     names = [model.camera(i).name for i in range(model.ncam)]
     camera, (width, height) = "track" if "track" in names else _camera(model, poses), SIZE
     model.vis.global_.offwidth, model.vis.global_.offheight = width, height
-    model.vis.headlight.ambient[:] = 0.4  # Some models have no light of their own.
+    model.vis.headlight.ambient[:] = 0.4  # Some models have no light.
     try:
         renderer = mujoco.Renderer(model, height, width)
-    except Exception as error:  # MuJoCo and PyOpenGL raise whatever their libraries do.
+    except Exception as error:  # MuJoCo and PyOpenGL pass on any exception of their libraries.
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(f"{MISSING} ({type(error).__name__}: {reason})") from error
     images = []
@@ -141,7 +143,7 @@ def _drawn(model: Model, poses: Poses) -> Images:
 
 
 def _camera(model: Model, poses: Poses) -> Any:
-    """One that sees whatever moves, wherever it goes."""
+    """Return a fixed camera that sees all moving bodies during the whole episode."""
     mujoco = _mujoco()
     moving = np.flatnonzero(model.geom_bodyid > 0)
     places = []
@@ -158,7 +160,7 @@ def _camera(model: Model, poses: Poses) -> Any:
 
 
 def gif(images: Images, interval: float) -> bytes:
-    """The bytes of a GIF that repeats; `interval` seconds from frame to frame, to a hundredth."""
+    """Return the bytes of a repeating GIF with `interval` seconds between frames, rounded to 0.01 s."""
     from PIL import Image
 
     content, (first, *rest) = io.BytesIO(), [Image.fromarray(image).quantize(128) for image in images]
@@ -167,14 +169,14 @@ def gif(images: Images, interval: float) -> bytes:
 
 
 def mp4(images: Images, interval: float) -> bytes:
-    """The bytes of an H.264 film. Raises ValueError where the package that brings ffmpeg is missing."""
+    """Return the bytes of an H.264 film. Raises ValueError if `imageio_ffmpeg`, which contains ffmpeg, is missing."""
     from tempfile import TemporaryDirectory
 
     ffmpeg = require("imageio_ffmpeg", "film", "an MP4")
     with TemporaryDirectory() as folder:
         file = os.path.join(folder, "film.mp4")
         writer = ffmpeg.write_frames(file, SIZE, fps=1 / interval)
-        with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # JAX warns of every fork.
+        with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # JAX warns about every fork.
             writer.send(None)
         for image in images:
             writer.send(np.ascontiguousarray(image))

@@ -1,7 +1,8 @@
-"""The files that a policy is taken along in: how each is written, and read back as a function.
+"""The file formats of exported policies: writers, and readers that return a function.
 
-Every file takes observations `[b, obs_size]` as the environment gives them, and gives actions `[b, action_size]` in the
-environment's own units. The function that is read back takes any leading axes, and refuses another last one.
+Every file takes observations `[b, obs_size]` as the environment returns them, and returns actions `[b, action_size]` in
+the environment's units. The function that a reader returns takes any leading axes. It raises ValueError if the last
+axis is not `obs_size`.
 """
 
 import io
@@ -16,17 +17,17 @@ from purerl.errors import require
 from purerl.policies import layers
 from purerl.policies.layers import Function, Layer
 
-OPSET = 20  # of ONNX: the first with Gelu
+OPSET = 20  # of ONNX, the first with Gelu
 
 
 class Exported(NamedTuple):
-    """A policy that is to be written.
+    """A policy to export.
 
     Attributes:
-        layers: as `purerl.policies.layers` describes them, or None.
+        layers: the layers as in `purerl.policies.layers`, or None.
         function: the trained policy in JAX, `[b, obs_size]` -> `[b, action_size]`.
         obs_size, action_size: Python ints.
-        about: `{name: text, number or list}`, what the file says of it, where it can.
+        about: `{name: text, number or list}`, metadata that is stored if the format allows it.
     """
 
     layers: list[Layer] | None
@@ -37,7 +38,11 @@ class Exported(NamedTuple):
 
 
 def to_npz(policy: Exported) -> bytes:
-    """Arrays are called `i.name`, i being the layer; `layers` is JSON of their kinds, `about` of what the policy is."""
+    """Return the bytes of an npz file.
+
+    Arrays are named `i.name`, where i is the number of the layer. `layers` is JSON with the kinds of the layers,
+    `about` is JSON with the metadata.
+    """
     found, content = _check_layers(policy, "npz"), io.BytesIO()
     arrays = {f"{i}.{name}": x for i, layer in enumerate(found) for name, x in layer.items() if name != "kind"}
     kinds = json.dumps([layer["kind"] for layer in found])
@@ -48,7 +53,7 @@ def to_npz(policy: Exported) -> bytes:
 def from_npz(content: bytes) -> Function:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         if "layers" not in file:
-            raise ValueError("it holds no exported policy; of a run, name the folder, in which run.toml is")
+            raise ValueError("it holds no exported policy; for a run, give the folder that contains run.toml")
         found: list[Layer] = [{"kind": kind} for kind in json.loads(str(file["layers"]))]
         for entry in set(file.files) - {"layers", "about"}:
             number, name = entry.split(".")
@@ -57,7 +62,7 @@ def from_npz(content: bytes) -> Function:
 
 
 def to_stablehlo(policy: Exported) -> bytes:
-    """What `jax.export.deserialize` reads, for CPU, CUDA and TPU."""
+    """Return bytes for `jax.export.deserialize`, for CPU, CUDA and TPU."""
     import jax
     from jax import export
 
@@ -88,7 +93,7 @@ def to_onnx(policy: Exported) -> bytes:
     made = onnx.helper.make_model(
         onnx.helper.make_graph(graph.nodes, "policy", sides[:1], sides[1:], graph.weights),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=10,  # The newest that onnxruntime 1.18 reads.
+        ir_version=10,  # the newest that onnxruntime 1.18 reads
         producer_name="purerl",
     )
     onnx.helper.set_model_props(made, {name: str(value) for name, value in policy.about.items()})
@@ -104,14 +109,19 @@ def from_onnx(content: bytes) -> Function:
 
 
 def _check_layers(policy: Exported, format: str) -> list[Layer]:
-    """The layers of a policy. Raises ValueError where it is not made of such."""
+    """Return the layers of a policy. Raises ValueError if it has none."""
     if policy.layers is None:
-        raise ValueError(f"the actor of {policy.about['algo']} is not made of layers that {format} has; say stablehlo")
+        raise ValueError(
+            f"the actor of {policy.about['algo']} is not made of layers that {format} supports; use stablehlo"
+        )
     return policy.layers
 
 
 class Graph:
-    """ONNX nodes and weights as they come; calling it adds a node, of names and of arrays, and returns its name."""
+    """A growing ONNX graph. A call adds a node and returns the name of its output.
+
+    Inputs are names of other nodes, or arrays, which become weights.
+    """
 
     def __init__(self, onnx: Any) -> None:
         self.onnx = onnx

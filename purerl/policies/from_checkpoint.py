@@ -1,7 +1,7 @@
-"""The policies that a checkpoint holds: what acts, out of the whole state of a run.
+"""Read the policies from a checkpoint, which holds the whole state of a run.
 
-Which part of an agent acts is the algorithm's to say, so the agent is put together as the algorithm makes it. Nothing
-else of the state is read: not the replay buffer, not the environments.
+Only the algorithm knows which part of an agent is the policy. The agent is therefore restored in the structure that the
+algorithm creates. The replay buffer and the environments are not restored.
 """
 
 import json
@@ -28,11 +28,12 @@ from purerl.types import Constructor
 
 
 class Kept(NamedTuple):
-    """The policies of R runs, in their order.
+    """The policies of R runs, in the order of the runs.
 
     Attributes:
-        actor, statistics: nested dicts of arrays `[R, ...]`, `statistics` empty where observations stay as they are.
-        setting, seed, env_step: whose each is, and how far it was trained, `[R]` int.
+        actor, statistics: nested dicts of arrays `[R, ...]`. `statistics` is empty if observations are not normalized.
+        setting, seed: the run of each policy, `[R]` int.
+        env_step: the environment step of each policy, `[R]` int.
     """
 
     actor: Nested
@@ -43,7 +44,10 @@ class Kept(NamedTuple):
 
 
 def steps(path: Path, settings: Config) -> dict[int, list[int]]:
-    """`{environment step: numbers of the checkpoints}` in the run folder `path`, in order: of groups, one of each."""
+    """Return `{environment step: numbers of the checkpoints}` of the run folder `path`, sorted.
+
+    If the run has several groups of seeds, each step has one checkpoint per group.
+    """
     found: dict[int, dict[int, int]] = {}
     for number in reversed(checkpoints.numbers(path)):
         if label := _label(path, number):
@@ -53,15 +57,19 @@ def steps(path: Path, settings: Config) -> dict[int, list[int]]:
 
 
 def step_of(label: Label, number: int, plan: Plan) -> int:
-    """The environment step of checkpoint `number`, whose label says so where it is not that of an evaluation."""
+    """Return the environment step of checkpoint `number`.
+
+    It is the step in the label, or else the step of the evaluation that the number stands for.
+    """
     progress = label.get("progress") or {}
     return int(progress.get("env_step", loop.env_steps(plan, number % plan.num_evals)))
 
 
 def read_checkpoint(path: Path, settings: Config, numbers: Sequence[int], build: Constructor, sizes: Sizes) -> Kept:
-    """The `Kept` of the checkpoints `numbers` of the run in the folder `path`; `build` makes its algorithm.
+    """Return the `Kept` of the checkpoints `numbers` of the run in the folder `path`.
 
-    Raises ValueError where a file is not as it was written, or where its arrays do not fit the algorithm.
+    `build` creates the algorithm of the run. Raises ValueError if a file is damaged, or if its arrays do not match the
+    algorithm.
     """
     parts = [_read(path, settings, number, build, sizes) for number in numbers]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
@@ -72,7 +80,7 @@ def _read(path: Path, settings: Config, number: int, build: Constructor, sizes: 
     try:
         label = checkpoints.verify(path, number, config.computation(settings))
     except checkpoints.Damaged as error:
-        raise ValueError(f"{what} is damaged: {error}; name another, or the run") from None
+        raise ValueError(f"{what} is damaged: {error}; give another checkpoint, or the run folder") from None
     (file,) = (path / "checkpoints" / str(number)).rglob(checkpoints.ARRAYS)
     arrays, _ = checkpoints.read_arrays(file)
     algorithm = build(settings.hyper, settings.plan, sizes)
@@ -86,7 +94,7 @@ def _read(path: Path, settings: Config, number: int, build: Constructor, sizes: 
 
 
 def _label(path: Path, number: int) -> Label | None:
-    """The label of a checkpoint, None where it cannot be read."""
+    """Return the label of a checkpoint, or None if it cannot be read."""
     try:
         label = json.loads((path / "checkpoints" / str(number) / checkpoints.LABEL).read_bytes())
     except (OSError, ValueError):
@@ -95,7 +103,7 @@ def _label(path: Path, number: int) -> Label | None:
 
 
 def _restored(what: str, arrays: dict[str, np.ndarray], name: str, like: PyTree) -> PyTree:
-    """The part `name` of the state, of abstract arrays `like` without their axis over runs."""
+    """Return the part `name` of the state. `like` are its abstract arrays without the axis over runs."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     count = next((len(array) for array in arrays.values()), 0)
     found = [_leaf(what, arrays, name + jax.tree_util.keystr(path), count, leaf) for path, leaf in leaves]
@@ -109,28 +117,28 @@ def _leaf(what: str, arrays: dict[str, np.ndarray], name: str, count: int, like:
     expected = jax.eval_shape(jax.random.key_data, like) if is_key else like
     array = arrays.get(name)
     if array is not None and expected.dtype.kind == "V" and array.dtype.itemsize == expected.dtype.itemsize:
-        array = array.view(expected.dtype)  # NumPy's files do not name what is no type of its own, as bfloat16.
+        array = array.view(expected.dtype)  # NumPy files do not store the names of types such as bfloat16.
     is_there = "absent" if array is None else f"{array.dtype}{list(array.shape)}"
     if is_there != (needed := f"{expected.dtype}{[count, *expected.shape]}"):
         raise ValueError(
-            f"{what} does not fit this version of purerl: {name} is {is_there} there and {needed} here; "
-            "take the commit that run.toml names"
+            f"{what} does not match this version of purerl: {name} is {is_there} there and {needed} here; "
+            "use the commit that run.toml names"
         )
     array = np.array(array)
     return jax.random.wrap_key_data(jnp.asarray(array), impl=_implementation(like)) if is_key else array
 
 
 def _implementation(like: jax.ShapeDtypeStruct) -> Any:
-    """That of abstract random keys: JAX tells it of keys that are traced."""
+    """Return the implementation of abstract random keys. JAX reports it only for traced keys."""
     found = []
     jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), like)
     return found[0]
 
 
 def _runs(path: Path, settings: Config, number: int, count: int) -> Runs:
-    """The `count` runs, `(setting, seed)`, that checkpoint `number` is of: all of the run folder, or those of a group.
+    """Return the `count` runs, `(setting, seed)`, of checkpoint `number`: all of the run folder, or those of a group.
 
-    Of a process's share of a run, curves.csv says which they are.
+    If several processes share a run, curves.csv lists the runs of this process.
     """
     curves = run_folder.read_curves(path)
     there = set(zip(curves["setting"], curves["seed"], strict=True))
@@ -139,4 +147,4 @@ def _runs(path: Path, settings: Config, number: int, count: int) -> Runs:
         group = number // settings.plan.num_evals
         if len(found := runs[group * size : (group + 1) * size]) == count:
             return found
-    raise ValueError(f"checkpoint {number} of {path} holds {count} runs, of which curves.csv and run.toml do not tell")
+    raise ValueError(f"checkpoint {number} of {path} holds {count} runs, but curves.csv and run.toml do not say which")

@@ -1,6 +1,6 @@
-"""The policies that a run folder keeps, read into memory.
+"""The policies of a run folder, in memory.
 
-A run folder keeps R policies: one per seed, or, of a sweep, per setting and seed.
+A run folder has R policies: one per seed, or one per setting and seed of a sweep.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from purerl.settings import config, schema
 
 
 class Sizes(NamedTuple):
-    """All that a network asks of an environment."""
+    """The sizes that a network needs from an environment."""
 
     obs_size: int
     action_size: int
@@ -25,16 +25,17 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Policies:
-    """What a run folder says of its policies.
+    """The policies of a run folder.
 
     Attributes:
+        path: the run folder.
         settings: the `schema.Config` of the run.
-        actor, statistics: nested dicts of arrays `[R, ...]`; `statistics` is empty where observations stay as they are.
-        env_step: how far each was trained, `[R]`.
-        final: the last row of curves.csv of each up to there, `{column: [R]}`, NaN where there is none.
-        action_range: (low, high), each `[action_size]`: what actions -1 and 1 are in the environment's units.
-        sizes: of observations and actions.
-        at: the environment step that was asked for, or of the checkpoint; None for the last policies.
+        actor, statistics: nested dicts of arrays `[R, ...]`. `statistics` is empty if observations are not normalized.
+        env_step: the environment step of each policy, `[R]`.
+        final: the last row of curves.csv up to that step, `{column: [R]}`, NaN if there is none.
+        action_range: (low, high), each `[action_size]`: the actions -1 and 1 in the environment's units.
+        sizes: sizes of observations and actions.
+        at: the requested environment step, or that of the checkpoint. None for the policies at the end of the run.
     """
 
     path: Path
@@ -56,36 +57,39 @@ class Policies:
         return self.sizes.action_size
 
     def name(self, index: int) -> str:
-        """Which policy this is, in words: `seed 7`."""
+        """Return the name of a policy, for example `seed 7`."""
         several = len(set(self.final["setting"])) > 1
         setting = f"setting {self.final['setting'][index]:.0f} " if several else ""
         return f"{setting}seed {self.seed(index)}" + ("" if self.at is None else f" at step {self.at}")
 
     def file_name(self, index: int) -> str:
-        """Which policy this is, as the name of a file without its ending: `seed-7`."""
+        """Return the file name of a policy without extension, for example `seed-7`."""
         return self.name(index).replace(" ", "-")
 
     def seed(self, index: int) -> int:
         return int(self.final["seed"][index])
 
     def layers(self, index: int) -> list[Layer] | None:
-        """The `purerl.policies.layers` of one policy; None where it is not made of such."""
+        """Return the `purerl.policies.layers` of one policy, or None if it is not made of such layers."""
         actor, statistics = acting.one(self, index)
         activation = self.settings.plan.activation
         return layers.describe(actor, statistics, activation, *self.sizes, self.action_range)
 
     def function(self, index: int) -> Function:
-        """One policy as a function: NumPy `[..., obs_size]` -> `[..., action_size]` in the environment's own units."""
+        """Return one policy as a NumPy function: `[..., obs_size]` -> `[..., action_size]`.
+
+        Actions are in the environment's units.
+        """
         found = self.layers(index)
         if found and is_purerls_own(self.path):
             return partial(layers.apply, found)
-        import jax  # Of an algorithm of somebody else's nothing tells that layers do all that it does.
+        import jax  # The policy of a custom algorithm may do more than its layers.
 
         return layers.batched(jax.jit(acting.trained(self, index)), *self.sizes)
 
 
 def about(policies: Policies, index: int) -> dict[str, Any]:
-    """`{name: value}`, what an exported file says of a policy."""
+    """Return `{name: value}`, the metadata of an exported policy."""
     job, (low, high) = policies.settings.job, policies.action_range
     return {
         "env": job.env,
@@ -98,10 +102,10 @@ def about(policies: Policies, index: int) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What run.toml says that the run ran on."""
+    """Return the table `[record]` of run.toml: versions, device, commit and date."""
     return config.read_toml(path / "run.toml").get(config.RECORD, {})
 
 
 def is_purerls_own(path: Path) -> bool:
-    """Whether the algorithm of the run is not of somebody else's making."""
+    """Return whether the algorithm of the run is part of purerl, not a custom one."""
     return read_record(path).get("algorithm", "purerl.").startswith("purerl.")

@@ -1,6 +1,6 @@
-"""A deterministic policy as a list of layers, which NumPy computes: what is taken along. No JAX here.
+"""A deterministic policy as a list of layers that NumPy computes. This is the form that is exported. No JAX here.
 
-A layer is a dict of its kind and its arrays or numbers; x is what comes in.
+A layer is a dict with its kind and its arrays or numbers. x is the input of the layer.
 
 normalize   clip((x − mean) / std, ±limit)
 dense       x @ kernel + bias
@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Float
 
 Nested = dict[str, Any]  # nested dicts of arrays
-Layer = dict[str, Any]  # its kind, and its arrays and numbers
-Bound = Float[np.ndarray, ""] | Float[np.ndarray, " A"]  # of actions, in the environment's own units
+Layer = dict[str, Any]  # kind, arrays and numbers
+Bound = Float[np.ndarray, ""] | Float[np.ndarray, " A"]  # of actions, in the environment's units
 Function = Callable[[Any], Float[np.ndarray, "*batch A"]]  # of observations [..., obs_size]
-Inputs = Float[np.ndarray, "*batch n"]  # what comes into a layer
+Inputs = Float[np.ndarray, "*batch n"]  # the input of a layer
 
 
 def describe(
@@ -31,10 +31,10 @@ def describe(
     action_size: int,
     action_range: tuple[Bound, Bound],
 ) -> list[Layer] | None:
-    """The layers of an actor (`networks.Actor`, or the mean of a `GaussianActor`), from observation to action.
+    """Return the layers of an actor (`networks.Actor`, or the mean of a `GaussianActor`), from observation to action.
 
-    `statistics` normalise observations, or are empty. The action is in the environment's own units. None of an actor
-    that is not made of these layers, each fitting the one before.
+    `statistics` normalize observations, or are empty. The action is in the environment's units. Returns None if the
+    actor is not a chain of these layers.
     """
     if not _is_chain(actor, obs_size, action_size):
         return None
@@ -54,14 +54,17 @@ def describe(
         if f"LayerNorm_{i}" in torso:
             layers.append({"kind": "layer_norm", **torso[f"LayerNorm_{i}"], "epsilon": 1e-6})
         layers.append({"kind": activation})
-    head = {name: x[..., :action_size] for name, x in actor["params"]["Dense_0"].items()}  # not a deviation's
+    head = {name: x[..., :action_size] for name, x in actor["params"]["Dense_0"].items()}  # without the deviation
     low, high = action_range
     layers += [{"kind": "dense", **head}, {"kind": "tanh"}]
     return [*layers, {"kind": "scale", "low": low, "high": high}]
 
 
 def _is_chain(actor: Nested, obs_size: int, action_size: int) -> bool:
-    """Whether `actor` is hidden layers and a head of the action's size, or of twice that: a mean and a deviation."""
+    """Return whether `actor` consists of hidden layers and a head.
+
+    The head has the size of the action, or twice that size: mean and standard deviation.
+    """
     params = _named(_named(actor).get("params"))
     torso = _named(params.get("torso"))
     dense = [name for name in torso if name.startswith("Dense_")]
@@ -82,7 +85,10 @@ def _named(tree: Any) -> Nested:
 
 
 def apply(layers: list[Layer], observation: Any) -> Float[np.ndarray, "*batch A"]:
-    """`[..., obs_size]` -> action `[..., action_size]`, float32. Raises ValueError for another shape."""
+    """Return the action `[..., action_size]`, float32, for an observation `[..., obs_size]`.
+
+    Raises ValueError for another shape.
+    """
     x = observations(observation, sizes(layers)[0])
     for layer in layers:
         x = KINDS[layer["kind"]](x, **{name: value for name, value in layer.items() if name != "kind"})
@@ -90,13 +96,13 @@ def apply(layers: list[Layer], observation: Any) -> Float[np.ndarray, "*batch A"
 
 
 def sizes(layers: list[Layer]) -> tuple[int, int]:
-    """`(obs_size, action_size)`."""
+    """Return `(obs_size, action_size)`."""
     kernels = [layer["kernel"] for layer in layers if layer["kind"] == "dense"]
     return kernels[0].shape[0], kernels[-1].shape[1]
 
 
 def observations(value: Any, obs_size: int) -> Float[np.ndarray, "*batch obs"]:
-    """`value` as float32 `[..., obs_size]`. Raises ValueError where it has another shape, or holds no numbers."""
+    """Return `value` as float32 `[..., obs_size]`. Raises ValueError if it has another shape or holds no numbers."""
     takes = f"this policy takes numbers of shape (..., {obs_size}): ({obs_size},) or (b, {obs_size}), for example"
     try:
         x = np.asarray(value)
@@ -112,7 +118,10 @@ def observations(value: Any, obs_size: int) -> Float[np.ndarray, "*batch obs"]:
 
 
 def batched(function: Callable[[Any], Any], obs_size: int, action_size: int) -> Function:
-    """`function` of `[b, obs_size]`, for arrays `[..., obs_size]`, of which there may be none; refuses other shapes."""
+    """Return `function`, which takes `[b, obs_size]`, as a function of arrays `[..., obs_size]`.
+
+    The batch may be empty. Other shapes raise ValueError.
+    """
 
     def policy(observation: Any) -> Float[np.ndarray, "*batch A"]:
         x = observations(observation, obs_size)
@@ -149,7 +158,7 @@ def elu(x: Inputs) -> Inputs:
 
 
 def gelu(x: Inputs) -> Inputs:
-    """With the tanh of Hendrycks & Gimpel (arXiv:1606.08415), as Flax has it."""
+    """GELU with the tanh approximation of Hendrycks & Gimpel (arXiv:1606.08415), as in Flax."""
     return 0.5 * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
 
 

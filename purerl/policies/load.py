@@ -1,4 +1,4 @@
-"""Trained policies, read from the folder of a run or from an exported file; no physics is needed for that."""
+"""Load trained policies from a run folder or from an exported file. No physics is needed."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -22,39 +22,48 @@ from purerl.settings.schema import Config
 def load_policy(
     path: str | Path, seed: str | int = "best", setting: int | None = None, at: Step | None = None
 ) -> Function:
-    """A trained policy as a plain NumPy function: observation `[..., obs_size]` -> action `[..., action_size]`.
+    """Load a trained policy as a NumPy function: observation `[..., obs_size]` -> action `[..., action_size]`.
 
-    `path` is the folder of a run, of which `seed` (a number, or best, median or worst by its return) chooses one, among
-    those of one `setting` of a sweep; the folder of one of its checkpoints; or a file that `python -m purerl.export`
-    wrote. `at` is the environment step of a checkpoint, the end of the run by default. Actions are in the environment's
-    own units, for `step` of Gymnasium for example. Raises ValueError where there is no policy, or where the package is
-    missing that runs it; so does the function for an observation of another shape.
+    `path` is one of:
+
+    - a run folder
+    - the folder of a checkpoint of a run
+    - a file written by `python -m purerl.export`
+
+    `seed` selects the policy of a run: a number, or `best`, `median` or `worst` by final return. `setting` restricts
+    the choice to one setting of a sweep. `at` is the environment step of a checkpoint. The default is the end of the
+    run.
+
+    The function returns actions in the environment's units, for example for `step` of Gymnasium. It raises ValueError
+    for an observation of another shape.
+
+    Raises ValueError if there is no such policy, or if a package that it needs is missing.
     """
     path = Path(path).expanduser()
     format = path.suffix.removeprefix(".")
     if format in READERS and path.is_file() and not is_kept(path):
         return _exported(path, format, at)
     if not path.is_dir() and not any((parent / "run.toml").is_file() for parent in path.absolute().parents):
-        raise ValueError(f"{str(path)!r} is neither the folder of a run nor a file of one: .{', .'.join(READERS)}")
+        raise ValueError(f"{str(path)!r} is neither a run folder nor an exported policy: .{', .'.join(READERS)}")
     kept = read_policies(path, at)
     return kept.function(choose(kept, seed, setting))
 
 
 def _exported(path: Path, format: str, at: Step | None) -> Function:
     if at is not None:
-        raise ValueError(f"{str(path)!r} holds one policy; leave out at, or name the folder of the run")
+        raise ValueError(f"{str(path)!r} holds one policy; leave out at, or give the run folder")
     try:
         return READERS[format](path.read_bytes())
-    except Exception as error:  # Whatever NumPy, onnxruntime and JAX say of a file that is none of theirs.
+    except Exception as error:  # NumPy, onnxruntime and JAX raise different exceptions for an invalid file.
         what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{str(path)!r} cannot be read: {what.splitlines()[0][:300]}") from error
 
 
 def read_policies(path: str | Path, at: Step | None = None) -> Policies:
-    """The `Policies` of the run whose folder is `path`, or in whose folder `path` is: a file, or a checkpoint's folder.
+    """Return the `Policies` of a run.
 
-    `at` is the environment step of a checkpoint, the end of the run where that is None. Raises ValueError where there
-    is none, or nothing trained yet.
+    `path` is the run folder, a file in it, or the folder of a checkpoint. `at` is the environment step of a checkpoint.
+    None selects the end of the run. Raises ValueError if there is no such checkpoint, or no policy yet.
     """
     folder, number = place(path)
     try:
@@ -70,14 +79,16 @@ def read_policies(path: str | Path, at: Step | None = None) -> Policies:
 
 def _at_the_end(path: Path, settings: Config) -> Policies:
     if not (path / run_folder.POLICY).is_file():
-        raise ValueError(f"the run in {str(path)!r} has kept no policy yet; {_instead(path, settings)}")
+        raise ValueError(f"the run in {str(path)!r} has saved no policy yet; {_instead(path, settings)}")
     try:
         kept = run_folder.read_policy(path)
         actor, env_step = kept["actor"], kept["env_step"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path / run_folder.POLICY} is damaged: {error}; train the run again") from None
-    if is_purerls_own(path) and "Dense_1" in actor["params"]:  # SAC's mean and deviation had a head each.
-        raise ValueError(f"policies in {str(path)!r} are an older purerl's; take the commit that its run.toml names")
+    if is_purerls_own(path) and "Dense_1" in actor["params"]:  # In older versions, SAC had two heads.
+        raise ValueError(
+            f"policies in {str(path)!r} are from an older version of purerl; use the commit that its run.toml names"
+        )
     final = _last_rows(path, kept.get("setting"), kept.get("seed"), env_step)
     sizes = _sizes(path, settings, actor)
     return Policies(
@@ -86,18 +97,18 @@ def _at_the_end(path: Path, settings: Config) -> Policies:
 
 
 def _instead(path: Path, settings: Config) -> str:
-    """What to do where a run has kept no policy."""
+    """Return the remedy for a run that has saved no policy."""
     if not any((path / "checkpoints").glob("[0-9]*")):
-        return "nor a checkpoint; train it again in another folder"
+        return "it has no checkpoint either; train it again in another folder"
     from purerl.policies import from_checkpoint
 
     there = from_checkpoint.steps(path, settings)
-    checkpoint = f", or take a checkpoint's, at {listed(there)}" if there else ""
-    return f"go on with --resume {path}{checkpoint}"
+    checkpoint = f", or use the policy of a checkpoint, at {listed(there)}" if there else ""
+    return f"continue with --resume {path}{checkpoint}"
 
 
 def _at_a_step(path: Path, settings: Config, at: int) -> Policies:
-    """The policies at the environment step `at`: those that the run has kept, or a checkpoint's of each group."""
+    """Return the policies at the environment step `at`: those of the run, or those of one checkpoint per group."""
     from purerl.policies import from_checkpoint
 
     there = from_checkpoint.steps(path, settings)
@@ -105,7 +116,7 @@ def _at_a_step(path: Path, settings: Config, at: int) -> Policies:
 
 
 def _at_a_checkpoint(path: Path, settings: Config, numbers: Sequence[int]) -> Policies:
-    """The policies of the checkpoints `numbers`, one of each group or one alone."""
+    """Return the policies of the checkpoints `numbers`: one checkpoint, or one per group."""
     from purerl.policies import from_checkpoint
 
     sizes = _sizes(path, settings)
@@ -118,9 +129,9 @@ def _at_a_checkpoint(path: Path, settings: Config, numbers: Sequence[int]) -> Po
 
 
 def _at_the_end_of(path: Path, settings: Config, at: int, there: Mapping[int, Sequence[int]]) -> Policies | None:
-    """The policies that the run has kept, if they are of the environment step `at`; None where a checkpoint is.
+    """Return the saved policies of the run if they are from the environment step `at`.
 
-    Raises ValueError where there are none of that step.
+    Returns None if only a checkpoint is from that step. Raises ValueError if there are no policies of that step.
     """
     kept = _at_the_end(path, settings) if (path / run_folder.POLICY).is_file() else None
     if kept and (kept.env_step == at).all():
@@ -142,9 +153,9 @@ def _last_rows(
     seed: Int[np.ndarray, " R"] | None,
     env_step: Int[np.ndarray, " R"],
 ) -> dict[str, Float[np.ndarray, " R"]]:
-    """`{column: [R]}`: the last row of curves.csv of each run up to its `env_step`, NaN where there is none.
+    """Return `{column: [R]}`: the last row of curves.csv of each run up to its `env_step`, NaN if there is none.
 
-    An older run did not keep whose its policies are: they are of the first R runs of curves.csv.
+    Older versions did not save setting and seed. Their policies belong to the first R runs of curves.csv.
     """
     curves = run_folder.read_curves(path)
     if setting is None or seed is None:
@@ -161,7 +172,7 @@ def _last_rows(
 
 
 def _sizes(path: Path, settings: Config, actor: Nested | None = None) -> Sizes:
-    """As the run recorded them; of an older one, as its actor and its limits of actions say, or its environment."""
+    """Return the sizes that the run recorded. For an older run, find them from its actor or its environment."""
     said = read_record(path)
     if {"obs_size", "action_size"} <= said.keys():
         return Sizes(said["obs_size"], said["action_size"])
@@ -172,7 +183,7 @@ def _sizes(path: Path, settings: Config, actor: Nested | None = None) -> Sizes:
 
 
 def _action_range(path: Path, settings: Config) -> tuple[Bound, Bound]:
-    """As the run recorded it, or, an older one, as its environment says."""
+    """Return the action range that the run recorded. For an older run, return that of its environment."""
     said = read_record(path)
     if "action_low" in said:
         low, high = said["action_low"], said["action_high"]

@@ -1,4 +1,4 @@
-"""An episode of a trained policy, played and drawn."""
+"""Play and draw an episode of a trained policy."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 def environment(kept: Policies) -> "Environment":
-    """The environment to draw. Raises ValueError where it has no bodies, or other sizes than the policies."""
+    """Return the environment to draw. Raises ValueError if it has no bodies, or other sizes than the policies."""
     env = acting.environment(kept.settings)
     scene_of(env)
-    acting.check_sizes(kept, env, "it has changed since")
+    acting.check_sizes(kept, env, "the environment has changed since the training")
     return env
 
 
 def scene_of(env: "Environment") -> "Scene":
-    """What is drawn of an environment. Raises ValueError where it has no bodies."""
+    """Return the `Scene` of an environment. Raises ValueError if it has none."""
     if env.scene is None:
-        raise ValueError(f"{env.name} has no bodies that could be drawn; what has: a MuJoCo model, as Brax's `sys` is")
+        raise ValueError(f"{env.name} has no bodies to draw; drawing needs a MuJoCo model, for example Brax's `sys`")
     return env.scene
 
 
 def episode(env: "Environment", kept: Policies, index: int, number: int) -> tuple[Poses, Float[np.ndarray, " steps"]]:
-    """`(poses of its states [T + 1, ...], rewards [T])` of one whole episode, from the random start `number`."""
+    """Return `(poses of the states [T + 1, ...], rewards [T])` of one whole episode from random start `number`."""
     import jax
     import jax.numpy as jnp
 
@@ -58,9 +58,9 @@ def episode(env: "Environment", kept: Policies, index: int, number: int) -> tupl
 
 
 def write(file: Path, scene: "Scene", poses: Poses, kind: str, seconds: float) -> Iterator[Path]:
-    """Write the page of an episode, and a film of its first seconds unless its `kind` is "none".
+    """Write the web page of an episode, and a film of its first `seconds` unless `kind` is "none".
 
-    `file` is the path of both without its ending. Yields each path when it is written.
+    `file` is the path of both files without the extension. Yields each path after writing it.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     yield _written(file, "html", page(scene, poses))

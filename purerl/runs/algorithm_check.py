@@ -1,6 +1,6 @@
-"""What an algorithm says of itself, held against what it does: its functions, its metrics, and the policy that is kept.
+"""Check that an algorithm does what it declares: its functions, its metrics and the policy that is saved.
 
-Everything is traced with abstract arrays, as the training loop traces it; nothing is compiled.
+Everything is traced with abstract arrays, as in the training loop. Nothing is compiled.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from purerl.types import Agent, Algorithm, Constructor, Key, Transition
 
 
 def check_algorithm(name: str, build: Constructor, settings: Config, env: Environment) -> None:
-    """Raises ValueError, in one line, where the algorithm that `build` makes does not do what it declares.
+    """Raise ValueError, in one line, if the algorithm that `build` makes does not do what it declares.
 
-    `name` is what it is called. Its numbers are traced, as they are in the compiled program.
+    `name` is the name of the algorithm. Its numeric hyperparameters are traced, as they are in the compiled program.
     """
     numbers = flowing(settings.hyper)
     jax.eval_shape(lambda numbers, key: _check(name, build, settings, env, numbers, key), numbers, jax.random.key(0))
@@ -65,12 +65,12 @@ def _check_record(name: str, algorithm: Any, delay: int) -> None:
     if type(algorithm.policy_delay) is not int or algorithm.policy_delay != delay:
         raise ValueError(
             f"{name}: its policy_delay is {algorithm.policy_delay}, but {delay} in its hyperparameters; "
-            "the constructor should take it from there"
+            "the constructor should use the hyperparameter"
         )
 
 
 def _window(plan: Plan, env: Environment) -> Transition:
-    """A window of steps, as the replay buffer returns it."""
+    """Return a window of steps, as the replay buffer returns it."""
     lead = (plan.n_step, plan.batch_size)
     observation, action = (jnp.zeros((*lead, size), jnp.float32) for size in (env.obs_size, env.action_size))
     reward, no = jnp.zeros(lead, jnp.float32), jnp.zeros(lead, bool)
@@ -78,9 +78,9 @@ def _window(plan: Plan, env: Environment) -> Transition:
 
 
 def _metrics(name: str, function: str, state: Agent, returned: Any) -> dict[str, Any]:
-    """The metrics that an update returned beside the new state."""
+    """Return the metrics that an update returned next to the new state."""
     if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[1], dict):
-        raise ValueError(f"{name}: {function} should return (state, metrics), the metrics a dict")
+        raise ValueError(f"{name}: {function} should return (state, metrics), where metrics is a dict")
     _check_state(name, function, state, returned[0])
     return returned[1]
 
@@ -90,23 +90,26 @@ def _check_values(name: str, values: PyTree, count: int) -> None:
         if jnp.shape(x)[:1] != (count,):
             raise ValueError(
                 f"{name}: next_value returns {list(jnp.shape(x))} {jax.tree_util.keystr(path)}; the first axis should "
-                f"be that of the {count} critic updates. Return () where they share nothing"
+                f"be that of the {count} critic updates; return () if they share nothing"
             )
 
 
 def _check_state(name: str, function: str, before: Agent, after: Agent) -> None:
-    """A loop carries the state: every part keeps its shape and its type."""
+    """Raise ValueError if an update changes the structure, the shapes or the dtypes of the state.
+
+    The training loop carries the state, so they must stay the same.
+    """
     there, here = _parts(before), _parts(after)
     for part in there | here:
         if there.get(part) != here.get(part):
             raise ValueError(
-                f"{name}: {function} returns another state: {part} is {here.get(part, 'absent')} and was "
-                f"{there.get(part, 'absent')}"
+                f"{name}: {function} returns a state of another structure: {part} is {here.get(part, 'absent')} "
+                f"and was {there.get(part, 'absent')}"
             )
 
 
 def _parts(tree: PyTree) -> dict[str, str]:
-    """`{name: dtype and shape}` of the arrays of a tree."""
+    """Return `{name: dtype and shape}` of the arrays of a tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{jnp.result_type(x)}{list(jnp.shape(x))}" for path, x in leaves}
 
@@ -118,11 +121,11 @@ def _check_action(name: str, function: str, action: Any, shape: tuple[int, ...])
 
 def _check_name(name: str, metric: Any) -> None:
     if not isinstance(metric, str) or not metric.isidentifier():
-        raise ValueError(f"{name}: the metric {metric!r} is no name; it should be letters, digits and _")
+        raise ValueError(f"{name}: the metric {metric!r} is not a valid name; it should be letters, digits and _")
     if metric in COLUMNS:
         raise ValueError(
-            f"{name}: the metric {metric!r} is called as a column that every curves.csv has; "
-            f"name it otherwise than {', '.join(COLUMNS)}"
+            f"{name}: the metric {metric!r} has the name of a column of every curves.csv; "
+            f"choose a name other than {', '.join(COLUMNS)}"
         )
 
 
@@ -151,14 +154,17 @@ def _check_metrics(name: str, declared: Sequence[str], critic: dict[str, Any], a
 
 
 def _check_policy(name: str, policy: Any) -> None:
-    """What is kept of a run is nested dicts, by whose names a policy is written and read again."""
+    """Raise ValueError if a policy is not nested dicts of arrays.
+
+    Policies are saved and loaded by the names in these dicts.
+    """
     for path, _ in jax.tree_util.tree_leaves_with_path(policy):
         for entry in path:
             key = getattr(entry, "key", None)
             if not isinstance(entry, jax.tree_util.DictKey) or not isinstance(key, str) or "/" in key:
                 raise ValueError(
-                    f"{name}: its policy has the part {jax.tree_util.keystr(path)}; policies are kept as nested dicts "
-                    "of arrays, whose names are text without /"
+                    f"{name}: its policy has the part {jax.tree_util.keystr(path)}; it should be nested dicts of "
+                    "arrays, whose names are text without /"
                 )
     if not isinstance(policy, dict):
         raise ValueError(f"{name}: its policy is {type(policy).__name__}; it should be nested dicts of arrays")

@@ -1,18 +1,21 @@
-"""The whole carry of a run on disk, so that it goes on as if it had never stopped.
+"""Save the whole carry of a run on disk, so that the run can resume as if it had never stopped.
 
-A checkpoint is a folder that Orbax writes whole or not at all, and then its label, without which it does not count:
-what run it is of, and the digest of every file, so that a damaged one is told before it is read. The structure of the
-carry comes from the program; nothing in a checkpoint is ever executed.
+A checkpoint is a folder that Orbax writes completely or not at all. Its label is written last, and a checkpoint without
+a label does not count. The label says which run the checkpoint belongs to. It also holds the digest of every file, so
+that damage is found before the checkpoint is read. The structure of the carry comes from the program. Nothing in a
+checkpoint is ever executed.
 
-Only what is not as it was written is damaged. A whole checkpoint that the program cannot go on from, because its carry
-is another, is a `Misfit`: it is refused, and nothing is deleted, cut or written.
+A checkpoint is damaged only if a file differs from what was written. An undamaged checkpoint whose carry does not match
+that of the program is a `Misfit`. It is refused, and no file is deleted, truncated or written.
 
-The arrays are one file: first their names and dtypes, `[N, 2]` texts (up to version 0.1.0 the names alone, `[N]`), then
-one array after another as `numpy.save` writes them, each device's part by itself. They are read where they lie: neither
-takes memory for a copy of a replay buffer. A dtype that NumPy's format cannot name, bfloat16 for example, is written as
-bytes (`V2`), and a random key as its data. Orbax's own handlers write by TensorStore, of whose JSON
-about 0.1 MiB stays in the process at every save (tensorstore 0.1.86); and of copies some stays in the heap of every
-thread that Orbax saves by, so that a run grows by an eighth until all threads had one.
+The arrays are in one file. It begins with their names and dtypes, a `[N, 2]` array of texts (up to version 0.1.0 only
+the names, `[N]`). The arrays follow one after another as `numpy.save` writes them, the part of each device by itself.
+Reading maps the file into memory. Neither writing nor reading allocates a copy of a replay buffer. A dtype that NumPy's
+format cannot name, for example bfloat16, is written as bytes (`V2`). A random key is written as its data.
+
+Orbax's own handlers are not used, because they make the process grow. They write with TensorStore, which keeps about
+0.1 MiB of JSON in the process at every save (tensorstore 0.1.86). Some of their copies also stay in the heap of every
+thread that Orbax saves with. So a run grows by an eighth until every thread has saved.
 """
 
 import hashlib
@@ -44,29 +47,29 @@ from purerl.types import Array
 
 LABEL = "label.json"
 ARRAYS = "arrays.npy"
-REPLACED = ".replaced"  # ends the name of a checkpoint while another one of its number is written
+REPLACED = ".replaced"  # suffix of a checkpoint that is being replaced by a new one
 
 
-Label = dict[str, Any]  # what a checkpoint says of itself
-Computation = dict[str, Any]  # of `config.computation`
+Label = dict[str, Any]  # the contents of label.json
+Computation = dict[str, Any]  # from `config.computation`
 AnyArray = Shaped[Array | np.ndarray, "..."]
 
 
 class Damaged(Exception):
-    """A checkpoint that is not as it was written."""
+    """A file of a checkpoint differs from what was written."""
 
 
 class Misfit(Refused):
-    """A checkpoint that is as it was written, but of another carry than this program's."""
+    """A checkpoint is undamaged, but its carry does not match that of this program."""
 
 
 class Leaf(NamedTuple):
-    """How an array of a carry is kept.
+    """How an array of a carry is stored.
 
     Attributes:
-        dtype: what it is called in JAX, for example `bfloat16` or `key<fry>`; None where an older version kept no name.
-        shape: of what is written, of a key its data.
-        stored: NumPy's dtype of that.
+        dtype: its dtype in JAX, for example `bfloat16` or `key<fry>`; None if an older version stored no dtypes.
+        shape: the shape of the stored array; for a random key, that of its data.
+        stored: the NumPy dtype of the stored array.
     """
 
     dtype: str | None
@@ -74,12 +77,15 @@ class Leaf(NamedTuple):
     stored: np.dtype[Any]
 
     def __str__(self) -> str:
-        """As `float32[3, 2]`."""
+        """Return a text such as `float32[3, 2]`."""
         is_key = self.dtype is not None and self.dtype.startswith("key<")
         return f"{self.dtype or self.stored}{list(self.shape[:-1] if is_key else self.shape)}"
 
     def holds(self, other: "Leaf") -> bool:
-        """Whether this, found in a checkpoint, can be read as `other`. Bytes without a name are what is asked for."""
+        """Return whether this leaf, found in a checkpoint, can be read as `other`.
+
+        Bytes without a stored JAX dtype can be read as any dtype of their size.
+        """
         if self.dtype is None:
             size = self.stored.kind == "V" and self.stored.itemsize == other.stored.itemsize
             return self.shape == other.shape and (size or self.stored == other.stored)
@@ -88,7 +94,7 @@ class Leaf(NamedTuple):
 
 
 class ArraysHandler(ocp.CheckpointHandler):
-    """Lets Orbax write `{name: array}` as one file."""
+    """Let Orbax write `{name: array}` as one file."""
 
     def save(self, directory: PurePath, args: "Arrays") -> None:
         with open(directory / ARRAYS, "wb") as file:
@@ -104,9 +110,9 @@ class ArraysHandler(ocp.CheckpointHandler):
 @ocp.args.register_with_handler(ArraysHandler, for_save=True, for_restore=True)
 @dataclass
 class Arrays(ocp.args.CheckpointArgs):
-    """What is to be written, the first `runs` rows of each array; to be read, nothing need be said.
+    """The arrays to write: the first `runs` rows of each. Reading needs no values.
 
-    `dtypes` are `{name: what it is called in JAX}`, empty where an older version did not keep them.
+    `dtypes` is `{name: dtype in JAX}`. It is empty if an older version stored no dtypes.
     """
 
     arrays: dict[str, AnyArray]
@@ -115,8 +121,8 @@ class Arrays(ocp.args.CheckpointArgs):
 
 
 def manager(path: Path | str) -> ocp.CheckpointManager:
-    """Writes and reads the checkpoints of the run in `path`."""
-    here, several = jax.process_index(), jax.process_count() > 1  # Every process keeps its own runs, and asks no other.
+    """Return the Orbax manager that writes and reads the checkpoints of the run in `path`."""
+    here, several = jax.process_index(), jax.process_count() > 1  # Each process saves only its own runs.
     alone = ocp.options.MultiprocessingOptions(here, {here}, f"process-{here}")
     options = ocp.CheckpointManagerOptions(
         create=False,
@@ -131,7 +137,7 @@ def manager(path: Path | str) -> ocp.CheckpointManager:
 
 
 def size(carry: Carry, runs: int) -> int:
-    """The bytes that a checkpoint of the first `runs` rows of `carry` takes."""
+    """Return the size in bytes of a checkpoint of the first `runs` rows of `carry`."""
     return sum(x.nbytes // len(x) * runs for x in (_data(x) for _, x in _named(carry) if x.size))
 
 
@@ -144,11 +150,11 @@ def save(
     keep: int,
     **facts: Any,
 ) -> None:
-    """Write the first `runs` rows of `carry` as checkpoint `number` of what `computation` (of config) describes.
+    """Write the first `runs` rows of `carry` as checkpoint `number` of the run with the `computation` of `config`.
 
-    The ring of `carry` may be None. `facts` go into the label: `progress`, `{name: number}`, says where in the run it
-    was made, `environment` is the environment's fingerprint. Afterwards it stays, with `keep - 1` others. Of one with
-    the same number that was there before, nothing is lost until this one is whole.
+    The ring (the replay buffer) of `carry` may be None. `facts` are added to the label: `progress`, `{name: number}`,
+    is the position in the run, and `environment` is the environment's fingerprint. Afterwards this checkpoint and the
+    `keep - 1` newest others remain. An older checkpoint with the same number is kept until this one is complete.
     """
     kept = {name: _data(x) for name, x in _named(carry) if x.size}
     arrays = Arrays(kept, runs, {name: str(x.dtype) for name, x in _named(carry) if x.size})
@@ -165,9 +171,9 @@ def save(
 
 
 def fork(source: Path, target: Path, number: int, rows: Sequence[int], computations: Sequence[Computation]) -> None:
-    """Make checkpoint `number` of the run in the folder `target` of some `rows` of the one of `source`.
+    """Write checkpoint `number` of the run in `target`: the given `rows` of the same checkpoint of the run in `source`.
 
-    `computations` are those of both. Raises Damaged.
+    `computations` are those of `source` and `target`. Raises Damaged.
     """
     found = verify(source, number, computations[0])
     whole, leaves = read_arrays(_file(_folder(source) / str(number)))
@@ -178,9 +184,9 @@ def fork(source: Path, target: Path, number: int, rows: Sequence[int], computati
 
 
 def _write(checkpoints: ocp.CheckpointManager, number: int, arrays: Arrays, facts: Label) -> Path:
-    """Write arrays, and the label, which has `facts`. Returns the folder of the checkpoint.
+    """Write the arrays, and then the label with `facts`. Returns the folder of the checkpoint.
 
-    One of that number stays until the new one is whole.
+    An older checkpoint with the same number is kept until the new one is complete.
     """
     folder = Path(checkpoints.directory) / str(number)
     before = folder.with_name(f"{number}{REPLACED}")
@@ -193,7 +199,7 @@ def _write(checkpoints: ocp.CheckpointManager, number: int, arrays: Arrays, fact
         files = {str(file.relative_to(folder)): _digest(file) for file in folder.rglob("*") if file.is_file()}
         facts = facts | {"files": files}
         write(folder, LABEL, json.dumps(facts | {"label": _digest_of_label(facts)}))
-    except OSError:  # What was written would fill the disk.
+    except OSError:  # Delete what was written: it would fill the disk.
         for part in (folder, *folder.parent.glob(f"{number}.orbax-checkpoint-tmp*")):
             shutil.rmtree(part, ignore_errors=True)
         _put_back(before)
@@ -203,7 +209,7 @@ def _write(checkpoints: ocp.CheckpointManager, number: int, arrays: Arrays, fact
 
 
 def _put_back(before: Path) -> None:
-    """Have a checkpoint again that a new one was to replace, where that one never became whole."""
+    """Restore a checkpoint that was to be replaced, if the new one was not completed."""
     folder = before.with_name(before.name.removesuffix(REPLACED))
     if before.exists() and not (folder / LABEL).is_file():
         shutil.rmtree(folder, ignore_errors=True)
@@ -212,7 +218,7 @@ def _put_back(before: Path) -> None:
 
 
 def numbers(path: Path | str) -> list[int]:
-    """The checkpoints in the run folder `path`, the newest first. Raises OSError where they cannot be listed."""
+    """Return the checkpoints in the run folder `path`, newest first. Raises OSError if they cannot be listed."""
     try:
         found = [file.name for file in _folder(path).iterdir()]
     except FileNotFoundError:
@@ -221,10 +227,10 @@ def numbers(path: Path | str) -> list[int]:
 
 
 def read_label(path: Path | str, number: int, computation: Computation) -> Label:
-    """The label of a checkpoint.
+    """Return the label of a checkpoint.
 
-    Raises Damaged, ValueError where another computation wrote it, Misfit where it is of a kind that is not known here,
-    and OSError where it cannot be read now.
+    Raises Damaged, ValueError if another computation wrote it, Misfit if the label lacks a required entry, and OSError
+    if it cannot be read now.
     """
     try:
         found = json.loads((_folder(path) / str(number) / LABEL).read_bytes())
@@ -232,7 +238,7 @@ def read_label(path: Path | str, number: int, computation: Computation) -> Label
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"its label cannot be read: {error}") from error
     if not whole:
-        raise Damaged("its label is not as it was written")
+        raise Damaged("its label differs from what was written")
     if lacking := [name for name in ("computation", "versions", "ring", "files") if name not in found]:
         raise _misfit(path, number, found, [f"its label has no {lacking[0]!r}"])
     if differs := differences(found["computation"], computation):
@@ -241,18 +247,18 @@ def read_label(path: Path | str, number: int, computation: Computation) -> Label
 
 
 def verify(path: Path | str, number: int, computation: Computation) -> Label:
-    """The label of a checkpoint, all of whose files are as they were written. Raises as `label` does."""
+    """Return the label of a checkpoint and check all of its files. Raises the same errors as `read_label`."""
     found = read_label(path, number, computation)
     _check(_folder(path) / str(number), found)
     return found
 
 
 def restore(checkpoints: ocp.CheckpointManager, number: int, like: Carry, label: Label) -> Carry:
-    """The carry of checkpoint `number`, in NumPy but for its keys, and on the disk until it is asked for; `like` is an
-    abstract one, with a ring where `label` says so.
+    """Return the carry of checkpoint `number`.
 
-    Raises Damaged where it is not as it was written, Misfit where it is, but `like` is another, and OSError where it
-    cannot be read.
+    The arrays are NumPy arrays that stay on disk until they are used, except random keys. `like` is an abstract carry,
+    with a ring if `label` says so. Raises Damaged if a file differs from what was written, Misfit if the carry does not
+    match `like`, and OSError if reading fails.
     """
     path = Path(checkpoints.directory).parent
     _check(_folder(path) / str(number), label)
@@ -268,9 +274,9 @@ def check_newest(
     like: Callable[[bool], Carry],
     environment: Fingerprint | None = None,
 ) -> None:
-    """Raises Misfit where the newest whole one of the checkpoints `numbers` is not as `like(ring)`; reads no array.
+    """Raise Misfit if the newest undamaged checkpoint of `numbers` does not match `like(ring)`. No array is read.
 
-    `environment` is the fingerprint of this program's.
+    `environment` is the fingerprint of this program's environment.
     """
     for number in numbers:
         with suppress(Damaged):
@@ -280,11 +286,11 @@ def check_newest(
 
 
 def set_aside(path: Path, names: Iterable[str]) -> list[str]:
-    """Copy files of the run folder `path`, those that there are; returns what the copies are called."""
+    """Copy the files `names` of the run folder `path`, if they exist. Returns the names of the copies."""
     stamp, copies = datetime.now().strftime("%Y%m%d-%H%M%S-%f"), []
     for file in (path / name for name in names):
         if file.is_file():
-            first = Path(file.relative_to(path).parts[0])  # Beside others: in policy/ there are those of groups.
+            first = Path(file.relative_to(path).parts[0])  # Not in policy/, which holds the policies of groups.
             copies.append(path / f"{first.stem}-before-{stamp}{file.suffix}")
             shutil.copy2(file, copies[-1])
     return [copy.name for copy in copies]
@@ -293,10 +299,10 @@ def set_aside(path: Path, names: Iterable[str]) -> list[str]:
 def fitting(
     path: Path, number: int, like: Carry, label: Label, environment: Fingerprint | None = None
 ) -> dict[str, np.ndarray]:
-    """`{name: array}` of checkpoint `number` of the run in `path`, as `like` has them; the arrays stay on the disk.
+    """Return `{name: array}` of checkpoint `number` of the run in `path`, if it matches `like`.
 
-    Raises Misfit where they are others, Damaged where that is because a file is not as it was written, and OSError
-    where one cannot be read.
+    The arrays stay on disk. Raises Misfit if they do not match, Damaged if a damaged file is the reason, and OSError if
+    a file cannot be read.
     """
     folder = _folder(path) / str(number)
     try:
@@ -306,7 +312,7 @@ def fitting(
             return arrays
     except OSError:
         raise
-    except Exception as error:  # Whatever NumPy says of bytes that are none of its.
+    except Exception as error:  # NumPy raises many kinds of errors for bytes that are no array.
         _check(folder, label)
         if isinstance(error, MemoryError):
             raise
@@ -316,7 +322,7 @@ def fitting(
 
 
 def _differing(found: dict[str, Leaf], expected: dict[str, Leaf]) -> list[str]:
-    """`["x is absent there and float32[3] here"]` of two `{name: Leaf}`."""
+    """Return the differences of two `{name: Leaf}`, such as `["x is absent there and float32[3] here"]`."""
     return [
         f"{name} is {found.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
         for name in expected | found
@@ -327,7 +333,7 @@ def _differing(found: dict[str, Leaf], expected: dict[str, Leaf]) -> list[str]:
 def _misfit(
     path: Path | str, number: int, label: Label, differing: list[str], environment: Fingerprint | None = None
 ) -> Misfit:
-    """The error that says how a checkpoint differs from this program, and what would work."""
+    """Return the error that says how a checkpoint differs from this program, and what to do."""
     shown = differing[:3] + ([f"and {len(differing) - 3} more"] if len(differing) > 3 else [])
     then, now = label.get("versions", {}), origin(None)
     others = changed({name: x for name, x in then.items() if name != "devices"}, now)
@@ -335,14 +341,17 @@ def _misfit(
     if environment and label.get("environment"):
         since += filter(None, [fingerprint.difference(label["environment"], environment, "then")])
     return Misfit(
-        f"checkpoint {number} of {path} is whole but does not fit this program: {', '.join(shown)}; "
-        f"{'; '.join(since)}; nothing was changed in the folder; go on with {_writer(path, label)}, "
+        f"checkpoint {number} of {path} is undamaged but does not fit this program: {', '.join(shown)}; "
+        f"{'; '.join(since)}; nothing was changed in the folder; resume with {_writer(path, label)}, "
         "or name another folder with --out"
     )
 
 
 def _writer(path: Path | str, label: Label) -> str:
-    """What wrote a checkpoint, in words: its version, and its commit, that of run.toml where an older one kept none."""
+    """Return a text that names the version and the commit that wrote a checkpoint.
+
+    An older version stored no commit in the label. Then the commit is that of run.toml.
+    """
     try:
         made = read_toml(Path(path) / "run.toml").get(RECORD, {}) | label
     except ValueError:
@@ -351,11 +360,11 @@ def _writer(path: Path | str, label: Label) -> str:
     flag = made.get("flags", {}).get("jax_default_prng_impl", "threefry2x32")
     also = "" if flag == flags()["jax_default_prng_impl"] else f", JAX_DEFAULT_PRNG_IMPL={flag}"
     wrote = made.get("commit", "unknown")
-    return f"what wrote it (purerl {version}, commit {wrote}{also}, its environment and its algorithm)"
+    return f"the code that wrote it (purerl {version}, commit {wrote}{also}, its environment and its algorithm)"
 
 
 def _append(file: io.BufferedWriter, array: AnyArray, runs: int) -> None:
-    """Write the first `runs` rows of an array as `numpy.save` does, part by part where it lies on several devices."""
+    """Write the first `runs` rows of an array as `numpy.save` does, part by part if several devices hold it."""
     descr = array.dtype.str if array.dtype.isbuiltin == 1 else f"|V{array.dtype.itemsize}"
     header = {"descr": descr, "fortran_order": False, "shape": (runs, *array.shape[1:])}
     np.lib.format.write_array_header_1_0(file, header)
@@ -370,7 +379,7 @@ def _append(file: io.BufferedWriter, array: AnyArray, runs: int) -> None:
 
 
 def read_arrays(file: Path | PurePath) -> tuple[dict[str, np.ndarray], dict[str, Leaf]]:
-    """`({name: array}, {name: Leaf})` of a file that `ArraysHandler` wrote, the arrays as maps of the file."""
+    """Return `({name: array}, {name: Leaf})` of a file that `ArraysHandler` wrote. The arrays are mapped from it."""
     with open(file, "rb") as opened:
         named = np.lib.format.read_array(opened, allow_pickle=False)
         dtypes = dict(named.tolist() if named.ndim == 2 else ((name, None) for name in named.tolist()))
@@ -379,7 +388,7 @@ def read_arrays(file: Path | PurePath) -> tuple[dict[str, np.ndarray], dict[str,
 
 
 def _map(file: BinaryIO) -> np.ndarray:
-    """The next array in an open file; afterwards it is at the one after."""
+    """Return the next array in an open file, mapped, and move to the end of that array."""
     np.lib.format.read_magic(file)
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     offset = file.tell()
@@ -389,7 +398,7 @@ def _map(file: BinaryIO) -> np.ndarray:
 
 
 def _file(folder: Path) -> Path:
-    """The file of arrays in the folder of a checkpoint. Raises ValueError where there is none."""
+    """Return the file of arrays in the folder of a checkpoint. Raises ValueError if there is none."""
     file = next(folder.rglob(ARRAYS), None)
     if file is None:
         raise ValueError(f"there is no {ARRAYS}")
@@ -397,14 +406,14 @@ def _file(folder: Path) -> Path:
 
 
 def _check(folder: Path, label: Label) -> None:
-    """Raises Damaged where a file is not as it was written, and OSError where it cannot be read."""
+    """Raise Damaged if a file differs from what was written, and OSError if a file cannot be read."""
     for name, digest in label["files"].items():
         try:
             whole = _digest(folder / name) == digest
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             whole = False
         if not whole:
-            raise Damaged(f"{name} is not as it was written")
+            raise Damaged(f"{name} differs from what was written")
 
 
 def delete(checkpoints: ocp.CheckpointManager, number: int) -> None:
@@ -421,7 +430,7 @@ def _folder(path: Path | str) -> Path:
 
 
 def _named(tree: PyTree) -> list[tuple[str, Any]]:
-    """`[(name, leaf)]`, by its path; of leaves that are called the same, the later ones are numbered."""
+    """Return `[(name, leaf)]`, named by path. Leaves with the same name are numbered from the second on."""
     leaves = [(jax.tree_util.keystr(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
     seen: Counter[str] = Counter()
     for i, (name, x) in enumerate(leaves):
@@ -431,18 +440,18 @@ def _named(tree: PyTree) -> list[tuple[str, Any]]:
 
 
 def _data(x: AnyArray) -> AnyArray:
-    """What is written of a leaf: of a random key its data."""
+    """Return the array that is written for a leaf. For a random key, this is its data."""
     return jax.random.key_data(x) if _is_key(x) else x
 
 
 def _kept(x: jax.ShapeDtypeStruct) -> Leaf:
-    """The `Leaf` of an abstract array."""
+    """Return the `Leaf` of an abstract array."""
     data = jax.eval_shape(_data, x)
     return Leaf(str(x.dtype), data.shape, np.dtype(data.dtype))
 
 
 def _leaf(array: np.ndarray | None, like: jax.ShapeDtypeStruct) -> AnyArray:
-    """An array of a checkpoint as `like` is; None is one that holds nothing, and was not written."""
+    """Return an array of a checkpoint with the dtype of `like`. Empty arrays are not stored: then `array` is None."""
     if array is None:
         array = np.zeros(*_kept(like)[1:])
     if _is_key(like):
@@ -451,7 +460,7 @@ def _leaf(array: np.ndarray | None, like: jax.ShapeDtypeStruct) -> AnyArray:
 
 
 def _implementation(like: jax.ShapeDtypeStruct) -> Any:
-    """The generator of an abstract key; JAX tells it of a traced one."""
+    """Return the random number generator of an abstract key. JAX reports it only for a traced key."""
     found = []
     jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), like)
     return found[0]

@@ -1,4 +1,4 @@
-"""What a folder says of the run in it: whether it may be used, what it holds, and how far that has come.
+"""Check what a run folder contains: whether it may be used, which run it holds, and how far that run has come.
 
 Nothing is trained here, and only `create_run` writes.
 """
@@ -32,9 +32,10 @@ def create_run(
     num_runs: int | None = None,
     environment: Fingerprint | None = None,
 ) -> None:
-    """Make the folder of a run of which `num_runs`, all by default, are trained here.
+    """Make the folder of a run.
 
-    `environment` is the fingerprint of `env`, where it is known already.
+    `num_runs` is the number of runs that are trained here, all by default. `environment` is the fingerprint of `env`,
+    if it is already known.
     """
     num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
@@ -49,9 +50,9 @@ def create_run(
 
 
 def check_same_run(path: Path, settings: Config) -> Config:
-    """`settings`, with the `seeds_per_batch` that "auto" meant when the run in the folder `path` was made.
+    """Return `settings`, with a `seeds_per_batch` of "auto" replaced by the value of the run in the folder `path`.
 
-    Raises ValueError where they are not that run's, saying where they differ, or where its curves cannot be read.
+    Raises ValueError if `path` holds a run with other settings, with the differences, or if its curves cannot be read.
     """
     there = config.resolve({}, path / "run.toml")
     if settings.job.seeds_per_batch == "auto":
@@ -68,10 +69,10 @@ def check_same_run(path: Path, settings: Config) -> Config:
 
 
 def claim(path: Path, settings: Config, share: Runs | None = None) -> tuple[Config, bool]:
-    """`(settings, whether the run is complete)`: what the folder `path`, which may be free, says of this run.
+    """Return `(settings, whether the run is complete)` for the folder `path`, which may be free.
 
-    `share` are the runs that are trained there, all by default. Raises ValueError where it holds another, or something
-    else.
+    `share` are the runs that are trained there, all by default. Raises ValueError if the folder holds another run or
+    something else.
     """
     if run_folder.is_free(path):
         return settings, False
@@ -82,14 +83,14 @@ def claim(path: Path, settings: Config, share: Runs | None = None) -> tuple[Conf
 
 
 def is_complete(path: Path, settings: Config, share: Runs | None = None) -> bool:
-    """Whether the run in the folder `path` came to its end: its policy is the last that is written."""
+    """Return whether the run in the folder `path` is complete. Its policy is the last file that is written."""
     return are_finished(path, settings.plan, share or settings.runs)
 
 
 def are_finished(path: Path, plan: Plan, runs: Runs, group: int | None = None) -> bool:
-    """Whether `runs`, those of `group` or all, went to their end, and their policies and curves are there.
+    """Return whether `runs`, those of `group` or all, are finished, with their policies and curves on disk.
 
-    The end is the last step, or the evaluation at which all runs of a group had diverged.
+    A run is finished at its last step, or at the evaluation at which all runs of its group had diverged.
     """
     trained = run_folder.trained_steps(path, group)
     if trained is None or len(trained) != len(runs):
@@ -107,7 +108,7 @@ def are_finished(path: Path, plan: Plan, runs: Runs, group: int | None = None) -
 
 
 def has_come_to(path: Path, settings: Config, index: int) -> bool:
-    """Whether the run in the folder `path` was left with a whole checkpoint at evaluation `index`, for a fork."""
+    """Return whether the run in the folder `path` has an undamaged checkpoint at evaluation `index`, for a fork."""
     steps = position.evaluated_steps(settings.plan, index)
     if not run_folder.has_begun(path) or not run_folder.has_rows(run_folder.read_curves(path), settings.runs, steps):
         return False
@@ -121,7 +122,7 @@ def has_come_to(path: Path, settings: Config, index: int) -> bool:
 def check_fit(
     path: Path, settings: Config, programs: Programs, share: Runs, environment: Fingerprint | None = None
 ) -> None:
-    """Raises checkpoints.Misfit where a group of `share` would go on from a checkpoint of another program."""
+    """Raise checkpoints.Misfit if a group of `share` would resume from a checkpoint of another program."""
     plan, size = settings.plan, min(settings.group_size, len(share))
     numbers, computation = checkpoints.numbers(path), config.computation(settings)
     for group in range(-(-len(share) // size)):
@@ -133,9 +134,9 @@ def check_fit(
 
 
 def held(carry: Carry, runs: Runs, ring: bool) -> Carry:
-    """What a checkpoint of `runs` holds, as `jax.ShapeDtypeStruct`s; `carry` is an abstract one of any number.
+    """Return what a checkpoint of `runs` holds, as `jax.ShapeDtypeStruct`s.
 
-    Without its `ring` where the checkpoint has none.
+    `carry` is an abstract carry of any number of runs. `ring` is whether the checkpoint has a replay buffer.
     """
     carry = carry if ring else carry._replace(ring=None)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(runs), *x.shape[1:]), x.dtype), carry)

@@ -1,4 +1,4 @@
-"""When a run must stop, where its time went, and how much of it is done at a time."""
+"""Time and interruption: when a run must stop, where its time went, and how much work is done at a time."""
 
 import os
 import signal
@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 
-INTERRUPTED = 130  # the exit status of a run that a signal or its time limit ended early
-DIVERGED = 3  # of a run of which no seed is left
-MOST = 2**24  # turns of a stretch
+INTERRUPTED = 130  # exit status of a run that a signal or its time limit ended early
+DIVERGED = 3  # exit status of a run in which every seed has diverged
+MOST = 2**24  # the most turns of a stretch
 STRETCH = 2.0  # seconds that the device works between two moments at which a run may end
 
 
 @dataclass
 class Clock:
-    """Seconds spent, and where; critic updates and environment steps done meanwhile, summed over seeds.
+    """Seconds spent on each kind of work, and the critic updates and environment steps done, summed over seeds.
 
-    `earlier` are the seconds that the run had taken before it was resumed.
+    `earlier` is the number of seconds that the run had taken before it was resumed.
     """
 
     compile: float = 0.0
@@ -37,7 +37,7 @@ class Clock:
         setattr(self, name, getattr(self, name) + time.perf_counter() - begun)
 
     def resume(self, wall: float) -> None:
-        """Go on after `wall` seconds, where nothing was trained yet."""
+        """Set the seconds that the run took earlier, unless this process has trained already."""
         if not self.train:
             self.earlier = wall
 
@@ -50,25 +50,28 @@ class Clock:
         return self.earlier + self.session
 
     def per_second(self, number: int) -> float:
-        """`number` per second of training."""
+        """Return `number` per second of training, or 0 if nothing was trained."""
         return number / self.train if self.train else 0.0
 
 
 @dataclass
 class Pace:
-    """How many turns of a loop on the device make one stretch of work; found by measuring."""
+    """How many turns of a loop on the device make one stretch of work. The number is found by measuring."""
 
     turns: int = 1
 
     def took(self, turns: int, seconds: float) -> None:
-        """So many turns took so long: aim at `STRETCH`, growing fourfold at most."""
+        """Record that `turns` took `seconds`: aim at `STRETCH` seconds, and grow at most fourfold."""
         fitting = turns * STRETCH / max(seconds, 1e-6)
         self.turns = max(1, int(min(fitting, 4 * self.turns, MOST)))
 
 
 @contextmanager
 def leaving() -> Iterator[None]:
-    """A signal ends the process at once, and there is nothing to lose yet. Some imports would swallow an exception."""
+    """End the process at once on a signal. Used while there is nothing to lose yet.
+
+    An exception would not do, because some imports swallow exceptions.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         print("\ninterrupted", file=sys.stderr, flush=True)
@@ -80,7 +83,7 @@ def leaving() -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM go to `handler`, and afterwards to whom they went before."""
+    """Send SIGINT and SIGTERM to `handler`, and restore the earlier handlers afterwards."""
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -92,9 +95,9 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
 class Interrupt:
     """Why a run should end after the present stretch of work: SIGINT, SIGTERM or the time limit.
 
-    With `time_limit` seconds, the end is asked for as soon as another stretch as long as the longest would pass it. A
-    second signal ends the process at once, whatever it is doing: Python runs the handler only where the main thread
-    executes Python, so training is another thread's.
+    `time_limit` is in seconds. The run should end as soon as another stretch of the longest duration so far would
+    exceed it. A second signal ends the process at once. Python calls the signal handler only while the main thread
+    executes Python code, so training runs in another thread.
     """
 
     def __init__(self, time_limit: float | None = None) -> None:
@@ -115,13 +118,13 @@ class Interrupt:
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         if self.signalled:
-            print("\ninterrupted twice; checkpoints stay as they were", file=sys.stderr, flush=True)
+            print("\ninterrupted twice; the checkpoints are unchanged", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)
         self.signalled, self.reason = True, self.reason or signal.Signals(number).name
 
     @contextmanager
     def stretch(self, clock: Clock) -> Iterator[None]:
-        """What is done between two moments at which the run may end."""
+        """Time the work between two moments at which the run may end, and check the time limit."""
         begun = clock.session
         yield
         self.longest = max(self.longest, clock.session - begun)

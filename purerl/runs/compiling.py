@@ -1,4 +1,4 @@
-"""The programs of a run: compiled, for as many runs at once as the memory holds."""
+"""Compile the programs of a run, for as many runs at once as the memory holds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from purerl.types import Constructor
 
 @dataclass(frozen=True)
 class Order:
-    """What `runner.run` was asked for: its arguments, where `share` has a value."""
+    """The arguments of `runner.run`, in which `share` has a value."""
 
     settings: Config
     env: Environment
@@ -37,10 +37,10 @@ class Compiled(NamedTuple):
     """What is known of a run as soon as its programs are compiled.
 
     Attributes:
-        settings: those of the order, `seeds_per_batch` being a number.
-        programs: for the runs of one group.
-        needs: the memory that they take.
-        free: the memory that there is, in bytes.
+        settings: those of the order, with a number for `seeds_per_batch`.
+        programs: the compiled programs, for the runs of one group.
+        needs: the memory that they need.
+        free: the memory that is available on each device, in bytes.
         environment: the fingerprint of the environment.
     """
 
@@ -52,7 +52,7 @@ class Compiled(NamedTuple):
 
 
 def compile_runs(order: Order, clock: Clock) -> Compiled:
-    """The `Compiled` of an order. Raises Refused where the memory or a checkpoint does not fit."""
+    """Compile the programs of an order. Raises Refused if the memory is too small or a checkpoint does not fit."""
     settings, env, num_runs = order.settings, order.env, len(order.share)
     free = memory.available(fitting.num_devices(settings, num_runs))
     programs = fitting.programs_of(settings, env, order.build, num_runs)
@@ -68,11 +68,11 @@ def compile_runs(order: Order, clock: Clock) -> Compiled:
 
 
 def say_compiled(order: Order, made: Compiled, clock: Clock) -> None:
-    """Log and show what compiling took, and what the runs will take."""
+    """Log and print how long compiling took and how much memory the runs need."""
     seconds, total, plan = round(clock.compile, 3), made.needs.total, made.settings.plan
     run_folder.log(order.path, "compiled", seconds=seconds, bytes_needed=total, bytes_free=made.free)
     order.display.say(f"compiled in {clock.compile:.1f} s; {memory.line(made.needs, made.free)}")
     if loop.longest(plan, order.env) < order.env.episode_length and plan.eval_length is None:
         order.display.say(
-            f"an evaluated episode ends after {loop.LONGEST_EVALUATION:,} steps; --eval-length sets another"
+            f"evaluation episodes end after {loop.LONGEST_EVALUATION:,} steps; --eval-length sets another limit"
         )

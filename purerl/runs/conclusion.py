@@ -1,4 +1,4 @@
-"""What a run writes at its end: its picture, its policy and its page."""
+"""Write the files of a run at its end: its picture, its policy and its page."""
 
 import numpy as np
 from jaxtyping import Float
@@ -12,9 +12,9 @@ from purerl.runs.session import Session
 
 
 def conclude(session: Session, env: str, trained: TrainingResult) -> RunOutcome:
-    """The `RunOutcome` of a run on `env`, after the files that it has at its end.
+    """Write the final files of a run on `env` and return its `RunOutcome`.
 
-    The policy is written after all that a complete run must have: it says that the run is complete.
+    The policy is written after all files that a complete run must have, because it marks the run as complete.
     """
     settings, path = session.settings, session.path
     curves = run_folder.read_curves(path)
@@ -24,7 +24,7 @@ def conclude(session: Session, env: str, trained: TrainingResult) -> RunOutcome:
     outcome = _outcome(session, run_folder.final(curves), trained)
     if outcome.all_diverged and outcome.final["env_step"].max() < settings.plan.total_steps:
         last = outcome.final["env_step"].max()
-        session.display.say(f"ended at step {last:,.0f}: every run has diverged, none is left")
+        session.display.say(f"ended at step {last:,.0f}: every run has diverged")
     session.log("end", interrupted=outcome.interrupted, return_iqm=run_folder.json_number(iqm(outcome.returns)))
     run_folder.write_policy(path, run_folder.joined(trained.policies))
     if trained.complete:
@@ -35,7 +35,7 @@ def conclude(session: Session, env: str, trained: TrainingResult) -> RunOutcome:
 
 
 def _outcome(session: Session, final: dict[str, Float[np.ndarray, " R"]], trained: TrainingResult) -> RunOutcome:
-    """What the run came to; one that is left for a fork was not interrupted."""
+    """Return the outcome of the run. A run that is left for a fork was not interrupted."""
     stop = None if trained.stop == limits.UNTIL else trained.stop
     asked = session.interrupt.reason or stop
     return RunOutcome(final, None if trained.complete else asked, asked, session.clock)

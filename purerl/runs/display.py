@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a bar on a terminal, a line per evaluation elsewhere."""
+"""Show the progress of a run: a bar on a terminal, otherwise one line per evaluation."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from rich.table import Table
 
 
 class Console(rich.console.Console):
-    """One that falls silent when whoever read it is gone, as after `| head`: the run is not."""
+    """A console that becomes silent when its reader is gone, as after `| head`. The run continues."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -18,7 +18,7 @@ class Console(rich.console.Console):
 
 
 class Display:
-    """Progress of `total` environment steps of each run, of all groups of seeds one after another."""
+    """The progress of a run. `total` is the environment steps of a run times the number of groups of seeds."""
 
     def __init__(self, console: rich.console.Console | None = None) -> None:
         self.console = console or Console()
@@ -43,7 +43,7 @@ class Display:
         self.bar.stop()
 
     def stage(self, name: str) -> None:
-        """Show what is going on."""
+        """Show the present activity."""
         self.bar.update(self.task, description=name)
 
     def moved(self, env_step: int) -> None:
@@ -51,7 +51,7 @@ class Display:
         self.bar.update(self.task, total=self.total, completed=env_step)
 
     def evaluation(self, env_step: int, return_iqm: float, updates_per_s: float, diverged: int) -> None:
-        """Advance the bar; off a terminal, print a line."""
+        """Advance the bar. If the output is not a terminal, print a line."""
         speed = f"  {updates_per_s:,.0f} updates/s" if updates_per_s else ""
         lost = f"  {diverged} diverged" if diverged else ""
         status = f"{env_step:,}/{self.total:,} steps  return (IQM) {return_iqm:.1f}{speed}{lost}"
@@ -63,7 +63,7 @@ class Display:
         self.console.print(message, highlight=False, soft_wrap=True)
 
     def table(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
-        """A two-column table of `(name, value)` rows."""
+        """Print a two-column table of `(name, value)` rows."""
         table = Table(title=title, show_header=False, title_justify="left")
         for _ in range(2):
             table.add_column(overflow="fold")
@@ -72,7 +72,7 @@ class Display:
         self.console.print(table)
 
     def columns(self, title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table with named columns; all but the first are aligned to the right."""
+        """Print a table with named columns. All but the first are aligned to the right."""
         table = Table(title=title, title_justify="left")
         for name in names:
             table.add_column(name, justify="right" if name != names[0] else "left", overflow="fold")

@@ -1,4 +1,4 @@
-"""Training: each group of runs from its start or its newest checkpoint to its end, telling listeners as it goes."""
+"""Train each group of runs from its start or its newest checkpoint to its end, and call the listeners."""
 
 from typing import Any, NamedTuple
 
@@ -16,12 +16,12 @@ from purerl.training import loop, mapping
 
 
 class TrainingResult(NamedTuple):
-    """What training came to.
+    """The result of training.
 
     Attributes:
-        policies: of the groups that were trained, as `run_folder.write_policy` takes them.
-        complete: whether all groups came to their end.
-        stop: why they were to end early, also where they came to their end before; or None.
+        policies: those of the groups that were trained, in the form that `run_folder.write_policy` takes.
+        complete: whether all groups were finished.
+        stop: why the run was asked to end early, or None. It may be set although all groups were finished.
     """
 
     policies: list[dict[str, Any]]
@@ -30,7 +30,7 @@ class TrainingResult(NamedTuple):
 
 
 def train_groups(session: Session) -> TrainingResult:
-    """Bring every group to its end, in order, or up to where the run is to end early."""
+    """Train every group to its end, in order, or until the run is to end early."""
     policies: list[dict[str, Any]] = []
     stop = None
     for group in range(session.groups):
@@ -48,9 +48,9 @@ def train_groups(session: Session) -> TrainingResult:
 
 
 def train_group(session: Session, group: int) -> Event:
-    """The last event of a group, which came to its end or is to end early, with a checkpoint there.
+    """Train a group and return its last event. The group is finished, or it ends early with a checkpoint.
 
-    Nothing more is done on the device from the moment in which a signal or the time limit asks for the end.
+    After a signal or the time limit asks for the end, no more work is done on the device.
     """
     event, called = begun(session, group), listeners(session)
     while not event.ended and not event.stop:
@@ -62,7 +62,7 @@ def train_group(session: Session, group: int) -> Event:
 
 
 def begun(session: Session, group: int) -> Event:
-    """Where a group begins: at its newest whole checkpoint, or before its warm-up where it has none."""
+    """Return the event at which a group begins: its newest undamaged checkpoint, or before its warm-up."""
     at, carry = restoring.restored(session, group)
     numbers = session.numbers(group, at.index)
     if carry is None:
@@ -72,21 +72,21 @@ def begun(session: Session, group: int) -> Event:
 
 
 def _worked(event: Event) -> Event:
-    """The event after a stretch of the warm-up or of training, or after an evaluation, whichever comes next."""
+    """Return the event after the next piece of work: a stretch of warm-up or training, or an evaluation."""
     session, at = event.session, event.at
     due = session.due(at.evaluations)
     if at.row < due and _none_is_left(event):
-        event = event._replace(at=at._replace(row=due))  # All are frozen; the evaluation says so.
+        event = event._replace(at=at._replace(row=due))  # Diverged runs are frozen, so there is nothing to train.
     return _trained(event) if event.at.row < due else _evaluated(event)
 
 
 def _none_is_left(event: Event) -> bool:
-    """Whether all runs of the group have diverged."""
+    """Return whether all runs of the group have diverged."""
     return bool((event.session.without_copies(event.group, jax.device_get(event.carry.diverged)) >= 0).all())
 
 
 def _trained(event: Event) -> Event:
-    """The event after a stretch of the warm-up or of training."""
+    """Return the event after a stretch of warm-up or training."""
     session, at = event.session, event.at
     plan, warms_up = session.plan, at.row < session.plan.warmup_rows
     session.display.stage("warming up" if warms_up else "training")
@@ -104,11 +104,11 @@ def _trained(event: Event) -> Event:
 
 
 def _evaluated(event: Event) -> Event:
-    """The event after an evaluation; as it was where the run is to end before that has ended."""
+    """Return the event after an evaluation, or the same event if the run is to end before its last episode ends."""
     session, index = event.session, event.at.evaluations
     play = _played(event)
     if play is None:
-        session.display.say(f"evaluation {index} was not finished and begins anew on resuming")
+        session.display.say(f"evaluation {index} was not finished; it starts again when the run is resumed")
         return event
     values = session.programs.judged(event.numbers, event.carry, play, event.at.row)
     carry = event.carry._replace(**{name: values[name] for name in loop.JUDGED})
@@ -117,7 +117,7 @@ def _evaluated(event: Event) -> Event:
 
 
 def _played(event: Event) -> Play | None:
-    """The episodes of an evaluation, or None where the run is to end before they have."""
+    """Return the episodes of an evaluation, or None if the run is to end before they have ended."""
     session, numbers, carry = event.session, event.numbers, event.carry
     session.display.stage("evaluating")
     with session.clock.on("evaluate"):
@@ -131,8 +131,11 @@ def _played(event: Event) -> Play | None:
 
 
 def _measured(event: Event, values: dict[str, Shaped[np.ndarray, " R"]]) -> dict[str, Shaped[np.ndarray, " R"]]:
-    """`{name: [R]}` of the columns of curves.csv; runs diverged at an environment step, or NaN where they did not."""
-    if event.at.evaluations == 0:  # Nothing has been learned yet.
+    """Return `{name: [R]}` of the columns of curves.csv.
+
+    The columns in `loop.JUDGED` are environment steps, or NaN for a run that has not diverged.
+    """
+    if event.at.evaluations == 0:  # Nothing was learned yet, so these have no value.
         values = {name: x for name, x in values.items() if name not in event.carry.sums}
     num_envs = float(event.session.plan.num_envs)
     judged = {name: np.where(values[name] < 0, np.nan, values[name] * num_envs) for name in loop.JUDGED}
@@ -140,7 +143,7 @@ def _measured(event: Event, values: dict[str, Shaped[np.ndarray, " R"]]) -> dict
 
 
 def policy_of(event: Event) -> dict[str, Any]:
-    """What acts, of every run of a group, whose it is, and to which environment step it was trained."""
+    """Return the policies of all runs of a group, with their settings, seeds and last environment steps."""
     session, carry = event.session, event.carry
     statistics = carry.statistics._asdict() if carry.statistics else {}
     kept = jax.device_get({"actor": session.policy(carry.agent), "observation": statistics})

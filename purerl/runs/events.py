@@ -1,8 +1,8 @@
-"""Events: what the host is told after each piece of work on the device, and those who listen.
+"""Events: what listeners get after each piece of work on the device.
 
-After every stretch of training and after every evaluation, the listeners of a session are called in order, each with
-the event that the one before it left. Progress, curves.csv, the loggers, population-based training, time limits and
-checkpoints are listeners (`purerl.runs.listeners`), and so are a user's own functions.
+After every stretch of training and after every evaluation, the listeners of a session are called in order. Each gets
+the event that the listener before it left. Progress, curves.csv, the loggers, population-based training, time limits
+and checkpoints are listeners (`purerl.runs.listeners`). Users can add their own functions.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,17 +20,17 @@ from purerl.training.mapping import Numbers
 
 
 class Event(NamedTuple):
-    """Where a group of runs stands after a stretch of work on the device.
+    """The state of a group of runs after a stretch of work on the device.
 
     A listener may replace `carry`, `numbers` and `stop`.
 
     Attributes:
-        session: what stays the same.
-        group: which group of runs is trained, counted from 0.
-        at: how far it has come.
+        session: what stays the same during training.
+        group: the group of runs that is trained, counted from 0.
+        at: how far the group has come.
         carry: its state on the device, `[R, ...]`. It is donated to the next stretch: keep copies, not the arrays.
-        numbers: its hyperparameters that flow through the program, `{name: [] or [R]}`.
-        metrics: `{name: [R]}` of the evaluation that just ended, in NumPy; None where the stretch ended none.
+        numbers: its hyperparameters that are traced arrays, `{name: [] or [R]}`.
+        metrics: `{name: [R]}` of the evaluation that just ended, in NumPy; None if no evaluation just ended.
         stop: why the run should end now, or None. It ends with a checkpoint, from which it can be resumed.
     """
 
@@ -44,47 +44,47 @@ class Event(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Whether the runs came to their end: their last evaluation, or one which finds that all have diverged."""
+        """Whether the runs are finished: after the last evaluation, or after one at which all have diverged."""
         return self.at.evaluations == self.session.plan.num_evals or self.all_diverged
 
     @property
     def all_diverged(self) -> bool:
-        """Whether the evaluation that just ended finds that no run is left."""
+        """Whether all runs have diverged at the evaluation that just ended."""
         return self.metrics is not None and not np.isnan(self.metrics["diverged"]).any()
 
     @property
     def returns(self) -> Float[np.ndarray, " R"]:
-        """The mean return of each run, `[R]`, of the evaluation that just ended; NaN of those that have diverged."""
+        """The mean return of each run at the evaluation that just ended, `[R]`; NaN for runs that have diverged."""
         if self.metrics is None:
-            raise TypeError("no evaluation just ended, so there are no returns")
+            raise TypeError("there are no returns, because no evaluation just ended")
         return np.where(np.isnan(self.metrics["diverged"]), self.metrics["return_mean"], np.nan)
 
 
-Listener = Callable[[Event], Event | None]  # None: the event as it is
+Listener = Callable[[Event], Event | None]  # None: the event is unchanged
 
 
 def fire(listeners: Iterable[Listener], event: Event) -> Event:
-    """The event after all listeners, called in order."""
+    """Call all listeners in order and return the event after the last."""
     for listener in listeners:
         event = tell(listener, event)
     return event
 
 
 def tell(listener: Listener, event: Event) -> Event:
-    """The event after one listener. A reason to stop that was there before stays.
+    """Call one listener and return the event after it. A reason to stop that was there before is kept.
 
-    Raises TypeError where the listener returns anything but None or an event, or a carry of another structure.
+    Raises TypeError if the listener returns anything but None or an event, or a carry of another structure.
     """
     after = listener(event)
     if after is None:
         return event
     if not isinstance(after, Event):
-        raise TypeError(f"a listener should return the event, changed, or None; it returned {type(after).__name__}")
+        raise TypeError(f"a listener should return an event or None; it returned {type(after).__name__}")
     if after.carry is not event.carry and _shapes(after.carry) != _shapes(event.carry):
-        raise TypeError("a listener should leave the carry's structure, shapes and types as they are")
+        raise TypeError("a listener should not change the carry's structure, shapes or dtypes")
     return after._replace(stop=event.stop or after.stop)
 
 
 def _shapes(tree: PyTree) -> PyTree:
-    """The structure of a tree of arrays, their shapes and types."""
+    """Return the structure of a tree of arrays, with their shapes and dtypes."""
     return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)

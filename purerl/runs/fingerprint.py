@@ -1,11 +1,11 @@
-"""What an environment computes, in a few digests: a run that is resumed can tell whether its environment was changed.
+"""Fingerprints of environments: digests of what an environment computes, to detect a change when a run is resumed.
 
-The digests are those of the traced programs (jaxprs) of `reset`, `step` and `observe`: every primitive, its parameters,
-the shapes and dtypes, and the values of all constants. Names, source lines and memory addresses are left out, so that
-they are the same in every process. What a callback to the host computes is not seen.
+The digests are those of the traced programs (jaxprs) of `reset`, `step` and `observe`. They cover every primitive, its
+parameters, the shapes and dtypes, and the values of all constants. Names, source lines and memory addresses are left
+out, so that the digests are the same in every process. The code of a callback to the host is not covered.
 
-Other versions of JAX or of a physics package may trace the same environment otherwise. So every fingerprint says what
-traced it, and different digests count only where that is the same.
+Other versions of JAX or of a physics package may trace the same environment differently. So every fingerprint also
+holds what traced it. Different digests count as a change only if this is the same.
 """
 
 import enum
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 Fingerprint = dict[str, Any]
 
-UNSEEN = ("name", "ctx_mesh", "debug_info", "sharding")  # parameters of primitives that change no number
+UNSEEN = ("name", "ctx_mesh", "debug_info", "sharding")  # parameters of primitives that do not change results
 COMPUTED = ("reset", "step", "observe")
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 LIMITS = ("episode_length", "truncates", "action_low", "action_high")
 
 
 def of(env: Environment) -> Fingerprint:
-    """`{name: digest or number}` of an `Environment`, as JSON and TOML have it, and `traced_by`, what it depends on.
+    """Return the fingerprint of an `Environment`: `{name: digest or number}`, for JSON and TOML.
 
-    The traces are those that JAX keeps for `base.physics`, so that compiling the environment afterwards is faster by
-    what this took.
+    `traced_by` is what the digests depend on besides the environment. JAX keeps the traces for `base.physics`, so
+    compiling the environment afterwards is faster by the time that this took.
     """
     step, (state, _) = _traced(env.step, *_arguments(env))
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
@@ -54,12 +54,12 @@ def of(env: Environment) -> Fingerprint:
 
 
 def kept(fingerprint: Fingerprint) -> Fingerprint:
-    """What a run.toml keeps of it, beside versions and flags."""
+    """Return the part of a fingerprint that a run.toml holds. Versions and flags are recorded there separately."""
     return {name: x for name, x in fingerprint.items() if name != "traced_by"}
 
 
 def from_record(record: dict[str, Any]) -> Fingerprint | None:
-    """The fingerprint that the `record` of a run.toml has; None of an older one."""
+    """Return the fingerprint in the `record` of a run.toml, or None for an older one."""
     if "environment" not in record:
         return None
     made = {name: record[name] for name in ("commit", "platform", "cpu") if name in record}
@@ -67,17 +67,20 @@ def from_record(record: dict[str, Any]) -> Fingerprint | None:
 
 
 def difference(then: Fingerprint | None, now: Fingerprint, when: str) -> str:
-    """One line that says how the fingerprint `now` differs from `then`, of the time `when`; empty where it does not."""
+    """Return one line that says how the fingerprint `now` differs from `then`, or an empty text if it does not.
+
+    `when` is a text that says when `then` was made.
+    """
     if then is None:
-        return f"whether the environment is as it was {when} cannot be told: its fingerprint was not kept then"
+        return f"cannot tell whether the environment is the same as {when}: its fingerprint was not recorded then"
     limits = [f"{name} (was {then[name]}, is {now[name]})" for name in LIMITS if _differ(then, now, name)]
     computed = [name for name in COMPUTED if _differ(then, now, name)]
     others = changed(then.get("traced_by", {}), now["traced_by"])
     if limits or (computed and not others):
-        return f"the environment is not what it was {when}: {', '.join(computed + limits)} changed"
+        return f"the environment is not the same as {when}: {', '.join(computed + limits)} changed"
     if computed:
         return (
-            f"whether the environment is as it was {when} cannot be told: {', '.join(computed)} compiles otherwise, "
+            f"cannot tell whether the environment is the same as {when}: the trace of {', '.join(computed)} differs, "
             f"but {', '.join(others)}"
         )
     return ""
@@ -88,18 +91,18 @@ def _differ(then: Fingerprint, now: Fingerprint, name: str) -> bool:
 
 
 def _arguments(env: Environment) -> tuple[PyTree, jax.ShapeDtypeStruct]:
-    """Abstract `(state, action)`."""
+    """Return abstract `(state, action)`."""
     action = jax.ShapeDtypeStruct((env.action_size,), jnp.float32)
     return jax.eval_shape(env.reset, jax.random.key(0)), action
 
 
 def _traced(function: Callable[..., PyTree], *arguments: PyTree) -> "tuple[ClosedJaxpr, PyTree]":
-    """`(jaxpr, abstract result)`."""
+    """Return `(jaxpr, abstract result)`."""
     return jax.make_jaxpr(function, return_shape=True)(*arguments)
 
 
 def _tracer() -> dict[str, str]:
-    """`{name: value}` of what the digest of a trace depends on, beside the environment."""
+    """Return `{name: value}` of what the digest of a trace depends on besides the environment."""
     return versions() | flags() | {"commit": commit(), "platform": jax.default_backend(), "cpu": processor()}
 
 
@@ -108,17 +111,17 @@ def _digest(jaxpr: "ClosedJaxpr") -> str:
 
 
 class _Canon:
-    """The parts of one jaxpr as bytes. Those jaxprs that occur in it again and again are kept, as digests."""
+    """Converts the parts of one jaxpr to bytes. The digests of jaxprs that occur in it repeatedly are kept."""
 
     def __init__(self) -> None:
         self.known: dict[int, Any] = {}
         self.kinds: dict[Any, bytes] = {}
 
     def jaxpr(self, closed: Any) -> hashlib.blake2b:
-        """The digest of a `Jaxpr`, or of a `ClosedJaxpr` with its constants."""
+        """Return the digest of a `Jaxpr`, or of a `ClosedJaxpr` with its constants."""
         if id(closed) not in self.known:
             jaxpr, constants = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
-            self.known[id(closed)] = closed, self._program(jaxpr, constants)  # Kept, so that no other has its id.
+            self.known[id(closed)] = closed, self._program(jaxpr, constants)  # Kept, so that its id is unique.
         return self.known[id(closed)][1]
 
     def _program(self, jaxpr: Any, constants: Sequence[Any]) -> hashlib.blake2b:
@@ -144,7 +147,7 @@ class _Canon:
         return hashlib.blake2b(b"\n".join(words), digest_size=16)
 
     def kind(self, aval: Any) -> bytes:
-        """Shape, dtype and weakness, which decides on dtypes further on."""
+        """Return the shape, the dtype and whether it is weak, which affects later dtypes."""
         if aval not in self.kinds:
             known = hasattr(aval, "shape")
             text = f"{aval.dtype}{aval.shape}{getattr(aval, 'weak_type', False)}" if known else type(aval).__name__
@@ -152,7 +155,10 @@ class _Canon:
         return self.kinds[aval]
 
     def value(self, x: Any) -> bytes:
-        """A constant or a parameter. What is unknown counts by its type alone, for its text may have addresses."""
+        """Return a constant or a parameter as bytes.
+
+        Of an unknown object only the type counts, because its text may contain addresses.
+        """
         if isinstance(x, PLAIN) and not isinstance(x, enum.Enum):
             return repr(x).encode()
         if hasattr(x, "eqns"):
@@ -171,14 +177,14 @@ class _Canon:
 
 
 def _array(x: Any) -> bytes:
-    """Dtype, shape, and the numbers, of a key its data."""
+    """Return the dtype, the shape and a digest of the numbers. For a random key, these are its data."""
     array = np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
     digest = hashlib.blake2b(array.tobytes(), digest_size=16).digest()
     return f"{x.dtype}{array.shape}".encode() + digest
 
 
 def _word(x: Any) -> bytes:
-    """What has no parts: an enum, a dtype, a class, a function, a generator of random numbers, or what is unknown."""
+    """Return an object without parts as bytes, such as an enum, a dtype, a class, a function or an unknown one."""
     if isinstance(x, np.dtype):
         return str(x).encode()
     word = next((getattr(x, name) for name in ("__qualname__", "tag", "_name_") if hasattr(x, name)), "")

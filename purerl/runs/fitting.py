@@ -1,4 +1,4 @@
-"""Programs of as many runs as the devices and their memory hold."""
+"""Compile programs for as many runs as the devices and their memory hold."""
 
 from dataclasses import replace
 
@@ -13,35 +13,36 @@ from purerl.training.loop import Carry
 from purerl.training.mapping import Numbers, Programs
 from purerl.types import Constructor
 
-Runs = list[tuple[int, int]]  # (setting, seed) of each
+Runs = list[tuple[int, int]]  # (setting, seed) of each run
 
 
 def num_devices(settings: Config, num_runs: int) -> int:
-    """Over how many devices `num_runs` are laid out: as few as give no device more runs than all of them would.
+    """Return the number of devices over which `num_runs` are distributed.
 
-    Raises ValueError for too many.
+    It is the smallest number that gives no device more runs than all devices would. Raises ValueError if `settings` ask
+    for more devices than there are.
     """
     wanted, there = settings.keep.devices, jax.local_device_count()
     if isinstance(wanted, int) and wanted > there:
-        raise ValueError(f"devices is {wanted}, but this machine has {there}; the most that works is {there}")
+        raise ValueError(f"devices is {wanted}, but this machine has {there}; use at most {there}")
     at_once = min(settings.group_size, num_runs)
     most = -(-at_once // (wanted if isinstance(wanted, int) else there))
     return -(-at_once // most)
 
 
 def programs_of(settings: Config, env: Environment, build: Constructor, num_runs: int) -> Programs:
-    """The programs of `num_runs`, laid out over the devices that `settings` ask for."""
+    """Return the programs of `num_runs`, distributed over the devices that `settings` ask for."""
     mesh = mapping.mesh(num_devices(settings, num_runs))
     return mapping.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
 
 
 def numbers_of(settings: Config, runs: Runs) -> Numbers:
-    """The hyperparameters that flow through a program of `runs`, (setting, seed) each."""
+    """Return the hyperparameters of `runs`, (setting, seed) each, that are traced arrays."""
     return mapping.flowing(settings.hyper, settings.swept, [setting for setting, _ in runs])
 
 
 def fit(settings: Config, programs: Programs, free: int, num_runs: int) -> tuple[Config, Programs, memory.Needs]:
-    """`(settings, compiled, needs)`; `seeds_per_batch` "auto" becomes what fits into `free` bytes, or 1."""
+    """Return `(settings, compiled, needs)`. A `seeds_per_batch` of "auto" becomes what fits into `free` bytes, or 1."""
     auto, size = settings.job.seeds_per_batch == "auto", min(settings.group_size, num_runs)
     if auto:
         size = memory.largest_group(at_least(settings, programs, size), settings.num_runs, free) or 1
@@ -56,38 +57,41 @@ def fit(settings: Config, programs: Programs, free: int, num_runs: int) -> tuple
 
 
 def compiled_for(settings: Config, programs: Programs, size: int) -> tuple[Programs, memory.Needs]:
-    """`(compiled, needs)` of `size` runs."""
+    """Return `(compiled, needs)` of `size` runs."""
     devices, rows = _rows(settings, programs, size)
     compiled = mapping.compiled(programs, numbers_of(settings, rows), len(rows))
     return compiled, memory.needs(compiled.known_carry, len(rows), compiled, devices)
 
 
 def at_least(settings: Config, programs: Programs, size: int) -> memory.Needs:
-    """What `size` runs need, known before anything is compiled: what the programs work with is not in it."""
+    """Return what `size` runs need before anything is compiled. Working memory of the programs is not included."""
     devices, rows = _rows(settings, programs, size)
     return memory.needs(abstract_carry(settings, programs, size), len(rows), None, devices)
 
 
 def abstract_carry(settings: Config, programs: Programs, size: int) -> Carry:
-    """The carry of a program for `size` runs, with as many rows as it has."""
+    """Return the abstract carry of a program for `size` runs, with as many rows as the program has."""
     rows = _rows(settings, programs, size)[1]
     return mapping.abstract_carry(programs, numbers_of(settings, rows), len(rows))
 
 
 def _rows(settings: Config, programs: Programs, size: int) -> tuple[int, Runs]:
-    """`(number of devices, runs)`: as many runs as a program for `size` of them has rows, equally many per device."""
+    """Return `(number of devices, runs)` of a program for `size` runs.
+
+    The runs are repeated so that every device has the same number.
+    """
     devices = programs.mesh.size if programs.mesh else 1
     rows = -(-size // devices) * devices
     return devices, (settings.runs * rows)[:rows]
 
 
 def check_fits(settings: Config, needs: memory.Needs, free: int) -> None:
-    """Raises DoesNotFit, with the settings that would fit, where `needs` are more than `free` bytes."""
+    """Raise DoesNotFit, with the settings that would fit, if `needs` are more than `free` bytes."""
     memory.check_memory(needs, settings.plan, settings.num_runs, free, settings.num_settings, not settings.pbt)
 
 
 def plan(settings: Config, env: Environment, build: Constructor, display: Display) -> None:
-    """Show what the runs need of the device's memory, and take none of it. Raises DoesNotFit as `run` does."""
+    """Print the memory that the runs need, without allocating any. Raises DoesNotFit as `run` does."""
     free = memory.available(num_devices(settings, settings.num_runs))
     settings, _, needs = fit(settings, programs_of(settings, env, build, settings.num_runs), free, settings.num_runs)
     job, what = settings.job, "runs" if settings.swept else "seeds"
@@ -97,7 +101,7 @@ def plan(settings: Config, env: Environment, build: Constructor, display: Displa
 
 
 def expected(settings: Config, env: Environment, build: Constructor, free: int) -> tuple[Config, memory.Needs]:
-    """`(settings, needs)` as `run` will find them in `free` bytes. Only "auto" groups are compiled to know."""
+    """Return `(settings, needs)` as `run` will find them with `free` bytes. It compiles only for "auto" groups."""
     programs = programs_of(settings, env, build, settings.num_runs)
     if settings.job.seeds_per_batch == "auto":
         settings, _, needs = fit(settings, programs, free, settings.num_runs)

@@ -1,4 +1,4 @@
-"""Begin a run from a checkpoint of another one, with some of its settings: how a search goes on after a rung."""
+"""Start a run from a checkpoint of another run, with some of its settings. A search does this after a rung."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from purerl.training import loop
 
 @dataclass(frozen=True)
 class Origin:
-    """From where a run begins.
+    """The checkpoint from which a run starts.
 
     Attributes:
         path: the folder of the other run.
-        settings: that run's.
-        index: the evaluation after which it begins; `claims.has_come_to` tells whether there is a checkpoint.
-        kept: the numbers of the settings that go on.
+        settings: the settings of the other run.
+        index: the evaluation after which the run starts; `claims.has_come_to` tells whether there is a checkpoint.
+        kept: the numbers of the settings that continue.
     """
 
     path: Path
@@ -32,9 +32,9 @@ class Origin:
 
 
 def fork(origin: Origin, target: Path, settings: Config, env: Environment) -> None:
-    """Begin the run with `settings`, in the folder `target`, where `origin` says.
+    """Start the run with `settings` in the folder `target` from the checkpoint of `origin`.
 
-    Both train all their runs at once. Raises Refused where there is no whole checkpoint.
+    Both runs train all their settings and seeds at once. Raises Refused if there is no undamaged checkpoint.
     """
     scratch = target.with_name(f".{target.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -45,13 +45,13 @@ def fork(origin: Origin, target: Path, settings: Config, env: Environment) -> No
         checkpoints.fork(origin.path, scratch, origin.index, _rows(origin), computations)
     except checkpoints.Damaged as error:
         raise Refused(
-            f"{origin.path} has no whole checkpoint {origin.index}: {error}; the same command makes it again"
+            f"{origin.path} has no undamaged checkpoint {origin.index}: {error}; the same command writes it again"
         ) from None
     run_folder.copy_rows(origin.path, scratch, origin.kept, loop.env_steps(settings.plan, origin.index))
     scratch.rename(target)
 
 
 def _rows(origin: Origin) -> list[int]:
-    """Which runs of a checkpoint go on."""
+    """Return the rows of a checkpoint that continue."""
     runs = origin.settings.runs
     return [runs.index((setting, seed)) for setting in origin.kept for seed in dict.fromkeys(s for _, s in runs)]

@@ -1,4 +1,7 @@
-"""Python's garbage collector. It goes through all that importing and tracing make, over and over, and finds nothing."""
+"""Pause Python's garbage collector while programs are made.
+
+Otherwise it repeatedly scans the objects that importing and tracing create, and finds almost no garbage.
+"""
 
 import gc
 from collections.abc import Iterator
@@ -7,10 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """A context, or a decorator, in which nothing is collected. What is made there is left out later, too.
+    """Pause garbage collection in a `with` block or a decorated function.
 
-    A start takes a sixth less time for it. Of the half a million objects that making programs leaves, a hundred are
-    garbage.
+    Objects created in this block are excluded from later garbage collections (`gc.freeze`). A start takes a sixth less
+    time. Making programs creates half a million objects, of which a hundred are garbage.
     """
     was = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""What a group of runs needs of the device's memory, known before any of it is taken."""
+"""Compute the device memory that a group of runs needs, before any of it is allocated."""
 
 from dataclasses import dataclass
 from math import prod
@@ -21,10 +21,11 @@ class DoesNotFit(Refused):
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes on each device, of `num_runs` runs side by side on `num_devices` of them.
+    """Bytes on each device, for `num_runs` runs that are distributed over `num_devices` devices.
 
-    `ring`, `networks`, `optimiser`, `environments` and `other` stay while they train: the carry. `starting`, `training`
-    and `evaluating` are what is worked with besides, one after another, with the states that episodes begin from.
+    `ring` (the replay buffer), `networks`, `optimiser`, `environments` and `other` make up the carry, which stays in
+    memory during training. `starting`, `training` and `evaluating` are the working memory of the programs, which run
+    one after another. It includes the states from which episodes begin.
     """
 
     num_runs: int
@@ -52,7 +53,7 @@ class Needs:
 
 
 def needs(carry: Carry, num_runs: int, compiled: Programs | None = None, num_devices: int = 1) -> Needs:
-    """The `Needs` of `carry`, abstract or not, and of the programs of `compiled`, compiled `batch.Programs`."""
+    """Return the `Needs` of `carry`, abstract or not, and of the compiled programs `compiled`, if given."""
     parts: dict[str, int] = dict.fromkeys(("ring", "networks", "optimiser", "environments", "other"), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
         parts[_part(jax.tree_util.keystr(path))] += prod(leaf.shape) * leaf.dtype.itemsize // num_devices
@@ -62,7 +63,7 @@ def needs(carry: Carry, num_runs: int, compiled: Programs | None = None, num_dev
     states, playing = (
         getattr(compiled, name).memory_analysis().output_size_in_bytes for name in ("starts", "begin_play")
     )
-    begun = states + _working(compiled.initial_carry) - sum(parts.values())  # It makes the carry.
+    begun = states + _working(compiled.initial_carry) - sum(parts.values())  # It returns the carry.
     working = {
         "starting": max(begun, _working(compiled.warm_up)),
         "training": _working(compiled.cycles),
@@ -72,7 +73,10 @@ def needs(carry: Carry, num_runs: int, compiled: Programs | None = None, num_dev
 
 
 def available(num_devices: int) -> int:
-    """Bytes that each of so many devices of this process still has: a GPU's own, or the host's, which they share."""
+    """Return the free bytes on each of the first `num_devices` devices of this process.
+
+    A GPU has its own memory. CPU devices share the memory of the host.
+    """
     devices = jax.local_devices()[:num_devices]
     stats = [device.memory_stats() for device in devices]
     if all(each and "bytes_limit" in each for each in stats):
@@ -81,22 +85,23 @@ def available(num_devices: int) -> int:
 
 
 def largest_group(needs: Needs, num_runs: int, free: int) -> int:
-    """The largest divisor of `num_runs` of which so many runs at once fit; 0 where not even one does."""
+    """Return the largest divisor of `num_runs` that fits as the number of runs at once, or 0 if not even one fits."""
     return largest_divisor(num_runs, _fitting(needs, free))
 
 
 def _fitting(needs: Needs, free: int) -> int:
-    """How many runs fit into `free` bytes of every device."""
+    """Return how many runs fit into `free` bytes of every device."""
     return int(free / needs.per_run * needs.num_devices) // needs.num_devices * needs.num_devices
 
 
 def check_memory(
     needs: Needs, plan: Plan, num_runs: int, free: int, num_settings: int = 1, in_groups: bool = True
 ) -> None:
-    """Raises DoesNotFit, saying how many seeds of `num_settings` settings, and which buffer_size, would fit.
+    """Raise DoesNotFit if `needs` are more than `free` bytes.
 
-    `in_groups` tells whether the runs may train one group after another. `needs` from before anything is compiled have
-    no working memory, and what they leave room for is said to be "at most".
+    The message says how many seeds of `num_settings` settings, and which buffer_size, would fit. `in_groups` is whether
+    the runs may train one group after another. `needs` that were computed before compiling have no working memory. The
+    message then says that the values are upper limits.
     """
     if needs.total <= free:
         return
@@ -110,26 +115,26 @@ def check_memory(
     if group and in_groups:
         ways.append(f"--seeds-per-batch {group if grouped else f'auto, which trains {group} at once'}")
     kind = "seed" if num_settings == 1 else "run"
-    fits = "what fits" if needs.training else "at most, less what the programs work with"
+    fits = "what fits" if needs.training else "at most, minus the working memory of the programs"
     remedy = f"{fits}: {'; '.join(ways)}" if ways else f"not even one {kind} fits; lower num_envs, batch_size or widths"
     raise DoesNotFit(
         f"{needs.num_runs} {kind}s at once need {needs.total / GIB:.2f} GiB{per_device(needs)}, "
-        f"{needs.per_run / GIB:.3f} each, and there are {free / GIB:.2f}; {remedy}"
+        f"{needs.per_run / GIB:.3f} each, but {free / GIB:.2f} GiB are available; {remedy}"
     )
 
 
 def line(needs: Needs, free: int) -> str:
-    """The plan in one line."""
+    """Return the memory plan in one line."""
     return f"memory{per_device(needs)}: {needs.total / GIB:.2f} GiB of {free / GIB:.2f}, ring {needs.ring / GIB:.2f}"
 
 
 def per_device(needs: Needs) -> str:
-    """Of several devices, that the bytes are of each."""
+    """Return a text which says that the bytes are per device, or an empty text for one device."""
     return f" on each of {needs.num_devices} devices" if needs.num_devices > 1 else ""
 
 
 def rows(needs: Needs, free: int) -> list[tuple[str, str]]:
-    """The plan as `(name, value)` rows of a table."""
+    """Return the memory plan as `(name, value)` rows of a table."""
     stays = ("ring", "networks", "optimiser", "environments", "other")
     parts = {name: getattr(needs, name) for name in stays}
     parts |= {f"while {name}": getattr(needs, name) for name in ("starting", "training", "evaluating")}
@@ -147,7 +152,7 @@ def _part(path: str) -> str:
 
 
 def _working(program: Any) -> int:
-    """Bytes that a compiled program takes besides what it is given and what it gives back in the same place."""
+    """Return the bytes that a compiled program allocates besides its arguments and the outputs that reuse them."""
     stats = program.memory_analysis()
     if stats is None:
         return 0

@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""The outcome of a run."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from purerl.runs.clock import Clock
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
         final: the last row of curves.csv of each run, `{column: [R]}`.
-        interrupted: why it ended early, or None.
-        asked: why it was to end early, also where it came to its end before; or None.
+        interrupted: why the run ended early, or None.
+        asked: why the run was asked to end early, or None. It may be set although the run was finished.
         clock: where the time went.
     """
 
@@ -31,5 +31,5 @@ class RunOutcome:
 
     @property
     def all_diverged(self) -> bool:
-        """Whether there are runs, and none is left."""
+        """Whether there are runs, and all of them have diverged."""
         return len(self.final["diverged"]) > 0 and not len(self.returns)

@@ -1,16 +1,16 @@
 """Population-based training (Jaderberg et al. 2017, arXiv:1711.09846) over the settings of one program.
 
-In a file of sweeps/, beside lists under [hyper], which are the population's first settings:
+It is set in a file of sweeps/, next to lists under [hyper]. These lists are the population's first settings:
 
     [pbt]
     every = 1          # evaluations between two exploits
-    fraction = 0.25    # of the worst settings take over from as many of the best
-    factor = 1.2       # and multiply or divide every swept number by this, by chance
+    fraction = 0.25    # this fraction of the settings, the worst, take over from as many of the best
+    factor = 1.2       # after that, every swept number is multiplied or divided by this, at random
 
-Every seed has a population of its own, so that there are as many trials of the method as seeds. A run that takes over
-gets the networks, their optimisers, the statistics of observations and the numbers; its environments, its replay buffer
-and its key stay its own. A run that diverged stays out. pbt.csv says what became of whom; it is also the state that a
-resumed run goes on from. Letters: S settings, N seeds.
+Every seed has its own population, so that there are as many trials of the method as seeds. A run that takes over from
+another gets its networks, optimizers, observation statistics and swept hyperparameters. It keeps its own environments,
+replay buffer and random key. A run that has diverged takes no part. pbt.csv records every exploit. A resumed run reads
+its hyperparameters from it. Letters: S settings, N seeds.
 """
 
 import csv
@@ -33,21 +33,22 @@ from purerl.types import Array, Key, Scalar
 
 FILE = "pbt.csv"
 
-Grid = Float[Array | np.ndarray, "S N"]  # a number of every run
+Grid = Float[Array | np.ndarray, "S N"]  # one number per run
 Sources = Int[Array | np.ndarray, "S N"]
 
 
 @partial(jax.jit, static_argnames="count")
 def sources(returns: Grid, key: Key, count: int) -> Int[Array, "S N"]:
-    """Which setting every run goes on from, `[S, N]`: of a seed the `count` worst from its best.
+    """Return the setting from which every run continues, `[S, N]`.
 
-    `returns` `[S, N]`, NaN of a run that diverged. The key is consumed.
+    In each seed, each of the `count` worst settings continues from one of the `count` best, chosen at random. `returns`
+    `[S, N]` is NaN for a run that has diverged. The key is consumed.
     """
     settings, seeds = returns.shape
     sound = ~jnp.isnan(returns)
-    order = jnp.argsort(jnp.where(sound, returns, jnp.inf), axis=0)  # those that diverged come last
+    order = jnp.argsort(jnp.where(sound, returns, jnp.inf), axis=0)  # diverged runs come last
     number = sound.sum(axis=0)
-    enough = jnp.minimum(count, number // 2)  # pairs of worst and best in a seed
+    enough = jnp.minimum(count, number // 2)  # pairs of a worst and a best run in each seed
     rank = jnp.argsort(order, axis=0)
     keys = jax.random.split(key, seeds)
     draw = jax.vmap(lambda key, most: jax.random.randint(key, (settings,), 0, jnp.maximum(most, 1)), out_axes=1)
@@ -58,7 +59,10 @@ def sources(returns: Grid, key: Key, count: int) -> Int[Array, "S N"]:
 
 @jax.jit
 def explored(values: Grid, source: Sources, key: Key, factor: Scalar, low: Scalar, high: Scalar) -> Float[Array, "S N"]:
-    """Numbers `[S, N]` after the exploit: those of the `source`, times or over `factor` where that is another."""
+    """Return the numbers `[S, N]` after the exploit.
+
+    A run that takes over from its `source` gets the number of that run, multiplied or divided by `factor` at random.
+    """
     taken = jnp.take_along_axis(values, source, axis=0)
     steps = jnp.where(jax.random.bernoulli(key, shape=values.shape), factor, 1 / factor)
     moved = source != jnp.arange(len(values))[:, None]
@@ -67,7 +71,7 @@ def explored(values: Grid, source: Sources, key: Key, factor: Scalar, low: Scala
 
 @jax.jit
 def taken_over(carry: Carry, rows: Int[Array | np.ndarray, " R"]) -> Carry:
-    """The carry `[R, ...]` in which run i has learned what run `rows[i]` has."""
+    """Return the carry `[R, ...]` in which run i has the agent and the observation statistics of run `rows[i]`."""
     agent, statistics = jax.tree.map(lambda x: x[rows], (carry.agent, carry.statistics))
     return carry._replace(agent=agent, statistics=statistics)
 
@@ -79,13 +83,13 @@ def exploit(
     numbers: Mapping[str, Float[Array | np.ndarray, " R"]],
     returns: Float[Array | np.ndarray, " R"],
 ) -> Int[np.ndarray, " R"]:
-    """Exploit and explore at evaluation `index`: which run each goes on from, `[R]`; pbt.csv gets the numbers.
+    """Exploit and explore at evaluation `index`, and write the new numbers to pbt.csv.
 
-    `numbers` `{name: [R]}`, `returns` `[R]`.
+    `numbers` is `{name: [R]}` and `returns` is `[R]`. Returns the run from which each run continues, `[R]`.
     """
     shape, population = (settings.num_settings, settings.job.num_seeds), settings.pbt
     if population is None:
-        raise ValueError("the settings are no population")
+        raise ValueError("the settings are not a population")
     key = loop.key_for(jax.random.key(settings.job.seed), loop.EXPLOIT, index)
     source_key, *keys = jax.random.split(key, 1 + len(settings.swept))
     count = max(1, int(population.fraction * shape[0]))
@@ -99,7 +103,7 @@ def exploit(
 
 
 def _limits(kind: type[Hyperparameters], name: str) -> tuple[float, float]:
-    """The least and the largest value of a hyperparameter."""
+    """Return the smallest and the largest value of a hyperparameter."""
     schema = fields(kind)[name][2].json_schema()
     schema = next(kind for kind in schema.get("anyOf", [schema]) if kind["type"] == "number")
     return float(schema.get("minimum", -np.inf)), float(schema.get("maximum", np.inf))
@@ -121,7 +125,7 @@ def _append(
 
 
 def numbers_at(path: Path, settings: Config, index: int) -> dict[str, Float[np.ndarray, " R"]]:
-    """`{name: [R]}` after the last exploit up to evaluation `index`; nothing where there was none."""
+    """Return `{name: [R]}` after the last exploit up to evaluation `index`, or an empty dict if there was none."""
     rows = _rows(path)
     last = max((int(row["evaluation"]) for row in rows if int(row["evaluation"]) <= index), default=None)
     if last is None:
@@ -131,7 +135,7 @@ def numbers_at(path: Path, settings: Config, index: int) -> dict[str, Float[np.n
 
 
 def truncate(path: Path, index: int) -> None:
-    """Forget the exploits after evaluation `index`."""
+    """Delete the exploits after evaluation `index` from pbt.csv."""
     rows = [row for row in _rows(path) if int(row["evaluation"]) <= index]
     (path / FILE).unlink(missing_ok=True)
     if rows:

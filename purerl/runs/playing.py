@@ -1,4 +1,4 @@
-"""Episodes played to their ends by the device, a stretch at a time, so that the host can stop in between."""
+"""Play episodes to their end on the device, one stretch at a time, so that the host can stop in between."""
 
 import time
 from collections.abc import Callable
@@ -27,10 +27,10 @@ def play_out(
     stretch: Stretch = nullcontext,
     stopped: Callable[[], object] = lambda: False,
 ) -> Play | None:
-    """The `episodes.Play` at its end, or None where `stopped()` before.
+    """Play episodes to their end and return the final `episodes.Play`, or None if `stopped()` is true before.
 
-    `play_on(play, count) -> play` plays `count` strides more; each call is made within a `stretch()`, and `pace`, a
-    `clock.Pace`, says how many strides it takes.
+    `play_on(play, count) -> play` plays `count` more strides. Each call is made within a `stretch()`. `pace`, a
+    `clock.Pace`, sets how many strides a call plays.
     """
     while not stopped():
         begun, before = time.perf_counter(), _strides(play)
@@ -44,5 +44,5 @@ def play_out(
 
 
 def _strides(play: Play) -> int:
-    """How many strides the longest episode has lasted."""
+    """Return how many strides the longest episode has lasted."""
     return -(-int(jax.device_get(play.length).max()) // STRIDE)

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, device, commit. A result that nobody can repeat is no result."""
+"""Record what a run used: versions, device and commit. They are needed to reproduce a result."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ FLAGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_numpy_dtype_promotion")
 
 
 def record() -> dict[str, Any]:
-    """`{name: value}` for run.toml."""
+    """Return `{name: value}` for run.toml."""
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,28 +35,31 @@ def record() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """`{package: version}` of what the numbers depend on."""
+    """Return `{package: version}` of the packages on which results depend."""
     return {name: _version(name) for name in PACKAGES}
 
 
 def flags() -> dict[str, str]:
-    """`{name: value}` of JAX's global flags that change what is computed."""
+    """Return `{name: value}` of JAX's global flags that change what is computed."""
     return {name: str(getattr(jax.config, name)) for name in FLAGS}
 
 
 def origin(num_devices: int | None) -> dict[str, Any]:
-    """What numbers depend on to the last bit: `versions`, and on what they are computed."""
+    """Return what bit-exact results depend on: `versions`, the platform and the number of devices."""
     return versions() | {"platform": jax.default_backend(), "devices": num_devices}
 
 
 def changed(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """`["jax was 0.10.1 and is 0.10.2"]`: where `now` differs from `then`, which may lack what was not kept then."""
+    """Return where `now` differs from `then`, such as `["jax was 0.10.1 and is 0.10.2"]`.
+
+    `then` may lack values that were not recorded at that time.
+    """
     return [f"{name} was {then[name]} and is {x}" for name, x in now.items() if name in then and then[name] != x]
 
 
 @cache
 def processor() -> str:
-    """The model of the CPU, for example "AMD EPYC 9B14"; numbers that it makes may differ from another's."""
+    """Return the model of the CPU, for example "AMD EPYC 9B14". Results may differ between models."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -75,7 +78,10 @@ def _version(package: str) -> str:
 
 @cache
 def commit() -> str:
-    """The git commit of this package's checkout, with `+` where files differ from it; `unknown` outside a checkout."""
+    """Return the git commit of this package's checkout, with `+` if files differ from it.
+
+    Outside a checkout it is `unknown`.
+    """
     folder = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str:

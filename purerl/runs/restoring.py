@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: the newest whole one of a group, the files that end where it does, and its ring."""
+"""Resume from the newest undamaged checkpoint of a group: truncate its files and restore its replay buffer."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ from purerl.training.loop import Carry
 
 
 class Found(NamedTuple):
-    """A whole checkpoint that can be gone on from.
+    """An undamaged checkpoint from which a run can be resumed.
 
     Attributes:
-        number: its own.
-        label: what it says of itself.
-        at: where it was made.
-        carry: `[runs, ...]`, on the disk until it is asked for.
+        number: the number of the checkpoint.
+        label: the contents of its label.
+        at: where in the run it was made.
+        carry: `[runs, ...]`, on disk until it is used.
     """
 
     number: int
@@ -32,24 +32,24 @@ class Found(NamedTuple):
 
 
 class Lacking(Exception):
-    """A checkpoint from before which curves.csv has not all rows."""
+    """curves.csv lacks rows from before a checkpoint."""
 
 
 def restored(session: Session, group: int) -> tuple[Position, Carry | None]:
-    """`(at, carry)` of the newest whole checkpoint of a group; the start and None where there is none.
+    """Return `(at, carry)` of the newest undamaged checkpoint of a group, or the start and None if there is none.
 
-    Raises Refused, and touches nothing, where there is one that cannot be gone on from.
+    Raises Refused, and changes nothing, if there is a checkpoint from which the run cannot be resumed.
     """
     lacking, damaged = [], []
     for number in _numbers(session, group):
         try:
             found = _read(session, group, number)
         except Lacking:
-            session.display.say(f"curves.csv lacks rows from before checkpoint {number}, which is left out")
+            session.display.say(f"curves.csv lacks rows from before checkpoint {number}; this checkpoint is skipped")
             lacking.append(number)
         except checkpoints.Damaged as error:
             session.log("damaged", checkpoint=number, error=str(error))
-            session.display.say(f"checkpoint {number} is damaged and left out: {error}")
+            session.display.say(f"checkpoint {number} is damaged and is skipped: {error}")
             damaged.append(number)
         else:
             if lacking or damaged:
@@ -61,13 +61,13 @@ def restored(session: Session, group: int) -> tuple[Position, Carry | None]:
 
 
 def _numbers(session: Session, group: int) -> Iterator[int]:
-    """The checkpoints of a group, the newest first."""
+    """Return the checkpoints of a group, newest first."""
     first = group * session.plan.num_evals
     return (number for number in checkpoints.numbers(session.path) if first <= number < first + session.plan.num_evals)
 
 
 def _read(session: Session, group: int, number: int) -> Found:
-    """A checkpoint. Raises Damaged where it is not whole, Lacking where curves.csv is not."""
+    """Return a checkpoint. Raises Damaged if it is damaged, and Lacking if curves.csv lacks rows."""
     plan, runs = session.plan, session.runs(group)
     label = checkpoints.read_label(session.path, number, config.computation(session.settings))
     at = position.of_label(label, session.settings, number - group * plan.num_evals)
@@ -79,12 +79,12 @@ def _read(session: Session, group: int, number: int) -> Found:
 
 
 def _refuse_whole(session: Session, lacking: Sequence[int]) -> None:
-    """Raises Refused where one of the checkpoints `lacking` rows is whole."""
+    """Raise Refused if one of the checkpoints that are `lacking` rows is undamaged."""
     for number in lacking:
         if _is_whole(session, number):
             raise Refused(
-                f"{session.path}/curves.csv lacks rows from before checkpoint {number}, which is whole; put back the "
-                f"rows to go on from it, or delete {session.path}/checkpoints to start again from step 0"
+                f"{session.path}/curves.csv lacks rows from before checkpoint {number}, which is undamaged; restore "
+                f"the rows to resume from it, or delete {session.path}/checkpoints to start again from step 0"
             )
 
 
@@ -97,10 +97,10 @@ def _is_whole(session: Session, number: int) -> bool:
 
 
 def _start_again(session: Session, group: int) -> None:
-    """Let the files have nothing of a group."""
+    """Remove everything of a group from the files."""
     path, runs = session.path, session.runs(group)
     if run_folder.are_of(run_folder.read_curves(path), runs).any():
-        session.display.say("no whole checkpoint to go on from; starting again from step 0")
+        session.display.say("there is no undamaged checkpoint; starting again from step 0")
         _set_aside(session)
     made = config.read_toml(path / "run.toml").get(config.RECORD, {})
     _say_environment(session, fingerprint.from_record(made), "when the run began")
@@ -109,21 +109,21 @@ def _start_again(session: Session, group: int) -> None:
 
 
 def _set_aside(session: Session) -> None:
-    """Keep copies of what is computed anew, where a run falls back behind what it had come to."""
+    """Copy the files that will be computed again, if a run restarts from an earlier position than it had reached."""
     kept = ", ".join(checkpoints.set_aside(session.path, ("curves.csv", pbt.FILE, run_folder.POLICY)))
     session.log("set aside", files=kept)
-    session.display.say(f"copies of what there was: {kept}")
+    session.display.say(f"the earlier files were copied to {kept}")
 
 
 def _say_environment(session: Session, then: Fingerprint | None, when: str) -> None:
-    """Say where the environment is another than its fingerprint `then` tells."""
+    """Print and log it if the environment differs from its fingerprint `then`."""
     if line := fingerprint.difference(then, session.environment, when):
         session.log("environment", line=line)
-        session.display.say(f"{line}; resuming goes on with what it is now")
+        session.display.say(f"{line}; the run continues with the present environment")
 
 
 def _continued(session: Session, group: int, found: Found) -> Carry:
-    """The carry of a checkpoint on the device, with a ring; the files end where it does."""
+    """Return the carry of a checkpoint on the device, with a ring, and truncate the files at its position."""
     at, label = found.at, found.label
     _say_environment(session, label.get("environment"), f"when checkpoint {found.number} was written")
     carry = session.with_copies(group, found.carry)
@@ -131,7 +131,7 @@ def _continued(session: Session, group: int, found: Found) -> Carry:
     session.log("resume", group=group, index=at.index, row=at.row, ring=label["ring"])
     session.display.say(f"resumed after {at.row * session.plan.num_envs:,} steps")
     if others := changed(label["versions"], origin(len(carry.diverged.devices()))):
-        session.display.say(f"not bit for bit as without the stop: {', '.join(others)}")
+        session.display.say(f"resuming is not bit-exact: {', '.join(others)}")
     if carry.ring is None:
         session.display.say("the checkpoint has no replay buffer: its policy fills a new one, and this is not exact")
         carry = _refilled(session, group, at, carry)
@@ -139,14 +139,14 @@ def _continued(session: Session, group: int, found: Found) -> Carry:
 
 
 def _truncate(session: Session, group: int, at: Position) -> None:
-    """Let the files of a run end at a position."""
+    """Truncate the files of a run at a position."""
     last = loop.env_steps(session.plan, at.index) if at.evaluations else -1
     session.clock.resume(run_folder.truncate(session.path, session.runs(group), last))
     pbt.truncate(session.path, at.index)
 
 
 def _refilled(session: Session, group: int, at: Position, carry: Carry) -> Carry:
-    """`carry` with a ring that its policy fills; as it is where the run is to end before."""
+    """Return `carry` with a ring that its policy fills, or unchanged if the run is to end before that."""
     numbers, turn = session.numbers(group, at.index), loop.first_refilled(session.plan, at.row)
     acting = session.programs.begin_refill(numbers, carry, at.row)
     while turn < at.row:

@@ -1,11 +1,11 @@
-"""The host's side of a run: compile, train a stretch at a time, and leave everything on disk as it comes.
+"""The host side of a run: compile, train one stretch at a time, and write results to disk as they come.
 
-A run folder holds one program: one run per seed, or, of a sweep, per setting and seed. They are trained in groups
-(`seeds_per_batch`), one after another; mostly there is one. Checkpoint number g · num_evals + i is of group g, after
-its evaluation i and before the next. Where the devices or the groups do not divide the runs, the last run is repeated;
-nobody sees its copies.
+A run folder holds one program: one run per seed, or in a sweep one per setting and seed. The runs are trained in groups
+(`seeds_per_batch`), one after another. Usually there is one group. Checkpoint number g · num_evals + i belongs to group
+g and is made after its evaluation i and before the next. If the number of devices or the group size does not divide the
+number of runs, the last run is repeated. Its copies are not reported.
 
-What a folder holds is told in claims.py. epochs.py trains, and listeners/ has what happens after each stretch.
+claims.py checks what a folder contains, epochs.py trains, and listeners/ has what happens after each stretch.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from purerl.types import Constructor
 
 
 def prepare(settings: Config) -> tuple[Environment, Constructor]:
-    """`(env, constructor of the algorithm)` of a `Config`. Raises ValueError where they cannot be or do not fit."""
+    """Return `(env, constructor of the algorithm)` of a `Config`. Raises ValueError if they cannot be made or used."""
     job = settings.job
     env, build = environments.make(job.env, job.backend, job.episode_length), registry.find_algorithm(job.algo).build
     algorithm_check.check_algorithm(job.algo, build, settings, env)
@@ -54,7 +54,7 @@ def run(
     until: int | None = None,
     listeners: Sequence[Listener] = (),
 ) -> RunOutcome:
-    """Train what the run in the folder `path`, which is made where there is none, has not trained yet.
+    """Train what the run in the folder `path` has not trained yet. The folder is created if it does not exist.
 
     Args:
         settings: what is trained, from `purerl.settings.config.resolve`.
@@ -63,16 +63,16 @@ def run(
         path: the folder of the run.
         display: shows progress.
         share: the `settings.runs` to train, all by default.
-        until: the evaluation after which they are left, with a checkpoint, for `fork.fork`.
-        listeners: called with an `events.Event` after every stretch of training and after every evaluation. One that
-            returns the event with a reason to `stop` ends the run there, with a checkpoint. Where one raises, a
-            checkpoint is written, and the exception goes on.
+        until: the evaluation after which they stop, with a checkpoint, for `fork.fork`.
+        listeners: called with an `events.Event` after every stretch of training and after every evaluation. If a
+            listener returns the event with a reason to `stop`, the run ends there, with a checkpoint. If a listener
+            raises, a checkpoint is written and the exception propagates.
 
-    Every `checkpoint_every` evaluations (auto: every 15 minutes; 0: never), and where the run ends early, the whole
-    carry is kept. A run of which every seed has diverged ends at that evaluation.
+    The whole carry is saved every `checkpoint_every` evaluations (auto: every 15 minutes; 0: never), and when the run
+    ends early. If every seed has diverged, the run ends at that evaluation.
 
-    Returns the `RunOutcome`, also of a run that ended early. Raises Refused, before anything is trained, where memory
-    does not hold the runs or another process runs in `path`, and OSError where nothing more can be written.
+    Returns the `RunOutcome`, also of a run that ended early. Raises Refused, before anything is trained, if the memory
+    does not hold the runs or another process runs in `path`. Raises OSError if nothing more can be written.
     """
     order = Order(settings, env, build, path, display, share or settings.runs, until, listeners)
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
@@ -82,7 +82,7 @@ def run(
 
 
 def _run(order: Order, interrupt: Interrupt) -> RunOutcome:
-    """The `RunOutcome`."""
+    """Compile and train in the present thread, and return the `RunOutcome`."""
     clock = Clock()
     made = compiling.compile_runs(order, clock)
     with run_folder.locked(order.path):
@@ -98,16 +98,19 @@ def _run(order: Order, interrupt: Interrupt) -> RunOutcome:
 
 
 def _ended_meanwhile(order: Order, settings: Config) -> bool:
-    """Whether another process completed the run since it was claimed. Raises Refused where it made it another."""
+    """Return whether another process has completed the run since it was claimed.
+
+    Raises Refused if that process has written another run.
+    """
     try:
         claims.check_same_run(order.path, settings)
     except ValueError as error:
-        raise Refused(f"another process was here meanwhile: {error}") from None
+        raise Refused(f"another process has used the folder meanwhile: {error}") from None
     return claims.is_complete(order.path, settings, order.share)
 
 
 def _trained(order: Order, made: Compiled, clock: Clock, interrupt: Interrupt) -> tuple[Session, TrainingResult]:
-    """`(session, epochs.TrainingResult)` after training."""
+    """Train, and return `(session, epochs.TrainingResult)`."""
     settings, path, display = made.settings, order.path, order.display
     kept = checkpoints.manager(path)
     compiling.say_compiled(order, made, clock)

@@ -25,28 +25,28 @@ from purerl.types import Agent, Policy
 if TYPE_CHECKING:
     from purerl.runs.events import Listener
 
-PACED = ("warm_up", "cycles", "refill", "play_on")  # the programs that work in stretches
+PACED = ("warm_up", "cycles", "refill", "play_on")  # the programs that run in stretches
 
 
 @dataclass(frozen=True)
 class Session:
-    """What stays the same while a process trains, but for `paces`, which are measured as it goes.
+    """What stays the same while a process trains. Only `paces` change, which are measured during training.
 
     Attributes:
-        settings: what is computed; `seeds_per_batch` is a number.
+        settings: the settings of the run; `seeds_per_batch` is a number.
         path: the folder of the run.
         display: shows progress and messages.
         clock: where the time goes.
         interrupt: why the run should end early.
         programs: compiled, for the runs of one group.
-        policy: `(agent) -> policy`, the part of the algorithm's state that acts.
-        checkpoints: writes and reads those of the run.
-        feed: `() -> None`, hands new rows of curves.csv to the loggers.
+        policy: `(agent) -> policy`, the part of the algorithm's state that selects actions.
+        checkpoints: writes and reads the checkpoints of the run.
+        feed: `() -> None`, passes new rows of curves.csv to the loggers.
         share: the runs that this process trains.
         environment: the fingerprint of the environment.
-        until: the evaluation after which the run is left; None: the last.
+        until: the evaluation after which the run stops; None: after the last.
         listeners: called after purerl's own, with the same events.
-        paces: how long the stretches of each program are.
+        paces: how many turns a stretch of each program takes.
     """
 
     settings: Config
@@ -70,7 +70,7 @@ class Session:
 
     @property
     def groups(self) -> int:
-        """How many groups of runs are trained, one after another."""
+        """The number of groups of runs that are trained, one after another."""
         return -(-len(self.share) // self.group_size)
 
     @property
@@ -81,12 +81,12 @@ class Session:
         return self.share[group * self.group_size : (group + 1) * self.group_size]
 
     def rows(self, group: int) -> Runs:
-        """The runs of a group, with as many copies of the last as the program has rows to fill."""
+        """Return the runs of a group. The last run is repeated to fill the rows of the program."""
         runs = self.runs(group)
         return runs + runs[-1:] * (len(self.programs.known_carry.diverged) - len(runs))
 
     def numbers(self, group: int, index: int = 0) -> Numbers:
-        """The hyperparameters that flow through the programs of a group after evaluation `index`."""
+        """Return the hyperparameters of a group that are traced arrays, after evaluation `index`."""
         numbers = fitting.numbers_of(self.settings, self.rows(group))
         if self.settings.pbt:
             now = pbt.numbers_at(self.path, self.settings, index)
@@ -94,27 +94,27 @@ class Session:
         return mapping.laid_out(self.programs.mesh, numbers)
 
     def due(self, evaluations: int) -> int:
-        """The row at which evaluation number `evaluations` is made."""
+        """Return the row at which evaluation number `evaluations` is made."""
         return loop.row_of(self.plan, self.programs.cycle, evaluations)
 
     def env_steps(self, at: Position) -> int:
-        """To which environment step the agents of a `Position` were trained."""
+        """Return the environment step to which the agents of a `Position` were trained."""
         return at.row * self.plan.num_envs if at.row > self.plan.warmup_rows else 0
 
     def without_copies(self, group: int, tree: Any) -> Any:
-        """`tree` with an axis over the runs of a group, and no more."""
+        """Return `tree` with an axis over the runs of a group, without the copies of the last run."""
         runs, rows = len(self.runs(group)), len(self.rows(group))
         return tree if runs == rows else jax.tree.map(lambda x: x[:runs], tree)
 
     def with_copies(self, group: int, tree: Any) -> Any:
-        """`tree` with an axis over the rows of the program, laid out over its devices."""
+        """Return `tree` with an axis over the rows of the program, distributed over its devices."""
         return mapping.laid_out(self.programs.mesh, jax.tree.map(lambda x: self.repeated(group, x), tree))
 
     def repeated(self, group: int, x: Any) -> Any:
-        """`x` `[runs, ...]` with the copies of the last that fill the rows of the program."""
+        """Return `x` `[runs, ...]` with the copies of the last run that fill the rows of the program."""
         runs, rows = len(self.runs(group)), len(self.rows(group))
         return x if runs == rows else x[np.minimum(np.arange(rows), runs - 1)]
 
     def log(self, event: str, **facts: Any) -> None:
-        """Add a line to log.jsonl."""
+        """Append a line to log.jsonl."""
         run_folder.log(self.path, event, **facts)

@@ -1,14 +1,15 @@
-"""Evaluations for those who look at them elsewhere: `--log csv,jsonl,tensorboard,wandb`. No JAX here.
+"""Loggers: write evaluations in other formats, `--log csv,jsonl,tensorboard,wandb`. This module does not use JAX.
 
-Every sink gets the same series, under the same names: `return_mean/seed_7`, of a sweep `return_mean/setting_2/seed_7`,
-for each metric of curves.csv (`run_folder.measured`); over seeds, as soon as all of a setting have come to the step,
-`return_mean/iqm`, `mean`, `min` and `max`; and how many have `diverged`. A seed's series end where it diverged. All is
-read from curves.csv: the sinks of a resumed run begin anew, and are whole.
+Every sink gets the same series, under the same names. Each metric of curves.csv (`run_folder.measured`) has a series
+per seed: `return_mean/seed_7`, or in a sweep `return_mean/setting_2/seed_7`. When all seeds of a setting have reached a
+step, there are also `return_mean/iqm`, `mean`, `min` and `max` over seeds. `diverged` is the number of diverged seeds.
+The series of a seed end where it diverged. All values are read from curves.csv. The sinks of a resumed run start again
+from the first evaluation, so they are complete.
 
-metrics.csv    a row per number: env_step, update, wall_s, series, value
-metrics.jsonl  an object per evaluation
+metrics.csv    one row per number: env_step, update, wall_s, series, value
+metrics.jsonl  one object per evaluation
 tensorboard/   event files; the step is the environment step
-wandb/         online, or offline with WANDB_MODE=offline; `wandb sync` then brings them up
+wandb/         online, or offline with WANDB_MODE=offline; then `wandb sync` uploads them
 """
 
 import csv
@@ -25,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from purerl.errors import how_to_install
 from purerl.results import curves, run_folder
 from purerl.results.statistics import iqm
 
@@ -35,8 +37,8 @@ CLOCK = run_folder.CLOCK
 class Evaluation(NamedTuple):
     """One evaluation of the seeds that were trained together."""
 
-    number: int  # of all in curves.csv
-    clock: dict[str, float]  # {env_step, update, wall_s}, but for what is not known
+    number: int  # counted over all evaluations in curves.csv
+    clock: dict[str, float]  # {env_step, update, wall_s}; unknown values are left out
     series: dict[str, float]  # {name: value}
 
 
@@ -44,22 +46,22 @@ Write = Callable[[Evaluation], object]
 
 
 def check_sinks(names: Iterable[str]) -> None:
-    """Raises ValueError where a sink of `names` cannot be had, with what mends it."""
+    """Raise ValueError if a sink of `names` cannot be used. The message says what to do."""
     for name in names:
         if name in ("tensorboard", "wandb") and find_spec(name) is None:
-            raise ValueError(f"log {name!r} needs the package {name}; pip install 'purerl[{name}]', or leave it out")
+            raise ValueError(f"log {name!r} needs the package {name}; {how_to_install(name)}, or leave it out")
     if "wandb" in names and os.environ.get("WANDB_MODE", "online") in ("online", "run"):
         import wandb
 
         if not wandb.login(prompt=False):
-            raise ValueError("log 'wandb' knows no account; run `wandb login`, or set WANDB_MODE=offline")
+            raise ValueError("log 'wandb' finds no account; run `wandb login`, or set WANDB_MODE=offline")
 
 
 @contextmanager
 def feed(path: Path, names: Iterable[str], num_seeds: int) -> Iterator[Callable[[], None]]:
-    """A function that hands what is new in the curves.csv of the run folder `path` to the sinks `names`.
+    """Yield a function that passes new rows of curves.csv in the run folder `path` to the sinks `names`.
 
-    A setting is whole with `num_seeds` seeds.
+    A setting is complete when it has `num_seeds` seeds.
     """
     handed = 0
     with ExitStack() as stack:
@@ -77,7 +79,7 @@ def feed(path: Path, names: Iterable[str], num_seeds: int) -> Iterator[Callable[
 
 
 def evaluations(path: Path, num_seeds: int) -> list[Evaluation]:
-    """The `Evaluation`s in the curves.csv of the run folder `path`, in their order."""
+    """Return the `Evaluation`s in the curves.csv of the run folder `path`, in order."""
     table, several = run_folder.read_curves(path), len(curves.settings(path)) > 1
     steps = table["env_step"]
     ends = np.append(np.flatnonzero(np.diff(steps)) + 1, len(steps)) if len(steps) else []
@@ -92,7 +94,10 @@ def evaluations(path: Path, num_seeds: int) -> list[Evaluation]:
 def _series(
     table: dict[str, Float[np.ndarray, " rows"]], rows: slice, num_seeds: int, several: bool
 ) -> dict[str, float]:
-    """`{name: value}` of the evaluation in `rows`, aggregates over all rows of its step up to them among them."""
+    """Return `{name: value}` of the evaluation in `rows`.
+
+    Aggregates are over all rows of the same step up to the last of `rows`.
+    """
     new = {name: values[rows] for name, values in table.items()}
     series, metrics = {}, run_folder.measured(table)
     for setting in np.unique(new["setting"]):
@@ -156,7 +161,7 @@ def _tensorboard(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _wandb(path: Path) -> Iterator[Write]:
-    """The run has one name for good, so that a resumed one goes on there; steps that it has already are left out."""
+    """Log to Weights & Biases. The run keeps its id, so that a resumed run continues there. Known steps are skipped."""
     import wandb
 
     file = path / "wandb" / "id"

@@ -1,4 +1,4 @@
-"""Work on the device, a stretch at a time, so that the host can stop in between."""
+"""Work on the device, one stretch at a time, so that the host can stop in between."""
 
 import time
 
@@ -10,9 +10,9 @@ from purerl.training.mapping import Numbers
 
 
 def advance(session: Session, what: str, numbers: Numbers, carry: Carry, turns: range) -> tuple[int, Carry]:
-    """`(turn, carry)` after a stretch of the program `what`: the first of `turns`, as many as its pace says.
+    """Run a stretch of the program `what`: the first of `turns`, as many as its pace allows.
 
-    The carry is donated.
+    Returns `(next turn, carry)`. The carry is donated.
     """
     pace, begun = session.paces[what], time.perf_counter()
     turns = turns[: pace.turns]

@@ -1,4 +1,4 @@
-"""The table that a run prints at its end, and the words in it."""
+"""The table that a run prints at its end."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from purerl.runs.display import Display
 from purerl.runs.outcome import RunOutcome
 from purerl.settings.schema import Config
 
-SHOWN = 5  # settings, and runs that diverged, which the table names
+SHOWN = 5  # the most settings, and the most diverged runs, that the table names
 
 Row = tuple[str, str]  # a name and a value
 Final = dict[str, Float[np.ndarray, " R"]]  # the last row of curves.csv of each run, {column: [R]}
@@ -25,13 +25,13 @@ def show(display: Display, settings: Config, path: Path, outcome: RunOutcome) ->
     if settings.swept:
         rows += [(f"  {line.label}", spread(np.sort(line.final))) for line in best(path, job.env)]
     rows += _speed(settings, outcome)
-    rows.append(("go on with" if early else "kept in", f"{'--resume ' if early else ''}{path}"))
+    rows.append(("resume with" if early else "saved in", f"{'--resume ' if early else ''}{path}"))
     ended = f", ended early: {early}" if early else ""
     display.table(f"{job.algo} on {job.env}, {size(settings)}{ended}", rows)
 
 
 def _speed(settings: Config, outcome: RunOutcome) -> list[Row]:
-    """Rows of the table: where the time went, and how fast training was."""
+    """Return the rows of the table that say where the time went and how fast training was."""
     clock, runs = outcome.clock, "runs" if settings.swept else "seeds"
     env_steps, updates = (f"{clock.per_second(number):,.0f}" for number in (clock.env_steps, clock.updates))
     return [
@@ -42,7 +42,7 @@ def _speed(settings: Config, outcome: RunOutcome) -> list[Row]:
 
 
 def faults(final: Final, settings: Config) -> list[Row]:
-    """Rows of the table: which runs have diverged, which their environment gave NaN, and what was not stored."""
+    """Return the rows of the table on diverged runs, on NaN from the environment and on transitions not stored."""
     from_environment = ~np.isnan(final["environment_nan"])
     by_itself = ~np.isnan(final["diverged"]) & ~from_environment
     rows = []
@@ -51,12 +51,14 @@ def faults(final: Final, settings: Config) -> list[Row]:
             rows.append((f"{what}, left out: {lost.sum()}", _named(final, np.flatnonzero(lost), settings)))
     if dropped := np.nansum(final["dropped"]):
         made = np.sum(final["env_step"])
-        rows.append(("transitions not stored", f"{dropped:,.0f} of {made:,.0f}: reward not finite at the end"))
+        rows.append(
+            ("transitions not stored", f"{dropped:,.0f} of {made:,.0f}: reward not finite at the end of an episode")
+        )
     return rows
 
 
 def _named(final: Final, lost: Int[np.ndarray, " lost"], settings: Config) -> str:
-    """The runs `lost`, and when they diverged, in words."""
+    """Return a text that names the runs `lost` and the steps at which they diverged."""
     which = [f"{_name(final, run, settings)} at step {final['diverged'][run]:,.0f}" for run in lost.tolist()]
     more = f" and {len(which) - SHOWN} more" if len(which) > SHOWN else ""
     return ", ".join(which[:SHOWN]) + more
@@ -68,17 +70,17 @@ def _name(final: Final, run: int, settings: Config) -> str:
 
 
 def size(settings: Config) -> str:
-    """How many runs there are, in words."""
+    """Return a text that says how many runs there are."""
     seeds = settings.job.num_seeds
     of_settings = f"{settings.num_settings} settings x " if settings.swept else ""
     return f"{of_settings}{seeds} seed{'s' * (seeds > 1)}"
 
 
 def best(path: Path, env: str, number: int = SHOWN) -> list[comparison.Line]:
-    """The best settings of the run in the folder `path`."""
+    """Return the best settings of the run in the folder `path`."""
     return comparison.ranked(comparison.lines(path, env))[:number]
 
 
 def spread(returns: Float[np.ndarray, " R"]) -> str:
-    """`returns` `[R]`, sorted, in words."""
+    """Return the minimum, the IQM and the maximum of sorted `returns` `[R]` as a text."""
     return f"{returns[0]:.1f} / {iqm(returns):.1f} / {returns[-1]:.1f}" if len(returns) else "none"

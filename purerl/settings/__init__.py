@@ -1,9 +1,10 @@
-"""Everything that can be set, and how files and flags become one checked `Config`. No JAX here.
+"""All settings, and how files and flags become one checked `Config`. No JAX here.
 
-kinds            numbers, counts, choices, with their limits
-hyperparameters  of each algorithm
+kinds            the types of settings and their limits
+hyperparameters  the hyperparameters of each algorithm
 registry         the algorithms: hyperparameters, constructor, colour and presets of each
-schema           everything else that can be set: `Job`, `Plan`, `Keep`, `Population`, and all of it as a `Config`
+schema           all other settings: `Job`, `Plan`, `Keep`, `Population`, `Search`, and `Config`, which combines them
 config           resolves presets, envs/, TOML files and flags to a `Config`
-sweep_file       expands a file of sweeps/ to its programs
+sweep_file       expands a sweep file to its programs
+spec_checks      checks an algorithm that is defined outside of purerl
 """

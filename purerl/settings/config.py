@@ -1,8 +1,8 @@
-"""TOML files and flags -> one resolved, checked `Config`. No JAX here.
+"""Resolve TOML files and flags to one checked `Config`. No JAX here.
 
-What is said later beats what is said before: the defaults, `presets.toml`, the presets of an algorithm from a module,
-`envs/ENV.toml`, the file of `--config`, flags. Every table has the same shape. The hyperparameters of the algorithm
-stand under `hyper`. Under `sweep` stand the numbers among them that differ from setting to setting, a list each.
+Sources in increasing priority: defaults, `presets.toml`, the presets of an algorithm from a module, `envs/ENV.toml`,
+the file of `--config`, flags. All tables have the same form. The table `hyper` holds the hyperparameters of the
+algorithm. The table `sweep` holds the swept hyperparameters, each as a list with one value per setting.
 """
 
 import re
@@ -23,24 +23,25 @@ from purerl.settings.schema import Config, Job, Keep, Plan, Population, cycle
 
 HERE = Path(__file__).parent  # holds presets.toml
 PACKAGE = HERE.parent
-RECORD = "record"  # the head of run.toml that is a record of the run, and no setting
+RECORD = "record"  # the table of run.toml that describes the run and holds no settings
 
 
 def collection(kind: str) -> Path:
-    """The folder `envs` or `sweeps`: beside the package in a clone, inside it in a wheel."""
+    """Return the folder `envs` or `sweeps`. It is beside the package in a clone, and inside the package in a wheel."""
     inside = PACKAGE / "_collections" / kind
     return inside if inside.is_dir() else PACKAGE.parent / kind
 
 
 def environment_files() -> dict[str, Path]:
-    """`{name: path}` of the environments that envs/ declares."""
+    """Return `{name: path}` of the environment files in envs/."""
     return {path.stem: path for path in sorted(collection("envs").glob("*.toml"))}
 
 
 def resolve(flags: Table, file: str | Path | None = None) -> Config:
-    """The `Config` of `flags`, `{name: value}`, over the settings in `file`, over the environment's and the preset's.
+    """Return the `Config` of `flags`, `{name: value}`, and of the settings in `file`.
 
-    Raises ValueError, in one line, for what is unknown, of a wrong type, out of range, or does not fit together.
+    Flags override the file, which overrides the environment's file, which overrides the preset. Raises ValueError, in
+    one line, if a setting is unknown, has a wrong type, is out of range, or does not fit the others.
     """
     table = {} if file is None else read_toml(Path(file))
     of_a_run = table.pop(RECORD, None) is not None and not {"algo", "env", "preset"} & flags.keys()
@@ -48,15 +49,16 @@ def resolve(flags: Table, file: str | Path | None = None) -> Config:
 
 
 def resolve_table(flags: Table, settings: Table, file: str | Path = "this table", of_a_run: bool = False) -> Config:
-    """`resolve`, of the table `settings` that stands in `file`.
+    """Return the `Config` of `flags` and of the table `settings`, which was read from `file`.
 
-    A run's own has all settings that there were. What it lacks has its default, whatever presets and envs/ say of it.
+    With `of_a_run`, the table is the run.toml of a run, which is complete. A setting that it lacks has its default,
+    and presets and envs/ are not read.
     """
     Job(**{name: value for name, value in settings.items() if name in ("algo", "env", "preset")})
     for head in ("hyper", "sweep", "pbt"):
         _table(file, head, settings.get(head, {}))
     for name in settings.get("sweep", {}).keys() & flags.keys():
-        raise ValueError(f"{name} stands under [sweep] in {file}, which says it for every setting; leave out the flag")
+        raise ValueError(f"{name} is swept: {file} lists its values under [sweep]; leave out the flag")
     said = _overlay(settings, _nested(flags, settings.get("algo")))
     job = {name: said[name] for name in ("algo", "env", "preset") if name in said}
     algo, env, preset = (getattr(Job(**job), name) for name in ("algo", "env", "preset"))
@@ -74,21 +76,21 @@ def resolve_table(flags: Table, settings: Table, file: str | Path = "this table"
 
 
 def _known_to(spec: AlgorithmSpec, table: Table) -> Table:
-    """What is said of all algorithms, without the hyperparameters that this one does not have."""
+    """Return the table for all algorithms without the hyperparameters that this algorithm does not have."""
     known = fields(spec.hyperparameters)
     hyper = {name: value for name, value in table.get("hyper", {}).items() if name in known}
     return table | ({"hyper": hyper} if "hyper" in table else {})
 
 
 def to_toml(config: Config) -> str:
-    """The TOML that `--config` reads back as the same `Config`. `none` stands for None."""
+    """Return the TOML text that `--config` reads back as the same `Config`. None is written as "none"."""
     computed = computation(config)
     tables = {head: computed.pop(head) for head in ("hyper", "sweep", "pbt") if head in computed}
     return tomli_w.dumps(computed | _without_none(asdict(config.keep)) | tables)
 
 
 def computation(config: Config) -> Table:
-    """What decides on the numbers of a run, as TOML and JSON have it: everything but `Keep`."""
+    """Return the settings that determine the results of a run, all but `Keep`, as values of TOML and JSON."""
     hyper = {name: value for name, value in asdict(config.hyper).items() if name not in config.swept}
     tables = {"hyper": hyper} | ({"sweep": config.swept} if config.swept else {})
     tables |= {"pbt": asdict(config.pbt)} if config.pbt else {}
@@ -96,7 +98,7 @@ def computation(config: Config) -> Table:
 
 
 def differences(there: Table, here: Table) -> str:
-    """One line that says where two `computation`s differ; empty where they do not. What is absent has its default."""
+    """Return one line with the differences of two `computation`s, or "" if equal. A missing name has its default."""
     there, here = (_flat(table) for table in (there, here))
     names = [name for name in there | here if there.get(name) != here.get(name)]
     return ", ".join(
@@ -105,9 +107,9 @@ def differences(there: Table, here: Table) -> str:
 
 
 def _flat(computation: Table) -> Table:
-    """A `computation` without its tables, and with the defaults of what it lacks: an older one knew fewer settings.
+    """Return a `computation` as one flat table, with defaults for missing settings: an older version had fewer.
 
-    All runs at once may be said in two ways.
+    `seeds_per_batch` "none" is replaced by the number of all runs, because both mean the same.
     """
     swept, population = (computation.get(name, {}) for name in ("sweep", "pbt"))
     classes = (Job, Plan, *_hyperparameters(computation.get("algo", Job.algo)))
@@ -121,12 +123,12 @@ def _flat(computation: Table) -> Table:
 
 
 def _defaults(cls: type) -> Table:
-    """What a settings class has by default, as TOML and JSON have it."""
+    """Return the defaults of a settings class as values of TOML and JSON."""
     return _without_none({name: default for name, (default, _, _) in fields(cls).items()})
 
 
 def _hyperparameters(algo: str) -> list[type[Hyperparameters]]:
-    """`[class]` of the hyperparameters of `algo`; `[]` where nothing is called so here."""
+    """Return `[class]` of the hyperparameters of `algo`, or `[]` if there is no such algorithm here."""
     try:
         return [registry.find_algorithm(algo).hyperparameters]
     except ValueError:
@@ -134,7 +136,7 @@ def _hyperparameters(algo: str) -> list[type[Hyperparameters]]:
 
 
 def all_settings(algo: str) -> dict[str, type]:
-    """`{name: settings class}` of everything that can be set for `algo`."""
+    """Return `{name: settings class}` of all settings for `algo`."""
     return {name: cls for cls in (Job, Plan, Keep, *_hyperparameters(algo)) for name in fields(cls)}
 
 
@@ -157,20 +159,20 @@ def _build(settings: Table) -> Config:
     swept = {name: tuple(getattr(each, name) for each in hypers) for name in swept}
     for name, values in swept.items():
         if not all(map(flows, values)):
-            raise ValueError(f"sweep.{name} is {list(values)!r}, but only numbers flow through one program")
+            raise ValueError(f"sweep.{name} is {list(values)!r}, but only numbers can be swept inside one program")
     return Config(job, plan, hypers[0], keep, swept, None if pbt is None else Population(**pbt))
 
 
 def _each_setting(hyper_class: type[Hyperparameters], hyper: Table, swept: Table) -> list[Hyperparameters]:
-    """The checked hyperparameters of each setting of the table `sweep`, `{name: one of each setting}`."""
+    """Return the checked hyperparameters of each setting. `swept` is `{name: list with one value per setting}`."""
     lengths = {len(values) if isinstance(values, list) else 0 for values in swept.values()} or {1}
     if len(lengths) > 1 or lengths == {0}:
-        raise ValueError("every entry of [sweep] should be a list, all of one length, a value for each setting")
+        raise ValueError("every entry of [sweep] should be a list with one value per setting, all of the same length")
     return [hyper_class(**hyper | {name: swept[name][i] for name in swept}) for i in range(*lengths)]
 
 
 def why_unknown(name: str, algo: str) -> str:
-    """Why `name` is no setting in the table where it stands, for `algo`."""
+    """Return why `name` is not a setting of `algo` in the table where it was found."""
     known = all_settings(algo)
     owners = [other for other, spec in ALGORITHMS.items() if name in fields(spec.hyperparameters)]
     if name in known:
@@ -182,7 +184,7 @@ def why_unknown(name: str, algo: str) -> str:
 
 
 def _nested(flags: Table, algo: str | None) -> Table:
-    """Flags know no tables: put the hyperparameters under `hyper`."""
+    """Return `flags` with the hyperparameters moved to the table `hyper`."""
     chosen = flags.get("algo", algo or Job.algo)
     hypers = {name for cls in _hyperparameters(chosen) for name in fields(cls)}
     top = {name: value for name, value in flags.items() if name not in hypers}
@@ -197,7 +199,10 @@ def _overlay(below: Table, above: Table) -> Table:
 
 
 def _declaration(env: str) -> Table:
-    """What envs/ or a TOML file says of `env`; a -v4 without a file has the -v5's, another without one nothing."""
+    """Return the declaration of `env`: from its TOML file, or from envs/.
+
+    A -v4 task without a file uses the file of -v5. Any other environment without a file has only its name.
+    """
     if env.endswith(".toml"):
         return _checked_declaration(Path(env))
     files = environment_files()
@@ -217,26 +222,26 @@ def _checked_declaration(path: Path) -> Table:
     for preset in set(PRESETS) & set(declared):
         _table(path, preset, declared[preset])
         for head, table in declared[preset].items():
-            if head not in ("all", *ALGORITHMS) and ":" not in head:  # as [tuned."my_module:my_algorithm"]
-                raise ValueError(f"{path}: unknown head [{preset}.{head}]{closest(head, ('all', *ALGORITHMS))}")
+            if head not in ("all", *ALGORITHMS) and ":" not in head:  # for example [tuned."my_module:my_algorithm"]
+                raise ValueError(f"{path}: unknown table [{preset}.{head}]{closest(head, ('all', *ALGORITHMS))}")
             _table(path, f"{preset}.{head}", table)
             _table(path, f"{preset}.{head}.hyper", table.get("hyper", {}))
             for name in table:
                 if name in ("sweep", "pbt"):
-                    raise ValueError(f"{path}: [{preset}.{head}] cannot hold [{name}]; put it in a file of sweeps/")
+                    raise ValueError(f"{path}: [{preset}.{head}] cannot hold [{name}]; put it in a sweep file")
                 if name in fields(Job) and name not in ("backend", "episode_length"):
-                    raise ValueError(f"{path}: {name!r} cannot be set under [{preset}.{head}]; leave it to the flags")
+                    raise ValueError(f"{path}: {name!r} cannot be set under [{preset}.{head}]; use the flag")
     return {"env": path.stem} | declared
 
 
 def read_toml(path: Path) -> Table:
-    """The table in a TOML file. Raises ValueError, in one line."""
+    """Return the table in a TOML file. Raises ValueError, in one line, if it cannot be read."""
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no TOML file: {error}") from None
+        raise ValueError(f"{path} is not a TOML file: {error}") from None
 
 
 def _table(path: str | Path, head: str, value: Any) -> None:
@@ -245,7 +250,7 @@ def _table(path: str | Path, head: str, value: Any) -> None:
 
 
 def _without_none(values: Any) -> Any:
-    """What TOML and JSON can say."""
+    """Return `values` as values of TOML and JSON: tuples as lists, None as "none"."""
     if isinstance(values, dict):
         return {name: _without_none(value) for name, value in values.items()}
     if isinstance(values, tuple):

@@ -1,17 +1,17 @@
-"""The types of settings, and what checks a value. No JAX here.
+"""The types of settings, and the checks of their values. No JAX here.
 
-A setting is a field of a frozen dataclass that derives from `Settings`. Its annotation says the type, the limits and
-the meaning, and `--help` and the error messages follow from it:
+A setting is a field of a frozen dataclass that derives from `Settings`. Its annotation gives type, limits and
+description. `--help` and the error messages are made from it:
 
     tau: Annotated[Number, Field(gt=0, le=1, description="weight of the new parameters")] = 0.005
 
-Number        a float that float32 holds. It flows through the compiled program, and may differ from run to run.
+Number        a float that float32 can hold. It is an input of the compiled program, and may differ from run to run.
               `PositiveNumber` is greater than 0, `NonNegativeNumber` is 0 or more
 FixedNumber   a float that shapes the compiled program; each value is compiled and trained separately
-Count         a whole number of at least 1; `WholeNumber` has no limits of its own
+Count         a whole number of at least 1; `WholeNumber` is one without limits
 Duration      seconds, or text such as "1:30:00"
-Widths        whole numbers, as "256,256"
-Several[T]    any of the values of T, as "csv,jsonl"
+Widths        whole numbers, for example "256,256"
+Several[T]    any number of values of T, for example "csv,jsonl"
 OrNone[T]     a T, or none
 """
 
@@ -30,7 +30,7 @@ COUNT_LIMIT = 2**31 - 1
 
 
 def _whole(value: Any) -> Any:
-    """`"1e6"` and `1e6` are whole numbers too; `True` is not."""
+    """Return `value` as an int if it is whole. `"1e6"` and `1e6` are whole numbers; `True` is not."""
     if isinstance(value, bool):
         raise ValueError("should be a whole number")
     if isinstance(value, str):
@@ -52,7 +52,7 @@ def _listed(value: Any) -> Any:
 
 
 def _single(value: float) -> float:
-    """A number that float32 holds: 0, or of a size from 1e-30 to 1e30. NaN and infinity are none."""
+    """Return `value`. Raises ValueError if it is not 0 and its size is not from 1e-30 to 1e30, as for NaN."""
     if value != 0 and not 1e-30 <= abs(value) <= 1e30:
         raise ValueError("should be a finite number, 0 or of a size from 1e-30 to 1e30")
     return value
@@ -69,7 +69,7 @@ def _none(value: Any) -> Any:
 
 
 def _seconds(value: Any) -> Any:
-    """A number of seconds, or text: `"5400"`, `"1:30:00"`."""
+    """Return the number of seconds that a text such as `"5400"` or `"1:30:00"` means; a number as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -83,7 +83,7 @@ def _seconds(value: Any) -> Any:
 
 
 class Fixed(float):
-    """A number that shapes the compiled program, as a rate that a network wants as a Python number."""
+    """A number that shapes the compiled program, for example a rate that a network needs as a Python number."""
 
 
 Number = Annotated[float, BeforeValidator(_no_flag), AfterValidator(_single)]
@@ -102,12 +102,12 @@ Several = Annotated[tuple[T, ...], BeforeValidator(_listed)]
 
 
 def flows(value: object) -> bool:
-    """Whether a hyperparameter of this value is a number that flows through the program, and may be swept inside it."""
+    """Return whether a hyperparameter with this value is an input of the program, which can be swept inside it."""
     return isinstance(value, float) and not isinstance(value, Fixed)
 
 
 class SettingField(NamedTuple):
-    """A field of a settings class: its default, what `--help` says of it, and what checks its values."""
+    """A field of a settings class: its default, its description in `--help`, and the check of its values."""
 
     default: Any
     description: str
@@ -116,7 +116,7 @@ class SettingField(NamedTuple):
 
 @cache
 def fields(cls: type) -> Mapping[str, SettingField]:
-    """`{name: SettingField}` of a settings class, in the order of its definition."""
+    """Return `{name: SettingField}` of a settings class, in the order of its definition."""
     hints = get_type_hints(cls, include_extras=True)
     found = {}
     for field in dataclasses.fields(cls):
@@ -126,7 +126,10 @@ def fields(cls: type) -> Mapping[str, SettingField]:
 
 
 def checked(cls: type, name: str, value: Any) -> Any:
-    """`value` as the type of field `name` of `cls`. Raises a one-line ValueError naming value, limit and default."""
+    """Return `value` converted to the type of field `name` of `cls`.
+
+    Raises ValueError, in one line with value, limit and default, if it is not valid.
+    """
     default, _, adapter = fields(cls)[name]
     try:
         return adapter.validate_python(value)
@@ -139,7 +142,7 @@ def checked(cls: type, name: str, value: Any) -> Any:
 
 
 class Settings:
-    """A frozen dataclass whose Python values are checked when it is made. Traced arrays pass unchecked."""
+    """Base class of frozen dataclasses of settings. Values are checked on creation; traced arrays are not checked."""
 
     def __post_init__(self) -> None:
         for name in fields(type(self)):
@@ -149,6 +152,6 @@ class Settings:
 
 
 def nearest(value: int, divisor: int) -> str:
-    """The multiples of `divisor` around `value`, in words."""
+    """Return the multiples of `divisor` next to `value`, as text."""
     low = value // divisor * divisor
     return f"{low} or {low + divisor}" if low > 0 else f"{divisor}"

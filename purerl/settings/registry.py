@@ -1,6 +1,6 @@
-"""The algorithms that `--algo` knows, each declared once. No JAX here: a constructor is imported when it is called.
+"""The algorithms that `--algo` knows. No JAX here: a constructor is imported when it is called.
 
-An algorithm of your own needs no entry: `--algo my_module:my_algorithm` takes an `AlgorithmSpec` from a module.
+Your own algorithm needs no entry here. `--algo my_module:my_algorithm` takes an `AlgorithmSpec` from a module.
 """
 
 import importlib
@@ -23,17 +23,17 @@ PRESETS = get_args(Preset)
 
 @dataclass(frozen=True)
 class AlgorithmSpec:
-    """What purerl knows of an algorithm before it is built.
+    """Declaration of an algorithm.
 
     Attributes:
-        hyperparameters: its class of settings, derived from `Hyperparameters`. Flags, `--help`, TOML files and sweeps
-            follow from it.
-        constructor: `(hyper, plan, env) -> Algorithm`, or "module:function" where that is.
-        colour: of its curves, as "#0072b2"; None: the next that is free.
-        presets: `{preset: settings}`, in the form of presets.toml: settings of the plan, and under "hyper" the
-            hyperparameters. They stand above the preset's settings for all algorithms.
+        hyperparameters: the class of its settings, derived from `Hyperparameters`. Flags, `--help`, TOML files and
+            sweeps are made from it.
+        constructor: the function `(hyper, plan, env) -> Algorithm`, or its location "module:function".
+        colour: color of its curves, for example "#0072b2"; None: the next free color.
+        presets: `{preset: settings}` in the form of presets.toml: settings of the plan, and hyperparameters under
+            "hyper". They override the preset's settings for all algorithms.
 
-    Raises ValueError where an attribute is none of that.
+    Raises ValueError if an attribute has the wrong type or form.
     """
 
     hyperparameters: type[Hyperparameters]
@@ -55,15 +55,17 @@ class AlgorithmSpec:
             if preset not in PRESETS:
                 raise ValueError(f"presets: unknown preset {preset!r}{closest(preset, PRESETS)}")
             if not isinstance(table, Mapping) or not isinstance(table.get("hyper", {}), Mapping):
-                raise ValueError(f"presets: {preset} is {table!r}; it should be a dict of settings, hyper a dict in it")
+                raise ValueError(
+                    f"presets: {preset} is {table!r}; it should be a dict of settings, and hyper in it a dict"
+                )
 
     def build(self, hyper: Hyperparameters, plan: "Plan", env: "EnvSizes") -> "Algorithm":
-        """The `Algorithm`."""
+        """Return the `Algorithm` for these hyperparameters, this plan and this environment."""
         return self.function(hyper, plan, env)
 
     @property
     def function(self) -> "Constructor":
-        """The constructor itself."""
+        """The constructor as a function. A location "module:function" is imported."""
         if callable(self.constructor):
             return self.constructor
         module, _, name = self.constructor.partition(":")
@@ -71,7 +73,7 @@ class AlgorithmSpec:
 
     @property
     def origin(self) -> str:
-        """Where the constructor stands, "module:name"."""
+        """The location of the constructor, "module:name"."""
         if isinstance(self.constructor, str):
             return self.constructor
         function = self.constructor
@@ -86,14 +88,21 @@ ALGORITHMS = {
 
 
 def find_algorithm(name: str) -> AlgorithmSpec:
-    """The `AlgorithmSpec` called `name`, or the one that `module:NAME` means. Raises ValueError, in one line."""
+    """Return the `AlgorithmSpec` called `name`, or the one at `module:NAME`.
+
+    Raises ValueError, in one line, if there is none or if it is not valid.
+    """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     module_name, colon, own_name = name.partition(":")
     if not colon:
-        raise ValueError(f"algo is {name!r}, which is no algorithm{closest(name, tuple(ALGORITHMS))}, or module:NAME")
+        raise ValueError(
+            f"algo is {name!r}, which is not an algorithm{closest(name, tuple(ALGORITHMS))}, or module:NAME"
+        )
     if not all(part.isidentifier() for part in (*module_name.split("."), own_name)):
-        raise ValueError(f"algo {name!r} is no module:NAME; an example is my_package.my_module:my_algorithm")
+        raise ValueError(
+            f"algo {name!r} is not of the form module:NAME; an example is my_package.my_module:my_algorithm"
+        )
     module = _module(name, module_name)
     known = {key: value for key, value in vars(module).items() if isinstance(value, AlgorithmSpec)}
     if own_name not in known:
@@ -110,23 +119,28 @@ def _module(name: str, module_name: str) -> ModuleType:
         return attempt(f"algo {name!r}: importing {module_name!r}", lambda: importlib.import_module(module_name))
     except ValueError as error:
         if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == module_name.split(".")[0]:
-            raise ValueError(f"{error}; run from the folder that holds it, or add that to PYTHONPATH") from error
+            raise ValueError(
+                f"{error}; run from the folder that contains it, or add that folder to PYTHONPATH"
+            ) from error
         raise
 
 
 def display_name(name: str) -> str:
-    """What an algorithm is called in tables and figures: `TD3`, and of module:NAME the name."""
+    """Return the name of an algorithm in tables and figures, in capitals: `TD3`. Of module:NAME it is NAME."""
     return name.rpartition(":")[2].upper()
 
 
 def display_names(names: Iterable[str]) -> dict[str, str]:
-    """`{name: what it is called}` of several algorithms; of those that would be called alike, module:NAME in full."""
+    """Return `{name: display name}` of several algorithms.
+
+    If two have the same display name, an algorithm from a module keeps its full name module:NAME.
+    """
     called = [display_name(name) for name in names]
     alike = {name for name, label in zip(names, called, strict=True) if called.count(label) > 1 and ":" in name}
     return {name: name if name in alike else label for name, label in zip(names, called, strict=True)}
 
 
 def spoken() -> str:
-    """The names of all algorithms, in words."""
+    """Return the names of all algorithms as text: "DDPG, TD3 or SAC"."""
     *first, last = map(display_name, ALGORITHMS)
     return f"{', '.join(first)} or {last}"

@@ -1,7 +1,10 @@
-"""What can be set beside the hyperparameters, with defaults, limits and meaning. No JAX here: `--help` reads this file.
+"""All settings besides the hyperparameters: defaults, limits and descriptions. No JAX here: `--help` reads this file.
 
-`Job` says what is run, `Plan` shapes the compiled program (changing one of its values compiles anew), `Keep` says how a
-run is kept; a `Config` is all of them for one program.
+- `Job` holds what is run: algorithm, environment, preset and seeds.
+- `Plan` holds the settings that shape the compiled program. A new value of one of them compiles a new program.
+- `Keep` holds how a run is saved, and when it stops early.
+- `Population` and `Search` hold the settings of the tables [pbt] and [search].
+- `Config` holds all settings of one program.
 """
 
 from dataclasses import dataclass, field
@@ -29,63 +32,76 @@ from purerl.settings.registry import ALGORITHMS, Preset
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Settings):
-    """What shapes the program of one run. One *step* is one transition of one environment; one *row* is a step of all.
+    """Settings that shape the compiled program of one run.
 
-    Raises ValueError where the numbers do not fit each other.
+    A *step* is one transition of one environment. A *row* is one step of every environment.
+
+    Raises ValueError if the settings do not fit together.
     """
 
     total_steps: Annotated[
         WholeNumber,
-        Field(ge=1, le=2**53, description="environment steps of one run, over all its environments, with warm-up"),
+        Field(
+            ge=1, le=2**53, description="environment steps of one run, summed over its environments, including warm-up"
+        ),
     ] = 1_000_000
-    num_envs: Annotated[WholeNumber, Field(ge=1, le=2**20, description="environments that one run steps together")] = 16
+    num_envs: Annotated[
+        WholeNumber, Field(ge=1, le=2**20, description="number of environments that one run steps in parallel")
+    ] = 16
     updates_per_step: Annotated[
         WholeNumber,
         Field(
             ge=1,
             le=2**20,
-            description="critic updates per step of all environments; num_envs of them: one per transition",
+            description="critic updates per step of all environments; set it to num_envs for one update per transition",
         ),
     ] = 16
     batch_size: Annotated[WholeNumber, Field(ge=1, le=2**24, description="transitions in a minibatch")] = 256
-    buffer_size: Annotated[Count, Field(description="transitions that the replay buffer holds")] = 1_000_000
+    buffer_size: Annotated[Count, Field(description="capacity of the replay buffer [transitions]")] = 1_000_000
     warmup_steps: Annotated[
-        Count, Field(description="environment steps with uniformly random actions, before learning starts")
+        Count, Field(description="environment steps with uniformly random actions before learning starts")
     ] = 10_000
     num_evals: Annotated[
-        WholeNumber, Field(ge=2, le=COUNT_LIMIT, description="evaluations, the one before training included")
+        WholeNumber, Field(ge=2, le=COUNT_LIMIT, description="number of evaluations, including the one before training")
     ] = 26
     eval_episodes: Annotated[
-        WholeNumber, Field(ge=1, le=2**20, description="whole episodes per evaluation, without exploration noise")
+        WholeNumber, Field(ge=1, le=2**20, description="complete episodes per evaluation, without exploration noise")
     ] = 10
     eval_length: Annotated[
         OrNone[Count],
-        Field(description="steps of an evaluated episode at most; none: its time limit, at most 1,000,000"),
+        Field(description="maximum length of an evaluated episode [steps]; none: its time limit, at most 1,000,000"),
     ] = None
     ring: Annotated[
         Literal["auto", "compact", "plain"],
-        Field(description="what the replay buffer keeps; auto: compact where that is exact"),
+        Field(
+            description="layout of the replay buffer; compact: store each observation once; plain: store whole "
+            "transitions; auto: compact where it is exact"
+        ),
     ] = "auto"
     ring_dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], Field(description="of the observations that the replay buffer keeps")
+        Literal["float32", "bfloat16", "float16"], Field(description="data type of observations in the replay buffer")
     ] = "float32"
     n_step: Annotated[
         WholeNumber,
-        Field(ge=1, le=1000, description="steps of reward before bootstrapping; never across the end of an episode"),
+        Field(
+            ge=1,
+            le=1000,
+            description="number of rewards in a target before bootstrapping; never past the end of an episode",
+        ),
     ] = 1
     normalize_observations: Annotated[
-        bool, Field(description="scale observations by their running mean and variance")
+        bool, Field(description="normalize observations by their running mean and variance")
     ] = False
-    widths: Annotated[Widths, Field(description="widths of the hidden layers, as 256,256")] = (256, 256)
+    widths: Annotated[Widths, Field(description="widths of the hidden layers, for example 256,256")] = (256, 256)
     activation: Annotated[
-        Literal["relu", "tanh", "swish", "elu", "gelu"], Field(description="activation of the hidden layers")
+        Literal["relu", "tanh", "swish", "elu", "gelu"], Field(description="activation function of the hidden layers")
     ] = "relu"
     layer_norm: Annotated[
-        bool, Field(description="normalise each hidden layer (Ba et al. 2016) before its activation")
+        bool, Field(description="apply layer normalization (Ba et al. 2016) before the activation of each hidden layer")
     ] = False
     precision: Annotated[
         Literal["float32", "tf32", "bf16"],
-        Field(description="precision of matrix products in the networks; parameters, targets and physics are float32"),
+        Field(description="precision of matrix products in the networks; parameters, targets and physics stay float32"),
     ] = "tf32"
 
     def __post_init__(self) -> None:
@@ -94,13 +110,14 @@ class Plan(Settings):
             value = getattr(self, name)
             if value % self.num_envs:
                 raise ValueError(
-                    f"{name} {value} is no multiple of num_envs {self.num_envs}; the nearest is "
+                    f"{name} {value} is not a multiple of num_envs {self.num_envs}; the nearest is "
                     f"{nearest(value, self.num_envs)}"
                 )
         if self.batch_size > self.warmup_steps:
             raise ValueError(
-                f"batch_size {self.batch_size} is more than the warmup_steps {self.warmup_steps} there are to sample "
-                f"from; raise warmup_steps to {-(-self.batch_size // self.num_envs) * self.num_envs} or more"
+                f"batch_size {self.batch_size} is more than the warmup_steps {self.warmup_steps} in the buffer when "
+                f"learning starts; "
+                f"raise warmup_steps to {-(-self.batch_size // self.num_envs) * self.num_envs} or more"
             )
         if self.batch_size > self.buffer_size:
             raise ValueError(
@@ -109,7 +126,8 @@ class Plan(Settings):
             )
         if self.total_steps // self.num_envs >= 2**31:
             raise ValueError(
-                f"total_steps {self.total_steps} are more than 2147483647 steps of each of num_envs {self.num_envs}; "
+                f"total_steps {self.total_steps} with num_envs {self.num_envs} is more than 2147483647 steps per "
+                f"environment; "
                 f"raise num_envs, or lower total_steps to {(2**31 - 1) * self.num_envs}"
             )
         if self.n_step > min(self.warmup_rows, self.rows):
@@ -119,13 +137,13 @@ class Plan(Settings):
             )
         if self.total_steps <= self.warmup_steps:
             raise ValueError(
-                f"total_steps {self.total_steps} leaves nothing to learn from after warmup_steps {self.warmup_steps}; "
+                f"total_steps {self.total_steps} leaves no steps for learning after warmup_steps {self.warmup_steps}; "
                 f"raise total_steps or lower warmup_steps"
             )
 
     @property
     def rows(self) -> int:
-        """Rows of the ring; each holds one transition of every environment."""
+        """Number of rows of the replay buffer. A row holds one transition of every environment."""
         return self.buffer_size // self.num_envs
 
     @property
@@ -134,21 +152,21 @@ class Plan(Settings):
 
     @property
     def num_updates(self) -> int:
-        """Critic updates of a run."""
+        """Number of critic updates of a run."""
         return (self.total_steps - self.warmup_steps) // self.num_envs * self.updates_per_step
 
     @property
     def num_epochs(self) -> int:
-        """Stretches of training, each followed by an evaluation."""
+        """Number of epochs. Each epoch ends with an evaluation."""
         return self.num_evals - 1
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """How learning and acting interleave: the smallest stretch of training that repeats.
+    """The smallest unit of training that repeats: first updates, then environment steps.
 
-    A cycle makes `actor_updates` rounds of `critic_updates` critic updates and one actor update, then collects
-    `collects` rows; there are `per_epoch` of them between two evaluations. One of `actor_updates` and `collects` is 1.
+    A cycle makes `actor_updates` rounds, then collects `collects` rows. A round is `critic_updates` critic updates and
+    one actor update. There are `per_epoch` cycles between two evaluations. `actor_updates` or `collects` is 1.
     """
 
     collects: int
@@ -158,9 +176,10 @@ class Cycle:
 
 
 def cycle(plan: Plan, delay: int) -> Cycle:
-    """The `Cycle` of `plan` for an algorithm that makes `delay` critic updates per actor update.
+    """Return the `Cycle` of `plan` for an algorithm that makes `delay` critic updates per actor update.
 
-    Raises ValueError where delay and updates_per_step do not fit, or where epochs would not be of one length.
+    Raises ValueError if neither of `delay` and `updates_per_step` divides the other, or if the epochs would not all
+    have the same length.
     """
     updates = plan.updates_per_step
     if updates % delay and delay % updates:
@@ -177,7 +196,7 @@ def cycle(plan: Plan, delay: int) -> Cycle:
         low = learning // unit * unit + plan.warmup_steps
         works = f"{low} or {low + unit}" if learning >= unit else f"{low + unit}"
         raise ValueError(
-            f"total_steps {plan.total_steps} less warmup_steps {plan.warmup_steps} does not divide into "
+            f"total_steps {plan.total_steps} minus warmup_steps {plan.warmup_steps} cannot be divided into "
             f"{plan.num_epochs} epochs (num_evals - 1) of whole cycles of {plan.num_envs * collects} steps; "
             f"the nearest total_steps is {works}"
         )
@@ -186,33 +205,38 @@ def cycle(plan: Plan, delay: int) -> Cycle:
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Settings):
-    """What is run."""
+    """What is run: algorithm, environment, preset and seeds."""
 
-    algo: Annotated[Text, Field(description=f"algorithm: {', '.join(ALGORITHMS)}, or module:NAME of your own")] = "td3"
+    algo: Annotated[Text, Field(description=f"algorithm: {', '.join(ALGORITHMS)}, or module:NAME for your own")] = "td3"
     env: Annotated[
         Text,
         Field(
-            description="a file of envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML file, "
-            "or module:NAME"
+            description="environment: a name in envs/, a Brax or Gymnasium task, playground:TASK, gymnax:NAME, a TOML "
+            "file, or module:NAME for your own"
         ),
     ] = "inverted_pendulum"
     backend: Annotated[
         OrNone[str],
-        Field(description="Brax's physics: generalized, spring, positional or mjx; none: the environment's own"),
+        Field(
+            description="physics engine of Brax: generalized, spring, positional or mjx; none: the environment's own"
+        ),
     ] = None
     episode_length: Annotated[
-        OrNone[Count], Field(description="time limit of an episode [steps]; none: the environment's own, or 1000")
+        OrNone[Count], Field(description="time limit of an episode [steps]; none: the environment's limit, or 1000")
     ] = None
-    preset: Annotated[Preset, Field(description="which settings the flags start from")] = "tuned"
-    num_seeds: Annotated[WholeNumber, Field(ge=1, le=2**20, description="independent runs, trained side by side")] = 8
+    preset: Annotated[Preset, Field(description="set of default settings, which files and flags override")] = "tuned"
+    num_seeds: Annotated[
+        WholeNumber, Field(ge=1, le=2**20, description="number of independent runs, trained in parallel")
+    ] = 8
     seed: Annotated[
-        WholeNumber, Field(ge=0, le=COUNT_LIMIT, description="seed of the first run; the others count up from it")
+        WholeNumber,
+        Field(ge=0, le=COUNT_LIMIT, description="seed of the first run; the other runs use the next integers"),
     ] = 0
     seeds_per_batch: Annotated[
         OrNone[Count | Literal["auto"]],
         Field(
-            description="seeds (in a sweep: runs) trained at once, the others after them; auto: as many as memory "
-            "holds; none: all"
+            description="seeds (in a sweep: runs) that train at the same time, one group after another; auto: as many "
+            "as fit in memory; none: all"
         ),
     ] = None
 
@@ -221,71 +245,78 @@ class Job(Settings):
         registry.find_algorithm(self.algo)
         if self.seed + self.num_seeds > 2**31:
             raise ValueError(
-                f"seed {self.seed} with num_seeds {self.num_seeds} counts beyond 2147483647; "
+                f"seed {self.seed} with num_seeds {self.num_seeds} goes past 2147483647; "
                 f"the largest seed that works is {2**31 - self.num_seeds}"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keep(Settings):
-    """How a run is kept, and when it ends early. Nothing here changes what is computed, it may change on resuming."""
+    """How a run is saved, and when it stops early.
+
+    These settings do not change the results. A resumed run may use other values.
+    """
 
     checkpoint_every: Annotated[
         OrNone[Annotated[WholeNumber, Field(ge=0, le=COUNT_LIMIT)] | Literal["auto"]],
         Field(
-            description="write a checkpoint every N evaluations; auto: every 15 minutes; 0: only where the run ends "
+            description="write a checkpoint every N evaluations; auto: every 15 minutes; 0: only when the run stops "
             "early"
         ),
     ] = "auto"
-    checkpoint_keep: Annotated[Count, Field(description="newest checkpoints that are kept")] = 1
+    checkpoint_keep: Annotated[Count, Field(description="number of newest checkpoints to keep")] = 1
     checkpoint_ring: Annotated[
-        bool, Field(description="keep the replay buffer in checkpoints; without it, resuming is not exact")
+        bool, Field(description="store the replay buffer in checkpoints; without it, resuming is not exact")
     ] = True
     time_limit: Annotated[
         OrNone[Duration],
-        Field(description="end early, as Ctrl-C does, before this has passed [seconds or h:mm:ss]; none: no limit"),
+        Field(
+            description="stop the run, as Ctrl-C does, before this time has passed [seconds or h:mm:ss]; none: no limit"
+        ),
     ] = None
     log: Annotated[
         Several[Literal["csv", "jsonl", "tensorboard", "wandb"]],
-        Field(description="where evaluations go beside curves.csv"),
+        Field(description="loggers that record evaluations in addition to curves.csv"),
     ] = ()
     devices: Annotated[
         OrNone[Count | Literal["auto"]],
-        Field(description="devices of this machine, GPUs or CPU cores, that share the runs; auto: all"),
+        Field(description="number of devices of this machine (GPUs or CPU cores) that share the runs; auto: all"),
     ] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Population(Settings):
-    """How the settings of a program exploit and explore (`purerl/runs/pbt.py`)."""
+    """Settings of population-based training, the table [pbt] (`purerl/runs/pbt.py`)."""
 
-    every: Annotated[Count, Field(description="evaluations between two exploits")] = 1
+    every: Annotated[Count, Field(description="evaluations between two exploit steps")] = 1
     fraction: Annotated[
-        Number, Field(gt=0, le=0.5, description="of the worst settings take over from as many of the best")
+        Number, Field(gt=0, le=0.5, description="share of the settings: the worst are replaced by as many of the best")
     ] = 0.25
-    factor: Annotated[
-        Number, Field(gt=1, description="by which a number that is taken over is multiplied or divided")
-    ] = 1.2
+    factor: Annotated[Number, Field(gt=1, description="factor that multiplies or divides a copied hyperparameter")] = (
+        1.2
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Settings):
-    """How a search goes (`purerl/sweeps/search.py`), but for its space and its rungs."""
+    """Settings of a hyperparameter search, the table [search] without space and rungs (`purerl/sweeps/search.py`)."""
 
-    trials: Annotated[Count, Field(description="trials in all; the first has the settings of the file")] = 32
-    batch: Annotated[Count, Field(description="trials that are one program")] = 8
-    sampler: Annotated[Literal["tpe", "random", "cmaes"], Field(description="of Optuna")] = "tpe"
-    objective: Annotated[Literal["final", "area"], Field(description="what is maximised, over all seeds")] = "final"
-    seed: Annotated[WholeNumber, Field(ge=0, le=COUNT_LIMIT, description="of the sampler")] = 0
-    keep: Annotated[WholeNumber, Field(ge=2, le=COUNT_LIMIT, description="one of how many goes on after a rung")] = 2
+    trials: Annotated[Count, Field(description="total number of trials; the first has the settings of the file")] = 32
+    batch: Annotated[Count, Field(description="trials that train in one program")] = 8
+    sampler: Annotated[Literal["tpe", "random", "cmaes"], Field(description="sampler of Optuna")] = "tpe"
+    objective: Annotated[Literal["final", "area"], Field(description="quantity to maximize, over all seeds")] = "final"
+    seed: Annotated[WholeNumber, Field(ge=0, le=COUNT_LIMIT, description="seed of the sampler")] = 0
+    keep: Annotated[
+        WholeNumber, Field(ge=2, le=COUNT_LIMIT, description="after a rung, one of this many trials continues")
+    ] = 2
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that says what a program computes.
+    """All settings of one program.
 
-    `swept` holds the numbers that differ from setting to setting, `{name: one of each setting}`; of these, `hyper` has
-    the first setting's.
+    `swept` maps the name of each swept hyperparameter to its values, one per setting. `hyper` holds the values of the
+    first setting.
     """
 
     job: Job
@@ -298,7 +329,7 @@ class Config:
     def __post_init__(self) -> None:
         for name in self.hyper.initial_only:
             if self.pbt and name in self.swept:
-                raise ValueError(f"[pbt] cannot change {name} of a run that has begun; list another hyperparameter")
+                raise ValueError(f"[pbt] cannot change {name} after a run has started; list another hyperparameter")
         if self.pbt and (not self.swept or self.job.seeds_per_batch not in (None, self.num_runs)):
             raise ValueError("[pbt] needs lists of numbers under [hyper], all in one program, and no seeds_per_batch")
         at_once, runs = self.job.seeds_per_batch, self.num_runs
@@ -317,12 +348,12 @@ class Config:
 
     @property
     def runs(self) -> list[tuple[int, int]]:
-        """`[(setting, seed)]` of all runs, in order: every setting has the same seeds."""
+        """`[(setting, seed)]` of all runs, in order. Every setting has the same seeds."""
         seeds = range(self.job.seed, self.job.seed + self.job.num_seeds)
         return [(setting, seed) for setting in range(self.num_settings) for seed in seeds]
 
     @property
     def group_size(self) -> int:
-        """Runs that are trained at once; at most, where that is left to the memory."""
+        """Number of runs that train at the same time; for `seeds_per_batch` "auto", the maximum."""
         at_once = self.job.seeds_per_batch
         return at_once if isinstance(at_once, int) else self.num_runs

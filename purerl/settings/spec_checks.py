@@ -1,4 +1,4 @@
-"""What an `AlgorithmSpec` from outside of purerl must be, checked where it is found. No JAX here."""
+"""Checks of an `AlgorithmSpec` that is defined outside of purerl. No JAX here."""
 
 import dataclasses
 from typing import Any
@@ -11,17 +11,17 @@ from purerl.settings.schema import Job, Keep, Plan
 
 FLAGS = ("out", "config", "resume", "plan", "print_config", "compilation_cache", "help", "file", "only", "dry_run")
 TABLES = ("hyper", "sweep", "search", "pbt", "record", "programs", "mode", "name")
-PRESET = ("hyper", "backend", "episode_length")  # what a preset may say besides the plan
+PRESET = ("hyper", "backend", "episode_length")  # what a preset may set besides the plan
 
 
 def check_spec(name: str, spec: AlgorithmSpec) -> None:
-    """Raises ValueError, in one line, where the algorithm called `name` cannot be set or flagged as it declares."""
+    """Raise ValueError, in one line, if the hyperparameters or presets of the algorithm called `name` are not valid."""
     _check_class(name, spec.hyperparameters)
     for preset, table in spec.presets.items():
         for setting, value in table.items():
             if setting not in (*fields(Plan), *PRESET):
                 raise ValueError(
-                    f"{name}: the preset {preset!r} says {setting!r}, which is no setting of the plan"
+                    f"{name}: the preset {preset!r} sets {setting!r}, which is not a setting of the plan"
                     f"{closest(setting, (*fields(Plan), *PRESET))}"
                 )
             if setting != "hyper":
@@ -29,7 +29,7 @@ def check_spec(name: str, spec: AlgorithmSpec) -> None:
         for setting, value in table.get("hyper", {}).items():
             if setting not in fields(spec.hyperparameters):
                 near = closest(setting, tuple(fields(spec.hyperparameters)))
-                raise ValueError(f"{name}: the preset {preset!r} says {setting!r}, which is no hyperparameter{near}")
+                raise ValueError(f"{name}: the preset {preset!r} sets {setting!r}, which is not a hyperparameter{near}")
             _check_value(name, preset, spec.hyperparameters, setting, value)
 
 
@@ -51,12 +51,14 @@ def _check_class(name: str, kind: type[Hyperparameters]) -> None:
             raise ValueError(f"{name}: the hyperparameter {field.name!r} of {kind.__name__} should have a default")
         if field.name in taken or field.name.startswith("_"):
             raise ValueError(
-                f"{name}: {kind.__name__} calls a hyperparameter {field.name!r}, which is the name of another setting "
-                "or flag, or begins with _; call it otherwise"
+                f"{name}: {kind.__name__} has a hyperparameter {field.name!r}, which is the name of another setting "
+                "or flag, or begins with _; rename it"
             )
     for field in kind.initial_only:
         if field not in known:
-            raise ValueError(f"{name}: initial_only names {field!r}, no hyperparameter{closest(field, tuple(known))}")
+            raise ValueError(
+                f"{name}: initial_only names {field!r}, which is not a hyperparameter{closest(field, tuple(known))}"
+            )
     delay = kind.policy_delay
     if isinstance(delay, bool) or not isinstance(delay, int) or delay < 1:
-        raise ValueError(f"{name}: policy_delay is {delay!r}; it should be a whole number from 1 on")
+        raise ValueError(f"{name}: policy_delay is {delay!r}; it should be a whole number of at least 1")

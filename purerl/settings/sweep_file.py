@@ -1,18 +1,19 @@
-"""A file of sweeps/ -> its programs. No JAX here.
+"""Expand a sweep file to its programs. No JAX here.
 
-What shapes a program, a list of it makes one program per value; numbers that flow become an axis of one program.
+Some settings shape the compiled program: a list of such a setting makes one program per value. A list of numbers under
+[hyper] becomes an axis of one program.
 
-    algo = ["td3", "sac"]          a list at the top: a program per entry, and per combination of several lists
-    [hyper]                        lists of hyperparameters are combined: all with all, or
-    mode = "zip"                   (at the top) the first with the first, the second with the second …
-    tau = [0.005, 0.02]            a list, or numbers drawn at random:
-    actor_lr = { log_uniform = [1e-4, 1e-2], samples = 8 }        also uniform; seed = 0, 1, … draws others
-    [[programs]]                   programs by name: each says what differs from the rest of the file
+    algo = ["td3", "sac"]          a list at the top: one program per entry, and per combination of several lists
+    mode = "zip"                   combine lists under [hyper] first with first, … (default: all combinations)
+    [hyper]
+    tau = [0.005, 0.02]            a list of values
+    actor_lr = { log_uniform = [1e-4, 1e-2], samples = 8 }        random values; also uniform; seed = 1 draws others
+    [[programs]]                   programs with a name: each lists what differs from the rest of the file
     name = "no smoothing"
     hyper.target_noise = 0
 
-A hyperparameter that is no number that flows (`policy_delay`, the kind of noise, a fixed alpha against a learned one)
-stands under [hyper] as well, and makes a program per value. [pbt] is of pbt.py, and [search] of search.py.
+Other hyperparameters (`policy_delay`, the kind of noise, a fixed alpha against a learned one) are listed under [hyper]
+as well, and make one program per value. `runs/pbt.py` reads [pbt], and `sweeps/search.py` reads [search].
 """
 
 import re
@@ -42,7 +43,7 @@ class Program:
 
 
 def find_sweep_file(text: str) -> Path:
-    """The file that `text` means: a path, or the name of a file of sweeps/. Raises ValueError where there is none."""
+    """Return the file at the path `text`, or the file in sweeps/ with that name. Raises ValueError if there is none."""
     path, shipped = Path(text).expanduser(), {file.stem: file for file in config.collection("sweeps").glob("*.toml")}
     if path.is_file():
         return path
@@ -52,14 +53,14 @@ def find_sweep_file(text: str) -> Path:
 
 
 def expand(table: Table, flags: Table) -> list[Program]:
-    """The programs of the sweep that `table` describes; `flags`, `{name: value}`, beat what it says.
+    """Return the programs of the sweep that `table` describes. `flags`, `{name: value}`, override it.
 
-    Raises ValueError, in one line, for whatever cannot be run.
+    Raises ValueError, in one line, if the sweep is not valid.
     """
     rest = dict(table)
     mode, entries = rest.pop("mode", "grid"), rest.pop("programs", [{}])
     if "sweep" in table:
-        raise ValueError("[sweep] is what a run.toml says; in a file of sweeps/, write lists under [hyper]")
+        raise ValueError("[sweep] belongs in a run.toml; in a sweep file, write lists under [hyper]")
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}{closest(mode, MODES)}")
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
@@ -67,12 +68,12 @@ def expand(table: Table, flags: Table) -> list[Program]:
     found = [program for entry in entries for program in _of_entry(_below(rest, entry), flags, mode)]
     names = [program.name for program in found]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two programs are called {min(twice)!r}; give each of [[programs]] a name of its own")
+        raise ValueError(f"two programs are called {min(twice)!r}; give each of [[programs]] its own name")
     return found
 
 
 def _of_entry(table: Table, flags: Table, mode: str) -> Iterator[Program]:
-    """The programs of one of [[programs]], or of a file without any."""
+    """Yield the programs of one entry of [[programs]], or of a file without entries."""
     table = table | flags
     name, hyper = table.pop("name", ""), table.pop("hyper", {})
     if not isinstance(name, str) or not isinstance(hyper, dict):
@@ -94,7 +95,7 @@ def _of_entry(table: Table, flags: Table, mode: str) -> Iterator[Program]:
 
 
 def _split(algo: str, hyper: Table, mode: str) -> Iterator[tuple[Table, dict[str, list[Any]]]]:
-    """`(fixed, swept)` hyperparameters of every program that the table [hyper] makes, `swept` being `{name: list}`."""
+    """Yield the hyperparameters `(fixed, swept)` of each program that the table [hyper] makes; `swept` has lists."""
     kind = registry.find_algorithm(algo).hyperparameters
     for name in hyper:
         if name not in fields(kind):
@@ -107,7 +108,7 @@ def _split(algo: str, hyper: Table, mode: str) -> Iterator[tuple[Table, dict[str
     rows = [dict(zip(axes, row, strict=True)) for row in (zip if mode == "zip" else product)(*axes.values())]
     for i, row in enumerate(rows):
         if row in rows[:i]:
-            raise ValueError(f"a setting stands twice under [hyper]: {', '.join(f'{k} {v}' for k, v in row.items())}")
+            raise ValueError(f"[hyper] lists a setting twice: {', '.join(f'{k} {v}' for k, v in row.items())}")
     programs: dict[tuple[tuple[str, Any], ...], list[Table]] = {}
     for row in rows or [{}]:
         shape = tuple((name, value) for name, value in row.items() if not flows(value))
@@ -121,7 +122,7 @@ def _split(algo: str, hyper: Table, mode: str) -> Iterator[tuple[Table, dict[str
 
 
 def _values(name: str, value: list[Any] | Table) -> list[Any]:
-    """The values that a list, or a table that draws at random, stands for."""
+    """Return the values of a list, or the random values that a table describes."""
     if isinstance(value, list):
         if not value:
             raise ValueError(f"hyper.{name} is an empty list; give it a value, or leave it out")
@@ -139,7 +140,7 @@ def _values(name: str, value: list[Any] | Table) -> list[Any]:
 
 
 def limits(name: str, kind: str, value: Any) -> tuple[float, float]:
-    """`value`, a list `[low, high]`. Raises ValueError where it is no interval of `kind`."""
+    """Return `value` as `(low, high)`. Raises ValueError if it is not an interval of `kind`."""
     numbers = isinstance(value, list) and len(value) == 2 and all(type(x) in (int, float) for x in value)
     if not numbers or not value[0] < value[1] or (kind == "log_uniform" and value[0] <= 0):
         positive = "positive " * (kind == "log_uniform")
@@ -148,7 +149,7 @@ def limits(name: str, kind: str, value: Any) -> tuple[float, float]:
 
 
 def _is_list(name: str, value: Any) -> bool:
-    """Whether `value` is a list of values of the setting `name`; widths, and where to log, are lists themselves."""
+    """Return whether `value` lists values of the setting `name`. One value of `widths` or `log` is itself a list."""
     if name in fields(schema.Keep):
         return False
     if name == "widths" and isinstance(value, list):
@@ -157,7 +158,7 @@ def _is_list(name: str, value: Any) -> bool:
 
 
 def _below(table: Table, entry: Table) -> Table:
-    """What `entry` says stands over what `table` says."""
+    """Return `table` with the settings of `entry`, which override it."""
     hyper = [each.get("hyper", {}) for each in (table, entry)]
     if not all(isinstance(each, dict) for each in hyper):
         raise ValueError("hyper should be a table, [hyper]")
@@ -165,6 +166,6 @@ def _below(table: Table, entry: Table) -> Table:
 
 
 def _part(name: str, value: Any) -> str:
-    """What a value adds to the name of a program."""
+    """Return the part of a program's name for one value."""
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if name in ("algo", "env") else f"{name}={text}"

@@ -1,7 +1,7 @@
-"""Sweeps of several programs, searches, and the machines that they run on.
+"""Sweeps of several programs, hyperparameter search, and the machines that run them.
 
-campaign   a sweep on disk: what is finished stays, what is not goes on
-search     hyperparameter search by Optuna
+campaign   a sweep on disk: finished programs are kept, the others are resumed
+search     hyperparameter search with Optuna
 hosts      several processes that share the runs
 launchers  Ray and SLURM
 """

@@ -1,10 +1,10 @@
-"""A sweep on disk, and its programs, each of which is a run folder: what is finished stays, what is not goes on.
+"""A sweep on disk. Each of its programs is a run folder. Finished programs are kept, and the others are resumed.
 
 runs/SWEEP/sweep.toml     what its programs compute
-runs/SWEEP/PROGRAM/       a run folder each (run_folder.py)
-runs/SWEEP/table.csv      a row per program and setting
-runs/SWEEP/figure.png     their curves
-runs/SWEEP/report.html    their page
+runs/SWEEP/PROGRAM/       one run folder per program (run_folder.py)
+runs/SWEEP/table.csv      one row per program and setting
+runs/SWEEP/figure.png     the learning curves
+runs/SWEEP/report.html    the page of the sweep
 """
 
 import fcntl
@@ -48,11 +48,10 @@ class SweepTask:
 def make_tasks(
     path: Path, programs: Sequence[Program], search: Table | None = None, host: hosts.Host | None = None
 ) -> list[SweepTask]:
-    """The `Task`s of `programs`, in the folder `path` of a sweep; `search` is its table [search].
+    """Return a `SweepTask` for each of `programs`, in the folder `path` of a sweep.
 
-    A `hosts.Host` trains its share of each.
-
-    Raises ValueError for whatever can be wrong before anything is compiled; nothing is written.
+    `search` is the table [search] of the sweep. With a `hosts.Host`, this process trains its share of each program.
+    Raises ValueError for every error that can be found before compiling. Nothing is written.
     """
     run_folder.check_writable(path)
     if (path / KEPT).is_file():
@@ -63,23 +62,23 @@ def make_tasks(
 
 
 def identity(programs: Sequence[Program], search: Table | None = None) -> Table:
-    """What decides on the numbers of a sweep, as sweep.toml has it."""
+    """Return what determines the results of a sweep, as sweep.toml stores it."""
     computations = {program.name: config.computation(program.settings) for program in programs}
     return {"programs": computations} | ({"search": search} if search else {})
 
 
 def check_same_sweep(path: Path, here: Table) -> None:
-    """Raises ValueError where the folder `path` holds another sweep than one of the `identity` `here`."""
+    """Raise ValueError if the folder `path` holds a sweep whose `identity` is not `here`."""
     there, other = config.read_toml(path / KEPT), f"{path} holds another sweep"
     ours, theirs = here["programs"], there.get("programs", {})
     if lacking := [name for name in theirs | ours if (name in theirs) != (name in ours)]:
-        place = "there" if lacking[0] in theirs else "here"
+        place = "in the folder" if lacking[0] in theirs else "in this sweep"
         raise ValueError(f"{other}: program {lacking[0]!r} is only {place}; name another folder with --out")
     for name in ours:
         if differs := config.differences(theirs[name], ours[name]):
             raise ValueError(f"{other}: in program {name!r} {differs}; name another folder with --out")
     if searching.with_defaults(there.get("search")) != searching.with_defaults(here.get("search")):
-        raise ValueError(f"{other}: its [search] is not this one; name another folder with --out")
+        raise ValueError(f"{other}: its [search] differs from this one; name another folder with --out")
 
 
 def _task(path: Path, program: Program, host: hosts.Host | None) -> SweepTask:
@@ -93,7 +92,7 @@ def _task(path: Path, program: Program, host: hosts.Host | None) -> SweepTask:
 
 
 def chosen(tasks: Sequence[SweepTask], names: Sequence[str]) -> list[SweepTask]:
-    """Those of `tasks` that `names` say, or their numbers from 0. Raises ValueError for what none has."""
+    """Return the `tasks` with the given names, or numbers from 0. Raises ValueError for an unknown name."""
     known = [task.name for task in tasks]
     names = [known[int(name)] if name.isdecimal() and int(name) < len(known) else name for name in names]
     for name in names:
@@ -103,7 +102,7 @@ def chosen(tasks: Sequence[SweepTask], names: Sequence[str]) -> list[SweepTask]:
 
 
 def create(path: Path, programs: Sequence[Program], search: Table | None = None) -> None:
-    """Make the folder of a sweep, or leave it as it is."""
+    """Make the folder of a sweep, or leave it unchanged if it exists."""
     path.mkdir(parents=True, exist_ok=True)
     if not (path / KEPT).is_file():
         run_folder.write(path, KEPT, tomli_w.dumps(identity(programs, search)))
@@ -112,9 +111,10 @@ def create(path: Path, programs: Sequence[Program], search: Table | None = None)
 def run_tasks(
     tasks: Sequence[SweepTask], display: Display, time_limit: float | None = None, host: hosts.Host | None = None
 ) -> tuple[dict[str, str], str | None]:
-    """Run the tasks that are not complete, one after another; a `hosts.Host` trains its share of each.
+    """Run the tasks that are not complete, one after another. A `hosts.Host` trains its share of each.
 
-    Returns `({name: error} of those that failed, why it ended early or None)`. The time limit [s] is that of them all.
+    `time_limit` [s] is for all tasks together. Returns `({name: error} of the tasks that failed, why it ended early or
+    None)`.
     """
     begun, asked = time.monotonic(), None
     failed: dict[str, str] = {}
@@ -123,7 +123,7 @@ def run_tasks(
         if task.complete:
             display.say(f"{heading}: complete already")
             continue
-        if asked:  # too late for the program before
+        if asked:  # The request came too late to stop the program before.
             return failed, asked
         settings = task.settings
         display.say(f"{heading}: {settings.job.algo} on {task.env.name}, {summary.size(settings)}, into {task.path}")
@@ -132,10 +132,10 @@ def run_tasks(
             settings = replace(settings, keep=replace(settings.keep, time_limit=rest))
         try:
             interrupted, asked = _run(replace(task, settings=settings), Display(display.console), host)
-        except Exception as error:  # Whatever one program dies of, the others are run.
+        except Exception as error:  # The other programs run whatever happens to one.
             failed[task.name] = (str(error).splitlines() or [type(error).__name__])[0]
             display.say(f"program {task.name} failed: {failed[task.name]}")
-            if run_folder.has_begun(task.path) and not isinstance(error, Refused):  # The log may be another process's.
+            if run_folder.has_begun(task.path) and not isinstance(error, Refused):  # Another process may own the log.
                 with suppress(OSError):
                     run_folder.log(task.path, "failed", error=traceback.format_exc())
             continue
@@ -145,9 +145,9 @@ def run_tasks(
 
 
 def _run(task: SweepTask, display: Display, host: hosts.Host | None) -> tuple[str | None, str | None]:
-    """Why the task ended early, and why it was to, each may be None."""
+    """Return why the task ended early and why it was asked to end early. Each may be None."""
     if host is not None and task.settings.pbt:
-        raise ValueError("[pbt] compares all settings, and is of one process")
+        raise ValueError("[pbt] compares all settings, so it cannot be shared by several processes")
     if host is not None:
         early = hosts.run_share(task.settings, task.env, task.build, task.path, display, host)
         return early, early
@@ -156,14 +156,14 @@ def _run(task: SweepTask, display: Display, host: hosts.Host | None) -> tuple[st
 
 
 def all_diverged(tasks: Sequence[SweepTask]) -> bool:
-    """Whether there are runs, and none of any task is left."""
+    """Return whether there are runs, and all runs of all tasks have diverged."""
     finals = [run_folder.final(run_folder.read_curves(task.path)) for task in tasks if run_folder.has_begun(task.path)]
     lost = [run for final in finals for run in ~np.isnan(final["diverged"])]
     return bool(lost) and all(lost)
 
 
 def write_comparison(path: Path, tasks: Sequence[SweepTask], display: Display) -> None:
-    """Write table.csv and figure.png of what there is, and show the best settings."""
+    """Write table.csv and figure.png of the existing runs, and print the best settings."""
     several = len(tasks) > 1
     lines = [
         line
@@ -174,7 +174,7 @@ def write_comparison(path: Path, tasks: Sequence[SweepTask], display: Display) -
     if not lines:
         return
     with open(path / KEPT) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # Other processes may be comparing, too.
+        fcntl.flock(file, fcntl.LOCK_EX)  # Other processes may compare at the same time.
         comparison.write_comparison(path, lines)
         page.write_page(path)
     best = [(line.label or line.env, summary.spread(np.sort(line.final))) for line in comparison.ranked(lines)[:20]]
@@ -183,9 +183,9 @@ def write_comparison(path: Path, tasks: Sequence[SweepTask], display: Display) -
 
 
 def show_plan(tasks: Sequence[SweepTask], display: Display, programs: Sequence[str]) -> None:
-    """Say what would be run, and in which groups; the names `programs` are all that there are, in order.
+    """Print what would be run, and in which groups. `programs` are the names of all programs, in order.
 
-    Compiles only where "auto" leaves the groups to the memory.
+    Programs are compiled only if the groups are "auto", because they then depend on the memory.
     """
     rows = []
     for task in tasks:
@@ -207,4 +207,4 @@ def show_plan(tasks: Sequence[SweepTask], display: Display, programs: Sequence[s
     runs = sum(task.settings.num_runs for task in tasks)
     free = memory.available(1) / 2**20
     display.columns(f"{len(tasks)} programs, {runs} runs; {free:,.0f} MiB available", names, rows)
-    display.say("memory is what one group keeps while it trains; what its programs work with comes on top")
+    display.say("memory is what one group keeps during training; the working memory of its programs is not included")

@@ -1,9 +1,9 @@
-"""Several processes, on one host or many, train one program: each has its share of the runs.
+"""Several processes, on one host or many, train one program. Each process has its share of the runs.
 
-Nothing is said between them while they train: each lays its share out over its own devices and writes a run folder of
-its own, shares/K-of-N, on a disk that all of them see. The first merges the folders when all are complete; what
-`--log` asks for has a share of the runs until then. What was stopped goes on where the same number of processes is
-started again.
+The processes do not communicate while they train. Each one distributes its share over its own devices and writes its
+own run folder, shares/K-of-N, on a disk that all processes can access. When all shares are complete, the first process
+merges the folders. Until then, the files of `--log` hold only a share of the runs. To resume, start the same number of
+processes again.
 """
 
 import shutil
@@ -25,7 +25,7 @@ from purerl.types import Constructor
 
 T = TypeVar("T")
 
-PATIENCE = 30 * 24 * 3600 * 1000  # [ms] for the others to end; of one that died, jax.distributed tells sooner
+PATIENCE = 30 * 24 * 3600 * 1000  # [ms] to wait for the others; if one dies, jax.distributed reports it sooner
 READY = "ready"
 
 
@@ -37,14 +37,14 @@ class Host:
     count: int
 
     def agree(self, name: str, word: str) -> list[str]:
-        """Wait for all processes; returns the words that they said under this name, which is used but once."""
+        """Wait for all processes. Returns the words that they gave under `name`, which must be used only once."""
         _store().key_value_set(f"{name}/{self.index}", word)
         return [_said(name, index) for index in range(self.count)]
 
     def in_turn(self, name: str, function: Callable[[], T]) -> T:
-        """`function()`, called in the first process before it is in the others.
+        """Call `function()` in the first process, and then in the others. Returns its result.
 
-        Raises ValueError in all of them where one raises ValueError or OSError.
+        Raises ValueError in all processes if one of them raises ValueError or OSError.
         """
         results: list[T] = []
         word = _said(name, 0) if self.index else READY
@@ -59,18 +59,18 @@ class Host:
         return results[0]
 
     def share(self, runs: Runs) -> Runs:
-        """This process's part of `runs`: as many as any other's, or one less."""
+        """Return this process's part of `runs`. The sizes of the parts differ by at most one."""
         first, end = (len(runs) * (self.index + i) // self.count for i in (0, 1))
         return runs[first:end]
 
     def folder(self, path: Path) -> Path:
-        """Where this process's share of the program in the run folder `path` is trained."""
+        """Return the folder in which this process's share of the program in the run folder `path` is trained."""
         return path / "shares" / f"{self.index}-of-{self.count}"
 
 
 def _store() -> Any:
-    """The coordinator's, of words by name."""
-    from jax._src import distributed  # It has no public name.
+    """Return the coordinator's store of words by name."""
+    from jax._src import distributed  # There is no public name for it.
 
     return distributed.global_state.client
 
@@ -80,9 +80,10 @@ def _said(name: str, index: int) -> str:
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> Host | None:
-    """Start `jax.distributed`; `coordinator` "auto" leaves all to what the scheduler says. Raises ValueError.
+    """Start `jax.distributed`. Returns the `Host` of this process, or None if there is no coordinator.
 
-    Returns the `Host` that this process is; None where there is no coordinator.
+    If `coordinator` is "auto", all values come from the scheduler. Raises ValueError if the values do not fit together
+    or the coordinator cannot be joined.
     """
     if coordinator is None:
         if num_processes is not None or process_id is not None:
@@ -92,8 +93,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         address, num_processes, process_id = None, None, None
     elif num_processes is None or process_id is None or not 0 <= process_id < num_processes:
         raise ValueError(
-            f"num_processes is {num_processes} and process_id {process_id}; with --coordinator ADDRESS say how many "
-            "processes there are, and which this is, counted from 0; or --coordinator auto under a scheduler"
+            f"num_processes is {num_processes} and process_id {process_id}; with --coordinator ADDRESS give the "
+            "number of processes and the index of this one, from 0; or use --coordinator auto under a scheduler"
         )
     else:
         address = coordinator
@@ -105,7 +106,10 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
 
 
 def claim(path: Path, settings: Config) -> tuple[Config, bool]:
-    """`claims.claim`, where several processes share the run: until it is merged, the folder `path` has but shares."""
+    """Do what `claims.claim` does for a run that several processes share.
+
+    Until the run is merged, the folder `path` holds only shares.
+    """
     if (path / "shares").is_dir() and not (path / "run.toml").is_file():
         return settings, False
     return claims.claim(path, settings)
@@ -114,9 +118,9 @@ def claim(path: Path, settings: Config) -> tuple[Config, bool]:
 def run_share(
     settings: Config, env: Environment, build: Constructor, path: Path, display: Display, host: Host
 ) -> str | None:
-    """Train this process's share of the program in the run folder `path`; the first process merges the shares.
+    """Train this process's share of the program in the run folder `path`. The first process merges the shares.
 
-    Returns why it ended early, in any of the processes, or None. Raises RuntimeError where another one failed.
+    Returns why training ended early in any of the processes, or None. Raises RuntimeError if another process failed.
     """
     early = _together(host, f"{path.name} trained", lambda: _trained(settings, env, build, path, display, host))
     if early:
@@ -126,9 +130,9 @@ def run_share(
 
 
 def _together(host: Host, name: str, function: Callable[[], str | None]) -> str | None:
-    """`function()` in all processes, which know of each other's: the first reason that one returns, or None.
+    """Call `function()` in all processes. Returns the first reason to end early that one of them returns, or None.
 
-    Raises RuntimeError where it raised in another, after they heard of it.
+    An error in one process propagates there after the others have heard of it, and raises RuntimeError in them.
     """
     word = "failed"
     try:
@@ -145,7 +149,7 @@ def _together(host: Host, name: str, function: Callable[[], str | None]) -> str 
 def _trained(
     settings: Config, env: Environment, build: Constructor, path: Path, display: Display, host: Host
 ) -> str | None:
-    """Why training this process's share was to end early, or None."""
+    """Train this process's share. Returns why it was asked to end early, or None."""
     share = host.share(settings.runs)
     if not share:
         return None
@@ -157,9 +161,9 @@ def _trained(
 
 
 def merge(path: Path, settings: Config, env: Environment, count: int) -> None:
-    """Make the run folder `path` of the complete shares of `count` processes, and delete them.
+    """Make the run folder `path` from the complete shares of `count` processes, and delete the shares.
 
-    Raises ValueError or OSError where one cannot be read.
+    Raises ValueError or OSError if a share cannot be read.
     """
     hosts = (Host(index, count) for index in range(count))
     shares = [host.folder(path) for host in hosts if host.share(settings.runs)]

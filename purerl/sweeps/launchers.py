@@ -1,7 +1,8 @@
-"""The programs of a sweep on other machines: as tasks of a Ray cluster, or as jobs that submitit hands to SLURM.
+"""Run the programs of a sweep on other machines: as tasks of a Ray cluster, or as SLURM jobs through submitit.
 
-Every program is one `python -m purerl.sweep FILE --only PROGRAM`, in the folder of the sweep, which all machines must
-see. What dies is started again and goes on from its checkpoints; what another process still runs in is left alone.
+Every program is one `python -m purerl.sweep FILE --only PROGRAM` in the folder of the sweep, which all machines must be
+able to access. A program that dies is started again and resumes from its checkpoints. A program in whose folder another
+process still runs is left alone.
 """
 
 import importlib.util
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from purerl.errors import how_to_install
 from purerl.results import run_folder
 from purerl.results.statistics import iqm
 from purerl.runs.display import Display
@@ -28,9 +30,9 @@ class Launch(NamedTuple):
 
     Attributes:
         launcher: "ray" or "slurm".
-        main: the command of a sweep, `(words) -> exit status`. Workers import it by its name.
+        main: the main function of the sweep command, `(words) -> exit status`. Workers import it by its name.
         words: the command line that all programs have in common.
-        gpus: of each program, or None for the launcher's default.
+        gpus: the GPUs of each program, or None for the launcher's default.
     """
 
     launcher: str
@@ -42,26 +44,29 @@ class Launch(NamedTuple):
 def refuse_unusable(
     launcher: str | None, gpus: float | None, time_limit: float | None, coordinator: str | None
 ) -> None:
-    """Raises ValueError if the launcher is not installed, or if an option does not go with it, or with None."""
+    """Raise ValueError if the launcher is not installed, or if an option cannot be used with it.
+
+    `launcher` is None if there is no launcher.
+    """
     if launcher is None:
         if gpus is not None:
-            raise ValueError("gpus_per_program is of a launcher; say --launcher ray or slurm, or leave it out")
+            raise ValueError("gpus_per_program needs a launcher; add --launcher ray or slurm, or leave it out")
         return
     if gpus is not None and (gpus < 0 or (launcher == "slurm" and not gpus.is_integer())):
-        raise ValueError(f"gpus_per_program is {gpus}; it should be 0 or more, and of slurm a whole number")
+        raise ValueError(f"gpus_per_program is {gpus}; it should be 0 or more, and a whole number for slurm")
     if time_limit is not None:
-        raise ValueError("a launcher's programs have the limits of their jobs; leave out --time-limit")
+        raise ValueError("programs on a launcher have the time limits of their jobs; leave out --time-limit")
     if coordinator is not None:
-        raise ValueError("a launcher starts programs of one process each; leave out --coordinator")
+        raise ValueError("a launcher starts one process per program; leave out --coordinator")
     package = PACKAGES[launcher]
     if importlib.util.find_spec(package) is None:
-        raise ValueError(f"launcher {launcher!r} needs {package}; pip install 'purerl[{launcher}]'")
+        raise ValueError(f"launcher {launcher!r} needs {package}; {how_to_install(launcher)}")
 
 
 def run_on_launcher(launch: Launch, tasks: Sequence[SweepTask], path: Path, display: Display) -> dict[str, str]:
-    """Run those of `tasks` that are not complete, of the sweep in the folder `path`.
+    """Run the tasks that are not complete, of the sweep in the folder `path`.
 
-    Returns `{name: error}` of those that failed.
+    Returns `{name: error}` of the tasks that failed.
     """
     tasks = [task for task in tasks if not task.complete]
     if launch.launcher == "ray":
@@ -70,10 +75,10 @@ def run_on_launcher(launch: Launch, tasks: Sequence[SweepTask], path: Path, disp
 
 
 def program(main: Command, words: list[str]) -> None:
-    """Run the command line of a sweep in this process. Raises RuntimeError where it does not end well."""
+    """Run the command line of a sweep in this process. Raises RuntimeError if its exit status is not 0."""
     try:
         status = main(words)
-    except SystemExit as error:  # Ray would take it for the end of its worker.
+    except SystemExit as error:  # Ray would take it for a lost worker.
         status = error.code
     if status:
         raise RuntimeError(f"purerl.sweep {' '.join(words)} ended with status {status}")
@@ -82,7 +87,7 @@ def program(main: Command, words: list[str]) -> None:
 def ray(launch: Launch, tasks: Sequence[SweepTask], display: Display) -> dict[str, str]:
     """Run `tasks` as Ray tasks, each with its share of the GPUs.
 
-    Joins the cluster that RAY_ADDRESS names, or starts one here. Returns `{name: error}` of those that failed.
+    Joins the cluster that RAY_ADDRESS names, or starts one here. Returns `{name: error}` of the tasks that failed.
     """
     import ray
 
@@ -100,7 +105,7 @@ def ray(launch: Launch, tasks: Sequence[SweepTask], display: Display) -> dict[st
             for task, end in ((running.pop(end), end) for end in ended):
                 try:
                     ray.get(end)
-                except Exception as error:  # Whatever became of it, the others go on.
+                except Exception as error:  # The other tasks continue.
                     failed[task.name] = str(error).strip().splitlines()[-1]
             view.update()
         return failed
@@ -109,9 +114,9 @@ def ray(launch: Launch, tasks: Sequence[SweepTask], display: Display) -> dict[st
 
 
 def slurm(launch: Launch, tasks: Sequence[SweepTask], path: Path, display: Display) -> dict[str, str]:
-    """Run `tasks` as one job array of SLURM, or as processes of this machine where there is no SLURM.
+    """Run `tasks` as one SLURM job array, or as processes of this machine if there is no SLURM.
 
-    Returns `{name: error}` of those that failed.
+    Returns `{name: error}` of the tasks that failed.
     """
     import submitit
 
@@ -132,7 +137,7 @@ def slurm(launch: Launch, tasks: Sequence[SweepTask], path: Path, display: Displ
 
 
 class View:
-    """All programs in one view: a line whenever one of them has come further."""
+    """Shows all programs: prints a line whenever a program has progressed."""
 
     def __init__(self, tasks: Sequence[SweepTask], display: Display) -> None:
         self.tasks, self.display = tasks, display

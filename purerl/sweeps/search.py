@@ -1,19 +1,20 @@
-"""Search for good hyperparameters with Optuna: a generation of trials, times the seeds, is one program.
+"""Search for good hyperparameters with Optuna. A generation of trials, times the seeds, is one program.
 
-In a file of sweeps/, with one program and no lists:
+It is set in a file of sweeps/ with one program and no lists:
 
     [search]
-    trials = 32                # in all; the first has the settings of the file
+    trials = 32                # in total; the first trial has the settings of the file
     batch = 8                  # trials of one generation
     sampler = "tpe"            # tpe, random or cmaes
     objective = "final"        # the IQM over all seeds of the final return; area: of the area under the curve
-    rungs = [2, 4]             # after these evaluations the worse half of a generation is given up
+    rungs = [2, 4]             # after these evaluations the worse half of a generation is stopped
     [search.space]
     actor_lr = { log_uniform = [1e-4, 1e-2] }
 
-What a rung leaves goes on from its state, in a run folder of its own with fewer rows: its first checkpoint is the
-survivors' part of one. Regrouping through checkpoints costs a compilation per rung, which all generations share, and
-then the time of the survivors alone; masked rows would cost what live ones do. And it survives whatever a run survives.
+The trials that survive a rung continue from their state in a new run folder with fewer rows. Its first checkpoint holds
+the survivors' part of an earlier one. Regrouping through checkpoints costs one compilation per rung, which all
+generations share. After that, only the survivors take time. Masked rows would cost as much as active rows. A search can
+be interrupted and resumed like a run.
 """
 
 import csv
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
     from purerl.sweeps.campaign import SweepTask
 
 Interval = tuple[float, float, bool]  # low, high, whether its logarithm is searched
-Setting = dict[str, float]  # of a trial, by name
-Score = tuple[float, int]  # and the evaluation that it is of
+Setting = dict[str, float]  # hyperparameters of a trial, by name
+Score = tuple[float, int]  # the score, and its evaluation
 Made = tuple[Environment, Constructor]
 
 STUDY = "study.log"  # Optuna's journal
@@ -57,7 +58,7 @@ STUDY = "study.log"  # Optuna's journal
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """A `Search`, where it looks, and when it gives up.
+    """A `Search`, where it looks, and when it stops trials.
 
     Attributes:
         space: `{name: (low, high, whether its logarithm is searched)}`.
@@ -72,9 +73,12 @@ class SearchPlan:
 
 
 def understood(table: Any, programs: Sequence[Program]) -> SearchPlan:
-    """The `Plan` of the table [search] for the programs of a sweep. Raises ValueError for what cannot be searched."""
+    """Return the `SearchPlan` of the table [search] for the programs of a sweep.
+
+    Raises ValueError for what cannot be searched.
+    """
     if len(programs) != 1 or programs[0].settings.swept:
-        raise ValueError("a search is of one program: say no lists beside [search]; what is searched is [search.space]")
+        raise ValueError("a search needs exactly one program: leave out lists; set what is searched in [search.space]")
     if not isinstance(table, dict):
         raise ValueError(f"search is {table!r}; it should be a table, [search], with [search.space]")
     settings, table = programs[0].settings, dict(table)
@@ -83,13 +87,13 @@ def understood(table: Any, programs: Sequence[Program]) -> SearchPlan:
         if name not in fields(Search):
             raise ValueError(f"unknown setting {name!r} under [search]; known: {', '.join((*fields(Search), 'space'))}")
     if not isinstance(space, dict) or not space:
-        raise ValueError("[search.space] is empty; say there what is searched, as tau = { uniform = [0.001, 0.1] }")
+        raise ValueError("[search.space] is empty; set what is searched, for example tau = { uniform = [0.001, 0.1] }")
     space = {name: _interval(settings, name, value) for name, value in space.items()}
     evaluations = range(1, settings.plan.num_epochs)
     known = isinstance(rungs, list) and all(type(rung) is int and rung in evaluations for rung in rungs)
     if not known or sorted(set(rungs)) != rungs:
         last = settings.plan.num_epochs - 1
-        raise ValueError(f"rungs is {rungs!r}; it should be numbers of evaluations, growing, from 1 to {last}")
+        raise ValueError(f"rungs is {rungs!r}; it should be numbers of evaluations, increasing, from 1 to {last}")
     if rungs and settings.job.seeds_per_batch is not None:
         raise ValueError("rungs need all runs of a generation at once; leave out seeds_per_batch")
     return SearchPlan(Search(**table), space, tuple(rungs), settings)
@@ -105,14 +109,16 @@ def _interval(settings: schema.Config, name: str, value: Any) -> Interval:
     low, high = (checked(hyper, name, x) for x in limits(f"search.space.{name}", kind, value[kind]))
     there = getattr(settings.hyper, name)
     if not flows(low) or not flows(there):
-        raise ValueError(f"search.space.{name}: only numbers that flow through the program can be searched")
+        raise ValueError(f"search.space.{name}: only hyperparameters that are traced arrays can be searched")
     if not low <= there <= high:
-        raise ValueError(f"search.space.{name} goes from {low} to {high} and leaves out {there}, the setting to beat")
+        raise ValueError(
+            f"search.space.{name} is from {low} to {high}; it should include {there}, the value of the first trial"
+        )
     return low, high, kind == "log_uniform"
 
 
 def run_search(path: Path, plan: SearchPlan, display: Display, time_limit: float | None = None) -> str | None:
-    """Search in the folder `path`, going on where it was stopped. Returns why it ended early, or None."""
+    """Search in the folder `path`, or resume a search there. Returns why it ended early, or None."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -138,21 +144,24 @@ def run_search(path: Path, plan: SearchPlan, display: Display, time_limit: float
 
 
 def described(study: "Study") -> str:
-    """The best trial, and the first, in words."""
+    """Return a text about the best trial and the first."""
     best, first = study.best_trial, study.trials[0]
     values = run_folder.spoken(best.params)
-    there = f"{first.value:.1f}" if first.value is not None else "given up"
+    there = f"{first.value:.1f}" if first.value is not None else "stopped at a rung"
     return f"best of {len(study.trials)} trials: {best.value:.1f} with {values}; the settings of the file: {there}"
 
 
 def _first_untold(study: "Study") -> int:
-    """The number of the first trial that is not finished, or of the next."""
+    """Return the number of the first trial that is not finished, or of the next trial."""
     open_trials = [trial.number for trial in study.trials if not trial.state.is_finished()]
     return min(open_trials, default=len(study.trials))
 
 
 def _asked(study: "Study", plan: SearchPlan, generation: int) -> list[tuple["Trial", Setting]]:
-    """`[(trial, {name: value})]` of a generation; those that were asked before a stop are the same again."""
+    """Return `[(trial, {name: value})]` of a generation.
+
+    Trials that were asked for before an interruption are returned again.
+    """
     import optuna
 
     study.sampler = _sampler(plan, generation)
@@ -169,7 +178,7 @@ def _asked(study: "Study", plan: SearchPlan, generation: int) -> list[tuple["Tri
 
 
 def _sampler(plan: SearchPlan, generation: int) -> "BaseSampler":
-    """One per generation, so that a search that was stopped draws what it would have drawn."""
+    """Return the sampler of a generation. It is new for each, so that a resumed search draws the same trials."""
     from optuna import samplers
 
     seed, batch = plan.search.seed * 1_000_003 + generation, plan.search.batch
@@ -189,7 +198,7 @@ def _trained(
     display: Display,
     time_limit: float | None,
 ) -> list[Score] | str:
-    """`[(score, evaluation of which it is)]` of every trial of a generation; or why training ended early."""
+    """Return `[(score, its evaluation)]` of every trial of a generation, or why training ended early."""
     alive, scores, before, clock = list(range(len(values))), {}, None, Clock()
     for rung, until in enumerate((*plan.rungs, None)):
         settings = of_trials(plan.settings, [values[i] for i in alive])
@@ -210,25 +219,28 @@ def _trained(
 
 
 def with_defaults(table: Any) -> Any:
-    """The table [search] with the defaults of what it lacks, as a sweep.toml may that is older."""
+    """Return the table [search] with defaults for missing values, as an older sweep.toml may have."""
     defaults = {name: default for name, (default, _, _) in fields(Search).items()}
     return defaults | {"rungs": []} | table if isinstance(table, dict) else table
 
 
 def of_trials(settings: schema.Config, values: Sequence[Setting]) -> schema.Config:
-    """`settings` of a program whose settings are the `values`, `[{name: value}]`."""
+    """Return `settings` of a program whose settings are the `values`, `[{name: value}]`."""
     swept = {name: tuple(each[name] for each in values) for name in values[0]}
     return replace(settings, hyper=replace(settings.hyper, **values[0]), swept=swept)
 
 
 def example(plan: SearchPlan, task: "SweepTask") -> "SweepTask":
-    """`task`, as a generation of trials will be."""
+    """Return `task` with the settings that a generation of trials will have."""
     lows = {name: low for name, (low, _, _) in plan.space.items()}
     return replace(task, settings=of_trials(plan.settings, [lows] * plan.search.batch))
 
 
 def _brought(settings: schema.Config, made: Made, folder: Path, until: int | None, display: Display) -> str | None:
-    """Train a program to its end, or up to evaluation `until`. Returns why that was to end early, or None."""
+    """Train a program to its end, or up to evaluation `until`.
+
+    Returns why it was asked to end early, or None.
+    """
     settings, complete = claims.claim(folder, settings)
     if complete:
         return None
@@ -239,14 +251,14 @@ def _brought(settings: schema.Config, made: Made, folder: Path, until: int | Non
 
 
 def _scores(folder: Path, plan: SearchPlan, index: int) -> Float[np.ndarray, " settings"]:
-    """The objective of every setting at evaluation `index`, `[settings]`.
+    """Return the objective of every setting at evaluation `index`, `[settings]`.
 
-    Of a seed that diverged the worst return of any counts, so that none is better by having lost seeds.
+    A seed that diverged counts with the worst return of all, so that losing seeds makes no setting better.
     """
     lines = comparison.lines(folder, plan.settings.job.env)
     returns = np.stack([line.returns[: index + 1] for line in lines])
     if np.isnan(returns[:, -1]).all():
-        raise Refused(f"every run of {folder} has diverged; narrow [search.space], or look at the environment")
+        raise Refused(f"every run of {folder} has diverged; narrow [search.space], or check the environment")
     returns = np.where(np.isnan(returns), np.nanmin(returns), returns)
     if plan.search.objective == "final":
         return iqm(returns[:, -1])
@@ -255,7 +267,7 @@ def _scores(folder: Path, plan: SearchPlan, index: int) -> Float[np.ndarray, " s
 
 
 def _draw(path: Path, study: "Study", plan: SearchPlan) -> None:
-    """history.png and importance.png, by Optuna; trials.csv, a row per trial."""
+    """Write history.png and importance.png with Optuna, and trials.csv with one row per trial."""
     from optuna.exceptions import ExperimentalWarning
     from optuna.importance import PedAnovaImportanceEvaluator
     from optuna.visualization import matplotlib
@@ -274,7 +286,7 @@ def _draw(path: Path, study: "Study", plan: SearchPlan) -> None:
             pictures["importance"] = matplotlib.plot_param_importances(study, evaluator=evaluator)
     for name, axes in pictures.items():
         picture = io.BytesIO()
-        axes.figure.savefig(  # pyright: ignore[reportAttributeAccessIssue]  # a whole figure, no part of one
+        axes.figure.savefig(  # pyright: ignore[reportAttributeAccessIssue]  # a figure, not a subfigure
             picture, format="png", bbox_inches="tight"
         )
         run_folder.write(path, f"{name}.png", picture.getvalue())

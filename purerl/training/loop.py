@@ -1,10 +1,11 @@
-"""The training loop: act, remember, learn, in one scan. It looks inside no algorithm.
+"""The training loop: act, store transitions, learn, in one scan. It does not depend on a particular algorithm.
 
-A *row* is one step of every environment; rows are numbered from the start of the warm-up, and that number is the clock:
-a scalar without a seed axis. Every random number comes from a key that is a function of (run key, purpose, time), so a
-run that is resumed, cut into chunks or evaluated for more episodes draws what it would have drawn.
+A *row* is one step of every environment. Rows are numbered from the start of the warm-up. The row number is the time of
+the loop, a scalar without an axis over seeds. Every random number comes from a key that is a function of (run key,
+purpose, time). Therefore a run draws the same numbers if it is resumed, split into parts, or evaluated for more
+episodes.
 
-Letters: E environments, B batch, A action size.
+Letters: E environments, B batch size, A action size.
 """
 
 from collections.abc import Callable
@@ -24,19 +25,19 @@ from purerl.training.replay import Replay, replay
 from purerl.trees import select
 from purerl.types import Agent, Algorithm, Batch, IntScalar, Key, Metrics, Transition
 
-AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT, CRITIC = range(9)  # what a key is for
+AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT, CRITIC = range(9)  # purposes of keys
 
-UNROLLED = 2  # critic updates of a round that are compiled one by one; more are one loop, which compiles once
+UNROLLED = 2  # rounds with up to this many critic updates are unrolled; larger rounds are a loop, compiled once
 
-LONGEST_EVALUATION = 1_000_000  # steps of an episode that is evaluated, where nothing else limits it
+LONGEST_EVALUATION = 1_000_000  # maximum steps of an evaluated episode, if there is no other limit
 
 T = TypeVar("T")
 Index = TypeVar("Index", int, Int[Array, ""])
-Evaluation = dict[str, Num[Array, ""]]  # its metrics, by name
+Evaluation = dict[str, Num[Array, ""]]  # metrics of an evaluation, by name
 
 
 class Run(NamedTuple):
-    """What stays the same while training."""
+    """The parts that training does not change."""
 
     plan: Plan
     algorithm: Algorithm
@@ -47,19 +48,19 @@ class Run(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What training changes, and the key of the run, which it does not.
+    """The parts that training changes, and the key of the run, which is constant.
 
     Attributes:
         agent: the algorithm's state.
         noise: the state of the exploration noise.
-        episodes: the environments.
+        episodes: the state of the environments.
         ring: the replay buffer, or None.
-        statistics: of observations.
-        sums: `{metric: []}`, what the cycles since the last evaluation reported, summed up.
-        diverged: `[]` int32, how many rows there were when a number of this run was first not finite; -1: never.
-        environment_nan: `[]` int32, the same where that number came from the environment; -1 where it did not.
-        dropped: `[]` int32, transitions that were not stored, because their reward was not finite.
-        key: the run's.
+        statistics: running statistics of the observations.
+        sums: `{metric: []}`, sums of the metrics of all cycles since the last evaluation.
+        diverged: `[]` int32, the number of rows when a number of this run was first not finite; -1: never.
+        environment_nan: `[]` int32, the same if that number came from the environment; otherwise -1.
+        dropped: `[]` int32, transitions that were not stored because their reward was not finite.
+        key: the key of the run.
     """
 
     agent: Agent
@@ -74,22 +75,22 @@ class Carry(NamedTuple):
     key: Key
 
 
-Turn = tuple[Int[Array, ""], Carry]  # the number of the next row or cycle, and what there is before it
-Work = Callable[[Run, Carry, IntScalar, IntScalar], Turn]  # from a turn to another, or to where the pool runs low
+Turn = tuple[Int[Array, ""], Carry]  # the number of the next row or cycle, and the carry before it
+Work = Callable[[Run, Carry, IntScalar, IntScalar], Turn]  # from one turn to another, or until the pool runs low
 
 
 def setup(plan: Plan, algorithm: Algorithm, env: Environment) -> Run:
-    """Raises ValueError where `plan` does not fit the algorithm's policy delay, or its ring the environment."""
+    """Return the `Run`. Raises ValueError if `plan` does not fit the policy delay or its `ring` the environment."""
     return Run(plan, algorithm, env, normalizer(plan), replay(plan, env), cycle(plan, algorithm.policy_delay))
 
 
 def train(
     plan: Plan, algorithm: Algorithm, env: Environment, key: Key
 ) -> tuple[Carry, dict[str, Num[Array, " num_evals"]]]:
-    """One whole training run as a pure function of a key. Map it over keys with `jax.vmap`.
+    """Train one complete run, a pure function of a key. Use `jax.vmap` to map it over keys.
 
-    Returns `(carry, curves)`; every leaf of `curves` is `[num_evals]`, the first from before training, where the means
-    over an epoch (losses, q, alpha …) are NaN. The key is consumed.
+    Returns `(carry, curves)`. Every leaf of `curves` is `[num_evals]`. The first entry is from before training, where
+    the means over an epoch (losses, q, alpha …) are NaN. The key is consumed.
     """
     run = setup(plan, algorithm, env)
 
@@ -110,21 +111,21 @@ def train(
 
 
 def warmed_up(run: Run, key: Key) -> Carry:
-    """The carry after the warm-up: uniformly random actions, nothing learned."""
+    """Return the carry after the warm-up, which uses uniformly random actions and no learning."""
     return _with_pools(run, initial_carry(run, key, starts(run, key, START)), warm_up, 0, run.plan.warmup_rows)
 
 
 def starts(run: Run, key: Key, purpose: IntScalar, index: IntScalar = 0, begun: IntScalar = 0) -> PyTree:
-    """Random starts of episodes, `[P, ...]`, from number `begun` on, for a purpose, START or EVALUATION `index`.
+    """Return random initial states of episodes, `[P, ...]`: a pool, starting at number `begun`.
 
-    As many for each of them, so that one program draws them all.
+    `purpose` is START, or EVALUATION with its `index`. P is the same for both, so that one program draws all pools.
     """
     most = max(run.cycle.collects * run.plan.num_envs, -(-run.plan.eval_episodes // 2))
     return episodes.starts(run.env, episodes.pool_size(most), key_for(key, purpose, index), begun)
 
 
 def _with_pools(run: Run, carry: Carry, work: Work, first: IntScalar, end: IntScalar) -> Carry:
-    """The carry after `work`, `warm_up` or `cycles`, from turn `first` to `end`, with as many pools as that takes."""
+    """Return the carry after `work` (`warm_up` or `cycles`) from turn `first` to `end`, drawing pools as needed."""
 
     def one_pool(turn_and_carry: Turn) -> Turn:
         turn, carry = turn_and_carry
@@ -134,7 +135,7 @@ def _with_pools(run: Run, carry: Carry, work: Work, first: IntScalar, end: IntSc
 
 
 def _with_pool(run: Run, carry: Carry) -> Carry:
-    """`carry` with the next starts in its pool."""
+    """Return `carry` with the next initial states in its pool."""
     pool = starts(run, carry.key, START, begun=carry.episodes.begun)
     return carry._replace(episodes=episodes.with_pool(carry.episodes, pool))
 
@@ -142,9 +143,10 @@ def _with_pool(run: Run, carry: Carry) -> Carry:
 def _while_starts_last(
     run: Run, body: Callable[[Int[Array, ""], Carry], Carry], first: IntScalar, end: IntScalar, carry: Carry
 ) -> Turn:
-    """`(turn, carry)` after `body(turn, carry)` for each turn from `first` up to `end`, or to where the pool runs low.
+    """Apply `body(turn, carry)` for each turn from `first` up to `end`, or until the pool runs low.
 
-    `first` and `end` may be traced. Runs that are mapped over stop together: the turn has no axis over runs.
+    Returns `(turn, carry)`. `first` and `end` may be traced. All runs of a `vmap` stop at the same turn, which has no
+    axis over runs.
     """
 
     def goes_on(turn_and_carry: Turn) -> Bool[Array, ""]:
@@ -160,7 +162,7 @@ def _while_starts_last(
 
 
 def initial_carry(run: Run, key: Key, pool: PyTree) -> Carry:
-    """The carry before the warm-up, from the first starts."""
+    """Return the carry before the warm-up, with the first initial states from `pool`."""
     plan, env = run.plan, run.env
     carry = Carry(
         agent=run.algorithm.init(key_for(key, AGENT)),
@@ -179,7 +181,7 @@ def initial_carry(run: Run, key: Key, pool: PyTree) -> Carry:
 
 
 def warm_up(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
-    """`(row, carry)`: the warm-up from row `first` up to row `end`, or to where the pool runs low."""
+    """Run the warm-up from row `first` up to row `end`, or until the pool runs low. Returns `(row, carry)`."""
     plan, env = run.plan, run.env
 
     def one_row(row: Int[Array, ""], carry: Carry) -> Carry:
@@ -191,49 +193,53 @@ def warm_up(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
 
 
 def begin_refill(run: Run, carry: Carry, row: int) -> Carry:
-    """A carry of `row` rows (a Python int) whose ring was not kept, with an empty one, for `refill` to fill.
+    """Return a carry with an empty ring, which `refill` fills. It replaces a ring that was not saved.
 
-    Nothing is learned meanwhile, and the statistics of observations stay. What follows is not what would have followed.
+    `row`, a Python int, is the number of rows. Refilling does not learn, and does not change the statistics of
+    observations. The continued run differs from one that kept its ring.
     """
     key = key_for(carry.key, REFILL, row)
     return _with_empty_ring(run, carry, first_refilled(run.plan, row))._replace(key=key)
 
 
 def first_refilled(plan: Plan, row: int) -> int:
-    """The first of the rows that are in the ring of a carry of `row` rows."""
+    """Return the number of the first row that the ring holds after `row` rows."""
     return max(0, row - plan.rows)
 
 
 def refill(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
-    """`(row, carry)`: rows of the exploring policy from `first` up to `end`, or to where the pool runs low."""
+    """Collect rows with the exploring policy from `first` up to `end`, or until the pool runs low.
+
+    Returns `(row, carry)`.
+    """
     return _while_starts_last(run, lambda row, carry: collect(run, carry, row), first, end, carry)
 
 
-REFILLED = ("ring", "episodes", "noise", "diverged", "environment_nan", "dropped")  # what `refill` makes of a carry
+REFILLED = ("ring", "episodes", "noise", "diverged", "environment_nan", "dropped")  # fields taken from `refill`
 
 
 def epoch(run: Run, carry: Carry, index: IntScalar) -> tuple[Carry, Metrics]:
-    """Training between evaluations `index` and `index + 1`. Returns `(carry, metrics)`, the metrics' means."""
+    """Train from evaluation `index` to `index + 1`. Returns `(carry, means of the metrics)`."""
     length = run.cycle.per_epoch
     carry = _with_pools(run, carry, cycles, index * length, (index + 1) * length)
     return carry, means(run.cycle, carry)
 
 
 def means(cycle: Cycle, carry: Carry) -> dict[str, Float[Array, "*R"]]:
-    """`{metric: mean}` over the epoch that `carry`, of one run or of several, has come to the end of."""
+    """Return `{metric: mean}` over the epoch that `carry`, of one run or several, has just completed."""
     return {name: total / cycle.per_epoch for name, total in carry.sums.items()}
 
 
 def cycles(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
-    """`(cycle, carry)`: training from cycle `first` up to cycle `end`, or to where the pool runs low."""
+    """Train from cycle `first` up to cycle `end`, or until the pool runs low. Returns `(cycle, carry)`."""
     return _while_starts_last(run, lambda number, carry: one_cycle(run, carry, number), first, end, carry)
 
 
 def one_cycle(run: Run, carry: Carry, number: IntScalar) -> Carry:
-    """Cycle number `number` of training. It first learns, then acts.
+    """Run cycle number `number`: first learn, then act.
 
-    The row that is written depends on what was read, through the actor and its action, so that XLA cannot move the
-    write before the read, and never has to copy the ring to keep the two apart.
+    The written row depends on the sampled batches, through the actor and its action. Therefore XLA cannot move the
+    write before the read, and never has to copy the ring.
     """
     row = run.plan.warmup_rows + number * run.cycle.collects
     carry, metrics = learn(run, carry, row)
@@ -244,14 +250,14 @@ def one_cycle(run: Run, carry: Carry, number: IntScalar) -> Carry:
 
 
 def learn(run: Run, carry: Carry, row: IntScalar) -> tuple[Carry, Metrics]:
-    """The updates of one cycle, on what the ring holds before row number `row` is written.
+    """Make the updates of one cycle, with the contents of the ring before row number `row` is written.
 
-    An agent stays as it is after the first round with a loss, or any other metric, that is not finite; such a loss
-    itself moves nothing (`optimization.descend`).
+    After the first round with a metric that is not finite, the agent is frozen. A loss that is not finite changes no
+    parameters (`optimization.descend`).
     """
 
     def draw(key: Key) -> Batch:
-        """Batches for the critic updates that precede one actor update, `[critic_updates, B, ...]`."""
+        """Return batches for the critic updates of one round, `[critic_updates, B, ...]`."""
         shape = (run.cycle.critic_updates, run.plan.batch_size)
         window = run.replay.sample(carry.ring, row, key, shape)
         window = window._replace(
@@ -261,7 +267,7 @@ def learn(run: Run, carry: Carry, row: IntScalar) -> tuple[Carry, Metrics]:
         return jax.vmap(run.algorithm.to_batch, in_axes=1)(window)
 
     def one_round(state: tuple[Agent, Bool[Array, ""]], keys: PyTree) -> tuple[tuple[Agent, Bool[Array, ""]], Metrics]:
-        """`policy_delay` critic updates, then one of the actor, on the last of their batches."""
+        """Make `policy_delay` critic updates, then one actor update with the last of their batches."""
         agent, sound = state
         (sample_key, value_key, actor_key), critic_keys = keys
         batches = draw(sample_key)
@@ -286,12 +292,12 @@ def learn(run: Run, carry: Carry, row: IntScalar) -> tuple[Carry, Metrics]:
 def critic_updates(
     update: Callable[[Agent, Any], tuple[Agent, Metrics]], agent: Agent, xs: PyTree
 ) -> tuple[Agent, dict[str, Float[Array, " C"]]]:
-    """`jax.lax.scan` over the critic updates of a round: few are compiled one by one, so that XLA fuses across them."""
+    """Apply `jax.lax.scan` to the critic updates of a round. Few updates are unrolled, so that XLA fuses them."""
     return jax.lax.scan(update, agent, xs, unroll=len(jax.tree.leaves(xs)[0]) <= UNROLLED)
 
 
 def collect(run: Run, carry: Carry, row: IntScalar) -> Carry:
-    """Act with the exploring policy in every environment, and remember."""
+    """Act with the exploring policy in every environment, and store the transitions as row number `row`."""
     noise_key, act_key = jax.random.split(key_for(carry.key, COLLECT, row))
     progress = row * (run.plan.num_envs / run.plan.total_steps)
     noise_state, noise = run.algorithm.noise.draw(carry.noise, progress, noise_key)
@@ -301,7 +307,7 @@ def collect(run: Run, carry: Carry, row: IntScalar) -> Carry:
 
 
 def remember(run: Run, carry: Carry, action: Float[Array, "E A"], row: IntScalar) -> Carry:
-    """Take `action` `[E, A]` and write what came of it as row number `row`."""
+    """Step the environments with `action` `[E, A]`, and store the transitions as row number `row`."""
     now, transition = episodes.step(run.env, carry.episodes, action)
     transition, stored = repaired(transition)
     following = episodes.observe(run.env, now)
@@ -318,10 +324,10 @@ def remember(run: Run, carry: Carry, action: Float[Array, "E A"], row: IntScalar
 
 
 def repaired(transition: Transition) -> tuple[Transition, Bool[Array, " E"]]:
-    """`(transition, stored)`, where an environment that broke has ended its episode by itself, `[E, ...]`.
+    """Return `(transition, stored)`, `[E, ...]`, repaired where an episode terminated in a state that is not finite.
 
-    Many tasks terminate on a state that is not finite. Nothing is learned from that state: the target of its transition
-    is r, and s stands in its place. Where r is not finite as well, the transition is not to be stored.
+    Many tasks terminate in such a state. Its observation is not used: s replaces s', and the target is r. If r is not
+    finite either, the transition is not stored.
     """
     terminated = transition.terminated
     stored = ~(terminated & ~jnp.isfinite(transition.reward))
@@ -333,9 +339,9 @@ def repaired(transition: Transition) -> tuple[Transition, Bool[Array, " E"]]:
 
 
 def evaluate(run: Run, carry: Carry, index: Index) -> Evaluation:
-    """Whole episodes without exploration noise, in environments of their own: `{name: []}`, as `judged` has it.
+    """Play complete episodes without exploration noise in separate environments. Returns `{name: []}` as in `judged`.
 
-    Changes nothing, training's random stream included.
+    Evaluation does not change training, nor the random numbers of training.
     """
     play = initial_play(run, starts(run, carry.key, EVALUATION, index))
     play = evaluate_on(run, carry, play, -(-longest(run.plan, run.env) // episodes.STRIDE))
@@ -343,12 +349,12 @@ def evaluate(run: Run, carry: Carry, index: Index) -> Evaluation:
 
 
 def initial_play(run: Run, states: PyTree) -> Play:
-    """The episodes of an evaluation at their start, the first of `states`."""
+    """Return the episodes of an evaluation at their start, from the first of `states`."""
     return episodes.begin_play(episodes.first(states, run.plan.eval_episodes))
 
 
 def evaluate_on(run: Run, carry: Carry, play: Play, count: IntScalar) -> Play:
-    """`count` more strides of an evaluation, fewer where all its episodes have ended. `count` may be traced."""
+    """Play `count` more strides of an evaluation, or fewer if all episodes have ended. `count` may be traced."""
     policy = run.algorithm.policy(carry.agent)
 
     def act(observation: Float[Array, "N obs"]) -> Float[Array, "N A"]:
@@ -358,19 +364,19 @@ def evaluate_on(run: Run, carry: Carry, play: Play, count: IntScalar) -> Play:
 
 
 def longest(plan: Plan, env: Environment) -> int:
-    """The steps after which an episode that is evaluated ends, whatever it does."""
+    """Return the maximum length of an evaluated episode [steps]."""
     return min(env.episode_length, plan.eval_length or LONGEST_EVALUATION)
 
 
-JUDGED = ("diverged", "environment_nan")  # what an evaluation tells the carry
+JUDGED = ("diverged", "environment_nan")  # the fields of a carry that an evaluation updates
 
 
 def judged(run: Run, carry: Carry, play: Play, row: IntScalar) -> Evaluation:
-    """What an evaluation that was played to its end says of a carry with `row` rows: `{name: []}`.
+    """Return the results `{name: []}` of a complete evaluation of a carry with `row` rows.
 
-    `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`, the mean
-    `episode_length`, how many transitions were `dropped`, and what `JUDGED` of the carry are to be: parameters or a
-    return that are not finite tell, too.
+    - `return_mean` and `return_std` of the undiscounted, unscaled return over `eval_episodes`
+    - `episode_length`, the mean length, and `dropped`, the number of dropped transitions
+    - the new values of the fields `JUDGED` of the carry: a run also diverges if parameters or returns are not finite
     """
     sound_agent = _finite(carry.agent)
     carry = _watched(carry, sound_agent & _finite(play.returns), row, by_environment=sound_agent)
@@ -380,17 +386,17 @@ def judged(run: Run, carry: Carry, play: Play, row: IntScalar) -> Evaluation:
 
 
 def row_of(plan: Plan, cycle: Cycle, index: Index) -> Index:
-    """The number of the row that is written next at evaluation `index`."""
+    """Return the number of the row that is written next after evaluation `index`."""
     return plan.warmup_rows + index * cycle.per_epoch * cycle.collects
 
 
 def env_steps(plan: Plan, index: int) -> int:
-    """Environment steps done at evaluation `index`."""
+    """Return the number of environment steps at evaluation `index`."""
     return 0 if index == 0 else plan.warmup_steps + index * (plan.total_steps - plan.warmup_steps) // plan.num_epochs
 
 
 def updates(plan: Plan, index: int) -> int:
-    """Critic updates done at evaluation `index`."""
+    """Return the number of critic updates at evaluation `index`."""
     return (env_steps(plan, index) - plan.warmup_steps) // plan.num_envs * plan.updates_per_step if index else 0
 
 
@@ -401,9 +407,9 @@ def _with_empty_ring(run: Run, carry: Carry, row: IntScalar) -> Carry:
 def _watched(
     carry: Carry, sound: Bool[Array, ""], rows: IntScalar, by_environment: bool | Bool[Array, ""] = False
 ) -> Carry:
-    """`carry`, which has diverged if it had or if it is not `sound` any more, `rows` having been written.
+    """Return `carry`, marked as diverged after `rows` rows if it is not `sound`. An earlier mark does not change.
 
-    Where it is `by_environment`, the number that is not finite came from there.
+    `by_environment`: the number that is not finite came from the environment.
     """
     now = (carry.diverged < 0) & ~sound
     return carry._replace(
@@ -413,12 +419,12 @@ def _watched(
 
 
 def _finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether every number in `tree` is, `[]`."""
+    """Return whether every number in `tree` is finite, `[]`."""
     return reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)], jnp.bool_(True))
 
 
 def key_for(key: Key, purpose: IntScalar, time: IntScalar = 0) -> Key:
-    """The key of a run, or of a sweep, for a purpose at a time."""
+    """Return the key for a purpose at a time, from the key of a run or of a sweep."""
     return jax.random.fold_in(jax.random.fold_in(key, purpose), time)
 
 
@@ -427,7 +433,7 @@ def _mean(metrics: dict[str, Float[Array, " C"]]) -> Metrics:
 
 
 def scan_mean(step: Callable[[T, Any], tuple[T, Metrics]], carry: T, xs: PyTree) -> tuple[T, Metrics]:
-    """`jax.lax.scan`, but for the mean of what each step puts out. Adding it up needs no kernel of its own."""
+    """Apply `jax.lax.scan`, and return the mean of the outputs instead of all outputs. It needs no extra kernel."""
     step = jax.jit(step)  # Otherwise it would be traced twice.
 
     def summing(carry_and_total: tuple[T, Metrics], x: PyTree) -> tuple[tuple[T, Metrics], None]:

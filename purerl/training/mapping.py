@@ -1,8 +1,8 @@
-"""Many runs as one program: the only place that maps over seeds and hyperparameters.
+"""Many runs as one program. This is the only module that maps over seeds and hyperparameters.
 
-R is the number of runs, settings times seeds. Time has no run axis, so that all runs write their rings at one index; of
-the hyperparameters, only those that are swept have one. Over several devices every device has its own share of the runs
-and hears of no other.
+R is the number of runs: settings times seeds. Time has no axis over runs, so that all runs write their rings at the
+same index. Only swept hyperparameters have an axis over runs. With several devices, each device computes its share of
+the runs. Devices do not communicate.
 """
 
 import dataclasses
@@ -29,47 +29,48 @@ from purerl.trees import Tree
 from purerl.types import Constructor, IntScalar, Key, Keys
 
 Turns = tuple[Int[Array, " R"], Carry]
-Numbers = dict[str, Float[Array, "..."]]  # hyperparameters that flow, `[]`, or `[R]` where they are swept
+Numbers = dict[str, Float[Array, "..."]]  # hyperparameters that are traced arrays: `[]`, or `[R]` if swept
 Evaluations = dict[str, Num[Array, " R"]]  # the metrics of an evaluation, and of the epoch before it
-Axes = dict[str, int | None]  # of the numbers over runs: 0, or None
-Options = dict[str, int | str]  # of XLA's compiler
+Axes = dict[str, int | None]  # axis over runs of each hyperparameter: 0, or None
+Options = dict[str, int | str]  # options of XLA's compiler
 
 RUNS = "runs"  # the axis of the mesh of devices
 
-# At level 3, the default, `begin` of the default job takes 10 s to compile and not 6.6; nothing runs faster for it.
+# At level 3, the default, `begin` of the default job compiles in 10 s instead of 6.6 s, and nothing runs faster.
 COMPILER_OPTIONS: dict[str, Options] = {"cpu": {"xla_backend_optimization_level": 2}}
 
-# Where several devices of a CPU compute side by side, YNNPACK's products keep 2.4 kB each until the program ends, 55 kB
-# an update, if they are as large as this (jaxlib 0.10.2): gigabytes in an epoch. Smaller ones are faster by it.
+# With several CPU devices, each matrix product of YNNPACK of this size or larger keeps 2.4 kB of memory until the
+# program ends (jaxlib 0.10.2). That is 55 kB per update, and gigabytes per epoch. Smaller products do not, and are
+# faster with YNNPACK.
 LARGE_PRODUCT = 2**22
-YNNPACK = "xla_cpu_experimental_ynn_fusion_type"  # what it computes; "" is nothing
+YNNPACK = "xla_cpu_experimental_ynn_fusion_type"  # the operations that YNNPACK computes; "" means none
 
-# Bytes of the agents, two at least, that train side by side on a device, where its cache is so large. An update goes
-# through all parameters and moments; where those of all runs do not fit, a run costs more beside others.
+# Bytes of agents that train at the same time on a device with a cache of that size; at least two agents do. An update
+# reads all parameters and moments. If those of all runs do not fit into the cache, each run takes longer.
 CACHE = {"cpu": 2 * 2**20}
 
 
 class Programs(NamedTuple):
-    """The parts of `loop.train`, jitted over runs. `numbers` are the hyperparameters that flow (`flowing`).
+    """The parts of `loop.train`, jitted and mapped over runs. `numbers` are the traced hyperparameters (`flowing`).
 
-    Whatever takes long is done a part at a time, so that the host can stop in between. How it is cut changes no number.
-    What begins episodes is in programs of its own, so that resetting is compiled with no other.
+    Long computations are split into parts, so that the host can stop between them. The split does not change the
+    results. Separate programs draw the initial states of episodes, so that no other program compiles the reset.
 
     Attributes:
         starts: `(keys [R], purpose, index, begun [R]) -> states [R, P, ...]`.
         initial_carry: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated.
-        warm_up: `(numbers, carry, turns [R], end) -> (turns, carry)`, the rows of the warm-up up to turn `end`, or to
-            where a pool runs low; the carry is donated.
-        cycles: the same, of the cycles of training.
+        warm_up: `(numbers, carry, turns [R], end) -> (turns, carry)`, the rows of the warm-up up to turn `end`, or
+            until a pool runs low; the carry is donated.
+        cycles: the same for the cycles of training.
         begin_play: `(states) -> play [R, ...]`, an evaluation at its start.
-        play_on: `(numbers, carry, play, count) -> play`, `count` strides of it at most; the play is donated.
+        play_on: `(numbers, carry, play, count) -> play`, at most `count` strides of it; the play is donated.
         judged: `(numbers, carry, play, row) -> metrics [R]` of an evaluation, and of the epoch before it.
         begin_refill: `(numbers, carry without a ring, row) -> carry`; `row` is a Python int.
-        refill: as `warm_up`, of the rows that fill that carry's ring.
-        plan, cycle: how many rows and cycles there are.
-        mesh: the devices over which runs are laid out, or None. R is then a multiple of their number.
-        options: XLA's, by which they are compiled.
-        carry: the abstract carry, where they are compiled for a number of runs.
+        refill: the same as `warm_up` for the rows that fill the ring of that carry.
+        plan, cycle: the plan and its cycle.
+        mesh: the devices that share the runs, or None. With a mesh, R is a multiple of the number of devices.
+        options: compiler options of XLA.
+        carry: the abstract carry, after compilation for a number of runs.
     """
 
     starts: Callable[[Keys, IntScalar, IntScalar, UInt32[Array, " R"]], PyTree]
@@ -89,22 +90,25 @@ class Programs(NamedTuple):
 
     @property
     def known_carry(self) -> Carry:
-        """The abstract carry. Raises ValueError where they are not compiled for a number of runs."""
+        """The abstract carry. Raises ValueError if the programs are not compiled for a number of runs."""
         if self.carry is None:
             raise ValueError("the programs are not compiled for a number of runs yet")
         return self.carry
 
     def run_warm_up(self, numbers: Numbers, keys: Keys) -> Carry:
-        """`(numbers, keys [R]) -> carry [R, ...]` after the warm-up."""
+        """Return the carry `[R, ...]` after the warm-up."""
         carry = self.before_warm_up(numbers, keys)
         return self.advance("warm_up", numbers, carry, 0, self.plan.warmup_rows)
 
     def before_warm_up(self, numbers: Numbers, keys: Keys) -> Carry:
-        """`(numbers, keys [R]) -> carry [R, ...]`."""
+        """Return the carry `[R, ...]` before the warm-up."""
         return self.initial_carry(numbers, keys, self.starts(keys, loop.START, 0, none_begun(self.mesh, len(keys))))
 
     def advance(self, what: str, numbers: Numbers, carry: Carry, first: int, end: int) -> Carry:
-        """The carry after the turns `first` to `end` of `what`: "warm_up", "cycles" or "refill"; `carry` is donated."""
+        """Return the carry after turns `first` to `end` of `what`: "warm_up", "cycles" or "refill".
+
+        `carry` is donated.
+        """
         turns = laid_out(self.mesh, jnp.full(len(carry.diverged), first, jnp.int32))
         while True:
             turns, carry = getattr(self, what)(numbers, carry, turns, end)
@@ -113,39 +117,39 @@ class Programs(NamedTuple):
             carry = self.with_pools(carry)
 
     def with_pools(self, carry: Carry) -> Carry:
-        """`carry` with the next starts in the pools; `carry` is donated."""
+        """Return `carry` with the next initial states in the pools; `carry` is donated."""
         jax.tree.map(lambda x: x.delete(), carry.episodes.pool)
         pool = self.starts(carry.key, loop.START, 0, carry.episodes.begun)
         return carry._replace(episodes=episodes.with_pool(carry.episodes, pool))
 
     def run_epoch(self, numbers: Numbers, carry: Carry, index: int) -> tuple[Carry, Evaluations]:
-        """`(numbers, carry, index) -> (carry, metrics [R])`; the carry is donated."""
+        """Train epoch `index`. Returns `(carry, metrics [R])`; the given carry is donated."""
         length = self.cycle.per_epoch
         carry = self.advance("cycles", numbers, carry, index * length, (index + 1) * length)
         return carry, loop.means(self.cycle, carry)
 
     def refilled(self, carry: Carry, acted: Carry) -> Carry:
-        """`carry`, whose ring was not kept, with the one of `acted`, which `refill` has filled."""
+        """Return `carry`, whose ring was not saved, with the ring of `acted`, which `refill` has filled."""
         return self.with_pools(carry._replace(**{name: getattr(acted, name) for name in loop.REFILLED}))
 
     def evaluation(self, carry: Carry, index: int) -> Play:
-        """Evaluation number `index` at its start: a play."""
+        """Return evaluation `index` at its start, a `Play`."""
         begun = none_begun(self.mesh, len(carry.diverged))
         return self.begin_play(self.starts(carry.key, loop.EVALUATION, index, begun))
 
     def run_evaluation(self, numbers: Numbers, carry: Carry, index: int) -> Evaluations:
-        """`(numbers, carry, index) -> metrics [R]`."""
+        """Run evaluation `index`. Returns its metrics `[R]`."""
         play = self.play_on(numbers, carry, self.evaluation(carry, index), 2**30)
         return self.judged(numbers, carry, play, loop.row_of(self.plan, self.cycle, index))
 
 
 def abstract_carry(programs: Programs, numbers: Numbers, num_runs: int) -> Carry:
-    """The carry of `num_runs` runs as `jax.ShapeDtypeStruct`s."""
+    """Return the carry of `num_runs` runs as `jax.ShapeDtypeStruct`s."""
     return _abstract(programs.mesh, jax.eval_shape(programs.before_warm_up, numbers, keys(0, num_runs)))
 
 
 def _abstract(mesh: Mesh | None, tree: Tree) -> Tree:
-    """Abstract arrays `[R, ...]`, laid out over the devices of `mesh`."""
+    """Return the abstract arrays `[R, ...]` of `tree`, sharded over the devices of `mesh`."""
     if mesh is None:
         return tree
     sharding = NamedSharding(mesh, PartitionSpec(RUNS))
@@ -153,7 +157,7 @@ def _abstract(mesh: Mesh | None, tree: Tree) -> Tree:
 
 
 def compiled(programs: Programs, numbers: Numbers, num_runs: int) -> Programs:
-    """`Programs` for `num_runs` runs, one compiled while the next is traced."""
+    """Return `programs` compiled for `num_runs` runs. One is compiled while the next is traced."""
     carry = abstract_carry(programs, numbers, num_runs)
     with ThreadPoolExecutor() as workers:
         compiling = {
@@ -164,7 +168,7 @@ def compiled(programs: Programs, numbers: Numbers, num_runs: int) -> Programs:
 
 
 def arguments(programs: Programs, numbers: Numbers, carry: Carry) -> dict[str, tuple[Any, ...]]:
-    """`{name: arguments}` of the programs that are compiled for an abstract `carry`."""
+    """Return `{name: arguments}` with which the programs are compiled for an abstract `carry`."""
     numbers, own = laid_out(programs.mesh, numbers), laid_out(programs.mesh, keys(0, len(carry.diverged)))
     turns = jax.ShapeDtypeStruct(carry.diverged.shape, jnp.int32, sharding=carry.diverged.sharding)
     begun = none_begun(programs.mesh, len(carry.diverged))
@@ -182,19 +186,19 @@ def arguments(programs: Programs, numbers: Numbers, carry: Carry) -> dict[str, t
 
 
 def none_begun(mesh: Mesh | None, num_runs: int) -> UInt32[Array, " R"]:
-    """How many episodes have begun before the first, `[R]`."""
+    """Return zeros `[R]`: the number of episodes that have begun in a new run."""
     return laid_out(mesh, jnp.zeros(num_runs, jnp.uint32))
 
 
 def mesh(num_devices: int) -> Mesh | None:
-    """This process's first `num_devices` devices in a row; None of a single one, over which nothing is laid out."""
+    """Return a mesh of the first `num_devices` devices of this process, or None for a single device."""
     if num_devices == 1:
         return None
     return jax.make_mesh((num_devices,), (RUNS,), (AxisType.Auto,), devices=jax.local_devices()[:num_devices])
 
 
 def laid_out(mesh: Mesh | None, tree: Tree) -> Tree:
-    """`tree` on the devices of `mesh`, its axes over runs laid out over them; what has no axis goes to every device."""
+    """Return `tree` on the devices of `mesh`. Arrays are sharded over runs; scalars are copied to every device."""
     if mesh is None:
         return jax.device_put(tree)
     return jax.device_put(tree, jax.tree.map(lambda x: NamedSharding(mesh, _spec(x.ndim)), tree))
@@ -207,9 +211,9 @@ def _spec(axes: int | bool) -> PartitionSpec:
 def flowing(
     hyper: Hyperparameters, swept: Mapping[str, Sequence[float]] | None = None, settings: Sequence[int] = ()
 ) -> Numbers:
-    """The numbers of `hyper` that flow through the program: changing one compiles nothing anew.
+    """Return the hyperparameters that are traced arrays, `{name: array}`. A new value needs no new program.
 
-    `{name: []}`; of those that are `swept`, `{name: one of each setting}`, `[R]`, run i being of setting `settings[i]`.
+    Arrays are `[]`. Those in `swept`, `{name: one value per setting}`, are `[R]`: run i has the setting `settings[i]`.
     """
     values = {field.name: getattr(hyper, field.name) for field in dataclasses.fields(hyper)}
     numbers = {name: jnp.float32(value) for name, value in values.items() if flows(value)}
@@ -217,9 +221,9 @@ def flowing(
 
 
 class OneRun(NamedTuple):
-    """The loop of one run, as functions of the hyperparameters that flow through it (`numbers`).
+    """The loop of one run, as functions of the traced hyperparameters `numbers`.
 
-    The algorithm is made by `build(hyper, plan, env)` inside of each function, so that its numbers may be traced.
+    Each function creates the algorithm by `build(hyper, plan, env)`, so that its hyperparameters may be traced.
     """
 
     plan: Plan
@@ -232,7 +236,7 @@ class OneRun(NamedTuple):
         return loop.setup(self.plan, self.build(hyper, self.plan, self.env), self.env)
 
     def starts(self, key: Key, purpose: IntScalar, index: IntScalar, begun: IntScalar) -> PyTree:
-        # Where episodes begin does not depend on what flows.
+        # The initial states do not depend on the traced hyperparameters.
         return loop.starts(self.setup({}), key, purpose, index, begun)
 
     def initial_carry(self, numbers: Numbers, key: Key, states: PyTree) -> Carry:
@@ -258,10 +262,10 @@ def programs(
     mesh: Mesh | None = None,
     platform: str | None = None,
 ) -> Programs:
-    """The `Programs` of the runs of `plan`; `build(hyper, plan, env)` makes the algorithm.
+    """Return the `Programs` for the runs of `plan`. `build(hyper, plan, env)` creates the algorithm.
 
-    The hyperparameters whose names are in `swept` have an axis over runs. `mesh` lays the runs out over devices. They
-    are compiled for `platform`, for JAX's own where that is None.
+    The hyperparameters in `swept` have an axis over runs. `mesh` shares the runs among devices. The programs are
+    compiled for `platform`; None means the default of JAX.
     """
     platform = platform or jax.default_backend()
     cache, options = CACHE.get(platform), compiler_options(plan, platform, mesh)
@@ -298,10 +302,10 @@ def programs(
 def in_turns(
     one: OneRun, axes: Axes, work: Work, cache: int | None = None
 ) -> Callable[[Numbers, Carry, Int[Array, " R"], IntScalar], Turns]:
-    """`work(run, carry, turn, end)` of `loop`, for many runs: `(numbers, carry, turns, end) -> (turns, carry)`.
+    """Map `work(run, carry, turn, end)` of `loop` over runs: `(numbers, carry, turns, end) -> (turns, carry)`.
 
-    As many runs as `cache` holds (`side_by_side`) train at a time, all of them without one. They are at one turn,
-    which has no axis over runs.
+    As many runs as fit into `cache` [bytes] train at the same time (`side_by_side`); with None, all of them. Runs that
+    train together are at the same turn, which has no axis over runs.
     """
 
     def all_runs(numbers: Numbers, carry: Carry, turns: Int[Array, " R"], end: IntScalar) -> Turns:
@@ -313,12 +317,12 @@ def in_turns(
         carry, turns = in_groups(one_group, axes, side_by_side(carry.agent, cache), numbers, carry, turns)
         return turns, carry
 
-    all_runs.__name__ = work.__name__  # what profilers and logs of compilation call it
+    all_runs.__name__ = work.__name__  # the name in profilers and compilation logs
     return all_runs
 
 
 def compiler_options(plan: Plan, platform: str, mesh: Mesh | None) -> Options | None:
-    """XLA's options for the programs of `plan` on the devices of `mesh`; None where there are none."""
+    """Return XLA's compiler options for the programs of `plan` on the devices of `mesh`, or None."""
     options = COMPILER_OPTIONS.get(platform)
     product = plan.batch_size * max(plan.widths, default=0) ** 2
     if platform == "cpu" and mesh is not None and product >= LARGE_PRODUCT and _knows(YNNPACK):
@@ -328,7 +332,7 @@ def compiler_options(plan: Plan, platform: str, mesh: Mesh | None) -> Options | 
 
 @functools.cache
 def _knows(option: str) -> bool:
-    """Whether this XLA has the compiler option of that name, whose value may be ""."""
+    """Return whether this XLA has the compiler option `option`, with "" as a valid value."""
     try:
         jax.jit(jnp.negative, compiler_options={option: ""}).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
@@ -337,7 +341,10 @@ def _knows(option: str) -> bool:
 
 
 def over_devices(mesh: Mesh | None, function: Callable[..., Any], *axes: Any) -> Callable[..., Any]:
-    """`function` of all runs, each device of `mesh` calling it for its own. `axes` are those over runs, 0 or None."""
+    """Return `function` of all runs, called on each device of `mesh` for its runs.
+
+    `axes` are the axes over runs of the arguments, 0 or None.
+    """
     if mesh is None:
         return function
     specs = jax.tree.map(lambda axis: _spec(axis is not None), axes, is_leaf=lambda axis: axis is None)
@@ -347,9 +354,9 @@ def over_devices(mesh: Mesh | None, function: Callable[..., Any], *axes: Any) ->
 def in_groups(
     train: Callable[..., tuple[Tree, Any]], axes: Axes, size: int, numbers: Numbers, carry: Tree, *more: PyTree
 ) -> tuple[Tree, Any]:
-    """`train(numbers, carry [R, ...], *more [R]) -> (carry, metrics [R])`, one group of `size` runs after another.
+    """Apply `train(numbers, carry [R, ...], *more [R]) -> (carry, metrics [R])` to one group of `size` runs at a time.
 
-    Those of `numbers` whose axis in `axes` is 0 have an axis over runs.
+    `axes` has 0 for each of `numbers` with an axis over runs.
     """
     num_runs = len(jax.tree.leaves(carry)[0])
     if size == num_runs:
@@ -369,7 +376,10 @@ def in_groups(
 
 
 def side_by_side(agents: PyTree, cache: int | None) -> int:
-    """How many of `agents`, a tree of arrays `[R, ...]`, to train at a time: a divisor of R, R without `cache`."""
+    """Return how many of `agents`, a tree of arrays `[R, ...]`, train at the same time: a divisor of R.
+
+    Without `cache` [bytes], the result is R.
+    """
     leaves = jax.tree.leaves(agents)
     num_runs, size = len(leaves[0]), sum(x.size * x.dtype.itemsize for x in leaves)
     fits = num_runs if cache is None else max(2, num_runs * cache // size)
@@ -377,15 +387,15 @@ def side_by_side(agents: PyTree, cache: int | None) -> int:
 
 
 def largest_divisor(number: int, most: int) -> int:
-    """Of `number`, and not over `most`; 0 where that is under 1."""
+    """Return the largest divisor of `number` that is at most `most`, or 0 if `most` is below 1."""
     return max((n for n in range(1, min(number, most) + 1) if number % n == 0), default=0)
 
 
 def keys(seed: int, num_seeds: int) -> Keys:
-    """One key per run, `[R]`. Run i is the run of the integer seed + i, whatever its neighbours."""
+    """Return one key per run, `[R]`. Run i has the seed `seed + i`, and does not depend on the other runs."""
     return keys_of(seed + jnp.arange(num_seeds))
 
 
 def keys_of(seeds: Sequence[int] | Int[Array, " R"]) -> Keys:
-    """The keys of the runs of the integers `seeds`, `[R]`."""
+    """Return the keys of the runs with the integer `seeds`, `[R]`."""
     return jax.vmap(jax.random.key)(jnp.asarray(seeds))

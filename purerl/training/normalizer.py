@@ -1,8 +1,8 @@
-"""Observation normalisation by running mean and variance, or none, as a record of functions.
+"""Observation normalization by running mean and variance, or none, as a NamedTuple of functions.
 
-The ring stores raw observations. The statistics take in every row that is collected, warm-up included, and nothing
-else. An update normalises s and s' of its whole batch, targets included, with the statistics of that moment, as acting
-does; evaluation uses them and leaves them as they are.
+The ring stores raw observations. Every collected row updates the statistics, including the warm-up. Updates and acting
+normalize observations with the current statistics: in an update s and s' of the whole batch, also in the targets.
+Evaluation uses the statistics and does not change them.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,16 @@ from jaxtyping import Array, Float, PyTree
 
 from purerl.settings.schema import Plan
 
-MOST = 2.0**23  # observations that count: float32 would not grow by 1 after twice as many; older ones fade then
+MOST = 2.0**23  # limit of the count: float32 cannot count past twice as many; then older observations fade
 
 
 class Normalizer(NamedTuple):
-    """Attributes:
-    init: `(obs_size) -> statistics`.
-    update: `(statistics, observation [E, obs_size]) -> statistics`.
-    apply: `(statistics, observation [..., obs_size]) -> observation`.
+    """Functions that normalize observations.
+
+    Attributes:
+        init: `(obs_size) -> statistics`.
+        update: `(statistics, observation [E, obs_size]) -> statistics`.
+        apply: `(statistics, observation [..., obs_size]) -> observation`.
     """
 
     init: Callable[[int], PyTree]
@@ -31,7 +33,7 @@ class Normalizer(NamedTuple):
 class Statistics(NamedTuple):
     """Count `[]`, mean and variance `[obs_size]` of the observations so far."""
 
-    count: Float[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]  # in place of the method of tuples
+    count: Float[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]  # replaces the method of tuples
     mean: Float[Array, " obs"]
     variance: Float[Array, " obs"]
 
@@ -41,7 +43,7 @@ def init(obs_size: int) -> Statistics:
 
 
 def update(statistics: Statistics, observation: Float[Array, "E obs"]) -> Statistics:
-    """Take in a row of observations `[E, obs_size]` (Chan, Golub & LeVeque 1979, eq. 2.1)."""
+    """Return the statistics after a row of observations `[E, obs_size]` (Chan, Golub & LeVeque 1979, eq. 2.1)."""
     _, mean, variance = statistics
     count = jnp.minimum(statistics.count, MOST)
     size = len(observation)
@@ -54,7 +56,7 @@ def update(statistics: Statistics, observation: Float[Array, "E obs"]) -> Statis
 def apply(
     statistics: Statistics, observation: Float[Array, "*batch obs"], limit: float = 10.0
 ) -> Float[Array, "*batch obs"]:
-    """(s − mean) / std, clipped to ±`limit`."""
+    """Return (s − mean) / std, clipped to ±`limit`."""
     scaled = (observation - statistics.mean) / jnp.sqrt(statistics.variance + 1e-8)
     return jnp.clip(scaled, -limit, limit)
 
@@ -66,5 +68,5 @@ identity = Normalizer(
 
 
 def normalizer(plan: Plan) -> Normalizer:
-    """The one that `plan` asks for."""
+    """Return the normalizer that `plan` selects."""
     return running if plan.normalize_observations else identity

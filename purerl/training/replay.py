@@ -1,13 +1,13 @@
-"""Circular replay buffers of fixed size, each held in device arrays, as records of functions.
+"""Circular replay buffers ("rings") of fixed size in device arrays, as NamedTuples of functions.
 
-A ring is made of rows: one row is one step of all environments, so a write never wraps. It does not count: the clock
-`added`, the rows written so far, is the caller's, one scalar for all seeds. At an index without a seed axis XLA writes
-in place; at an index with one, the write would be a scatter.
+A ring consists of rows. A row is one step of all environments, so a write never wraps around. The caller counts the
+written rows: `added` is one scalar for all seeds. XLA writes in place at an index without a seed axis. At an index with
+a seed axis, the write would be a scatter.
 
-The plain ring keeps whole transitions. The compact one keeps every observation once: s' is the observation that the
-next row was made from, but where an episode was truncated, and there it stands in a small table.
+The plain ring stores whole transitions. The compact ring stores every observation once: s' is the observation before
+the next row. Where an episode was truncated, s' is stored in a small table instead.
 
-Letters: E environments, F the numbers kept of a transition, W the words that an observation takes, K stretches of rows.
+Letters: E environments, F numbers per transition, W words per observation, K entries of the table of truncations.
 """
 
 from collections.abc import Callable
@@ -30,16 +30,16 @@ class Replay(NamedTuple):
     """A kind of replay buffer.
 
     Attributes:
-        empty: `(added, observation [E, obs_size]) -> ring`: `observation` is what row number `added`, the first, is
-            made from.
-        add: `(ring, added, transition [E, ...], observation [E, obs_size], stored [E] = True) -> ring`: write one row
-            over the oldest, `added` rows having been written before it; `observation` is what the next row is made
-            from. Where `stored` is false, the transition is never sampled; it must be finite all the same.
-        sample: `(ring, added, key, shape) -> Transition [n_step, *shape, ...]`: windows of consecutive steps of one
-            environment, uniformly and with replacement. Their first steps are drawn from all rows that have been
-            written and not overwritten, less the newest `n_step - 1`, whose windows are not complete yet. There must
-            be `n_step` rows. In place of a transition that is not stored stands another of the same sample, and a
-            window before it ends as if truncated there. The key is consumed.
+        empty: `(added, observation [E, obs_size]) -> ring`. `added` is the number of the first row, and `observation`
+            is the observation before that row.
+        add: `(ring, added, transition [E, ...], observation [E, obs_size], stored [E] = True) -> ring` writes one row
+            over the oldest, after `added` earlier rows. `observation` is the observation before the next row. Where
+            `stored` is false, the transition is never sampled. It must be finite nevertheless.
+        sample: `(ring, added, key, shape) -> Transition [n_step, *shape, ...]` draws windows of consecutive steps of
+            one environment, uniformly and with replacement. A window may start at every stored row except the newest
+            `n_step - 1`, whose windows are not complete yet. There must be at least `n_step` rows. A transition that is
+            not stored is replaced by another of the same sample. A window that reaches it ends before it, as if
+            truncated. The key is consumed.
     """
 
     empty: Callable[[IntScalar, Float[Array, "E obs"]], PyTree]
@@ -48,7 +48,7 @@ class Replay(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What shapes a ring. Python ints and a dtype; `dtype` is that of the observations kept."""
+    """The sizes of a ring, as Python ints, and the dtype of the stored observations."""
 
     rows: int
     n_step: int
@@ -59,41 +59,43 @@ class Shape(NamedTuple):
 
     @property
     def words(self) -> int:
-        """W: float32 words of an observation."""
+        """W, the number of float32 words per observation."""
         return -(-self.obs_size * jnp.dtype(self.dtype).itemsize // 4)
 
 
 def replay(plan: Plan, env: Environment) -> Replay:
-    """The buffer that `plan` asks for. Raises ValueError where a compact ring cannot hold what `env` does."""
+    """Return the replay buffer that `plan` selects. Raises ValueError if a compact ring does not fit `env`."""
     shape = Shape(plan.rows, plan.n_step, env.obs_size, env.action_size, env.episode_length, plan.ring_dtype)
     if plan.ring == "compact" and env.truncates:
         raise ValueError(
             f"ring 'compact' cannot hold {env.name}, which may truncate an episode before its time limit; "
-            f"take ring 'plain' or 'auto'"
+            f"use ring 'plain' or 'auto'"
         )
     kind = plain if plan.ring == "plain" or env.truncates else compact
     return kind(shape)
 
 
 def plain(shape: Shape) -> Replay:
-    """The ring of whole transitions, `[rows, E, F]`."""
+    """Return the ring that stores whole transitions, `[rows, E, F]`."""
     return Replay(partial(_plain_empty, shape), partial(_plain_add, shape), partial(_plain_sample, shape))
 
 
 def compact(shape: Shape) -> Replay:
-    """The ring that keeps every observation once. Only the time limit may truncate.
+    """Return the ring that stores every observation once. Episodes may be truncated only by the time limit.
 
-    Where a transition terminated, the s' it returns is the first observation of the next episode: its value counts
-    for nothing.
+    For a terminated transition, it returns the first observation of the next episode as s'. The value of s' is not used
+    there.
     """
     return Replay(partial(_compact_empty, shape), partial(_compact_add, shape), partial(_compact_sample, shape))
 
 
 class Compact(NamedTuple):
-    """Attributes:
-    data: `[rows + 1, E, F]`: what was done in a row, how it ended, and the observation after it.
-    last: `[K, E, W]`: the last observations of truncated episodes. An environment truncates at most once in
-        `episode_length` rows, so that each such stretch of rows has one place.
+    """The state of a compact ring.
+
+    Attributes:
+        data: `[rows + 1, E, F]`: action, reward and end of each row, and the observation after it.
+        last: `[K, E, W]`: the last observations of truncated episodes. An environment truncates at most once in
+            `episode_length` rows, so there is one entry for each `episode_length` rows.
     """
 
     data: Float[Array, "rows+1 E F"]
@@ -152,7 +154,7 @@ def _compact_add(
 
 def _compact_sample(shape: Shape, ring: Compact, added: IntScalar, key: Key, size: Size) -> Transition:
     row, env = _draw(shape, ring.data.shape[1], added, key, size)
-    around = jnp.concatenate([row[:1], row + 1])  # what is before row r stands with what was done in row r - 1
+    around = jnp.concatenate([row[:1], row + 1])  # the observation before row r is stored with the action of row r - 1
     found = ring.data[around % (shape.rows + 1), env]
     observation, done = _split(found, shape.words)
     last = ring.last[row // shape.episode_length % len(ring.last), env]
@@ -163,7 +165,7 @@ def _compact_sample(shape: Shape, ring: Compact, added: IntScalar, key: Key, siz
 def _draw(
     shape: Shape, num_envs: int, added: IntScalar, key: Key, size: Size
 ) -> tuple[Int[Array, " n *size"], Int[Array, "*size"]]:
-    """Row numbers `[n_step, *size]` and environments `[*size]` of windows."""
+    """Return the row numbers `[n_step, *size]` and the environments `[*size]` of random windows."""
     complete = jnp.minimum(added, shape.rows) - (shape.n_step - 1)
     draw = jax.random.randint(key, size, 0, complete * num_envs)
     age, env = draw // num_envs + (shape.n_step - 1), draw % num_envs
@@ -176,7 +178,7 @@ TERMINATED, TRUNCATED, MISSING = 1.0, 2.0, 3.0
 def _done(
     transition: Transition, stored: Stored
 ) -> tuple[Float[Array, "E A"], Float[Array, "E 1"], Float[Array, "E 1"]]:
-    """Action, reward, and how the episode ended, side by side: `[E, A]`, `[E, 1]`, `[E, 1]`."""
+    """Return action `[E, A]`, reward `[E, 1]`, and a code for the end of the episode `[E, 1]`."""
     end = TERMINATED * transition.terminated + TRUNCATED * transition.truncated
     end = jnp.where(stored, end, MISSING)
     return transition.action, transition.reward[:, None], end[:, None]
@@ -201,10 +203,10 @@ def _transition(
 
 
 def _without(window: Transition, missing: Bool[Array, " n *size"]) -> Transition:
-    """`window` `[n, *size, ...]` where nothing comes of the transitions that are `missing` `[n, *size]`."""
+    """Return `window` `[n, *size, ...]` without the transitions that are `missing` `[n, *size]`."""
     cut = jnp.concatenate([missing[1:], jnp.zeros_like(missing[:1])]) & ~window.terminated
     window = window._replace(truncated=window.truncated | cut)
-    none = missing[0].all()  # Then there is nothing to learn: the target is a reward of 0.
+    none = missing[0].all()  # Then the whole sample is missing: the target is a reward of 0.
     window = window._replace(terminated=window.terminated | none)
     place = jnp.argmin(missing[0])  # the first window of the sample whose first transition is stored
 
@@ -221,14 +223,14 @@ def _split(data: Float[Array, "*batch D"], *ends: int) -> list[Float[Array, "*ba
 
 
 def _words(shape: Shape, observation: Float[Array, "E obs"]) -> Float[Array, "E W"]:
-    """`[E, obs_size]` as float32 words `[E, W]`: themselves, or two numbers of 16 bits in each.
+    """Return observations `[E, obs_size]` as float32 words `[E, W]`, each with one float32 or two 16-bit numbers.
 
-    No arithmetic touches the words.
+    No arithmetic is applied to the words.
     """
     if shape.dtype == "float32":
         return observation
     padded = jnp.pad(observation, ((0, 0), (0, 2 * shape.words - shape.obs_size)))
-    most = float(jnp.finfo(shape.dtype).max)  # What is beyond is no infinity, of which a seed would diverge.
+    most = float(jnp.finfo(shape.dtype).max)  # Clip larger numbers: an infinity would make the seed diverge.
     beyond = (jnp.abs(padded) > most) & jnp.isfinite(padded)
     padded = jnp.where(beyond, jnp.copysign(most, padded), padded)
     pairs = padded.astype(shape.dtype).reshape(len(observation), shape.words, 2)
@@ -236,7 +238,7 @@ def _words(shape: Shape, observation: Float[Array, "E obs"]) -> Float[Array, "E 
 
 
 def _observation(shape: Shape, words: Float[Array, "*batch W"]) -> Float[Array, "*batch obs"]:
-    """`[..., W]` as `[..., obs_size]`."""
+    """Return words `[..., W]` as observations `[..., obs_size]`."""
     if shape.dtype == "float32":
         return words
     pairs = jax.lax.bitcast_convert_type(words, jnp.dtype(shape.dtype))

@@ -8,7 +8,7 @@ from commands import start
 
 from purerl.results.statistics import iqm
 
-# The least interquartile mean of the final return, of 1000, over 8 seeds. DDPG's own figure is in docs/start/first_run.md.
+# The least interquartile mean of the final return, of 1000, over 8 seeds. DDPG's figure: docs/start/first_run.md.
 THRESHOLD = {"td3": 950.0, "sac": 950.0, "ddpg": 300.0}
 TRAIN = """
 import json, sys

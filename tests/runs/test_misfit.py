@@ -102,6 +102,7 @@ def test_states_of_many_dtypes_and_keys_resume_bit_for_bit(whole, stopped):
     assert_same_run(stopped, whole)
 
 
+@pytest.mark.slow
 def test_a_leaf_that_holds_nothing_may_be_added(stopped, monkeypatch, capsys):
     monkeypatch.setattr(changing, "task", changing.make(lambda s: s | {"nothing": jnp.zeros((0, 3))}))
     assert train.main(["--resume", str(stopped)]) == 0

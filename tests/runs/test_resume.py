@@ -357,6 +357,7 @@ sys.exit(train.main())
 """
 
 
+@pytest.mark.slow
 def test_where_nothing_more_can_be_written_what_is_there_stays_and_can_be_gone_on_with(whole, tmp_path):
     path = tmp_path / "run"
     longer = arguments(**options("td3"), num_evals="31", total_steps="280")
@@ -520,7 +521,7 @@ def test_strange_folders_are_refused_before_anything_is_compiled(whole, tmp_path
     (tmp_path / "dangling").symlink_to("nowhere")
     assert "is not a folder" in refusal(capfd, *arguments(), "--out", tmp_path / "dangling")
     run_toml = whole["td3"] / "run.toml"
-    assert f"name the folder of the run, {str(whole['td3'])!r}" in refusal(capfd, "--resume", run_toml)
+    assert f"give the folder of the run, {str(whole['td3'])!r}" in refusal(capfd, "--resume", run_toml)
 
 
 def test_all_seeds_at_once_may_be_said_in_two_ways(whole, tmp_path):

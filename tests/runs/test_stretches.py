@@ -107,6 +107,7 @@ def test_a_checkpoint_that_was_being_replaced_is_had_again(tmp_path):
     assert [file.name for file in folder.parent.iterdir()] == [str(number)]
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_never_ends_is_ended_by_the_time_limit(tmp_path, monkeypatch):
     (tmp_path / "endless.py").write_text(
         "import jax, jax.numpy as jnp\n"

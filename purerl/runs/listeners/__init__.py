@@ -1,7 +1,7 @@
 """The listeners of a session, in the order in which they are called.
 
-The order matters: the rows of an evaluation are on disk before anything follows from them, and a checkpoint comes last,
-so that it has what all the others changed, and is written where one of them ends the run.
+The order matters. The rows of an evaluation are written to disk before other listeners use them. Checkpointing comes
+last, so that a checkpoint contains what all others changed, and is written if one of them ends the run.
 
 recording      curves.csv, the loggers and log.jsonl
 progress       the progress bar
@@ -20,7 +20,7 @@ from purerl.runs.session import Session
 
 
 def listeners(session: Session) -> list[Listener]:
-    """Those of one group, new for each: purerl's own, and before the last those of the session."""
+    """Return new listeners for one group: purerl's own, with those of the session before the last."""
     checkpointing = Checkpointing()
     own = [recording.write, progress.show, population.exploit, limits.apply]
     added = [partial(guarded, listener, checkpointing.keep) for listener in session.listeners]
@@ -28,7 +28,7 @@ def listeners(session: Session) -> list[Listener]:
 
 
 def guarded(listener: Listener, keep: Callable[[Event], None], event: Event) -> Event | None:
-    """What `listener` returns. Whatever it raises, the event is kept in a checkpoint before."""
+    """Return what `listener` returns. If it raises, a checkpoint of the event is written first."""
     try:
         return tell(listener, event)
     except BaseException:

@@ -1,4 +1,4 @@
-"""Checkpoints: every N evaluations or every 15 minutes, and where a run ends early."""
+"""Write checkpoints: every N evaluations or every 15 minutes, and when a run ends early."""
 
 import shutil
 import time
@@ -9,26 +9,26 @@ from purerl.runs.position import Position
 from purerl.runs.session import Session
 from purerl.settings import config
 
-AUTO = 15 * 60.0  # seconds between checkpoints where `checkpoint_every` is "auto"
-SPARE = 2**26  # bytes of the disk that a checkpoint leaves free
+AUTO = 15 * 60.0  # seconds between checkpoints if `checkpoint_every` is "auto"
+SPARE = 2**26  # bytes that a checkpoint leaves free on the disk
 
 
 class Checkpointing:
-    """The listener that writes the checkpoints of one group. It knows where and when it wrote the last."""
+    """The listener that writes the checkpoints of one group. It remembers where and when it wrote the last."""
 
     def __init__(self) -> None:
         self.saved: Position | None = None
         self.since = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        """Write a checkpoint where one is due, or where the run ends early and this position has none yet."""
+        """Write a checkpoint if one is due, or if the run ends early and this position has none yet."""
         if self._is_due(event):
             self._write(event)
         elif event.stop and not event.ended:
             self.keep(event)
 
     def keep(self, event: Event) -> None:
-        """Write a checkpoint, unless the last was at this position."""
+        """Write a checkpoint, unless the last one was at this position."""
         if self.saved != event.at:
             self._write(event)
 
@@ -44,7 +44,7 @@ class Checkpointing:
 
 
 def write(event: Event) -> None:
-    """Write the checkpoint of an event, or say why it cannot be written; those before it stay."""
+    """Write the checkpoint of an event, or print why it cannot be written. Earlier checkpoints are kept."""
     begun, session = time.perf_counter(), event.session
     if not session.settings.keep.checkpoint_ring:
         event = event._replace(carry=event.carry._replace(ring=None))
@@ -57,18 +57,18 @@ def write(event: Event) -> None:
 
 
 def _no_room(session: Session, size: int) -> str | None:
-    """Why the disk does not take `size` bytes more, or None."""
+    """Return why the disk cannot hold `size` more bytes, or None."""
     free = shutil.disk_usage(session.path).free
     if size + SPARE <= free:
         return None
     return (
-        f"is left out: it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free; "
-        "make room, or set --checkpoint-ring false"
+        f"is not written: it needs {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free; "
+        "free some space, or set --checkpoint-ring false"
     )
 
 
 def _failed(event: Event, number: int) -> str | None:
-    """Why the checkpoint could not be written, or None where it was."""
+    """Return why the checkpoint could not be written, or None if it was written."""
     session, runs = event.session, len(event.session.runs(event.group))
     progress = event.at._asdict() | {"env_step": session.env_steps(event.at)}
     facts = {"progress": progress, "environment": session.environment}
@@ -76,5 +76,5 @@ def _failed(event: Event, number: int) -> str | None:
     try:
         checkpoints.save(session.checkpoints, number, event.carry, runs, computation, keep, **facts)
     except OSError as error:
-        return f"could not be written, the ones before it stay: {(str(error).splitlines() or [''])[0]}"
+        return f"could not be written; earlier checkpoints are kept: {(str(error).splitlines() or [''])[0]}"
     return None

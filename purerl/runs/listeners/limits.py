@@ -1,18 +1,18 @@
-"""A run ends early where a signal or its time limit asks for it, or where it was to be left for a fork."""
+"""End a run early after a signal, at its time limit, or after the evaluation at which a fork needs it."""
 
 from purerl.runs.events import Event
 
-UNTIL = "left after the evaluation that was asked for"
+UNTIL = "stopped after the requested evaluation"
 
 
 def apply(event: Event) -> Event | None:
-    """The event with the reason for which the run should end now, where there is one."""
+    """Return the event with the reason why the run should end now, if there is one."""
     why = reason(event)
     return event._replace(stop=why) if why else None
 
 
 def reason(event: Event) -> str | None:
-    """Why the run should end now, or None."""
+    """Return why the run should end now, or None."""
     session = event.session
     if session.interrupt.reason:
         return session.interrupt.reason

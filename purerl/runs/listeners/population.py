@@ -7,9 +7,10 @@ from purerl.training import mapping
 
 
 def exploit(event: Event) -> Event | None:
-    """The event with the carry and the numbers after an exploit, where one is due; pbt.csv has the numbers.
+    """Return the event with the carry and the hyperparameters after an exploit, if one is due.
 
-    The returns are read from curves.csv, so `recording.write` comes before.
+    The new hyperparameters are written to pbt.csv. The returns are read from curves.csv, so `recording.write` must be
+    called before.
     """
     if not _is_due(event):
         return None
@@ -24,7 +25,10 @@ def exploit(event: Event) -> Event | None:
 
 
 def _is_due(event: Event) -> bool:
-    """Whether the settings are a population, and an evaluation just ended after which it exploits: not the last."""
+    """Return whether the settings are a population and an exploit follows the evaluation that just ended.
+
+    No exploit follows the last evaluation.
+    """
     population, index = event.session.settings.pbt, event.at.index
     if not population or event.metrics is None:
         return False

@@ -1,4 +1,4 @@
-"""The display shows how far the runs have come, and the last evaluation."""
+"""Show how far the runs have come, and the last evaluation."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from purerl.training import loop
 
 
 def show(event: Event) -> None:
-    """Move the bar; show an evaluation that just ended."""
+    """Advance the bar, and show an evaluation that just ended."""
     session, plan = event.session, event.session.plan
     before = event.group * plan.total_steps
     if event.metrics is None:

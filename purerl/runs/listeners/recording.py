@@ -1,4 +1,4 @@
-"""Each evaluation is written to curves.csv, to the loggers and to log.jsonl."""
+"""Write each evaluation to curves.csv, to the loggers and to log.jsonl."""
 
 from purerl.results import run_folder
 from purerl.results.statistics import iqm
@@ -7,7 +7,7 @@ from purerl.training import loop
 
 
 def write(event: Event) -> None:
-    """Write the metrics of the evaluation that just ended, if one did."""
+    """Write the metrics of the evaluation that just ended, if there is one."""
     if event.metrics is None:
         return
     session, index = event.session, event.at.index
