@@ -7,6 +7,7 @@ import numpy as np
 
 from purerl import environments
 from purerl.environments import brax, names
+from purerl.settings import config
 
 FILE = Path(__file__).parent / "environments.csv"
 HEAD = ("environment", "physics", "observation size", "action size", "time limit [steps]", "action limits")
@@ -21,7 +22,8 @@ def row(name: str) -> tuple[str, ...]:
         physics = "Brax: " + ", ".join(backends) if backends else "none"
     else:
         env, physics = environments.make(name), "none" if name == "Pendulum-v1" else "MJX"
-    sizes = (env.obs_size, env.action_size, env.episode_length)
+    limit = config.resolve({"env": name}).job.episode_length or env.episode_length  # of the task's file, or its own
+    sizes = (env.obs_size, env.action_size, limit)
     return (name, physics, *map(str, sizes), limits(env.action_range))
 
 

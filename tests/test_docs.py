@@ -31,7 +31,7 @@ WRITTEN = sorted(
     and str(file.relative_to(DOCS)) not in GENERATED
 )
 PAGES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "results/README.md", *WRITTEN]
-FIRST = ("README.md", "docs/start/first_run.md")
+FIRST = ("docs/start/first_run.md",)
 BLOCK = re.compile(
     r"(?P<mark><!-- not run: \S.*? -->\s*)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
@@ -160,6 +160,15 @@ def test_every_extra_that_a_page_names_exists():
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_every_page_that_is_linked_exists(page):
+    """Sphinx checks the headings, too, in a slow test."""
+    here = (ROOT / page).parent
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
+    made = {DOCS / name for name in GENERATED} | {DOCS / "notebooks" / file.name for file in ROOT.glob("notebooks/*")}
+    assert [link for link in links if not (here / link).exists() and (here / link).resolve() not in made] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_sentences_are_short(page):
     length = readability.measure((ROOT / page).read_text())
     assert length.mean <= 20 and length.longest <= 40, length
@@ -199,11 +208,13 @@ def site(tmp_path_factory):
     return out / "html"
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_has_every_page(site):
     assert all((site / page.removeprefix("docs/")).with_suffix(".html").exists() for page in WRITTEN)
     assert (site / "reference" / "settings.html").read_text().count("updates_per_step") >= 1
 
 
+@pytest.mark.slow
 def test_the_site_needs_no_network(site):
     loaded = r"""<(?:script|img|iframe)[^>]+src="(?:https?:)?//|<link[^>]+rel="stylesheet"[^>]+href="(?:https?:)?//"""
     assert [str(page) for page in site.rglob("*.html") if re.search(loaded, page.read_text())] == []
@@ -212,6 +223,7 @@ def test_the_site_needs_no_network(site):
 @pytest.mark.parametrize(
     "word, page", [("resum", "guides/resume"), ("truncat", "explanation/time_limits"), ("ray", "guides/cluster")]
 )
+@pytest.mark.slow
 def test_search_finds(site, word, page):
     index = json.loads((site / "searchindex.js").read_text().removeprefix("Search.setIndex(").removesuffix(")"))
     found = [index[kind].get(word, []) for kind in ("terms", "titleterms")]

@@ -4,11 +4,13 @@ import subprocess
 import sys
 import venv
 
+import pytest
 from folders import ROOT
 
 from purerl.settings import config
 
 
+@pytest.mark.slow
 def test_a_wheel_finds_the_environments_it_ships(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],

@@ -296,6 +296,7 @@ def test_the_dry_run_shows_what_would_be_run_and_makes_nothing(tmp_path, capfd):
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.slow
 def test_a_failed_program_stops_no_other_and_is_reported_at_the_end(tmp_path, capfd, monkeypatch):
     file = write(tmp_path / "two.toml", TABLE | {"batch_size": [8, 16], "num_seeds": 2})
     words, run = [str(file), "--out", str(tmp_path / "out")], runner.run

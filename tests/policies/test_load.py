@@ -263,7 +263,7 @@ def test_states_of_other_types_come_out_of_a_checkpoint_as_they_were():
     for wrong in (half.astype(np.float32), half[:, :2].view("V2")):
         assert says(
             lambda wrong=wrong: from_checkpoint._restored("it", arrays | {".agent['half']": wrong}, ".agent", like),
-            "it does not fit this version",
+            "it does not match this version of purerl",
             ".agent['half'] is",
             "bfloat16[2, 3] here",
         )

@@ -241,5 +241,5 @@ def _at_start(turned: Float[Array, "3"], spin: Float[Array, "3"]) -> Float[Array
 
 
 def contact_forces(body: Body, data: mjx.Data) -> Float[Array, "nbody 6"]:
-    """Return force and torque of the contacts on each body, `[nbody, 6]` (MuJoCo's `cfrc_ext`)."""
+    """Return torque and force of the contacts on each body, in this order, `[nbody, 6]` (MuJoCo's `cfrc_ext`)."""
     return mjx.rne_postconstraint(body.on_device, data)._impl.cfrc_ext

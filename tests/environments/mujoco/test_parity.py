@@ -113,6 +113,7 @@ def test_a_step_of_v4_is_gymnasiums(name):
     np.testing.assert_array_equal(np.broadcast_to(terminated, len(error)), record.terminated)
 
 
+@pytest.mark.slow
 def test_in_float64_a_step_is_gymnasiums_to_its_last_digits():
     with jax.enable_x64(True):
         task = tasks.TASKS["Hopper-v5"]
