@@ -33,6 +33,7 @@ autodoc_preserve_defaults = True
 html_theme = "furo"
 html_title = f"purerl {release}"
 html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
 html_copy_source = False
 html_show_sourcelink = False
