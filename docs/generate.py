@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from purerl.__main__ import COMMANDS
-from purerl.cli.flags import form
+from purerl.cli.flags import as_text, form
 from purerl.settings import registry, schema
 from purerl.settings.kinds import fields, flows
 
@@ -49,13 +49,6 @@ def of_root(text: str) -> str:
 def table(head: Row, rows: Iterable[Row]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def shown(value: object) -> str:
-    """A default, as a flag or a TOML file has it."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
-    return str(value).lower() if value in (True, False, None) else str(value)
 
 
 def settings_page() -> str:
@@ -100,7 +93,7 @@ GROUPS = (
 
 def _rows(cls: type) -> list[Row]:
     return [
-        (f"`{name}`", f"`{form(cls, name)}`", f"`{shown(each.default)}`", each.description)
+        (f"`{name}`", f"`{form(cls, name)}`", f"`{as_text(each.default)}`", each.description)
         for name, each in fields(cls).items()
     ]
 
@@ -152,8 +145,6 @@ def _paragraph(text: str) -> str:
         return f"{_inline(first)}\n\n" + "\n".join(_item(line) for line in rest)
     if any(line.startswith(" ") or "   " in line.strip() for line in text.splitlines()):
         return "::\n\n" + "\n".join(f"    {line}" for line in text.splitlines())
-    if first.startswith("- "):
-        return text if "`" not in text else _inline(text)
     return _inline(text)
 
 

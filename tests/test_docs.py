@@ -10,13 +10,14 @@ import tomllib
 from importlib.metadata import metadata
 from pathlib import Path
 
-import matplotlib
+import numpy as np
 import pytest
 from commands import SMALL
 from folders import ROOT
 
 from purerl import environments, train
 from purerl.__main__ import COMMANDS
+from purerl.results import curves
 from purerl.settings import config
 
 DOCS = ROOT / "docs"
@@ -112,6 +113,15 @@ class Page:
                 assert run(words[1:]) in (0, None), shlex.join(words)
 
 
+RESULTS = {  # what the examples of a page come to
+    "README.md": lambda scope: scope["curves"]["return_mean"].shape == (8, int(SIZES["num_evals"])),
+    "docs/start/first_run.md": lambda scope: scope["policy"](np.zeros((5, 3), np.float32)).shape == (5, 1),
+    "docs/guides/own_algorithm.md": lambda scope: (
+        curves.load("runs/mean_sac")["colour"].unique().tolist() == ["#e69f00"]
+    ),
+}
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Runs a page in a folder of its own, beside the shipped results and sweeps. Runs of Python are small, too."""
@@ -122,7 +132,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setattr(matplotlib, "get_backend", lambda: "agg")
     resolve, make, loaded = config.resolve, environments.make, set(sys.modules)
 
     def resolve_small(flags, *files):
@@ -150,6 +159,7 @@ def test_the_examples_of_a_page_run(page, folder, shared_programs, monkeypatch):
                 patched.setattr(config, "resolve", folder[0])
                 patched.setattr(environments, "make", folder[1])
             here.run(language, text)
+    assert page not in RESULTS or RESULTS[page](here.scope)
 
 
 def test_every_extra_that_a_page_names_exists():

@@ -33,11 +33,17 @@ def add_settings(
 def add_setting(group: _ActionsContainer, name: str, cls: type, default: Any, show: bool = True) -> None:
     """Add the flag of a setting. With `show`, its help shows the default."""
     description = fields(cls)[name][1].replace("%", "%%")
-    shown = ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
     flag: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
     if show:
-        description = f"{description} (default: {shown.lower() if default in (True, False, None) else shown})"
+        description = f"{description} (default: {as_text(default)})"
     group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
+
+
+def as_text(value: object) -> str:
+    """Return the value of a setting as a flag takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return str(value).lower() if value in (True, False, None) else str(value)
 
 
 def form(cls: type, name: str) -> str:
