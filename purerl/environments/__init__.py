@@ -72,7 +72,7 @@ def _make(name: Any, backend: str | None, episode_length: Length) -> "base.Envir
         return gymnax.make(task, backend, episode_length)
     if task:
         return _custom(name, backend, episode_length)
-    if Path(name).with_suffix(".py").is_file():
+    if name not in names.BRAX and Path(name).with_suffix(".py").is_file():
         module = Path(name).stem
         raise ValueError(f"env {name!r} is a module; name the environment in it: {module}:NAME, as {module}:env")
     from purerl.environments import brax

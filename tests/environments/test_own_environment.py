@@ -79,3 +79,9 @@ def test_what_a_module_says_in_two_lines_is_kept(tmp_path, monkeypatch):
     (tmp_path / "two_lines.py").write_text("raise ValueError('XML parse error 14:\\nno closing tag\\nmore')")
     with pytest.raises(ValueError, match=r"fails: ValueError: XML parse error 14: no closing tag$"):
         environments.make("two_lines:env")
+
+
+def test_a_file_of_the_name_of_a_task_does_not_hide_the_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fast.py").touch()
+    assert environments.make("fast").name == "fast"
