@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from purerl import jax_flags
 from purerl.cli.flags import add_cache, add_settings
@@ -18,14 +18,32 @@ from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.runs.garbage_collection import paused
 from purerl.settings import config, registry, schema
 from purerl.settings.hyperparameters import Hyperparameters
-from purerl.settings.kinds import Table, fields
+from purerl.settings.kinds import Table, checked, fields
 from purerl.settings.schema import Plan
 
 if TYPE_CHECKING:
     from purerl.environments.base import Environment
     from purerl.types import Constructor
 
-Claimed: TypeAlias = "tuple[schema.Config, Environment, Constructor, Path | None, bool]"
+
+class Claimed(NamedTuple):
+    """A run that may be trained.
+
+    Attributes:
+        settings: what is trained.
+        env: its environment.
+        build: the constructor of its algorithm.
+        path: its folder, or None to print only the memory that it needs.
+        unnamed: whether the folder has the default name, which is made unique.
+        longer: whether the run in the folder is made longer.
+    """
+
+    settings: schema.Config
+    env: "Environment"
+    build: "Constructor"
+    path: Path | None
+    unnamed: bool = False
+    longer: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,16 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     with leaving():
         ready = understood(sys.argv[1:] if arguments is None else arguments)
-        return train(*ready) if ready else 0
+        return train(ready) if ready else 0
 
 
 @paused()
-def understood(arguments: Sequence[str]) -> "Claimed | None":
-    """Return the arguments of `train`, or None if there is nothing to train. Bad input ends the process."""
+def understood(arguments: Sequence[str]) -> Claimed | None:
+    """Return the run to train, or None if there is nothing to train. Bad input ends the process."""
     try:
         flags, options = parse(arguments)
+        options.longer = None
         if options.resume is not None:
             resumable(options, flags)
+        elif options.rescale_schedules:
+            raise ValueError("--rescale-schedules needs --resume FOLDER --total-steps N")
         settings = config.resolve(flags, options.config)
         if options.print_config:
             print(config.to_toml(settings), end="")
@@ -107,7 +128,18 @@ def build_parser(algo: Any, defaults: schema.Config | None) -> tuple[Parser, set
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", default=None, help="folder of the run (default: runs/ALGO-ENV-TIME)")
     output.add_argument("--config", metavar="FILE", default=None, help="TOML file of settings, for example a run.toml")
-    output.add_argument("--resume", metavar="FOLDER", default=None, help="continue the run in this folder")
+    output.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        default=None,
+        help="continue the run in this folder; with --total-steps N, make it longer",
+    )
+    output.add_argument(
+        "--rescale-schedules",
+        action="store_true",
+        default=False,
+        help="with --resume and --total-steps: let schedules follow the new length",
+    )
     output.add_argument("--plan", action="store_true", default=False, help="print the required memory and exit")
     output.add_argument(
         "--print-config", action="store_true", default=False, help="print the resolved settings as TOML and exit"
@@ -124,13 +156,13 @@ def _hyperparameters(algo: Any) -> list[type[Hyperparameters]]:
 
 
 def claimed(settings: schema.Config, options: Namespace) -> Claimed:
-    """Return `(settings, env, constructor of the algorithm, folder, whether the folder has the default name)`.
+    """Return the run to train. With `--plan`, its folder is None.
 
-    With `--plan`, the folder is None. An unfinished run in the folder is continued if it has the same settings. Raises
+    An unfinished run in the folder is continued if it has the same settings. Raises
     ValueError for every error that is found before compiling.
     """
     from purerl.results import run_folder
-    from purerl.runs import claims, runner  # Imported here, so that --help does not wait for JAX.
+    from purerl.runs import claims, extending, runner  # Imported here, so that --help does not wait for JAX.
 
     jax_flags.settle()
     use_compilation_cache(options.compilation_cache)
@@ -138,13 +170,18 @@ def claimed(settings: schema.Config, options: Namespace) -> Claimed:
     path = folder(settings.job, options)
     if options.resume is None:
         run_folder.check_writable(path)
+    before, longer = settings, options.longer not in (None, settings.plan.total_steps)
+    settings = extending.longer(path, settings, options.longer) if longer else settings
     env, build = runner.prepare(settings)
     if options.plan:
-        return settings, env, build, None, False
-    settings, complete = claims.claim(path, settings)
+        return Claimed(settings, env, build, None)
+    if longer:
+        extending.check(path, before, settings, env, build, options.rescale_schedules)
+    settings, complete = claims.claim(path, settings, longer=longer)
     if complete:
-        raise ValueError(f"the run in {str(path)!r} is complete already; choose another folder, or delete it")
-    return settings, env, build, path, options.out is None and options.resume is None
+        more = "every seed has diverged" if longer else "make it longer with --resume and --total-steps"
+        raise ValueError(f"the run in {str(path)!r} is complete already; {more}, or choose another folder")
+    return Claimed(settings, env, build, path, options.out is None and options.resume is None, longer)
 
 
 def folder(job: schema.Job, options: Namespace) -> Path:
@@ -155,26 +192,32 @@ def folder(job: schema.Job, options: Namespace) -> Path:
 
 
 def resumable(options: Namespace, flags: Table) -> None:
-    """Make `options.config` the run.toml of the run to resume.
+    """Make `options.config` the run.toml of the run to resume, and take `total_steps` out of `flags`.
 
-    Raises ValueError if settings other than `Keep`, or another folder, were given, or if `--resume` is a file.
+    Raises ValueError if settings other than these and `Keep`, or another folder, were given, or if `--resume` is a
+    file.
     """
+    total_steps = flags.pop("total_steps", None)
+    options.longer = None if total_steps is None else checked(Plan, "total_steps", total_steps)
     said = [name for name in flags if name not in fields(schema.Keep)]
     said += [name for name in ("config", "out") if vars(options)[name] is not None]
     if said:
         words = " ".join(f"--{name.replace('_', '-')}" for name in said)
-        raise ValueError(f"a resumed run keeps its settings and its folder; leave out {words}")
+        raise ValueError(
+            f"a resumed run keeps its settings and its folder; leave out {words}, or begin a new run with --init-from"
+        )
     path = Path(options.resume).expanduser()
     if path.is_file():
         raise ValueError(f"resume {options.resume!r} is a file; give the folder of the run, {str(path.parent)!r}")
     options.config = path / "run.toml"
 
 
-def train(settings: schema.Config, env: "Environment", build: "Constructor", path: Path | None, unnamed: bool) -> int:
-    """Train in the folder `path` and return the exit status. An `unnamed` folder is made new, with a free name."""
+def train(claimed: Claimed) -> int:
+    """Train a run and return the exit status."""
     from purerl.runs import fitting, runner, summary
     from purerl.runs.display import Display
 
+    settings, env, build, path, unnamed, longer = claimed
     job, display = settings.job, Display()
     try:
         if path is None:
@@ -182,7 +225,7 @@ def train(settings: schema.Config, env: "Environment", build: "Constructor", pat
             return 0
         path = naming.fresh(path) if unnamed else path
         display.say(f"{job.algo} on {env.name}, {summary.size(settings)}, into {path}")
-        outcome = runner.run(settings, env, build, path, display)
+        outcome = runner.run(settings, env, build, path, display, longer=longer)
     except Refused as error:
         fail(error)
     except OSError as error:

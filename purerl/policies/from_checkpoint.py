@@ -17,7 +17,7 @@ from jaxtyping import Int, PyTree
 from purerl.policies.kept import Sizes
 from purerl.policies.layers import Nested
 from purerl.results import run_folder
-from purerl.runs import checkpoints
+from purerl.runs import checkpoints, numbering
 from purerl.runs.checkpoints import AnyArray, Label
 from purerl.runs.fitting import Runs
 from purerl.settings import config
@@ -49,20 +49,21 @@ def steps(path: Path, settings: Config) -> dict[int, list[int]]:
     If the run has several groups of seeds, each step has one checkpoint per group.
     """
     found: dict[int, dict[int, int]] = {}
+    numbered = numbering.of_run(path, settings.plan)
     for number in reversed(checkpoints.numbers(path)):
         if label := _label(path, number):
-            groups = found.setdefault(step_of(label, number, settings.plan), {})
-            groups[number // settings.plan.num_evals] = number
+            group, index = numbered.place(number)
+            found.setdefault(step_of(label, index, settings.plan), {})[group] = number
     return {step: [groups[group] for group in sorted(groups)] for step, groups in sorted(found.items())}
 
 
-def step_of(label: Label, number: int, plan: Plan) -> int:
-    """Return the environment step of checkpoint `number`.
+def step_of(label: Label, index: int, plan: Plan) -> int:
+    """Return the environment step of a checkpoint that follows evaluation `index`.
 
-    It is the step in the label, or else the step of the evaluation that the number stands for.
+    It is the step in the label. Labels of older versions have none: then it is the step of the evaluation.
     """
     progress = label.get("progress") or {}
-    return int(progress.get("env_step", loop.env_steps(plan, number % plan.num_evals)))
+    return int(progress.get("env_step", loop.env_steps(plan, index)))
 
 
 def read_checkpoint(path: Path, settings: Config, numbers: Sequence[int], build: Constructor, sizes: Sizes) -> Kept:
@@ -89,7 +90,8 @@ def _read(path: Path, settings: Config, number: int, build: Constructor, sizes: 
     statistics = _restored(what, arrays, ".statistics", like)
     actor = jax.tree.map(np.array, jax.device_get(algorithm.policy(agent)))
     setting, seed = np.array(_runs(path, settings, number, len(jax.tree.leaves(actor)[0]))).T
-    env_step = np.full(len(seed), step_of(label, number, settings.plan))
+    index = numbering.of_run(path, settings.plan).place(number)[1]
+    env_step = np.full(len(seed), step_of(label, index, settings.plan))
     return Kept(actor, statistics._asdict() if statistics else {}, setting, seed, env_step)
 
 
@@ -144,7 +146,7 @@ def _runs(path: Path, settings: Config, number: int, count: int) -> Runs:
     there = set(zip(curves["setting"], curves["seed"], strict=True))
     for runs in ([run for run in settings.runs if run in there], settings.runs):
         size = min(settings.group_size, len(runs)) or 1
-        group = number // settings.plan.num_evals
+        group = numbering.of_run(path, settings.plan).place(number)[0]
         if len(found := runs[group * size : (group + 1) * size]) == count:
             return found
     raise ValueError(f"checkpoint {number} of {path} holds {count} runs, but curves.csv and run.toml do not say which")

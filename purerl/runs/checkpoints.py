@@ -23,7 +23,7 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,6 +47,8 @@ from purerl.types import Array
 
 LABEL = "label.json"
 ARRAYS = "arrays.npy"
+LENGTH = ("total_steps", "num_evals")  # the settings that change if a run is made longer
+LENGTHS = "earlier_lengths"  # where run.toml records their earlier values
 REPLACED = ".replaced"  # suffix of a checkpoint that is being replaced by a new one
 
 
@@ -148,13 +150,15 @@ def save(
     runs: int,
     computation: Computation,
     keep: int,
+    family: Container[int] | None = None,
     **facts: Any,
 ) -> None:
     """Write the first `runs` rows of `carry` as checkpoint `number` of the run with the `computation` of `config`.
 
     The ring (the replay buffer) of `carry` may be None. `facts` are added to the label: `progress`, `{name: number}`,
     is the position in the run, and `environment` is the environment's fingerprint. Afterwards this checkpoint and the
-    `keep - 1` newest others remain. An older checkpoint with the same number is kept until this one is complete.
+    `keep - 1` newest others of its `family` remain: the numbers of its group, all by default. An older
+    checkpoint with the same number is kept until this one is complete.
     """
     kept = {name: _data(x) for name, x in _named(carry) if x.size}
     arrays = Arrays(kept, runs, {name: str(x.dtype) for name, x in _named(carry) if x.size})
@@ -165,7 +169,7 @@ def save(
         "ring": carry.ring is not None,
     }
     folder = _write(checkpoints, number, arrays, made | facts)
-    others = [other for other in numbers(folder.parent.parent) if other != number]
+    others = [other for other in numbers(folder.parent.parent) if other != number and (not family or other in family)]
     for old in others[keep - 1 :]:
         delete(checkpoints, old)
 
@@ -241,9 +245,23 @@ def read_label(path: Path | str, number: int, computation: Computation) -> Label
         raise Damaged("its label differs from what was written")
     if lacking := [name for name in ("computation", "versions", "ring", "files") if name not in found]:
         raise _misfit(path, number, found, [f"its label has no {lacking[0]!r}"])
-    if differs := differences(found["computation"], computation):
+    if differs := differences(_lengthened(path, found["computation"], computation), computation):
         raise ValueError(f"checkpoint {number} of {path} is of another run: {differs}; run.toml may have been changed")
     return found
+
+
+def _lengthened(path: Path | str, then: Computation, now: Computation) -> Computation:
+    """Return the computation `then` of a checkpoint, with the length of `now` if the run had that of `then` earlier.
+
+    A run that was made longer has checkpoints of its earlier lengths.
+    """
+    try:
+        run = read_toml(Path(path) / "run.toml")
+    except ValueError:
+        return then
+    lengths = [[run.get(name) for name in LENGTH], *run.get(RECORD, {}).get(LENGTHS, [])]
+    longer = {name: now[name] for name in LENGTH if name in now}
+    return then | longer if [then.get(name) for name in LENGTH] in lengths else then
 
 
 def verify(path: Path | str, number: int, computation: Computation) -> Label:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ import tomli_w
 
 from purerl.environments.base import Environment
 from purerl.results import run_folder
-from purerl.runs import checkpoints, fingerprint, fitting, position
+from purerl.runs import checkpoints, fingerprint, fitting, numbering, position
 from purerl.runs.fingerprint import Fingerprint
 from purerl.runs.fitting import Runs
 from purerl.runs.provenance import record
@@ -43,14 +44,17 @@ def create_run(
     spec = registry.find_algorithm(settings.job.algo)
     ran |= {"action_low": low, "action_high": high, "algorithm": spec.origin}
     ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
+    ran |= {numbering.FIELD: numbering.stride(settings.plan)}
     ran |= {} if spec.colour is None else {"colour": spec.colour}
     metrics = spec.build(settings.hyper, settings.plan, env).metrics
     run_folder.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)
     run_folder.log(path, "start", seeds=settings.job.num_seeds, settings=settings.num_settings)
 
 
-def check_same_run(path: Path, settings: Config) -> Config:
+def check_same_run(path: Path, settings: Config, longer: bool = False) -> Config:
     """Return `settings`, with a `seeds_per_batch` of "auto" replaced by the value of the run in the folder `path`.
+
+    With `longer`, the settings may have more steps and evaluations than the run has.
 
     Raises ValueError if `path` holds a run with other settings, with the differences, or if its curves cannot be read.
     """
@@ -58,8 +62,11 @@ def check_same_run(path: Path, settings: Config) -> Config:
     if settings.job.seeds_per_batch == "auto":
         settings = replace(settings, job=replace(settings.job, seeds_per_batch=there.job.seeds_per_batch))
     here = config.computation(settings)
+    if longer:
+        length = {name: getattr(settings.plan, name) for name in checkpoints.LENGTH}
+        there = replace(there, plan=replace(there.plan, **length))
     if differs := config.differences(config.computation(there), here):
-        raise ValueError(f"{path} holds another run: {differs}; name another folder, or delete it")
+        raise ValueError(f"{path} holds another run: {differs}; name another folder, or delete it{_hint(there, here)}")
     for number in checkpoints.numbers(path):
         with suppress(checkpoints.Damaged):
             checkpoints.read_label(path, number, here)
@@ -68,17 +75,27 @@ def check_same_run(path: Path, settings: Config) -> Config:
     return settings
 
 
-def claim(path: Path, settings: Config, share: Runs | None = None) -> tuple[Config, bool]:
+def _hint(there: Config, here: dict[str, Any]) -> str:
+    """Return the hint that a run can be made longer, if the settings `here` differ in nothing else."""
+    if here["total_steps"] <= there.plan.total_steps:
+        return ""
+    length = {name: here[name] for name in checkpoints.LENGTH}
+    same = not config.differences(config.computation(there) | length, here)
+    return f", or make that run longer with --resume and --total-steps {here['total_steps']}" if same else ""
+
+
+def claim(path: Path, settings: Config, share: Runs | None = None, longer: bool = False) -> tuple[Config, bool]:
     """Return `(settings, whether the run is complete)` for the folder `path`, which may be free.
 
-    `share` are the runs that are trained there, all by default. Raises ValueError if the folder holds another run or
-    something else.
+    `share` are the runs that are trained there, all by default. With `longer`, the run there may be shorter.
+
+    Raises ValueError if the folder holds another run or something else.
     """
     if run_folder.is_free(path):
         return settings, False
     if not (path / "run.toml").is_file():
         raise ValueError(f"out {str(path)!r} exists already and holds no run; name another folder, or delete it")
-    settings = check_same_run(path, settings)
+    settings = check_same_run(path, settings, longer)
     return settings, is_complete(path, settings, share)
 
 
@@ -125,9 +142,10 @@ def check_fit(
     """Raise checkpoints.Misfit if a group of `share` would resume from a checkpoint of another program."""
     plan, size = settings.plan, min(settings.group_size, len(share))
     numbers, computation = checkpoints.numbers(path), config.computation(settings)
+    numbered = numbering.of_run(path, plan)
     for group in range(-(-len(share) // size)):
-        runs, first = share[group * size : (group + 1) * size], group * plan.num_evals
-        own = [number for number in numbers if first <= number < first + plan.num_evals]
+        runs = share[group * size : (group + 1) * size]
+        own = [number for number in numbers if number in numbered.of_group(group)]
         if own and not are_finished(path, plan, runs, group):
             carry = fitting.abstract_carry(settings, programs, size)
             checkpoints.check_newest(path, own, computation, partial(held, carry, runs), environment)

@@ -31,6 +31,7 @@ class Order:
     share: Runs
     until: int | None
     listeners: Sequence[Listener]
+    longer: bool = False
 
 
 class Compiled(NamedTuple):

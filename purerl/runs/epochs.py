@@ -10,7 +10,7 @@ from purerl.environments.episodes import Play
 from purerl.results import run_folder
 from purerl.runs import claims, playing, restoring, stretches
 from purerl.runs.events import Event, fire
-from purerl.runs.listeners import limits, listeners
+from purerl.runs.listeners import limits, listeners, population
 from purerl.runs.session import Session
 from purerl.training import loop, mapping
 
@@ -68,7 +68,7 @@ def begun(session: Session, group: int) -> Event:
     if carry is None:
         keys = mapping.keys_of([seed for _, seed in session.rows(group)])
         carry = session.programs.before_warm_up(numbers, mapping.laid_out(session.programs.mesh, keys))
-    return Event(session, group, at, carry, numbers)
+    return population.catch_up(Event(session, group, at, carry, numbers))
 
 
 def _worked(event: Event) -> Event:

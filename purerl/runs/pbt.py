@@ -134,6 +134,11 @@ def numbers_at(path: Path, settings: Config, index: int) -> dict[str, Float[np.n
     return {name: np.array([row[name] for row in rows], np.float32) for name in settings.swept}
 
 
+def exploits(path: Path) -> set[int]:
+    """Return the evaluations that were followed by an exploit."""
+    return {int(row["evaluation"]) for row in _rows(path)}
+
+
 def truncate(path: Path, index: int) -> None:
     """Delete the exploits after evaluation `index` from pbt.csv."""
     rows = [row for row in _rows(path) if int(row["evaluation"]) <= index]

@@ -62,15 +62,15 @@ def restored(session: Session, group: int) -> tuple[Position, Carry | None]:
 
 def _numbers(session: Session, group: int) -> Iterator[int]:
     """Return the checkpoints of a group, newest first."""
-    first = group * session.plan.num_evals
-    return (number for number in checkpoints.numbers(session.path) if first <= number < first + session.plan.num_evals)
+    own = session.numbering.of_group(group)
+    return (number for number in checkpoints.numbers(session.path) if number in own)
 
 
 def _read(session: Session, group: int, number: int) -> Found:
     """Return a checkpoint. Raises Damaged if it is damaged, and Lacking if curves.csv lacks rows."""
     plan, runs = session.plan, session.runs(group)
     label = checkpoints.read_label(session.path, number, config.computation(session.settings))
-    at = position.of_label(label, session.settings, number - group * plan.num_evals)
+    at = position.of_label(label, session.settings, session.numbering.place(number)[1])
     steps = position.evaluated_steps(plan, at.index)
     if at.evaluations and not run_folder.has_rows(run_folder.read_curves(session.path), runs, steps):
         raise Lacking

@@ -1,9 +1,8 @@
 """The host side of a run: compile, train one stretch at a time, and write results to disk as they come.
 
 A run folder holds one program: one run per seed, or in a sweep one per setting and seed. The runs are trained in groups
-(`seeds_per_batch`), one after another. Usually there is one group. Checkpoint number g · num_evals + i belongs to group
-g and is made after its evaluation i and before the next. If the number of devices or the group size does not divide the
-number of runs, the last run is repeated. Its copies are not reported.
+(`seeds_per_batch`), one after another. Usually there is one group. If the number of devices or the group size does not
+divide the number of runs, the last run is repeated. Its copies are not reported. numbering.py numbers the checkpoints.
 
 claims.py checks what a folder contains, epochs.py trains, and listeners/ has what happens after each stretch.
 """
@@ -16,7 +15,7 @@ from purerl import environments
 from purerl.environments.base import Environment
 from purerl.errors import Refused
 from purerl.results import run_folder
-from purerl.runs import algorithm_check, checkpoints, claims, compiling, epochs, fitting, sinks, summary
+from purerl.runs import algorithm_check, checkpoints, claims, compiling, epochs, extending, fitting, sinks, summary
 from purerl.runs.clock import Clock, Interrupt
 from purerl.runs.compiling import Compiled, Order
 from purerl.runs.conclusion import conclude
@@ -53,6 +52,7 @@ def run(
     share: Runs | None = None,
     until: int | None = None,
     listeners: Sequence[Listener] = (),
+    longer: bool = False,
 ) -> RunOutcome:
     """Train what the run in the folder `path` has not trained yet. The folder is created if it does not exist.
 
@@ -67,6 +67,7 @@ def run(
         listeners: called with an `events.Event` after every stretch of training and after every evaluation. If a
             listener returns the event with a reason to `stop`, the run ends there, with a checkpoint. If a listener
             raises, a checkpoint is written and the exception propagates.
+        longer: whether `settings` have more steps than the run in `path`, which is made longer.
 
     The whole carry is saved every `checkpoint_every` evaluations (auto: every 15 minutes; 0: never), and when the run
     ends early. If every seed has diverged, the run ends at that evaluation.
@@ -74,7 +75,7 @@ def run(
     Returns the `RunOutcome`, also of a run that ended early. Raises Refused, before anything is trained, if the memory
     does not hold the runs or another process runs in `path`. Raises OSError if nothing more can be written.
     """
-    order = Order(settings, env, build, path, display, share or settings.runs, until, listeners)
+    order = Order(settings, env, build, path, display, share or settings.runs, until, listeners, longer)
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
         outcome = worker.submit(_run, order, interrupt).result()
     summary.show(display, settings, path, outcome)
@@ -89,6 +90,8 @@ def _run(order: Order, interrupt: Interrupt) -> RunOutcome:
         if run_folder.has_begun(order.path):
             if _ended_meanwhile(order, made.settings):
                 return RunOutcome(run_folder.final(run_folder.read_curves(order.path)), None, None, clock)
+            if order.longer:
+                extending.record(order.path, made.settings)
         else:
             claims.create_run(
                 order.path, made.settings, order.env, num_runs=len(order.share), environment=made.environment
@@ -103,7 +106,7 @@ def _ended_meanwhile(order: Order, settings: Config) -> bool:
     Raises Refused if that process has written another run.
     """
     try:
-        claims.check_same_run(order.path, settings)
+        claims.check_same_run(order.path, settings, order.longer)
     except ValueError as error:
         raise Refused(f"another process has used the folder meanwhile: {error}") from None
     return claims.is_complete(order.path, settings, order.share)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from purerl.results import run_folder
-from purerl.runs import fitting, pbt
+from purerl.runs import fitting, numbering, pbt
 from purerl.runs.clock import Clock, Interrupt, Pace
 from purerl.runs.display import Display
 from purerl.runs.fingerprint import Fingerprint
 from purerl.runs.fitting import Runs
+from purerl.runs.numbering import Numbering
 from purerl.runs.position import Position
 from purerl.settings.schema import Config, Plan
 from purerl.training import loop, mapping
@@ -67,6 +69,11 @@ class Session:
     @property
     def plan(self) -> Plan:
         return self.settings.plan
+
+    @cached_property
+    def numbering(self) -> Numbering:
+        """The numbers of the checkpoints."""
+        return numbering.of_run(self.path, self.plan)
 
     @property
     def groups(self) -> int:

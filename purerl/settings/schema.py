@@ -260,8 +260,8 @@ class Keep(Settings):
     checkpoint_every: Annotated[
         OrNone[Annotated[WholeNumber, Field(ge=0, le=COUNT_LIMIT)] | Literal["auto"]],
         Field(
-            description="write a checkpoint every N evaluations; auto: every 15 minutes; 0: only when the run stops "
-            "early"
+            description="write a checkpoint every N evaluations and at the end; auto: every 15 minutes and at the end; "
+            "0: only when the run stops early"
         ),
     ] = "auto"
     checkpoint_keep: Annotated[Count, Field(description="number of newest checkpoints to keep")] = 1

@@ -12,8 +12,19 @@ def exploit(event: Event) -> Event | None:
     The new hyperparameters are written to pbt.csv. The returns are read from curves.csv, so `recording.write` must be
     called before.
     """
-    if not _is_due(event):
-        return None
+    return None if event.metrics is None or not _is_due(event) else _exploited(event)
+
+
+def catch_up(event: Event) -> Event:
+    """Return the event after an exploit that is due and was not made, because the run was to end there.
+
+    The run was made longer since then.
+    """
+    made = pbt.exploits(event.session.path)
+    return event if not event.at.evaluations or not _is_due(event) or event.at.index in made else _exploited(event)
+
+
+def _exploited(event: Event) -> Event:
     session, index = event.session, event.at.index
     returns = comparison.returns_until_divergence(run_folder.read_curves(session.path))[1][-1]
     numbers = session.without_copies(event.group, {name: event.numbers[name] for name in session.settings.swept})
@@ -25,11 +36,9 @@ def exploit(event: Event) -> Event | None:
 
 
 def _is_due(event: Event) -> bool:
-    """Return whether the settings are a population and an exploit follows the evaluation that just ended.
+    """Return whether the settings are a population and an exploit follows the last evaluation of the event.
 
-    No exploit follows the last evaluation.
+    No exploit follows the end of a run.
     """
     population, index = event.session.settings.pbt, event.at.index
-    if not population or event.metrics is None:
-        return False
-    return index > 0 and index % population.every == 0 and index < event.session.plan.num_epochs
+    return bool(population) and index > 0 and index % population.every == 0 and index < event.session.plan.num_epochs
