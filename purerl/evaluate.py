@@ -10,7 +10,8 @@ from purerl import jax_flags
 from purerl.cli.flags import add_cache, add_choice
 from purerl.cli.parser import Parser, fail
 from purerl.cli.startup import use_compilation_cache
-from purerl.policies import choice, evaluation, load
+from purerl.policies import evaluation, load
+from purerl.results import choice
 from purerl.results.statistics import interval, mean
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from purerl import jax_flags
 from purerl.cli.flags import add_choice
 from purerl.cli.parser import Parser, fail
-from purerl.policies import choice, exporting, load
+from purerl.policies import exporting, load
 from purerl.policies.formats import WRITERS
+from purerl.results import choice
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

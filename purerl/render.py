@@ -9,8 +9,9 @@ from purerl import jax_flags
 from purerl.cli.flags import add_cache, add_choice
 from purerl.cli.parser import Parser, fail
 from purerl.cli.startup import use_compilation_cache
-from purerl.policies import choice, load, rendering
+from purerl.policies import load, rendering
 from purerl.policies.film import FILMS, use_no_screen
+from purerl.results import choice
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

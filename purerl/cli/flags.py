@@ -72,7 +72,7 @@ def add_choice(parser: ArgumentParser, *more: str) -> None:
 
     With "all" in `more`, the values are for `choice.several`, otherwise for `choice.choose`.
     """
-    from purerl.policies.choice import CHOICES
+    from purerl.results.choice import CHOICES
 
     parser.add_argument("run", metavar="RUN", help="folder of a run, or of one of its checkpoints")
     parser.add_argument(

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from purerl.policies import acting
-from purerl.policies.choice import choose
 from purerl.policies.formats import READERS
 from purerl.policies.kept import Policies, Sizes, is_purerls_own, read_record
 from purerl.policies.layers import Bound, Function, Nested
 from purerl.policies.paths import Step, is_kept, listed, place, whole
 from purerl.results import run_folder
+from purerl.results.choice import choose
 from purerl.settings import config, registry
 from purerl.settings.schema import Config
 

@@ -1,25 +1,37 @@
 """Choose policies of a run: by seed, by return, or all."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool
-
-if TYPE_CHECKING:
-    from purerl.policies.kept import Policies
+from jaxtyping import Bool, Float
 
 CHOICES = ("best", "median", "worst")
 
 
-def several(policies: "Policies", which: str | int, setting: int | None = None) -> list[int]:
+class Ranked(Protocol):
+    """The policies of a run folder, with their last returns.
+
+    Attributes:
+        path: the run folder.
+        final: the last row of curves.csv of each policy, `{column: [R]}`, NaN if there is none.
+    """
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def final(self) -> Mapping[str, Float[np.ndarray, " R"]]: ...
+
+
+def several(policies: Ranked, which: str | int, setting: int | None = None) -> list[int]:
     """Return the indices of the policies that `which` selects: a value as in `choose`, or `all`."""
     if which != "all":
         return [choose(policies, which, setting)]
     return np.flatnonzero(_in_setting(policies, setting)).tolist()
 
 
-def choose(policies: "Policies", which: str | int, setting: int | None = None) -> int:
+def choose(policies: Ranked, which: str | int, setting: int | None = None) -> int:
     """Return the index of one policy.
 
     `which` is the number of a seed, or `best`, `median` or `worst` by the final return. `setting` restricts the choice
@@ -45,8 +57,8 @@ def choose(policies: "Policies", which: str | int, setting: int | None = None) -
     return int(found[0])
 
 
-def _in_setting(policies: "Policies", setting: int | None) -> Bool[np.ndarray, " R"]:
-    there = np.ones(len(policies.env_step), bool) if setting is None else policies.final["setting"] == setting
+def _in_setting(policies: Ranked, setting: int | None) -> Bool[np.ndarray, " R"]:
+    there = np.ones(len(policies.final["seed"]), bool) if setting is None else policies.final["setting"] == setting
     if not there.any():
         known = _span(policies.final["setting"])
         raise ValueError(f"there is no setting {setting} in {policies.path}; known: {known}")
