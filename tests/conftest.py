@@ -93,7 +93,8 @@ def shared_programs():
             return programs_of(settings, env, build, num_runs)  # It belongs to a test, which may change it.
         hyper = {name: None if flows(value) else value for name, value in vars(settings.hyper).items()}
         devices, environment = fitting.num_devices(settings, num_runs), (job.env, job.backend, job.episode_length)
-        key = repr((id(spec), environment, settings.plan, hyper, sorted(settings.swept), devices))
+        start = (job.init_from is not None, job.init_parts)
+        key = repr((id(spec), environment, settings.plan, hyper, sorted(settings.swept), devices, start))
         if key not in PROGRAMS:
             PROGRAMS[key] = spec, programs_of(settings, env, build, num_runs)
         return PROGRAMS[key][1]

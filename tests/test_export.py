@@ -13,8 +13,8 @@ from folders import ROOT
 
 import purerl
 from purerl import errors, export
-from purerl.policies import acting, choice, formats, load
-from purerl.results import run_folder
+from purerl.policies import acting, formats, load
+from purerl.results import choice, run_folder
 
 
 def states(count=64):

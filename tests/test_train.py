@@ -40,10 +40,12 @@ def finished(request, plain):
 def test_a_run_leaves_its_files(finished):
     _, path = finished
     kept = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
-    assert kept == {"run.toml", "curves.csv", "curve.png", "report.html", "log.jsonl", "policy/actor.npz"}
+    outside = {file for file in kept if not file.startswith("checkpoints/")}
+    assert outside == {"run.toml", "curves.csv", "curve.png", "report.html", "log.jsonl", "policy/actor.npz"}
+    assert "checkpoints/3/label.json" in kept and all(file.startswith("checkpoints/3/") for file in kept - outside)
     assert (path / "curve.png").read_bytes().startswith(b"\x89PNG")
     events = [json.loads(line)["event"] for line in (path / "log.jsonl").read_text().splitlines()]
-    assert events == ["start", "compiled", *["evaluation"] * 4, "end"]
+    assert events == ["start", "compiled", *["evaluation"] * 4, "checkpoint", "end"]
 
 
 def test_run_toml_reruns_the_run_and_says_what_it_ran_on(finished):

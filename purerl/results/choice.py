@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 CHOICES = ("best", "median", "worst")
 
 
+@runtime_checkable
 class Ranked(Protocol):
     """The policies of a run folder, with their last returns.
 

@@ -140,7 +140,7 @@ def manager(path: Path | str) -> ocp.CheckpointManager:
 
 def size(carry: Carry, runs: int) -> int:
     """Return the size in bytes of a checkpoint of the first `runs` rows of `carry`."""
-    return sum(x.nbytes // len(x) * runs for x in (_data(x) for _, x in _named(carry) if x.size))
+    return sum(x.nbytes // len(x) * runs for x in (_data(x) for _, x in named(carry) if x.size))
 
 
 def save(
@@ -160,8 +160,8 @@ def save(
     `keep - 1` newest others of its `family` remain: the numbers of its group, all by default. An older
     checkpoint with the same number is kept until this one is complete.
     """
-    kept = {name: _data(x) for name, x in _named(carry) if x.size}
-    arrays = Arrays(kept, runs, {name: str(x.dtype) for name, x in _named(carry) if x.size})
+    kept = {name: _data(x) for name, x in named(carry) if x.size}
+    arrays = Arrays(kept, runs, {name: str(x.dtype) for name, x in named(carry) if x.size})
     made = {
         "computation": computation,
         "versions": origin(len(carry.diverged.devices())),
@@ -281,7 +281,7 @@ def restore(checkpoints: ocp.CheckpointManager, number: int, like: Carry, label:
     path = Path(checkpoints.directory).parent
     _check(_folder(path) / str(number), label)
     arrays = fitting(path, number, like, label)
-    leaves = [_leaf(arrays.get(name), x) for name, x in _named(like)]
+    leaves = [_leaf(arrays.get(name), x) for name, x in named(like)]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -325,7 +325,7 @@ def fitting(
     folder = _folder(path) / str(number)
     try:
         arrays, found = read_arrays(_file(folder))
-        differing = _differing(found, {name: _kept(x) for name, x in _named(like) if x.size})
+        differing = _differing(found, {name: _kept(x) for name, x in named(like) if x.size})
         if not differing:
             return arrays
     except OSError:
@@ -405,6 +405,11 @@ def read_arrays(file: Path | PurePath) -> tuple[dict[str, np.ndarray], dict[str,
     return arrays, {name: Leaf(dtype, arrays[name].shape, arrays[name].dtype) for name, dtype in dtypes.items()}
 
 
+def arrays_of(path: Path | str, number: int) -> dict[str, np.ndarray]:
+    """Return `{name: array}` of a checkpoint that was verified. The arrays stay on disk until they are used."""
+    return read_arrays(_file(_folder(path) / str(number)))[0]
+
+
 def _map(file: BinaryIO) -> np.ndarray:
     """Return the next array in an open file, mapped, and move to the end of that array."""
     np.lib.format.read_magic(file)
@@ -447,7 +452,7 @@ def _folder(path: Path | str) -> Path:
     return (Path(path) / "checkpoints").absolute()
 
 
-def _named(tree: PyTree) -> list[tuple[str, Any]]:
+def named(tree: PyTree) -> list[tuple[str, Any]]:
     """Return `[(name, leaf)]`, named by path. Leaves with the same name are numbered from the second on."""
     leaves = [(jax.tree_util.keystr(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
     seen: Counter[str] = Counter()

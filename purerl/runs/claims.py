@@ -15,7 +15,7 @@ import tomli_w
 
 from purerl.environments.base import Environment
 from purerl.results import run_folder
-from purerl.runs import checkpoints, fingerprint, fitting, numbering, position
+from purerl.runs import checkpoints, fingerprint, fitting, numbering, position, warm_start
 from purerl.runs.fingerprint import Fingerprint
 from purerl.runs.fitting import Runs
 from purerl.runs.provenance import record
@@ -44,7 +44,7 @@ def create_run(
     spec = registry.find_algorithm(settings.job.algo)
     ran |= {"action_low": low, "action_high": high, "algorithm": spec.origin}
     ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
-    ran |= {numbering.FIELD: numbering.stride(settings.plan)}
+    ran |= {numbering.FIELD: numbering.stride(settings.plan)} | warm_start.record(settings, env, spec.build)
     ran |= {} if spec.colour is None else {"colour": spec.colour}
     metrics = spec.build(settings.hyper, settings.plan, env).metrics
     run_folder.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)

@@ -8,7 +8,7 @@ from jaxtyping import Shaped
 
 from purerl.environments.episodes import Play
 from purerl.results import run_folder
-from purerl.runs import claims, playing, restoring, stretches
+from purerl.runs import claims, playing, restoring, stretches, warm_start
 from purerl.runs.events import Event, fire
 from purerl.runs.listeners import limits, listeners, population
 from purerl.runs.session import Session
@@ -68,6 +68,7 @@ def begun(session: Session, group: int) -> Event:
     if carry is None:
         keys = mapping.keys_of([seed for _, seed in session.rows(group)])
         carry = session.programs.before_warm_up(numbers, mapping.laid_out(session.programs.mesh, keys))
+        at, carry = warm_start.begun(session, group, carry)
     return population.catch_up(Event(session, group, at, carry, numbers))
 
 

@@ -15,7 +15,7 @@ import tomli_w
 
 from purerl.environments.base import Environment
 from purerl.results import run_folder
-from purerl.runs import checkpoints, claims, numbering
+from purerl.runs import checkpoints, claims, fingerprint, numbering
 from purerl.settings import config
 from purerl.settings.schema import Config, Plan, cycle
 from purerl.training import loop
@@ -114,14 +114,14 @@ def depending(before: Config, after: Config, env: Environment, build: Constructo
 
 
 def _traced(settings: Config, env: Environment, build: Constructor) -> dict[str, str]:
-    """Return `{name of a function: its program as text}` of the algorithm for the length of `settings`."""
+    """Return `{name of a function: digest of its program}` of the algorithm for the length of `settings`."""
     run = loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
     carry = jax.eval_shape(lambda key: loop.initial_carry(run, key, loop.starts(run, key, loop.START)), _key())
     observation = jax.ShapeDtypeStruct((settings.plan.num_envs, env.obs_size), jnp.float32)
     noise = jax.ShapeDtypeStruct((settings.plan.num_envs, env.action_size), jnp.float32)
     return {
-        "the learner": _text(lambda carry: loop.learn(run, carry, settings.plan.warmup_rows), carry),
-        "explore": _text(run.algorithm.explore, carry.agent, observation, noise, _key()),
+        "the learner": fingerprint.of_function(lambda carry: loop.learn(run, carry, settings.plan.warmup_rows), carry),
+        "explore": fingerprint.of_function(run.algorithm.explore, carry.agent, observation, noise, _key()),
     }
 
 
@@ -131,11 +131,6 @@ def _noise_follows_progress(settings: Config, env: Environment, build: Construct
     traced = jax.make_jaxpr(noise.draw)(jax.eval_shape(noise.init), 0.5, _key())
     progress = traced.jaxpr.invars[-2]
     return any(variable is progress for equation in traced.jaxpr.eqns for variable in equation.invars)
-
-
-def _text(function: Any, *arguments: Any) -> str:
-    traced = jax.make_jaxpr(function)(*arguments)
-    return f"{traced} {[jnp.asarray(x).tolist() for x in traced.consts if hasattr(x, 'shape')]}"
 
 
 def _key() -> Any:

@@ -53,6 +53,11 @@ def of(env: Environment) -> Fingerprint:
     }
 
 
+def of_function(function: Callable[..., PyTree], *arguments: PyTree) -> str:
+    """Return the digest of the program of `function` for abstract `arguments`, with its constants."""
+    return _digest(_traced(function, *arguments)[0])
+
+
 def kept(fingerprint: Fingerprint) -> Fingerprint:
     """Return the part of a fingerprint that a run.toml holds. Versions and flags are recorded there separately."""
     return {name: x for name, x in fingerprint.items() if name != "traced_by"}

@@ -8,7 +8,7 @@ from purerl.environments.base import Environment
 from purerl.runs import memory
 from purerl.runs.display import Display
 from purerl.settings.schema import Config
-from purerl.training import mapping
+from purerl.training import loop, mapping
 from purerl.training.loop import Carry
 from purerl.training.mapping import Numbers, Programs
 from purerl.types import Constructor
@@ -33,7 +33,9 @@ def num_devices(settings: Config, num_runs: int) -> int:
 def programs_of(settings: Config, env: Environment, build: Constructor, num_runs: int) -> Programs:
     """Return the programs of `num_runs`, distributed over the devices that `settings` ask for."""
     mesh = mapping.mesh(num_devices(settings, num_runs))
-    return mapping.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh)
+    has_policy = settings.job.init_from is not None and "actor" in settings.job.init_parts
+    warm_up = loop.refill if has_policy else loop.warm_up
+    return mapping.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh, warm_up=warm_up)
 
 
 def numbers_of(settings: Config, runs: Runs) -> Numbers:

@@ -15,7 +15,18 @@ from purerl import environments
 from purerl.environments.base import Environment
 from purerl.errors import Refused
 from purerl.results import run_folder
-from purerl.runs import algorithm_check, checkpoints, claims, compiling, epochs, extending, fitting, sinks, summary
+from purerl.runs import (
+    algorithm_check,
+    checkpoints,
+    claims,
+    compiling,
+    epochs,
+    extending,
+    fitting,
+    sinks,
+    summary,
+    warm_start,
+)
 from purerl.runs.clock import Clock, Interrupt
 from purerl.runs.compiling import Compiled, Order
 from purerl.runs.conclusion import conclude
@@ -37,6 +48,7 @@ def prepare(settings: Config) -> tuple[Environment, Constructor]:
     env, build = environments.make(job.env, job.backend, job.episode_length), registry.find_algorithm(job.algo).build
     algorithm_check.check_algorithm(job.algo, build, settings, env)
     loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
+    warm_start.check(settings, env, build)
     sinks.check_sinks(settings.keep.log)
     fitting.num_devices(settings, settings.num_runs)
     return env, build
@@ -125,7 +137,8 @@ def _trained(order: Order, made: Compiled, clock: Clock, interrupt: Interrupt) -
             clock=clock,
             interrupt=interrupt,
             programs=made.programs,
-            policy=order.build(settings.hyper, settings.plan, order.env).policy,
+            env=order.env,
+            build=order.build,
             checkpoints=kept,
             feed=feed,
             share=order.share,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from purerl.environments.base import Environment
 from purerl.results import run_folder
 from purerl.runs import fitting, numbering, pbt
 from purerl.runs.clock import Clock, Interrupt, Pace
@@ -22,7 +23,7 @@ from purerl.runs.position import Position
 from purerl.settings.schema import Config, Plan
 from purerl.training import loop, mapping
 from purerl.training.mapping import Numbers
-from purerl.types import Agent, Policy
+from purerl.types import Agent, Constructor, Policy
 
 if TYPE_CHECKING:
     from purerl.runs.events import Listener
@@ -41,7 +42,8 @@ class Session:
         clock: where the time goes.
         interrupt: why the run should end early.
         programs: compiled, for the runs of one group.
-        policy: `(agent) -> policy`, the part of the algorithm's state that selects actions.
+        env: the environment.
+        build: the constructor of the algorithm.
         checkpoints: writes and reads the checkpoints of the run.
         feed: `() -> None`, passes new rows of curves.csv to the loggers.
         share: the runs that this process trains.
@@ -57,7 +59,8 @@ class Session:
     clock: Clock
     interrupt: Interrupt
     programs: mapping.Programs
-    policy: Callable[[Agent], Policy]
+    env: Environment
+    build: Constructor
     checkpoints: ocp.CheckpointManager
     feed: Callable[[], None]
     share: Runs
@@ -69,6 +72,11 @@ class Session:
     @property
     def plan(self) -> Plan:
         return self.settings.plan
+
+    @cached_property
+    def policy(self) -> Callable[[Agent], Policy]:
+        """`(agent) -> policy`, the part of the algorithm's state that selects actions."""
+        return self.build(self.settings.hyper, self.plan, self.env).policy
 
     @cached_property
     def numbering(self) -> Numbering:

@@ -7,8 +7,9 @@
 - `Config` holds all settings of one program.
 """
 
+import os
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -25,9 +26,13 @@ from purerl.settings.kinds import (
     Text,
     WholeNumber,
     Widths,
+    fields,
     nearest,
 )
 from purerl.settings.registry import ALGORITHMS, Preset
+
+Part = Literal["actor", "critic", "optimizer", "ring", "statistics"]  # of another run, for a warm start
+PARTS = get_args(Part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,15 +244,50 @@ class Job(Settings):
             "as fit in memory; none: all"
         ),
     ] = None
+    init_from: Annotated[
+        OrNone[Text],
+        Field(
+            description="folder of another run: its agents are the beginning of this run; none: begin with random "
+            "parameters"
+        ),
+    ] = None
+    init_seed: Annotated[
+        Literal["best", "median", "worst", "same"] | WholeNumber,
+        Field(
+            description="seed of that run from which every seed begins: by final return, the same seed, or its number"
+        ),
+    ] = "best"
+    init_parts: Annotated[
+        Several[Part],
+        Field(
+            description="what is taken from that run: actor, critic, optimizer (its state), ring (the newest "
+            "warmup_steps transitions, in place of a warm-up), statistics (of observations)"
+        ),
+    ] = ("actor", "critic", "statistics")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         registry.find_algorithm(self.algo)
+        self._check_init()
         if self.seed + self.num_seeds > 2**31:
             raise ValueError(
                 f"seed {self.seed} with num_seeds {self.num_seeds} goes past 2147483647; "
                 f"the largest seed that works is {2**31 - self.num_seeds}"
             )
+
+    def _check_init(self) -> None:
+        """Raise ValueError if the settings of a warm start do not fit together. Make its folder an absolute path."""
+        parts = self.init_parts
+        if self.init_from is None:
+            for name in ("init_seed", "init_parts"):
+                if getattr(self, name) != fields(Job)[name].default:
+                    raise ValueError(f"{name} is {getattr(self, name)!r} but has no effect without init_from")
+            return
+        object.__setattr__(self, "init_from", os.path.abspath(os.path.expanduser(self.init_from)))
+        if not parts:
+            raise ValueError(f"init_parts is empty; choose some of {', '.join(PARTS)}, or leave out init_from")
+        if "optimizer" in parts and not {"actor", "critic"} & set(parts):
+            raise ValueError("init_parts has the state of the optimizer without its network; add actor or critic")
 
 
 @dataclass(frozen=True, kw_only=True)

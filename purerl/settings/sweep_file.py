@@ -150,7 +150,7 @@ def limits(name: str, kind: str, value: Any) -> tuple[float, float]:
 
 def _is_list(name: str, value: Any) -> bool:
     """Return whether `value` lists values of the setting `name`. One value of `widths` or `log` is itself a list."""
-    if name in fields(schema.Keep):
+    if name in fields(schema.Keep) or name == "init_parts":
         return False
     if name == "widths" and isinstance(value, list):
         return any(isinstance(each, list | str) for each in value)

@@ -261,11 +261,13 @@ def programs(
     swept: Iterable[str] = (),
     mesh: Mesh | None = None,
     platform: str | None = None,
+    warm_up: Work = loop.warm_up,
 ) -> Programs:
     """Return the `Programs` for the runs of `plan`. `build(hyper, plan, env)` creates the algorithm.
 
     The hyperparameters in `swept` have an axis over runs. `mesh` shares the runs among devices. The programs are
-    compiled for `platform`; None means the default of JAX.
+    compiled for `platform`; None means the default of JAX. `warm_up` is what the warm-up does: `loop.warm_up`, or
+    `loop.refill` to act with a policy that is there before.
     """
     platform = platform or jax.default_backend()
     cache, options = CACHE.get(platform), compiler_options(plan, platform, mesh)
@@ -285,7 +287,7 @@ def programs(
     return Programs(
         starts=mapped(one.starts, 0, None, None, 0),
         initial_carry=mapped(one.initial_carry, axes, 0, 0, donate_argnums=2),
-        warm_up=advancing(loop.warm_up),
+        warm_up=advancing(warm_up),
         cycles=advancing(loop.cycles, cache),
         begin_play=mapped(one.initial_play, 0),
         play_on=mapped(one.play_on, axes, 0, 0, None, donate_argnums=2),

@@ -40,11 +40,14 @@ class Replay(NamedTuple):
             `n_step - 1`, whose windows are not complete yet. There must be at least `n_step` rows. A transition that is
             not stored is replaced by another of the same sample. A window that reaches it ends before it, as if
             truncated. The key is consumed.
+        read: `(ring, row [n, E], env [E]) -> (Transition [n, E, ...], missing [n, E])` returns the rows with these
+            numbers, and which of their transitions are not stored. The rows must still be in the ring.
     """
 
     empty: Callable[[IntScalar, Float[Array, "E obs"]], PyTree]
     add: Callable[[PyTree, IntScalar, Transition, Float[Array, "E obs"], Bool[Array, " E"]], PyTree]
     sample: Callable[[PyTree, IntScalar, Key, Size], Transition]
+    read: Callable[[PyTree, Int[Array, "n E"], Int[Array, " E"]], tuple[Transition, Bool[Array, "n E"]]]
 
 
 class Shape(NamedTuple):
@@ -77,7 +80,8 @@ def replay(plan: Plan, env: Environment) -> Replay:
 
 def plain(shape: Shape) -> Replay:
     """Return the ring that stores whole transitions, `[rows, E, F]`."""
-    return Replay(partial(_plain_empty, shape), partial(_plain_add, shape), partial(_plain_sample, shape))
+    add, sample, read = partial(_plain_add, shape), partial(_plain_sample, shape), partial(_plain_read, shape)
+    return Replay(partial(_plain_empty, shape), add, sample, read)
 
 
 def compact(shape: Shape) -> Replay:
@@ -86,7 +90,29 @@ def compact(shape: Shape) -> Replay:
     For a terminated transition, it returns the first observation of the next episode as s'. The value of s' is not used
     there.
     """
-    return Replay(partial(_compact_empty, shape), partial(_compact_add, shape), partial(_compact_sample, shape))
+    add, sample, read = partial(_compact_add, shape), partial(_compact_sample, shape), partial(_compact_read, shape)
+    return Replay(partial(_compact_empty, shape), add, sample, read)
+
+
+def copied(
+    source: Replay, ring: PyTree, added: int, target: Replay, count: int, observation: Float[Array, "E obs"]
+) -> PyTree:
+    """Return a new ring of `target` with the newest `count` rows of the `ring` of `source`, as its rows 0 to `count`.
+
+    `added` is the number of rows that were added to `ring`, and `observation` is the observation before the next row of
+    the new ring. The last row is marked as not stored, because another episode follows it.
+    """
+    envs = jnp.arange(len(observation))
+    rows = jnp.broadcast_to(jnp.arange(added - count, added)[:, None], (count, len(envs)))
+    found, missing = source.read(ring, rows, envs)
+    following = jnp.concatenate([found.observation[1:], observation[None]])
+    stored = (~missing).at[-1].set(False)
+
+    def add(new: PyTree, row: tuple[Int[Array, ""], Transition, Array, Array]) -> tuple[PyTree, None]:
+        return target.add(new, *row), None
+
+    numbered = (jnp.arange(count), found, following, stored)
+    return jax.lax.scan(add, target.empty(0, found.observation[0]), numbered)[0]
 
 
 class Compact(NamedTuple):
@@ -122,7 +148,12 @@ def _plain_add(
 
 
 def _plain_sample(shape: Shape, data: Float[Array, "rows E F"], added: IntScalar, key: Key, size: Size) -> Transition:
-    row, env = _draw(shape, data.shape[1], added, key, size)
+    return _without(*_plain_read(shape, data, *_draw(shape, data.shape[1], added, key, size)))
+
+
+def _plain_read(
+    shape: Shape, data: Float[Array, "rows E F"], row: Int[Array, " n *size"], env: Int[Array, "*size"]
+) -> tuple[Transition, Bool[Array, " n *size"]]:
     found = data[row % shape.rows, env]
     observation, done, next_observation = _split(found, shape.words, -shape.words)
     return _transition(shape, observation, done, next_observation)
@@ -153,7 +184,12 @@ def _compact_add(
 
 
 def _compact_sample(shape: Shape, ring: Compact, added: IntScalar, key: Key, size: Size) -> Transition:
-    row, env = _draw(shape, ring.data.shape[1], added, key, size)
+    return _without(*_compact_read(shape, ring, *_draw(shape, ring.data.shape[1], added, key, size)))
+
+
+def _compact_read(
+    shape: Shape, ring: Compact, row: Int[Array, " n *size"], env: Int[Array, "*size"]
+) -> tuple[Transition, Bool[Array, " n *size"]]:
     around = jnp.concatenate([row[:1], row + 1])  # the observation before row r is stored with the action of row r - 1
     found = ring.data[around % (shape.rows + 1), env]
     observation, done = _split(found, shape.words)
@@ -189,7 +225,8 @@ def _transition(
     observation: Float[Array, " n *size W"],
     done: Float[Array, " n *size {shape.action_size+2}"],
     next_observation: Float[Array, " n *size W"],
-) -> Transition:
+) -> tuple[Transition, Bool[Array, " n *size"]]:
+    """Return `(transitions, which of them were not stored)`."""
     action, reward, end = _split(done, shape.action_size, shape.action_size + 1)
     window = Transition(
         _observation(shape, observation),
@@ -199,7 +236,7 @@ def _transition(
         end[..., 0] == TRUNCATED,
         _observation(shape, next_observation),
     )
-    return _without(window, end[..., 0] == MISSING)
+    return window, end[..., 0] == MISSING
 
 
 def _without(window: Transition, missing: Bool[Array, " n *size"]) -> Transition:

@@ -157,7 +157,7 @@ def test_a_listener_ends_the_run_also_within_an_epoch(whole, one_turn_at_a_time,
 def test_a_stop_at_the_end_leaves_the_run_complete(whole, tmp_path):
     path = tmp_path / "run"
     outcome = trained(path, stops_at(4))
-    assert outcome.interrupted is None and checkpoints.numbers(path) == []
+    assert outcome.interrupted is None and checkpoints.numbers(path) == [3]
     assert_same_run(path, whole)
 
 

@@ -76,11 +76,11 @@ def test_a_checkpoint_is_kept_every_quarter_of_an_hour_also_within_an_epoch(tmp_
     monkeypatch.setattr(checkpointing, "AUTO", 0.0)
     monkeypatch.setattr(checkpointing, "write", lambda event: kept.append(tuple(event.at)))
     assert train.main(command(tmp_path / "auto")) == 0
-    rows = [*range(1, 11), 10, *range(11, 31), 30, *range(31, 51), 50, *range(51, 71)]
+    rows = [*range(1, 11), 10, *range(11, 31), 30, *range(31, 51), 50, *range(51, 71), 70]
     assert [row for row, _ in kept] == rows
     kept.clear()
     assert train.main(command(tmp_path / "off", checkpoint_every="0")) == 0 and kept == []
-    assert train.main(command(tmp_path / "second", checkpoint_every="2")) == 0 and kept == [(50, 3)]
+    assert train.main(command(tmp_path / "second", checkpoint_every="2")) == 0 and kept == [(50, 3), (70, 4)]
     assert train.main(command(tmp_path / "each", checkpoint_every="1")) == 0 and kept[1:] == [(30, 2), (50, 3), (70, 4)]
 
 

@@ -1,0 +1,371 @@
+"""Begin a run with the agents of another run (`init_from`): its networks, optimizers, statistics and transitions.
+
+The arrays of the other run are found by their names in its newest checkpoint. So the two runs may differ in
+hyperparameters, reward, task and number of seeds, but not in the shapes of what is taken. A field of the agent's state
+with "critic" in its name belongs to the part `critic`. All others belong to the part `actor`, also a learned
+temperature. Without a checkpoint, actors and statistics are read from the policy file.
+
+With the actor, the warm-up explores with that policy instead of random actions. With the ring, there is no warm-up: the
+newest transitions of the other run are its rows.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, PyTree, Shaped
+
+from purerl import environments
+from purerl.environments import episodes
+from purerl.environments.base import Environment
+from purerl.errors import Refused
+from purerl.results import choice, run_folder
+from purerl.runs import checkpoints, numbering
+from purerl.runs.fitting import Runs
+from purerl.runs.position import Position
+from purerl.runs.session import Session
+from purerl.settings import config
+from purerl.settings.schema import Config, Job, Plan
+from purerl.training import replay
+from purerl.training.loop import Carry
+from purerl.training.normalizer import normalizer
+from purerl.types import Constructor, Policy
+
+FIELD = "init"  # where run.toml records the digest of what a run began with
+Arrays = dict[str, Shaped[np.ndarray, "R ..."]]
+
+
+class Group(NamedTuple):
+    """What a run folder holds of a group of runs.
+
+    Attributes:
+        runs: `(setting, seed)` of each.
+        arrays: `{name in the carry: [runs, ...]}`, on disk until they are used.
+        row: the rows that were added to the replay buffer.
+        digest: changes if any of this changes.
+    """
+
+    runs: Runs
+    arrays: Arrays
+    row: int
+    digest: str
+
+
+class Source(NamedTuple):
+    """The run from which another run begins.
+
+    Attributes:
+        path: its folder.
+        settings: its settings.
+        groups: what it holds.
+        final: the last row of its curves.csv of each run, `{column: [R]}`.
+        from_checkpoint: whether the groups are those of checkpoints, and not only policies.
+    """
+
+    path: Path
+    settings: Config
+    groups: list[Group]
+    final: dict[str, Float[np.ndarray, " R"]]
+    from_checkpoint: bool
+
+
+def check(settings: Config, env: Environment, build: Constructor) -> None:
+    """Raise ValueError, in one line, if the run of `init_from` cannot be the beginning of a run with `settings`."""
+    if settings.job.init_from is None:
+        return
+    source = read_source(settings, env, build)
+    _check_networks(source, settings)
+    _check_statistics(source, settings)
+    like = _agent(settings, env, build) | _statistics(settings, env)
+    _wanted(source, settings, like)
+    _rows_of(source, settings, settings.runs)
+    if "ring" in settings.job.init_parts:
+        _check_ring(source, settings, env)
+
+
+def read_source(settings: Config, env: Environment, build: Constructor, verify: bool = False) -> Source:
+    """Return the `Source` that `init_from` names. With `verify`, the files of its checkpoints are read and checked.
+
+    Raises ValueError if it is no run, or has not what is wanted.
+    """
+    path = Path(settings.job.init_from or "")
+    if not (path / "run.toml").is_file():
+        raise ValueError(f"init_from {str(path)!r} is not a run folder: it has no run.toml")
+    theirs = config.resolve({}, path / "run.toml")
+    final = run_folder.final(run_folder.read_curves(path))
+    if groups := _checkpoints(path, theirs, verify):
+        return Source(path, theirs, groups, final, True)
+    beyond = [part for part in settings.job.init_parts if part not in ("actor", "statistics")]
+    if beyond:
+        raise ValueError(
+            f"init_from {str(path)!r} has no checkpoint, so it has no {' and no '.join(beyond)}; give --init-parts "
+            "actor,statistics"
+        )
+    return Source(path, theirs, [_policies(path, settings, env, build)], final, False)
+
+
+def _checkpoints(path: Path, settings: Config, verify: bool) -> list[Group]:
+    """Return the newest undamaged checkpoint of each group of the run in `path`, or [] if a group has none."""
+    numbered, size = numbering.of_run(path, settings.plan), settings.group_size
+    read = checkpoints.verify if verify else checkpoints.read_label
+    groups: list[Group] = []
+    for group in range(-(-settings.num_runs // size)):
+        runs = settings.runs[group * size : (group + 1) * size]
+        for number in (number for number in checkpoints.numbers(path) if number in numbered.of_group(group)):
+            with suppress(checkpoints.Damaged):
+                label = read(path, number, config.computation(settings))
+                arrays = checkpoints.arrays_of(path, number)
+                row = (label.get("progress") or {}).get("row", settings.plan.total_steps // settings.plan.num_envs)
+                groups.append(Group(runs, arrays, row, label["label"]))
+                break
+        else:
+            return []
+    return groups
+
+
+def _policies(path: Path, settings: Config, env: Environment, build: Constructor) -> Group:
+    """Return what the policy file of the run in `path` holds, under the names of a carry.
+
+    Raises ValueError if there is no such file, or if it does not match the algorithm.
+    """
+    if not (path / run_folder.POLICY).is_file():
+        raise ValueError(f"init_from {str(path)!r} has neither a checkpoint nor policies yet")
+    held = run_folder.read_policy(path)
+    digest = hashlib.blake2b((path / run_folder.POLICY).read_bytes()).hexdigest()
+    names = _names_of_policy(settings, env, build)
+    actor, arrays = checkpoints.named(held["actor"]), {}
+    if {name for name, _ in checkpoints.named(names)} != {name for name, _ in actor}:
+        raise ValueError(f"init_from {str(path)!r}: its policies are not those of {settings.job.algo}")
+    for (_, name), (_, array) in zip(sorted(checkpoints.named(names)), sorted(actor, key=lambda x: x[0]), strict=True):
+        arrays[name] = array
+        arrays[name.replace(".actor.params", ".target_actor")] = array  # of algorithms that have a target actor
+    arrays |= {f".statistics.{name}": array for name, array in held.get("observation", {}).items()}
+    if "setting" not in held:
+        raise ValueError(f"init_from {str(path)!r}: its policies are of an older version of purerl; train it again")
+    runs = list(zip(held["setting"].tolist(), held["seed"].tolist(), strict=True))
+    return Group(runs, arrays, 0, digest)
+
+
+def _names_of_policy(settings: Config, env: Environment, build: Constructor) -> Policy:
+    """Return the policy of the algorithm with the name of each array in the carry in place of the array."""
+    algorithm = build(settings.hyper, settings.plan, env)
+    like = jax.eval_shape(algorithm.init, jax.random.key(0))
+    names = jax.tree.unflatten(jax.tree.structure(like), [f".agent{name}" for name, _ in checkpoints.named(like)])
+    try:
+        return algorithm.policy(names)
+    except Exception:
+        raise ValueError(
+            f"the policy of {settings.job.algo} is not a part of its state; a checkpoint is needed"
+        ) from None
+
+
+def _check_networks(source: Source, settings: Config) -> None:
+    """Raise ValueError if a taken network would compute something else with the activations of `settings`."""
+    for network in {"actor", "critic"} & set(settings.job.init_parts):
+        here, there = (activation(each.plan, network) for each in (settings, source.settings))
+        if here != there:
+            raise ValueError(
+                f"the {network} of {source.path} has the activation {there!r}, and this run has {here!r}; "
+                f"set --activation {there}, or leave {network} out of --init-parts"
+            )
+
+
+def activation(plan: Plan, network: str) -> str:
+    """Return the activation of the hidden layers of the network `actor` or `critic`."""
+    return getattr(plan, f"{network}_activation", None) or plan.activation
+
+
+def _check_statistics(source: Source, settings: Config) -> None:
+    """Raise ValueError if the networks would see observations that are scaled in another way."""
+    here, there = (each.plan.normalize_observations for each in (settings, source.settings))
+    if here != there and {"actor", "critic"} & set(settings.job.init_parts):
+        does = "normalizes" if there else "does not normalize"
+        raise ValueError(f"{source.path} {does} observations; set --normalize-observations {str(there).lower()}")
+    if here and "ring" in settings.job.init_parts and "statistics" not in settings.job.init_parts:
+        raise ValueError("init_parts has the ring without its statistics of observations; add statistics")
+
+
+def _agent(settings: Config, env: Environment, build: Constructor) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return `{name: abstract array}` of the agent of one run."""
+    algorithm = build(settings.hyper, settings.plan, env)
+    return {f".agent{name}": x for name, x in checkpoints.named(jax.eval_shape(algorithm.init, jax.random.key(0)))}
+
+
+def _statistics(settings: Config, env: Environment) -> dict[str, jax.ShapeDtypeStruct]:
+    like = jax.eval_shape(lambda: normalizer(settings.plan).init(env.obs_size))
+    return {f".statistics{name}": x for name, x in checkpoints.named(like)}
+
+
+def part_of(name: str) -> str:
+    """Return the part to which the array called `name` in a carry belongs: actor, critic, statistics or ring."""
+    whole, field = [*re.findall(r"\w+", name), ""][:2]
+    return whole if whole != "agent" else "critic" if "critic" in field else "actor"
+
+
+def is_wanted(name: str, parts: Sequence[str]) -> bool:
+    """Return whether the array called `name` is among the `parts` of a warm start, without the ring."""
+    needs = {part_of(name)} | ({"optimizer"} if ".opt_state" in name else set())
+    return "ring" not in needs and needs <= set(parts)
+
+
+def _wanted(source: Source, settings: Config, like: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
+    """Return the names of the arrays that are taken. `like` are those of this run, without an axis over runs.
+
+    Raises ValueError if one is absent there, or has another shape.
+    """
+    parts = settings.job.init_parts
+    wanted = [name for name, x in like.items() if x.size and is_wanted(name, parts)]
+    for part in {"actor", "critic"} & set(parts):
+        if part not in map(part_of, wanted):
+            raise ValueError(f"init_parts has {part}, but the state of {settings.job.algo} has no such part")
+    if "optimizer" in parts and getattr(settings.hyper, "lr_schedule", "constant") != "constant":
+        raise ValueError(
+            f"lr_schedule {settings.hyper.lr_schedule!r} would go on from the updates of {source.path}; "  # pyright: ignore[reportAttributeAccessIssue]  # not every algorithm has it
+            "set --lr-schedule constant, or leave optimizer out of --init-parts"
+        )
+    there = source.groups[0].arrays
+    if not source.from_checkpoint:
+        wanted = [name for name in wanted if name in there]
+    for name in wanted:
+        here, found = (_shown(like[name].dtype, like[name].shape), there.get(name))
+        theirs = "absent" if found is None else _shown(found.dtype, found.shape[1:])
+        if here != theirs:
+            raise ValueError(
+                f"{part_of(name)} of {source.path} does not fit this run: {name.removeprefix('.')} is {theirs} there "
+                f"and {here} here; use the same networks and sizes, or leave {part_of(name)} out of --init-parts"
+            )
+    return wanted
+
+
+def _shown(dtype: Any, shape: Sequence[int]) -> str:
+    return f"{np.dtype(dtype)}{list(shape)}"
+
+
+def _rows_of(source: Source, settings: Config, runs: Runs) -> list[tuple[int, int]]:
+    """Return `(group, row)` in the source of each of `runs`. Raises ValueError if a seed is not there."""
+    place = {run: (i, row) for i, group in enumerate(source.groups) for row, run in enumerate(group.runs)}
+    chosen = [_chosen(source, settings.job, seed) for _, seed in runs]
+    for run in chosen:
+        if run not in place:
+            raise ValueError(f"init_from {str(source.path)!r} has saved nothing of seed {run[1]}")
+    return [place[run] for run in chosen]
+
+
+def _chosen(source: Source, job: Job, seed: int) -> tuple[int, int]:
+    """Return the run `(setting, seed)` of the source from which `seed` begins."""
+    which = seed if job.init_seed == "same" else job.init_seed
+    if (source.final["seed"] == which).sum() > 1:
+        raise ValueError(
+            f"init_seed is {job.init_seed!r}, but seed {which} was run with several settings in {source.path}; use "
+            "best, median or worst"
+        )
+    try:
+        index = choice.choose(source, which)
+    except ValueError as error:
+        raise ValueError(f"init_seed is {job.init_seed!r}: {error}") from None
+    return int(source.final["setting"][index]), int(source.final["seed"][index])
+
+
+def _check_ring(source: Source, settings: Config, env: Environment) -> None:
+    """Raise ValueError if the warm-up of `settings` cannot be taken from the replay buffer of the source."""
+    plan, theirs = settings.plan, source.settings.plan
+    if not any(name.startswith(".ring") for name in source.groups[0].arrays):
+        raise ValueError(f"the checkpoint of {source.path} has no replay buffer; leave ring out of --init-parts")
+    if plan.num_envs != theirs.num_envs:
+        raise ValueError(
+            f"the replay buffer of {source.path} has the rows of {theirs.num_envs} environments, and this run has "
+            f"{plan.num_envs}; set --num-envs {theirs.num_envs}, or leave ring out of --init-parts"
+        )
+    own = _environment(source)
+    if (own.obs_size, own.action_size) != (env.obs_size, env.action_size):
+        raise ValueError(
+            f"the replay buffer of {source.path} has {own.obs_size} observations and {own.action_size} actions, and "
+            f"{env.name} has {env.obs_size} and {env.action_size}; leave ring out of --init-parts"
+        )
+    rows = min(min(group.row for group in source.groups), theirs.rows)
+    if not plan.warmup_rows <= min(rows, plan.rows):
+        most = min(rows, plan.rows) * plan.num_envs
+        raise ValueError(
+            f"warmup_steps is {plan.warmup_steps}, the transitions to take from {source.path}, which has {most}; set "
+            f"--warmup-steps {most} or less"
+        )
+
+
+def _environment(source: Source) -> Environment:
+    job = source.settings.job
+    return environments.make(job.env, job.backend, job.episode_length)
+
+
+def record(settings: Config, env: Environment, build: Constructor) -> dict[str, Any]:
+    """Return `{FIELD: digest of the source}` for run.toml, or {} for a run without a source."""
+    if settings.job.init_from is None:
+        return {}
+    return {FIELD: digest_of(read_source(settings, env, build))}
+
+
+def digest_of(source: Source) -> str:
+    """Return a text that changes if the run from which another begins changes."""
+    return hashlib.blake2b("".join(group.digest for group in source.groups).encode(), digest_size=16).hexdigest()
+
+
+def begun(session: Session, group: int, carry: Carry) -> tuple[Position, Carry]:
+    """Return `(at, carry)` at which a group of runs begins. `carry` is that before the warm-up, `[R, ...]`.
+
+    Raises Refused if the source has changed since the run folder was made.
+    """
+    settings, runs = session.settings, session.runs(group)
+    if settings.job.init_from is None:
+        return Position(), carry
+    source = read_source(settings, session.env, session.build, verify=True)
+    made = config.read_toml(session.path / "run.toml")[config.RECORD].get(FIELD)
+    if made != digest_of(source):
+        raise Refused(f"{source.path} has changed since the run in {session.path} began with it; name another folder")
+    like = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in checkpoints.named(carry)}
+    rows, wanted = _rows_of(source, settings, runs), set(_wanted(source, settings, like))
+    leaves = [
+        session.with_copies(group, _gathered(source, rows, name).astype(x.dtype)) if name in wanted else x
+        for name, x in checkpoints.named(carry)
+    ]
+    carry = jax.tree.unflatten(jax.tree.structure(carry), leaves)
+    session.log("warm start", source=str(source.path), parts=list(settings.job.init_parts), group=group)
+    session.display.say(f"begins with {', '.join(settings.job.init_parts)} of {source.path}")
+    if "ring" not in settings.job.init_parts:
+        return Position(), carry
+    return Position(row=session.plan.warmup_rows), _with_ring(session, group, source, rows, carry)
+
+
+def _gathered(source: Source, rows: Sequence[tuple[int, int]], name: str) -> Shaped[np.ndarray, "runs ..."]:
+    """Return the array called `name` of each of `rows`, `(group, row)`."""
+    return np.stack([source.groups[group].arrays[name][row] for group, row in rows])
+
+
+def _with_ring(session: Session, group: int, source: Source, rows: Sequence[tuple[int, int]], carry: Carry) -> Carry:
+    """Return `carry` with the newest transitions of the source in its replay buffer."""
+    plan, theirs = session.plan, source.settings.plan
+    kinds = replay.replay(theirs, _environment(source)), replay.replay(plan, session.env)
+
+    @partial(jax.jit, static_argnums=2)
+    def copied(old: PyTree, begun: episodes.Episodes, added: int) -> PyTree:
+        observation = episodes.observe(session.env, begun)
+        return replay.copied(kinds[0], old, added, kinds[1], plan.warmup_rows, observation)
+
+    made = []
+    for i, (number, row) in enumerate(rows):
+        old = _ring(source.groups[number].arrays, row)
+        made.append(copied(old, jax.tree.map(lambda x, i=i: x[i], carry.episodes), source.groups[number].row))
+    ring = jax.tree.map(lambda *each: jnp.stack(each), *made)
+    return carry._replace(ring=session.with_copies(group, ring))
+
+
+def _ring(arrays: Arrays, row: int) -> PyTree:
+    """Return the replay buffer of one run in the arrays of a checkpoint."""
+    if ".ring" in arrays:
+        return jnp.asarray(arrays[".ring"][row])
+    return replay.Compact(jnp.asarray(arrays[".ring.data"][row]), jnp.asarray(arrays[".ring.last"][row]))
