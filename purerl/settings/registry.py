@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from purerl import objects
 from purerl.errors import attempt, closest
 from purerl.settings.hyperparameters import DDPG, SAC, TD3, Hyperparameters
 
@@ -88,12 +89,17 @@ ALGORITHMS = {
 
 
 def find_algorithm(name: str) -> AlgorithmSpec:
-    """Return the `AlgorithmSpec` called `name`, or the one at `module:NAME`.
+    """Return the `AlgorithmSpec` called `name`, the one at `module:NAME`, or one of this process, `object:NAME`.
 
     Raises ValueError, in one line, if there is none or if it is not valid.
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
+    from purerl.settings import spec_checks  # Here, because the schema asks this module for the names of algorithms.
+
+    if (given := objects.given("algo", name)) is not None:
+        spec_checks.check_spec(name, given)
+        return given
     module_name, colon, own_name = name.partition(":")
     if not colon:
         raise ValueError(
@@ -108,8 +114,6 @@ def find_algorithm(name: str) -> AlgorithmSpec:
     if own_name not in known:
         near = closest(own_name, tuple(known))
         raise ValueError(f"algo {name!r}: {module_name} has no {own_name!r} that is an AlgorithmSpec{near}")
-    from purerl.settings import spec_checks  # Here, because the schema asks this module for the names of algorithms.
-
     spec_checks.check_spec(name, known[own_name])
     return known[own_name]
 
