@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 OWN = "object:"  # begins the names that only this process knows
+MAIN = "__main__:"  # begins the names in a notebook or a script
 
 _given: dict[tuple[str, str], Any] = {}  # (setting, name) -> object
 
@@ -30,7 +31,8 @@ def given(setting: str, name: str) -> Any:
     Raises ValueError for a name of another process.
     """
     found = _given.get((setting, name))
-    if found is None and name.startswith(OWN):
+    main = sys.modules["__main__"]
+    if found is None and (name.startswith(OWN) or (name.startswith(MAIN) and not hasattr(main, name[len(MAIN) :]))):
         raise ValueError(
             f"{setting} {name!r} is an object of another process; give it again: purerl.load(FOLDER, {setting}=...)"
         )

@@ -25,7 +25,19 @@ import pytest
 
 # If beartype is installed, all functions and records of these packages are checked against their annotations, including
 # the shapes of arrays. Settings are left out, because they take text and check it themselves.
-CHECKED = ("algorithms", "environments", "policies", "results", "runs", "sweeps", "training", "trees", "types")
+CHECKED = ("algorithms", "environments", "interface", "policies", "results", "runs", "sweeps", "training")
+CHECKED += ("trees", "types")
+    "algorithms",
+    "environments",
+    "interface",
+    "policies",
+    "results",
+    "runs",
+    "sweeps",
+    "training",
+    "trees",
+    "types",
+)
 if importlib.util.find_spec("beartype") is not None:
     jaxtyping.install_import_hook([f"purerl.{name}" for name in CHECKED], "beartype.beartype")
 

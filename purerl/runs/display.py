@@ -12,7 +12,6 @@ import rich.console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-
 COMPILING = "compiling"  # the name of the stage
 
 

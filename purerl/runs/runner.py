@@ -77,7 +77,9 @@ def run(
     """
     order = Order(settings, env, build, path, display, share or settings.runs, until, listeners)
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
-        outcome = worker.submit(copy_context().run, _run, order, interrupt).result()  # Jupyter's output is in the context.
+        outcome = worker.submit(
+            copy_context().run, _run, order, interrupt
+        ).result()  # Jupyter's output is in the context.
     summary.show(display, settings, path, outcome)
     return outcome
 

@@ -4,6 +4,7 @@ Your own algorithm needs no entry here. `--algo my_module:my_algorithm` takes an
 """
 
 import importlib
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class AlgorithmSpec:
         colour: color of its curves, for example "#0072b2"; None: the next free color.
         presets: `{preset: settings}` in the form of presets.toml: settings of the plan, and hyperparameters under
             "hyper". They override the preset's settings for all algorithms.
+        presets_of: name of an algorithm whose presets it has, in presets.toml and in the files of environments; None:
+            its own name.
 
     Raises ValueError if an attribute has the wrong type or form.
     """
@@ -41,6 +44,7 @@ class AlgorithmSpec:
     constructor: "Constructor | str"
     colour: str | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    presets_of: str | None = None
 
     def __post_init__(self) -> None:
         kind = self.hyperparameters
@@ -50,6 +54,8 @@ class AlgorithmSpec:
             raise ValueError(f"constructor is {self.constructor!r}; it should be a function of (hyper, plan, env)")
         if self.colour is not None and not re.fullmatch("#[0-9a-fA-F]{6}", str(self.colour)):
             raise ValueError(f"colour is {self.colour!r}; it should be like '#0072b2'")
+        if self.presets_of is not None and self.presets_of not in ALGORITHMS:
+            raise ValueError(f"presets_of is {self.presets_of!r}{closest(self.presets_of, tuple(ALGORITHMS))}")
         if not isinstance(self.presets, Mapping):
             raise ValueError(f"presets is {self.presets!r}; it should be a dict of presets")
         for preset, table in self.presets.items():
@@ -111,11 +117,26 @@ def find_algorithm(name: str) -> AlgorithmSpec:
         )
     module = _module(name, module_name)
     known = {key: value for key, value in vars(module).items() if isinstance(value, AlgorithmSpec)}
+    if own_name not in known and _is_constructor(vars(module).get(own_name)):
+        from purerl.settings.constructors import spec_of
+
+        known[own_name] = spec_of(vars(module)[own_name])
     if own_name not in known:
         near = closest(own_name, tuple(known))
         raise ValueError(f"algo {name!r}: {module_name} has no {own_name!r} that is an AlgorithmSpec{near}")
     spec_checks.check_spec(name, known[own_name])
     return known[own_name]
+
+
+def _is_constructor(value: Any) -> bool:
+    """Return whether a value may be a constructor: it can be called with `(hyper, plan, env)`, and is no class."""
+    if not callable(value) or isinstance(value, type):
+        return False
+    try:
+        inspect.signature(value).bind(None, None, None)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _module(name: str, module_name: str) -> ModuleType:
