@@ -27,17 +27,6 @@ import pytest
 # the shapes of arrays. Settings are left out, because they take text and check it themselves.
 CHECKED = ("algorithms", "environments", "interface", "policies", "results", "runs", "sweeps", "training")
 CHECKED += ("trees", "types")
-    "algorithms",
-    "environments",
-    "interface",
-    "policies",
-    "results",
-    "runs",
-    "sweeps",
-    "training",
-    "trees",
-    "types",
-)
 if importlib.util.find_spec("beartype") is not None:
     jaxtyping.install_import_hook([f"purerl.{name}" for name in CHECKED], "beartype.beartype")
 

@@ -60,11 +60,14 @@ class Run:
         return frame.groupby(["setting", "seed"]).tail(1).sort_values(["setting", "seed"]).reset_index(drop=True)
 
     @property
-    def returns(self) -> "pandas.Series[float]":
+    def returns(self) -> "pandas.Series":
         """The last return of each seed, by its number; in a sweep by setting and seed. NaN for diverged seeds."""
+        import pandas
+
         final = self.final
-        index = ["setting", "seed"] if final["setting"].nunique() > 1 else "seed"
-        return final.set_index(index)["return_mean"].where(final.set_index(index)["diverged"].isna())
+        index = ["setting", "seed"] if len(np.unique(final["setting"])) > 1 else ["seed"]
+        values = np.where(np.isnan(final["diverged"]), final["return_mean"], np.nan)
+        return pandas.Series(values, final.set_index(index).index, name="return_mean")
 
     @property
     def complete(self) -> bool:

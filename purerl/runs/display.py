@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import rich.console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 COMPILING = "compiling"  # the name of the stage
@@ -52,11 +52,11 @@ class NotebookBar:
         self.handle: Any = None
         self.begun = self.drawn = time.monotonic()
 
-    def add_task(self, description: str, total: int | None, status: str) -> int:
+    def add_task(self, description: str, total: int | None, status: str) -> TaskID:
         self.shown = {"description": description, "total": total, "completed": 0, "status": status}
-        return 0
+        return TaskID(0)
 
-    def update(self, task: int, **changes: Any) -> None:
+    def update(self, task: TaskID, **changes: Any) -> None:
         is_text = any(self.shown[name] != changes.get(name, self.shown[name]) for name in ("description", "status"))
         self.shown |= changes
         if is_text or time.monotonic() - self.drawn >= self.INTERVAL:
