@@ -135,8 +135,7 @@ class Run:
         """
         from purerl.results import picture, run_folder
 
-        if hasattr(sys, "ps1"):
-            import matplotlib.pyplot  # noqa: F401  # Lets IPython show figures.
+        _show_figures()
         self.curves  # noqa: B018  # Raises ValueError if there are none.
         curves, settings = run_folder.read_curves(self.path), self.settings
         return picture.draw(self.path, curves, settings.job.algo, settings.job.env, settings.swept)
@@ -213,3 +212,16 @@ class Run:
     def _repr_html_(self) -> str:
         cells = (f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self._facts().items())
         return f"<table>{''.join(cells)}</table>"
+
+
+def _show_figures() -> None:
+    """Let a notebook show figures that were not made by pyplot, unless it does already."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+    from matplotlib.figure import Figure
+
+    formatters = getattr(getattr(get_ipython(), "display_formatter", None), "formatters", {})
+    if formatters and not any(Figure in each.type_printers for each in formatters.values()):
+        select_figure_formats(get_ipython(), {"png"})

@@ -1,5 +1,6 @@
 """Videos of the best seed during training, for the setting `log_video_every`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,13 +26,19 @@ def prepare(settings: Config) -> "tuple[Environment, Constructor]":
     every = settings.keep.log_video_every
     if not every:
         return runner.prepare(settings)
-    try:
-        film.use_no_screen()  # before MuJoCo is imported
-        env, build = runner.prepare(settings)
-        film.draw_once(rendering.scene_of(env))
-    except ValueError as error:
-        raise ValueError(f"{error}".replace("--film none", "--log-video-every 0")) from error
+    _checked(every, film.use_no_screen)  # before MuJoCo is imported
+    env, build = runner.prepare(settings)
+    _checked(every, lambda: film.draw_once(rendering.scene_of(env)))
     return env, build
+
+
+def _checked(every: int, check: Callable[[], None]) -> None:
+    """Call `check`. If it raises ValueError, the message names the setting."""
+    try:
+        check()
+    except ValueError as error:
+        text = f"{error}".replace("leave the film out with --film none", "leave the videos out")
+        raise ValueError(f"log_video_every is {every}, but {text}") from error
 
 
 def listeners(settings: Config, env: "Environment") -> "list[Listener]":
@@ -57,6 +64,7 @@ class Videos:
         evaluation = hooks.evaluated(event, self.players)
         if evaluation.best is None:
             return
+        event.session.display.stage("drawing")
         try:
             attempt("drawing it", lambda: self._write(evaluation))
         except ValueError as error:

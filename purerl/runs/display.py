@@ -37,6 +37,11 @@ def _bar(console: rich.console.Console) -> Progress:
     )
 
 
+def _plain() -> Console:
+    """Return a console of plain text. In a notebook, rich would make a block of HTML of each line."""
+    return Console(force_jupyter=False, force_terminal=False)
+
+
 class NotebookBar:
     """A progress bar in the output of a notebook's cell, with the methods of `rich.progress.Progress` used here.
 
@@ -99,7 +104,7 @@ class Display:
         in_notebook = self.console.is_jupyter and not self.console.quiet
         self.has_bar = in_notebook or self.console.is_terminal
         self.bar = NotebookBar() if in_notebook else _bar(self.console)
-        self.console = Console(force_jupyter=False) if in_notebook else self.console  # Text, not a block per line.
+        self.console = _plain() if in_notebook else self.console
         self.task = self.bar.add_task("starting", total=None, status="")
 
     def __enter__(self) -> "Display":
