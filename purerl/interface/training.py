@@ -23,7 +23,7 @@ def train(
     *,
     out: str | Path | None = None,
     config: "str | Path | Mapping[str, Any] | Config | None" = None,
-    sweep: Mapping[str, Sequence[float]] | None = None,
+    sweep: Mapping[str, Any] | None = None,
     on_evaluation: "Hook | Sequence[Hook] | None" = None,
     progress: bool = True,
     **settings: Any,
