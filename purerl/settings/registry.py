@@ -4,9 +4,9 @@ Your own algorithm needs no entry here. `--algo my_module:my_algorithm` takes an
 """
 
 import importlib
-import inspect
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -97,6 +97,8 @@ ALGORITHMS = {
 def find_algorithm(name: str) -> AlgorithmSpec:
     """Return the `AlgorithmSpec` called `name`, the one at `module:NAME`, or one of this process, `object:NAME`.
 
+    A constructor at `module:NAME`, whose first parameter is annotated with its hyperparameters, is one, too.
+
     Raises ValueError, in one line, if there is none or if it is not valid.
     """
     if name in ALGORITHMS:
@@ -117,26 +119,17 @@ def find_algorithm(name: str) -> AlgorithmSpec:
         )
     module = _module(name, module_name)
     known = {key: value for key, value in vars(module).items() if isinstance(value, AlgorithmSpec)}
-    if own_name not in known and _is_constructor(vars(module).get(own_name)):
+    constructor = vars(module).get(own_name)
+    if own_name not in known and callable(constructor):
         from purerl.settings.constructors import spec_of
 
-        known[own_name] = spec_of(vars(module)[own_name])
+        with suppress(ValueError):
+            known[own_name] = spec_of(constructor)
     if own_name not in known:
         near = closest(own_name, tuple(known))
         raise ValueError(f"algo {name!r}: {module_name} has no {own_name!r} that is an AlgorithmSpec{near}")
     spec_checks.check_spec(name, known[own_name])
     return known[own_name]
-
-
-def _is_constructor(value: Any) -> bool:
-    """Return whether a value may be a constructor: it can be called with `(hyper, plan, env)`, and is no class."""
-    if not callable(value) or isinstance(value, type):
-        return False
-    try:
-        inspect.signature(value).bind(None, None, None)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _module(name: str, module_name: str) -> ModuleType:
