@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -182,6 +183,8 @@ def test_hooks_hear_all_settings_of_a_sweep(tmp_path):
         ({"env": 3}, "an environment is a name or an Environment, not of int"),
         ({"actor_lr": [1e-3, 1e-4]}, r"actor_lr is \[0.001, 0.0001\] but should be a valid number"),
         ({"sweep": {"num_critics": [1, 2]}}, "only numbers can be swept inside one program"),
+        ({"hyper": {"tau": 0.1}}, "hyper is a table; give its entries as keywords"),
+        ({"config": 3}, "config is of int; it should be a TOML file"),
         ({"config": "no.toml"}, "cannot read no.toml"),
         ({"log_video_every": 1}, "log_video_every is 1, but fast has no bodies to draw"),
     ],
@@ -326,23 +329,15 @@ def test_interrupts_end_a_run_with_a_checkpoint_and_not_the_notebook(whole, tmp_
 
     def interrupts(evaluation):
         if evaluation.index == 1:
-            for number in (1, 2):  # The second would end the process of a command.
+            for _ in range(2):  # The second would end the process of a command.
                 os.kill(os.getpid(), signal.SIGINT)
-                until_heard(capsys, number)
+                while "the run ends with a checkpoint" not in capsys.readouterr().err:
+                    time.sleep(0.01)
 
     run = trained(tmp_path / "run", on_evaluation=interrupts)
     assert run.interrupted == "SIGINT" and signal.getsignal(signal.SIGINT) is before
     run.resume(progress=False)
     assert_same_run(whole[0].path, run.path)
-
-
-def until_heard(capsys, number):
-    """Wait until the main thread has handled signal `number`."""
-    heard = threading.Event()
-    if number == 2:
-        while "the run ends with a checkpoint" not in capsys.readouterr().err:
-            heard.wait(0.01)
-    heard.wait(0.2)
 
 
 def test_the_module_of_the_command_is_the_function():

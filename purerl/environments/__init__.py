@@ -144,7 +144,9 @@ def _adapted(own: Any, name: str | None, backend: str | None, episode_length: Le
     called = f"env {name!r}" if name else f"the environment {getattr(own, 'name', type(own).__name__)!r}"
     adapter = _adapter(own)
     if adapter is None:
-        raise ValueError(f"an environment is a name or an Environment, not of {type(own).__name__}")
+        task = getattr(getattr(own, "spec", None), "id", None)  # of Gymnasium
+        remedy = f"; purerl has its own environments: give the name {task!r}" if isinstance(task, str) else ""
+        raise ValueError(f"an environment is a name or an Environment, not of {type(own).__name__}{remedy}")
     if isinstance(own, type):
         options = {} if backend is None else {"backend": backend}
         own = attempt(f"{called}: {own.__name__}()", lambda: own(**options))

@@ -57,6 +57,7 @@ def train(
     from purerl.settings.config import resolve
 
     called = hooks.of(on_evaluation)
+    _refuse_tables(settings)
     found: given.Given = {}
     for setting, value, named in (("algo", algo, given.named_algorithm), ("env", env, given.named_env)):
         if value is not None:
@@ -101,13 +102,24 @@ def load(folder: str | Path, *, env: Any = None, algo: Any = None) -> Run:
     return run
 
 
-def _table(config: Any, sweep: Mapping[str, Any] | None) -> Any:
-    """Return what `config.resolve` takes as a file: None, a path or a table."""
+def _refuse_tables(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError if a keyword has a table, which only a file or `config` can have."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            raise ValueError(f"{name} is a table; give its entries as keywords, or config={{{name!r}: {dict(value)}}}")
+
+
+def _table(config: Any, sweep: Any) -> Any:
+    """Return what `config.resolve` takes as a file: None, a path or a table. Raises ValueError for anything else."""
     from purerl.settings import config as settings
     from purerl.settings.schema import Config
 
     if isinstance(config, str | Path) and sweep is None:
         return config
+    if config is not None and not isinstance(config, str | Path | Mapping | Config):
+        raise ValueError(f"config is of {type(config).__name__}; it should be a TOML file, a table or a Config")
+    if sweep is not None and not isinstance(sweep, Mapping):
+        raise ValueError(f"sweep is of {type(sweep).__name__}; it should be like {{'actor_lr': [1e-4, 1e-3]}}")
     if isinstance(config, Config):
         table = {**_read(settings.to_toml(config)), settings.RECORD: {}}
     else:

@@ -125,10 +125,9 @@ class Interrupt:
         return self.signals.__exit__(kind, error, trace)
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        if self.signalled and hasattr(sys, "ps1"):  # IPython sets it, too.
+        if hasattr(sys, "ps1"):  # IPython sets it, too.
             print("\nthe run ends with a checkpoint as soon as its present work is done", file=sys.stderr, flush=True)
-            return
-        if self.signalled:
+        elif self.signalled:
             print("\ninterrupted twice; the checkpoints are unchanged", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)
         self.signalled, self.reason = True, self.reason or signal.Signals(number).name
