@@ -1,18 +1,23 @@
-"""`purerl train`: train, show the progress, and write curves and policies."""
+"""`purerl train`: train, show the progress, and write curves and policies.
+
+From Python, this module is also the function `purerl.train(...)`, which is `purerl.interface.training.train`.
+"""
 
 import argparse
+import importlib
+import inspect
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from purerl import jax_flags
 from purerl.cli.flags import add_cache, add_settings
 from purerl.cli.parser import Parser, fail, refuse_unknown, unwritable
-from purerl.cli.startup import tune_cpu, use_compilation_cache
 from purerl.errors import Refused
+from purerl.interface import training
 from purerl.results import naming
 from purerl.runs.clock import DIVERGED, INTERRUPTED, leaving
 from purerl.runs.garbage_collection import paused
@@ -22,28 +27,7 @@ from purerl.settings.kinds import Table, checked, fields
 from purerl.settings.schema import Plan
 
 if TYPE_CHECKING:
-    from purerl.environments.base import Environment
-    from purerl.types import Constructor
-
-
-class Claimed(NamedTuple):
-    """A run that may be trained.
-
-    Attributes:
-        settings: what is trained.
-        env: its environment.
-        build: the constructor of its algorithm.
-        path: its folder, or None to print only the memory that it needs.
-        unnamed: whether the folder has the default name, which is made unique.
-        longer: whether the run in the folder is made longer.
-    """
-
-    settings: schema.Config
-    env: "Environment"
-    build: "Constructor"
-    path: Path | None
-    unnamed: bool = False
-    longer: bool = False
+    from purerl.interface.launch import Claimed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @paused()
-def understood(arguments: Sequence[str]) -> Claimed | None:
+def understood(arguments: Sequence[str]) -> "Claimed | None":
     """Return the run to train, or None if there is nothing to train. Bad input ends the process."""
     try:
         flags, options = parse(arguments)
@@ -155,33 +139,23 @@ def _hyperparameters(algo: Any) -> list[type[Hyperparameters]]:
     return [spec.hyperparameters for spec in specs.values()]
 
 
-def claimed(settings: schema.Config, options: Namespace) -> Claimed:
-    """Return the run to train. With `--plan`, its folder is None.
+def claimed(settings: schema.Config, options: Namespace) -> "Claimed":
+    """Return the run, ready to start. With `--plan`, its folder is None.
 
-    An unfinished run in the folder is continued if it has the same settings. Raises
-    ValueError for every error that is found before compiling.
+    Raises ValueError for every error that is found before compiling.
     """
-    from purerl.results import run_folder
-    from purerl.runs import claims, extending, runner  # Imported here, so that --help does not wait for JAX.
+    from purerl.interface import launch  # Imported here, so that --help does not wait for JAX.
 
-    jax_flags.settle()
-    use_compilation_cache(options.compilation_cache)
-    tune_cpu()
-    path = folder(settings.job, options)
-    if options.resume is None:
-        run_folder.check_writable(path)
-    before, longer = settings, options.longer not in (None, settings.plan.total_steps)
-    settings = extending.longer(path, settings, options.longer) if longer else settings
-    env, build = runner.prepare(settings)
-    if options.plan:
-        return Claimed(settings, env, build, None)
-    if longer:
-        extending.check(path, before, settings, env, build, options.rescale_schedules)
-    settings, complete = claims.claim(path, settings, longer=longer)
-    if complete:
-        more = "every seed has diverged" if longer else "make it longer with --resume and --total-steps"
-        raise ValueError(f"the run in {str(path)!r} is complete already; {more}, or choose another folder")
-    return Claimed(settings, env, build, path, options.out is None and options.resume is None, longer)
+    launch.set_up_jax(options.compilation_cache)
+    return launch.claimed(
+        settings,
+        folder(settings.job, options),
+        resumes=options.resume is not None,
+        unnamed=options.out is None and options.resume is None,
+        only_planned=options.plan,
+        total_steps=options.longer,
+        rescale_schedules=options.rescale_schedules,
+    )
 
 
 def folder(job: schema.Job, options: Namespace) -> Path:
@@ -212,20 +186,19 @@ def resumable(options: Namespace, flags: Table) -> None:
     options.config = path / "run.toml"
 
 
-def train(claimed: Claimed) -> int:
-    """Train a run and return the exit status."""
-    from purerl.runs import fitting, runner, summary
+def train(run: "Claimed") -> int:
+    """Train and return the exit status. With `--plan`, print the required memory instead."""
+    from purerl.interface import launch
+    from purerl.runs import fitting
     from purerl.runs.display import Display
 
-    settings, env, build, path, unnamed, longer = claimed
-    job, display = settings.job, Display()
+    path, display = run.path, Display()
     try:
         if path is None:
-            fitting.plan(settings, env, build, display)
+            fitting.plan(run.settings, run.env, run.build, display)
             return 0
-        path = naming.fresh(path) if unnamed else path
-        display.say(f"{job.algo} on {env.name}, {summary.size(settings)}, into {path}")
-        outcome = runner.run(settings, env, build, path, display, longer=longer)
+        path = launch.named(run)
+        outcome = launch.carried_out(run, path, display)
     except Refused as error:
         fail(error)
     except OSError as error:
@@ -233,5 +206,19 @@ def train(claimed: Claimed) -> int:
     return INTERRUPTED if outcome.interrupted else DIVERGED if outcome.all_diverged else 0
 
 
+class CallableModule(ModuleType):
+    """The class of this module, so that `purerl.train(...)` works whatever was imported first."""
+
+    __signature__ = inspect.signature(training.train)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return training.train(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # for pickle, which takes no modules
+        return importlib.import_module, (self.__name__,)
+
+
+CallableModule.__call__.__doc__ = training.train.__doc__
 if __name__ == "__main__":
     sys.exit(main())
+sys.modules[__name__].__class__ = CallableModule

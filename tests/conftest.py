@@ -25,7 +25,8 @@ import pytest
 
 # If beartype is installed, all functions and records of these packages are checked against their annotations, including
 # the shapes of arrays. Settings are left out, because they take text and check it themselves.
-CHECKED = ("algorithms", "environments", "policies", "results", "runs", "sweeps", "training", "trees", "types")
+CHECKED = ("algorithms", "environments", "interface", "policies", "results", "runs", "sweeps", "training")
+CHECKED += ("trees", "types")
 if importlib.util.find_spec("beartype") is not None:
     jaxtyping.install_import_hook([f"purerl.{name}" for name in CHECKED], "beartype.beartype")
 
@@ -39,8 +40,8 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 LONG = """
     test_resume test_sweep test_misfit test_divergence test_learners test_loop test_brax test_train test_replay
     test_stretches test_fuzz test_hlo test_own_algorithm test_search test_code test_parity test_listeners test_probes
-    test_notebooks test_benchmarks test_package test_run_folder test_memory test_tasks test_gymnax test_pbt
-    test_networks test_launchers test_playground test_render test_cores test_episodes
+    test_notebooks test_interface test_benchmarks test_package test_run_folder test_memory test_tasks test_gymnax
+    test_pbt test_networks test_launchers test_playground test_render test_cores test_episodes
 """
 
 

@@ -15,13 +15,15 @@ TINY = {
 }  # fmt: skip
 PARAMETERS = {
     "quickstart": "seeds, said = 2, {settings}",
+    "python_interface": "seeds, said = 2, {settings}",
     "custom_environment": "seeds, said = 2, {settings}",
     "sample_efficiency": "runs, env = {runs!r}, 'Pendulum-v1'",
     "seeds_and_statistics": "runs, env = {runs!r}, 'Pendulum-v1'",
     "paper_plots": "runs = '../results'",  # what is published is for tasks that take minutes to compile
 }
 FIGURES = {
-    "quickstart": 1, "custom_environment": 1, "sample_efficiency": 2, "seeds_and_statistics": 1, "paper_plots": 3,
+    "quickstart": 1, "python_interface": 1, "custom_environment": 1, "sample_efficiency": 2, "seeds_and_statistics": 1,
+    "paper_plots": 3,
 }  # fmt: skip
 
 

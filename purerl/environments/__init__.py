@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from purerl import jax_flags
+from purerl import jax_flags, objects
 from purerl.environments import names
 from purerl.errors import attempt
 
@@ -35,6 +35,7 @@ def make(name: Any, backend: str | None = None, episode_length: Length = None) -
     - `playground:CheetahRun`: a task of MuJoCo Playground
     - `gymnax:Pendulum-v1`: an environment of gymnax
     - `module:NAME`: your own environment in an importable module
+    - `object:NAME`: an object that `purerl.train` was given in this process
     - your own environment itself
 
     Your own environment is an `Environment`, a `brax.envs.Env`, an `MjxEnv` of Playground, or an object in the style of
@@ -59,6 +60,8 @@ def make(name: Any, backend: str | None = None, episode_length: Length = None) -
 def _make(name: Any, backend: str | None, episode_length: Length) -> "base.Environment":
     if not isinstance(name, str):
         return _adapted(name, None, backend, episode_length)
+    if (own := objects.given("env", name)) is not None:
+        return _adapted(own, None if name.startswith(objects.OWN) else name, backend, episode_length)
     if VERSIONED.fullmatch(name):
         return _gymnasium(name, backend, episode_length)
     family, _, task = name.partition(":")
@@ -141,7 +144,9 @@ def _adapted(own: Any, name: str | None, backend: str | None, episode_length: Le
     called = f"env {name!r}" if name else f"the environment {getattr(own, 'name', type(own).__name__)!r}"
     adapter = _adapter(own)
     if adapter is None:
-        raise ValueError(f"an environment is a name or an Environment, not of {type(own).__name__}")
+        task = getattr(getattr(own, "spec", None), "id", None)  # of Gymnasium
+        remedy = f"; purerl has its own environments: give the name {task!r}" if isinstance(task, str) else ""
+        raise ValueError(f"an environment is a name or an Environment, not of {type(own).__name__}{remedy}")
     if isinstance(own, type):
         options = {} if backend is None else {"backend": backend}
         own = attempt(f"{called}: {own.__name__}()", lambda: own(**options))

@@ -8,4 +8,5 @@ acting           a policy as a JAX function
 layers, formats, exporting  a policy as NumPy layers, and as a file: npz, ONNX, StableHLO
 evaluation       returns of a policy
 rendering, film  episodes as web pages and films
+hooks, videos    what is called after each evaluation of a run: a user's functions, and videos of the best seed
 """

@@ -122,6 +122,11 @@ def frames(scene: "Scene", poses: Poses, seconds: float) -> tuple[Images, float]
     return _drawn(scene.model, {name: values[steps] for name, values in poses.items()}), stride * scene.timestep
 
 
+def draw_once(scene: "Scene") -> None:
+    """Draw one picture. Raises ValueError if no library can draw."""
+    _drawn(scene.model, {"qpos": np.asarray(scene.model.qpos0)[None]})
+
+
 def _drawn(model: Model, poses: Poses) -> Images:
     mujoco = _mujoco()
     names = [model.camera(i).name for i in range(model.ncam)]

@@ -1,6 +1,6 @@
 """Play and draw an episode of a trained policy."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from purerl.results import run_folder
 if TYPE_CHECKING:
     from purerl.environments.base import Environment, Scene
     from purerl.types import Key
+
+    Player = Callable[[tuple[Nested, Nested], Key], Any]
 
 
 def environment(kept: Policies) -> "Environment":
@@ -33,8 +35,23 @@ def scene_of(env: "Environment") -> "Scene":
     return env.scene
 
 
-def episode(env: "Environment", kept: Policies, index: int, number: int) -> tuple[Poses, Float[np.ndarray, " steps"]]:
-    """Return `(poses of the states [T + 1, ...], rewards [T])` of one whole episode from random start `number`."""
+def episode(
+    env: "Environment", kept: Policies, index: int, number: int, play: "Player | None" = None
+) -> tuple[Poses, Float[np.ndarray, " steps"]]:
+    """Return `(poses of the states [T + 1, ...], rewards [T])` of one whole episode from random start `number`.
+
+    `play` is the result of `player`, for several episodes without compiling again.
+    """
+    import jax
+
+    play = play or player(env, kept)
+    first, (rest, rewards, alive) = jax.device_get(play(acting.one(kept, index), jax.random.key(number)))
+    length = alive.sum()
+    return {name: np.concatenate([first[name][None], rest[name][:length]]) for name in first}, rewards[:length]
+
+
+def player(env: "Environment", kept: Policies) -> "Player":
+    """Return a compiled function that plays one episode with a policy of `kept`, or of the same run at another time."""
     import jax
     import jax.numpy as jnp
 
@@ -51,10 +68,7 @@ def episode(env: "Environment", kept: Policies, index: int, number: int) -> tupl
         start = env.reset(key)
         return scene.pose(start), jax.lax.scan(step, (start, jnp.bool_(True)), None, env.episode_length)[1]
 
-    first, (rest, rewards, alive) = jax.device_get(play(acting.one(kept, index), jax.random.key(number)))
-    length = alive.sum()
-    poses = {name: jnp.concatenate([first[name][None], rest[name][:length]]) for name in first}
-    return jax.device_get(poses), rewards[:length]
+    return play
 
 
 def write(file: Path, scene: "Scene", poses: Poses, kind: str, seconds: float) -> Iterator[Path]:

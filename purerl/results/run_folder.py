@@ -7,6 +7,7 @@ curves.csv     one row per evaluation and run. `setting` is the index into the l
 curve.png      figure of the learning curves
 report.html    report page
 log.jsonl      events of the run, one per line
+videos/        films of the best seed, if they are asked for
 checkpoints/   the whole state of the run, to resume from
 policy/        the actors of all runs, and the statistics that normalize their observations
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,7 +84,13 @@ def leaving() -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Send SIGINT and SIGTERM to `handler`, and restore the earlier handlers afterwards."""
+    """Send SIGINT and SIGTERM to `handler`, and restore the earlier handlers afterwards.
+
+    Python allows this only in the main thread. In another thread, the signals go where they went before.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -96,7 +103,8 @@ class Interrupt:
     """Why a run should end after the present stretch of work: SIGINT, SIGTERM or the time limit.
 
     `time_limit` is in seconds. The run should end as soon as another stretch of the longest duration so far would
-    exceed it. A second signal ends the process at once. Python calls the signal handler only while the main thread
+    exceed it. A second signal ends the process at once. In a notebook or an interactive interpreter it does nothing,
+    because the process holds more than the run. Python calls the signal handler only while the main thread
     executes Python code, so training runs in another thread.
     """
 
@@ -117,7 +125,9 @@ class Interrupt:
         return self.signals.__exit__(kind, error, trace)
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        if self.signalled:
+        if hasattr(sys, "ps1"):  # IPython sets it, too.
+            print("\nthe run ends with a checkpoint as soon as its present work is done", file=sys.stderr, flush=True)
+        elif self.signalled:
             print("\ninterrupted twice; the checkpoints are unchanged", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)
         self.signalled, self.reason = True, self.reason or signal.Signals(number).name

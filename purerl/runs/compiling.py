@@ -9,7 +9,7 @@ from purerl.environments.base import Environment
 from purerl.results import run_folder
 from purerl.runs import claims, fingerprint, fitting, garbage_collection, memory
 from purerl.runs.clock import Clock
-from purerl.runs.display import Display
+from purerl.runs.display import COMPILING, Display
 from purerl.runs.events import Listener
 from purerl.runs.fingerprint import Fingerprint
 from purerl.runs.fitting import Runs
@@ -57,7 +57,7 @@ def compile_runs(order: Order, clock: Clock) -> Compiled:
     settings, env, num_runs = order.settings, order.env, len(order.share)
     free = memory.available(fitting.num_devices(settings, num_runs))
     programs = fitting.programs_of(settings, env, order.build, num_runs)
-    order.display.stage("compiling")
+    order.display.stage(COMPILING)
     with clock.on("compile"), garbage_collection.paused():
         size = 1 if settings.job.seeds_per_batch == "auto" else min(settings.group_size, num_runs)
         fitting.check_fits(settings, fitting.at_least(settings, programs, size), free)

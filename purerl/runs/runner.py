@@ -9,6 +9,7 @@ claims.py checks what a folder contains, epochs.py trains, and listeners/ has wh
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 from purerl import environments
@@ -89,7 +90,9 @@ def run(
     """
     order = Order(settings, env, build, path, display, share or settings.runs, until, listeners, longer)
     with Interrupt(settings.keep.time_limit) as interrupt, display, ThreadPoolExecutor(1) as worker:
-        outcome = worker.submit(_run, order, interrupt).result()
+        outcome = worker.submit(
+            copy_context().run, _run, order, interrupt
+        ).result()  # Jupyter's output is in the context.
     summary.show(display, settings, path, outcome)
     return outcome
 

@@ -37,15 +37,17 @@ def environment_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(collection("envs").glob("*.toml"))}
 
 
-def resolve(flags: Table, file: str | Path | None = None) -> Config:
+def resolve(flags: Table, file: str | Path | Table | None = None) -> Config:
     """Return the `Config` of `flags`, `{name: value}`, and of the settings in `file`.
 
-    Flags override the file, which overrides the environment's file, which overrides the preset. Raises ValueError, in
-    one line, if a setting is unknown, has a wrong type, is out of range, or does not fit the others.
+    `file` may also be the table of a file. Flags override the file, which overrides the environment's file, which
+    overrides the preset. Raises ValueError, in one line, if a setting is unknown, has a wrong type, is out of range, or
+    does not fit the others.
     """
-    table = {} if file is None else read_toml(Path(file))
+    is_file = isinstance(file, str | Path)
+    table = read_toml(Path(file)) if is_file else dict(file or {})
     of_a_run = table.pop(RECORD, None) is not None and not {"algo", "env", "preset"} & flags.keys()
-    return resolve_table(flags, table, "this table" if file is None else file, of_a_run)
+    return resolve_table(flags, table, file if is_file else "this table", of_a_run)
 
 
 def resolve_table(flags: Table, settings: Table, file: str | Path = "this table", of_a_run: bool = False) -> Config:
@@ -70,7 +72,7 @@ def resolve_table(flags: Table, settings: Table, file: str | Path = "this table"
     for layer in [] if of_a_run else layers:
         heads = layer.get(preset, {})
         resolved = _overlay(resolved, _known_to(spec, heads.get("all", {})))
-        resolved = _overlay(resolved, heads.get(algo, {}))
+        resolved = _overlay(resolved, heads.get(spec.presets_of or algo, {}))
     resolved = _overlay(resolved, said | ({"env": declared.get("env", env)} if "env" in said else {}))
     return _build(resolved)
 

@@ -6,10 +6,12 @@ Your own algorithm needs no entry here. `--algo my_module:my_algorithm` takes an
 import importlib
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from purerl import objects
 from purerl.errors import attempt, closest
 from purerl.settings.hyperparameters import DDPG, SAC, TD3, Hyperparameters
 
@@ -32,6 +34,8 @@ class AlgorithmSpec:
         colour: color of its curves, for example "#0072b2"; None: the next free color.
         presets: `{preset: settings}` in the form of presets.toml: settings of the plan, and hyperparameters under
             "hyper". They override the preset's settings for all algorithms.
+        presets_of: name of an algorithm whose presets it has, in presets.toml and in the files of environments; None:
+            its own name.
 
     Raises ValueError if an attribute has the wrong type or form.
     """
@@ -40,6 +44,7 @@ class AlgorithmSpec:
     constructor: "Constructor | str"
     colour: str | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    presets_of: str | None = None
 
     def __post_init__(self) -> None:
         kind = self.hyperparameters
@@ -49,6 +54,8 @@ class AlgorithmSpec:
             raise ValueError(f"constructor is {self.constructor!r}; it should be a function of (hyper, plan, env)")
         if self.colour is not None and not re.fullmatch("#[0-9a-fA-F]{6}", str(self.colour)):
             raise ValueError(f"colour is {self.colour!r}; it should be like '#0072b2'")
+        if self.presets_of is not None and self.presets_of not in ALGORITHMS:
+            raise ValueError(f"presets_of is {self.presets_of!r}{closest(self.presets_of, tuple(ALGORITHMS))}")
         if not isinstance(self.presets, Mapping):
             raise ValueError(f"presets is {self.presets!r}; it should be a dict of presets")
         for preset, table in self.presets.items():
@@ -88,12 +95,19 @@ ALGORITHMS = {
 
 
 def find_algorithm(name: str) -> AlgorithmSpec:
-    """Return the `AlgorithmSpec` called `name`, or the one at `module:NAME`.
+    """Return the `AlgorithmSpec` called `name`, the one at `module:NAME`, or one of this process, `object:NAME`.
+
+    A constructor at `module:NAME`, whose first parameter is annotated with its hyperparameters, is one, too.
 
     Raises ValueError, in one line, if there is none or if it is not valid.
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
+    from purerl.settings import spec_checks  # Here, because the schema asks this module for the names of algorithms.
+
+    if (given := objects.given("algo", name)) is not None:
+        spec_checks.check_spec(name, given)
+        return given
     module_name, colon, own_name = name.partition(":")
     if not colon:
         raise ValueError(
@@ -105,11 +119,15 @@ def find_algorithm(name: str) -> AlgorithmSpec:
         )
     module = _module(name, module_name)
     known = {key: value for key, value in vars(module).items() if isinstance(value, AlgorithmSpec)}
+    constructor = vars(module).get(own_name)
+    if own_name not in known and callable(constructor):
+        from purerl.settings.constructors import spec_of
+
+        with suppress(ValueError):
+            known[own_name] = spec_of(constructor)
     if own_name not in known:
         near = closest(own_name, tuple(known))
         raise ValueError(f"algo {name!r}: {module_name} has no {own_name!r} that is an AlgorithmSpec{near}")
-    from purerl.settings import spec_checks  # Here, because the schema asks this module for the names of algorithms.
-
     spec_checks.check_spec(name, known[own_name])
     return known[own_name]
 

@@ -318,6 +318,15 @@ class Keep(Settings):
         Several[Literal["csv", "jsonl", "tensorboard", "wandb"]],
         Field(description="loggers that record evaluations in addition to curves.csv"),
     ] = ()
+    log_video_every: Annotated[
+        WholeNumber,
+        Field(
+            ge=0,
+            le=COUNT_LIMIT,
+            description="draw an episode of the best seed every N evaluations, into RUN/videos and to wandb if it logs "
+            "there; 0: never",
+        ),
+    ] = 0
     devices: Annotated[
         OrNone[Count | Literal["auto"]],
         Field(description="number of devices of this machine (GPUs or CPU cores) that share the runs; auto: all"),

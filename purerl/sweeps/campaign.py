@@ -20,6 +20,7 @@ import tomli_w
 
 from purerl.environments.base import Environment
 from purerl.errors import Refused, closest
+from purerl.policies import videos
 from purerl.results import comparison, page, run_folder
 from purerl.runs import claims, fitting, memory, runner, summary
 from purerl.runs.display import Display
@@ -84,7 +85,7 @@ def check_same_sweep(path: Path, here: Table) -> None:
 def _task(path: Path, program: Program, host: hosts.Host | None) -> SweepTask:
     claim = hosts.claim if host else claims.claim
     try:
-        env, build = runner.prepare(program.settings)
+        env, build = videos.prepare(program.settings)
         settings, complete = claim(path, program.settings)
     except ValueError as error:
         raise ValueError(f"program {program.name!r}: {error}") from None
@@ -151,7 +152,8 @@ def _run(task: SweepTask, display: Display, host: hosts.Host | None) -> tuple[st
     if host is not None:
         early = hosts.run_share(task.settings, task.env, task.build, task.path, display, host)
         return early, early
-    outcome = runner.run(task.settings, task.env, task.build, task.path, display)
+    listeners = videos.listeners(task.settings, task.env)
+    outcome = runner.run(task.settings, task.env, task.build, task.path, display, listeners=listeners)
     return outcome.interrupted, outcome.asked
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import jax
 
 from purerl.environments.base import Environment
+from purerl.policies import videos
 from purerl.results import page, picture, run_folder
 from purerl.runs import claims, runner, sinks
 from purerl.runs.claims import Runs
@@ -157,7 +158,8 @@ def _trained(
     settings, complete = claims.claim(folder, settings, share)
     if complete:
         return None
-    return runner.run(settings, env, build, folder, display, share=share).asked
+    drawn = videos.listeners(settings, env)
+    return runner.run(settings, env, build, folder, display, share=share, listeners=drawn).asked
 
 
 def merge(path: Path, settings: Config, env: Environment, count: int) -> None:
@@ -170,6 +172,8 @@ def merge(path: Path, settings: Config, env: Environment, count: int) -> None:
     claims.create_run(path, settings, env)
     for share in shares:
         run_folder.copy_rows(share, path)
+        if (share / videos.FOLDER).is_dir():
+            shutil.copytree(share / videos.FOLDER, path / videos.FOLDER, dirs_exist_ok=True)
     with sinks.feed(path, settings.keep.log, settings.job.num_seeds) as feed:
         feed()
     picture.write_picture(path, run_folder.read_curves(path), settings.job.algo, env.name, settings.swept)

@@ -30,6 +30,7 @@ from jaxtyping import Float
 
 from purerl.environments.base import Environment
 from purerl.errors import Refused
+from purerl.policies import videos
 from purerl.results import comparison, run_folder
 from purerl.results.statistics import iqm
 from purerl.runs import claims, fitting, runner
@@ -126,7 +127,7 @@ def run_search(path: Path, plan: SearchPlan, display: Display, time_limit: float
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(path / STUDY)))
     study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
-    made, clock = runner.prepare(plan.settings), Clock()
+    made, clock = videos.prepare(plan.settings), Clock()
     while (first := _first_untold(study)) < plan.search.trials:
         generation = first // plan.search.batch
         asked = _asked(study, plan, generation)
@@ -247,7 +248,8 @@ def _brought(settings: schema.Config, made: Made, folder: Path, until: int | Non
     if until and claims.has_come_to(folder, settings, until):
         claims.check_fit(folder, settings, fitting.programs_of(settings, *made, settings.num_runs), settings.runs)
         return None
-    return runner.run(settings, *made, folder, Display(display.console), until=until).asked
+    drawn = videos.listeners(settings, made[0])
+    return runner.run(settings, *made, folder, Display(display.console), until=until, listeners=drawn).asked
 
 
 def _scores(folder: Path, plan: SearchPlan, index: int) -> Float[np.ndarray, " settings"]:

@@ -5,13 +5,15 @@ import sys
 import tomllib
 from dataclasses import asdict
 from datetime import datetime
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from purerl import train
 from purerl.results import naming
 from purerl.runs import runner
+from purerl.runs.clock import Clock
+from purerl.runs.outcome import RunOutcome
 from purerl.settings import config, registry, schema
 from purerl.settings.hyperparameters import SAC, TD3
 from purerl.settings.kinds import fields
@@ -304,11 +306,13 @@ def test_two_runs_begun_in_one_second_have_folders_of_their_own(tmp_path, monkey
     monkeypatch.setattr(naming, "datetime", Frozen)
     paths = []
     monkeypatch.setattr(
-        runner, "run", lambda *given: paths.append(given[3]) or SimpleNamespace(interrupted=None, all_diverged=False)
+        runner,
+        "run",
+        lambda *given, **named: paths.append(given[3]) or RunOutcome({"diverged": np.ones(0)}, None, None, Clock()),
     )
     begun = [train.understood(["--env", "Pendulum-v1", "--compilation-cache", "none"]) for _ in range(3)]
     assert not (tmp_path / "runs").exists()
-    assert [train.train(*one) for one in begun] == [0, 0, 0]
+    assert [train.train(one) for one in begun] == [0, 0, 0]
     name = "runs/td3-Pendulum-v1-20261128-120000"
     assert [str(path) for path in paths] == [name, f"{name}-2", f"{name}-3"]
 
