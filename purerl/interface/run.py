@@ -144,7 +144,7 @@ class Run:
     def resume(
         self,
         *,
-        total_steps: int | None = None,
+        total_steps: int | float | str | None = None,
         rescale_schedules: bool = False,
         on_evaluation: "Hook | Sequence[Hook] | None" = None,
         progress: bool = True,
