@@ -406,13 +406,12 @@ needs_a_library = pytest.mark.skipif(
 @pytest.mark.slow
 @needs_a_library
 def test_videos_of_the_best_seed_are_files_and_in_wandb(tmp_path, monkeypatch):
-    """In a process of its own, because MuJoCo chooses its library when it is imported."""
+    """In a process of its own, in which MuJoCo has chosen a library that needs a screen."""
     pytest.importorskip("wandb")
     path = tmp_path / "run"
     settings = {name: value for name, value in SETTINGS.items() if name != "progress"} | {"num_seeds": 2}
     code = f"""
-import purerl
-films = []
+import mujoco, purerl
 def hook(evaluation):
     if evaluation.index == 3:
         frames, interval = evaluation.film(seconds=0.5)

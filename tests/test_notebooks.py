@@ -36,6 +36,15 @@ def pictures(notebook):
     )
 
 
+def has_bar(notebook):
+    """Whether an output is a progress bar that has reached its end."""
+    return any(
+        "ended  " in output.get("data", {}).get("text/plain", "") and "<progress value=" in output.data["text/html"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+
+
 def last_output(notebook):
     """What its last cell says; of paper_plots what was not run."""
     return [output.data["text/plain"] for output in notebook.cells[-1].get("outputs", [])]
@@ -57,6 +66,7 @@ def test_a_notebook_runs_from_top_to_bottom(name, pendulums, monkeypatch):
     cell.source = PARAMETERS[name].format(runs=str(pendulums["td3"].parent), settings=settings)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
     assert pictures(notebook) >= FIGURES[name]
+    assert name != "python_interface" or has_bar(notebook)
     if name == "paper_plots":
         assert last_output(notebook) == shipped, "results/ has changed; run the notebook again"
 
@@ -66,5 +76,5 @@ def test_a_shipped_notebook_shows_what_it_printed_when_it_ran(name):
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert pictures(notebook) >= FIGURES[name]
+    assert pictures(notebook) >= FIGURES[name] and has_bar(notebook) == (name == "python_interface")
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)

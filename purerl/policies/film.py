@@ -4,6 +4,7 @@
 """
 
 import ctypes.util
+import importlib
 import io
 import os
 import sys
@@ -28,6 +29,7 @@ SIZE = (480, 320)  # of a film [pixels]. MP4 needs multiples of 16.
 FRAMES_PER_SECOND = 25
 MESHES = ("nmesh", "mesh_faceadr", "mesh_face", "mesh_vertadr", "mesh_vert")  # fields of meshes that the viewer reads
 PLAIN = (0.5, 0.5, 0.5, 1.0)  # the color of a geom without its own color
+CHOOSING = ("mujoco.rendering.classic.gl_context", "mujoco.gl_context")  # modules that choose; the names vary
 LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # libraries that draw without a screen
 MISSING = (
     "drawing a film without a screen needs the library EGL or OSMesa; apt-get install libegl1 libegl-mesa0, "
@@ -36,13 +38,19 @@ MISSING = (
 
 
 def use_no_screen() -> None:
-    """Let MuJoCo draw without a screen. Call it before MuJoCo is imported. Raises ValueError if no library can draw."""
+    """Let MuJoCo draw without a screen. Raises ValueError if no library can draw.
+
+    MuJoCo chooses its library when it is imported. If that has happened, it chooses again.
+    """
     if sys.platform != "linux" or "MUJOCO_GL" in os.environ:
         return
     found = [name for name, library in LIBRARIES.items() if ctypes.util.find_library(library)]
     if not found:
         raise ValueError(MISSING)
     os.environ["MUJOCO_GL"] = found[0]
+    for name in CHOOSING:
+        if name in sys.modules:
+            importlib.reload(sys.modules[name])
 
 
 def page(scene: "Scene", poses: Poses) -> str:

@@ -98,6 +98,7 @@ class Evaluation:
         """
         if self._players is None:
             raise RuntimeError("this evaluation belongs to no run, so it has no environment to draw")
+        film.use_no_screen()
         index = choose(self.policies, seed, setting)
         poses, _ = rendering.episode(self._players.env, self.policies, index, episode, self._players.get(self.policies))
         return film.frames(rendering.scene_of(self._players.env), poses, seconds)

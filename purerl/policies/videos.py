@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from purerl.errors import attempt
 from purerl.policies import film, hooks, rendering
@@ -20,22 +20,25 @@ FOLDER = "videos"  # in the run folder
 SERIES = "video/best"  # of Weights & Biases
 SECONDS = 10.0  # of an episode
 
+T = TypeVar("T")
+
 
 def prepare(settings: Config) -> "tuple[Environment, Constructor]":
     """Return `runner.prepare(settings)`. Raises ValueError, too, if videos are to be drawn and cannot be."""
     every = settings.keep.log_video_every
     if not every:
         return runner.prepare(settings)
-    _checked(every, film.use_no_screen)  # before MuJoCo is imported
+    _checked(every, film.use_no_screen)
     env, build = runner.prepare(settings)
-    _checked(every, lambda: film.draw_once(rendering.scene_of(env)))
+    scene = _checked(every, lambda: rendering.scene_of(env))
+    _checked(every, lambda: film.draw_once(scene))
     return env, build
 
 
-def _checked(every: int, check: Callable[[], None]) -> None:
-    """Call `check`. If it raises ValueError, the message names the setting."""
+def _checked(every: int, check: Callable[[], T]) -> T:
+    """Return `check()`. If it raises ValueError, the message names the setting."""
     try:
-        check()
+        return check()
     except ValueError as error:
         text = f"{error}".replace("leave the film out with --film none", "leave the videos out")
         raise ValueError(f"log_video_every is {every}, but {text}") from error
