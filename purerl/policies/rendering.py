@@ -38,13 +38,15 @@ def episode(env: "Environment", kept: Policies, index: int, number: int) -> tupl
     import jax
     import jax.numpy as jnp
 
+    from purerl.environments import base
+
     act, scene = acting.act(kept), scene_of(env)
 
     @jax.jit
     def play(policy: tuple[Nested, Nested], key: "Key") -> Any:
         def step(carry: Any, _: None) -> Any:
             state, alive = carry
-            state, outcome = env.step(state, act(*policy, env.observe(state)))
+            state, outcome = base.act(env, state, act(*policy, env.observe(state)))
             going_on = alive & ~(outcome.terminated | outcome.truncated)
             return (state, going_on), (scene.pose(state), outcome.reward, alive)
 

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Float32
 from mujoco import mjx
 
 from purerl.environments import Length, names
-from purerl.environments.base import Environment, Outcome, Scene, declared, physics, scaled, strong
+from purerl.environments.base import Environment, Outcome, Scene, declared, physics, strong
 from purerl.environments.mujoco import dynamics
 from purerl.environments.mujoco.dynamics import Body, Derived, State
 from purerl.errors import how_to_install
@@ -77,7 +77,7 @@ def make(name: str, backend: str | None = None, episode_length: Length = None) -
 
     @physics
     def act(state: State, action: Float[Array, " A"]) -> tuple[State, Outcome]:
-        after, terms, terminated = step(task, body, state, scaled(action, action_range))
+        after, terms, terminated = step(task, body, state, action)
         reward = jnp.asarray(sum(terms.values()), jnp.float32)
         return strong(after), Outcome(reward, jnp.asarray(terminated, bool), jnp.asarray(False))
 

@@ -48,12 +48,11 @@ def steps(name):
     task, body = tasks.TASKS[name], tasks.load_body(tasks.TASKS[name])
     kind, _ = name.split("-")
     versions = [f"{kind}-v5", f"{kind}-v4"] if kind in ON_ONE_MODEL else [name]
-    low, high = body.model.actuator_ctrlrange.T
 
     def step(before, action):
         start = tasks.initial_state(task, body, before.qpos, before.qvel)
         state = start._replace(qacc=before.qacc, derived=start.derived | before.derived)
-        after, outcome = env.step(state, 2 * (action - low) / (high - low) - 1)
+        after, outcome = env.step(state, action)
 
         def seen(task):
             return task.observe(body, after), *task.reward(body, state, after, action)
