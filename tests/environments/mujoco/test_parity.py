@@ -13,7 +13,7 @@ import pytest
 from commands import AS_SHIPPED
 
 from purerl.environments import make
-from purerl.environments.mujoco import tasks
+from purerl.environments.mujoco import definition, tasks
 
 gymnasium_c = pytest.importorskip("benchmarks.gymnasium_c")
 
@@ -50,7 +50,7 @@ def steps(name):
     versions = [f"{kind}-v5", f"{kind}-v4"] if kind in ON_ONE_MODEL else [name]
 
     def step(before, action):
-        start = tasks.initial_state(task, body, before.qpos, before.qvel)
+        start = definition.initial_state(task, body, before.qpos, before.qvel)
         state = start._replace(qacc=before.qacc, derived=start.derived | before.derived)
         after, outcome = env.step(state, action)
 
@@ -119,7 +119,9 @@ def test_in_float64_a_step_is_gymnasiums_to_its_last_digits():
         body, record = tasks.load_body(task), gymnasium_c.record("Hopper-v5")
 
         def step(before, action):
-            return tasks.step(task, body, tasks.initial_state(task, body, before.qpos, before.qvel), action)[0].qvel
+            return definition.step(task, body, definition.initial_state(task, body, before.qpos, before.qvel), action)[
+                0
+            ].qvel
 
         qvel = np.asarray(compiled(step, *arrays((record.before, record.action))))
     # Hopper observes velocities, clipped.
