@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp is missing. It is not needed.
-    from mujoco import mjx
+    from mujoco import mjx as mjx
     from mujoco.mjx._src import scan
     from mujoco.mjx._src.forward import _integrate_pos
 

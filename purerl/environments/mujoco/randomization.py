@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
-from mujoco import mjx
 
 from purerl.environments.base import shown
+from purerl.environments.mujoco.dynamics import mjx
 from purerl.errors import attempt, closest
 from purerl.types import Array, Key
 
@@ -53,14 +53,14 @@ def checked(randomize: Any, model: mjx.Model, name: str) -> Draw:
     if not callable(randomize):
         raise ValueError(f"{name}: randomize is {shown(randomize)}; it must be a function (key, model) -> changes")
     what, fields = f"{name}: randomize(key, model)", float_fields(model)
-    draws = attempt(what, lambda: jax.eval_shape(lambda key: randomize(key, model), jax.random.key(0)))
+    draws: Any = attempt(what, lambda: jax.eval_shape(lambda key: randomize(key, model), jax.random.key(0)))
     if not isinstance(draws, dict) or not draws:
         raise ValueError(f"{what} returns {shown(draws)}; it must return a dict {{field of the model: array}}")
     for field, value in draws.items():
         _check_field(what, model, fields, field, value)
 
     def draw(key: Key) -> Changes:
-        drawn = randomize(key, model)
+        drawn: Any = randomize(key, model)
         return {field: jnp.asarray(drawn[field], fields[field].dtype) for field in sorted(drawn)}
 
     _check_draws(what, jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), TRIES)))
