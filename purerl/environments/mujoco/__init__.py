@@ -32,4 +32,5 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    importlib.import_module("purerl.environments.mujoco.dynamics")  # It imports MJX without its message about warp.
     return getattr(importlib.import_module(LAZY[name]), name)

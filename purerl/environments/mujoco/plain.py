@@ -2,9 +2,10 @@
 
 import jax
 from jaxtyping import Float
+from mujoco import mjx
 
 from purerl.environments.mujoco import levels
-from purerl.environments.mujoco.dynamics import Body, Derive, State, mjx
+from purerl.environments.mujoco.dynamics import Body, Derive, State
 from purerl.types import Array
 
 

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
+from mujoco import mjx
 
 from purerl.environments.base import shown
-from purerl.environments.mujoco.dynamics import mjx
 from purerl.errors import attempt, closest
 from purerl.types import Array, Key
 

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import mujoco
 from jaxtyping import Bool, Float
+from mujoco import mjx
 
 from purerl.environments import Length, base
 from purerl.environments.base import Environment, checked, shown
 from purerl.environments.mujoco import definition, dynamics, plain, randomization
 from purerl.environments.mujoco.definition import Action, Observation, Pose, Task, Terminated, Terms
-from purerl.environments.mujoco.dynamics import Body, Derived, State, mjx
+from purerl.environments.mujoco.dynamics import Body, Derived, State
 from purerl.environments.mujoco.randomization import Changes
 from purerl.errors import attempt, closest
 from purerl.types import Array, Key
