@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import mujoco as c
 import numpy as np
 import pytest
+from commands import arguments, assert_same_run
 
-from purerl import environments
+from purerl import environments, evaluate, render, train
 from purerl.environments import base, delays, mujoco
 
 CART = """
@@ -292,3 +293,24 @@ def test_a_delay_is_drawn_for_each_episode():
 def test_a_delay_that_is_none_is_refused(steps):
     with pytest.raises(ValueError, match="adder: a delay is a number of steps from 1 to 1000, or a pair"):
         delays.delayed(adder(), steps)
+
+
+@pytest.mark.slow
+def test_a_run_with_randomized_and_late_physics_resumes_bit_by_bit(tmp_path, monkeypatch):
+    """The draws of the running episodes and the actions on their way are in the checkpoint."""
+    (tmp_path / "late_cart.py").write_text(
+        "import jax\nfrom purerl.environments import mujoco\n"
+        f"XML = '''{xml()}'''\n"
+        "def lighter(key, model):\n    return {'body_mass': model.body_mass * jax.random.uniform(key, minval=0.2)}\n"
+        "def reward(before, action, after):\n    return after.qpos[0]\n"
+        "env = mujoco.delayed(mujoco.from_xml(XML, reward=reward, randomize=lighter), (0, 2))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    small = arguments(env="late_cart:env", algo="td3", total_steps="160", num_seeds="1")
+    assert train.main([*small, "--out", str(whole)]) == 0
+    assert train.main([*small, "--out", str(parts), "--time-limit", "0.001"]) == train.INTERRUPTED
+    assert train.main(["--resume", str(parts), "--time-limit", "none"]) == 0
+    assert_same_run(whole, parts)
+    assert evaluate.main([str(whole), "--episodes", "2"]) == 0
+    assert render.main([str(whole), "--film", "none", "--out", str(tmp_path / "seen")]) == 0
