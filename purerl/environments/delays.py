@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Int32
 
 from purerl.environments.base import Environment, Outcome, State, declared, shown, strong
@@ -55,8 +56,8 @@ def delayed(env: Environment, steps: int | Range | Any) -> Environment:
 
 def _range(env: Environment, steps: Any) -> Range:
     pair = steps if isinstance(steps, tuple | list) else (steps, steps)
-    whole = all(isinstance(x, int) and not isinstance(x, bool) for x in pair)
+    whole = all(isinstance(x, int | np.integer) and not isinstance(x, bool) for x in pair)
     if len(pair) != 2 or not whole or not 0 <= pair[0] <= pair[1] <= 1000 or pair[1] == 0:
         allowed = "a number of steps from 1 to 1000, or a pair (low, high) with low from 0 to high"
         raise ValueError(f"{getattr(env, 'name', 'delayed')}: a delay is {allowed}, not {shown(steps)}")
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[1])

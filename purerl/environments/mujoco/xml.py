@@ -61,7 +61,7 @@ def from_xml(
     """
     compiled = _model(model)
     name = _name(model, compiled) if name is None else name
-    if physics not in PHYSICS:
+    if not isinstance(physics, str) or physics not in PHYSICS:
         raise ValueError(f"{name}: unknown physics {physics!r}{closest(physics, PHYSICS)}")
     functions = {"reward": reward, "observe": observe, "terminated": terminated, "start": start, "derive": derive}
     for field, function in functions.items():

@@ -134,6 +134,34 @@ def test_what_only_mjx_supports_is_mujocos_with_its_own_steps(model):
     assert differences(made(xml(**model), physics="mjx"), xml(**model), 1)[0] < 1e-3
 
 
+BALL = """
+<mujoco model="ball">
+  <worldbody>
+    <geom type="plane" size="5 5 1"/>
+    <body pos="0 0 0.1">
+      <joint name="x" type="slide" axis="1 0 0"/><joint type="slide" axis="0 0 1"/>
+      <geom name="ball" type="sphere" size="0.1" mass="1"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="x" ctrlrange="-1 1"/></actuator>
+</mujoco>
+"""
+
+
+@pytest.mark.slow
+def test_randomized_contacts_are_mujocos():
+    def slippery(key, model):
+        friction, size = jax.random.uniform(key, (2,), minval=0.2, maxval=1.0)
+        sizes = model.geom_size.at[1, 0].set(0.1 * size)
+        return {"geom_friction": model.geom_friction * friction, "geom_size": sizes}
+
+    pose = jnp.asarray([0.0, -0.05]), jnp.asarray([1.0, 0.0])
+    env = made(BALL, lambda before, action, after: after.qpos[0], None, randomize=slippery, start=lambda key: pose)
+    worst, states = differences(env, BALL, 1, steps=60)
+    assert worst < 1e-3
+    assert np.ptp(states.qvel[-1, :, 0]) > 0.1 and np.ptp(states.qpos[-1, :, 1]) > 0.01
+
+
 @pytest.mark.slow
 def test_gymnasiums_pendulum_falls_slower_on_the_moon():
     there = pytest.importorskip("gymnasium").__path__[0] + "/envs/mujoco/assets/inverted_pendulum.xml"
