@@ -7,6 +7,7 @@ results/gymnasium_parity.csv.
 """
 
 import argparse
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from benchmarks import gymnasium_c, table
-from purerl.environments import make
+from purerl.environments import base, make
 from purerl.environments.mujoco import tasks
 
 POLICIES = ("random", "zero")
@@ -64,7 +65,9 @@ def returns_here(name, policy, episodes, seed=0):
 
     def go_on(carry):
         state, total, alive, step = carry
-        state, outcome = jax.vmap(env.step)(state, act(jax.random.fold_in(jax.random.key(seed + 1), step)))
+        state, outcome = jax.vmap(partial(base.act, env))(
+            state, act(jax.random.fold_in(jax.random.key(seed + 1), step))
+        )
         return state, total + jnp.where(alive, outcome.reward, 0), alive & ~outcome.terminated, step + 1
 
     return np.asarray(jax.jit(lambda start: jax.lax.while_loop(goes_on, go_on, start)[1])((start, zero, zero == 0, 0)))

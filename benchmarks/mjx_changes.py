@@ -51,11 +51,10 @@ def mjx_step(name):
     @base.physics
     def step(both, action):
         data, before = both
-        control = base.scaled(action, env.action_range)
-        data = data.replace(ctrl=control)
+        data = data.replace(ctrl=action)
         data = jax.lax.fori_loop(0, task.substeps, lambda _, data: dynamics.mjx.step(body.on_device, data), data)
         after = dynamics.State(data.qpos, data.qvel, data.qacc, task.derive(body, data))
-        terms, terminated = task.reward(body, before, after, control)
+        terms, terminated = task.reward(body, before, after, action)
         outcome = base.Outcome(sum(terms.values()), jnp.asarray(terminated, bool), jnp.asarray(False))
         return base.strong((data, after)), outcome
 

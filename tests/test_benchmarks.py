@@ -28,6 +28,7 @@ from purerl.training import mapping
 
 environments = pytest.importorskip("benchmarks.environments")
 mjx_changes = pytest.importorskip("benchmarks.mjx_changes")
+own_model = import_module("benchmarks.own_model")
 peers = import_module("benchmarks.peers.__main__")
 
 SMALL = ["--widths", "8", "--batch-size", "16", "--steps", "8", "--rounds", "2"]
@@ -149,6 +150,12 @@ def test_a_change_to_mjx_has_its_price(kept, capsys):
     (ours,) = kept("mjx_changes")
     assert (ours["variant"], ours["of_the_first"]) == ("purerl", "1.000") and float(ours["steps_per_s"]) > 0
     assert "compiled in" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_is_measured(kept):
+    own_model.main(["--variant", "purerl", "purerl, randomized", "--batch", "2", "--steps", "4", "--rounds", "2"])
+    assert [row["variant"] for row in kept("own_model")] == ["purerl", "purerl, randomized"]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ brax, gymnax, playground, pendulum, mujoco/  the environments of each family
 autoreset  detects environments that reset themselves
 names      names of environments, for error messages
 vector     `purerl.VectorEnv`, for Gymnasium
+delays     actions that arrive late
 """
 
 import importlib

@@ -57,13 +57,15 @@ class Environment(NamedTuple):
 
     Attributes:
         reset: `(key) -> state`, the start of a random episode.
-        step: `(state, action [action_size] in [-1, 1]) -> (state, Outcome)`.
+        step: `(state, action [action_size]) -> (state, Outcome)`. The action is in the environment's units, within
+            `action_range`. `act` takes an action in [-1, 1].
         observe: `(state) -> observation [obs_size]`, float32.
         obs_size, action_size: Python ints.
         episode_length: the time limit [steps]. An episode that reaches it is truncated.
         name: the name that the user gave.
         truncates: whether `step` itself may truncate. If it may, the compact replay buffer cannot be used.
-        action_range: (low, high), numbers or arrays `[action_size]`: the actions -1 and 1 in the environment's units.
+        action_range: (low, high), numbers or arrays `[action_size]`: the least and the greatest action. A policy's
+            actions -1 and 1 become these.
         scene: how to draw the environment, or None if it has no bodies.
     """
 
@@ -254,9 +256,22 @@ def actions_of(env: Environment, num_envs: int, actions: Any) -> Float32[np.ndar
     return actions
 
 
-def scaled(action: Float[Array, "*batch A"], action_range: ActionRange) -> Float[Array, "*batch A"]:
-    """Return an action from [-1, 1], `[..., action_size]`, in the environment's units."""
-    low, high = action_range
+def act(env: Environment, state: State, action: Float[Array, " A"]) -> tuple[State, Outcome]:
+    """Return `env.step` after an action of a policy, `[action_size]` in [-1, 1]. Everything that trains calls this.
+
+    It is the only place where actions are scaled to `env.action_range`.
+    """
+    return env.step(state, scaled(action, env.action_range))
+
+
+def scaled(action: Float[Array, "*batch A"], action_range: tuple[ArrayLike, ArrayLike]) -> Float[Array, "*batch A"]:
+    """Return an action from [-1, 1], `[..., action_size]`, in the environment's units.
+
+    If the range is (-1, 1), the action is returned as it is, without rounding.
+    """
+    low, high = (np.asarray(bound) for bound in action_range)
+    if (low == -1).all() and (high == 1).all():
+        return action
     return low + (high - low) * (action + 1.0) / 2.0  # pyright: ignore[reportReturnType]  # the stubs say NumPy
 
 

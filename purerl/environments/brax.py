@@ -29,7 +29,6 @@ from purerl.environments.base import (
     ends,
     physics,
     scalar,
-    scaled,
     strong,
     vector,
     whole,
@@ -82,8 +81,8 @@ def from_brax(env: envs.Env, episode_length: int | Any = 1000, name: str | None 
     """Return any `brax.envs.Env` as an `Environment`.
 
     Brax environments take actions in [-1, 1]. An environment with another range declares it as the attribute
-    `action_range`, a pair (low, high) of numbers or arrays `[action_size]`. If `info["truncation"]` exists, it marks
-    the `done` that is a truncation.
+    `action_range`, a pair (low, high) of numbers or arrays `[action_size]`. Its step then gets actions in this range.
+    If `info["truncation"]` exists, it marks the `done` that is a truncation.
 
     Raises ValueError if the environment breaks its contract: sizes, shapes, dtypes, or the structure of its state.
     """
@@ -109,7 +108,7 @@ def from_brax(env: envs.Env, episode_length: int | Any = 1000, name: str | None 
     @physics
     @levels.apart()
     def step(state: envs.State, action: Float[Array, " A"]) -> tuple[envs.State, Outcome]:
-        state = sound(core.step(state, scaled(action, action_range)))
+        state = sound(core.step(state, action))
         return state, Outcome(scalar(state.reward, "reward", jnp.float32), *ends(state))
 
     def observe(state: envs.State) -> Float[Array, " obs"]:

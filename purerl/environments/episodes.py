@@ -8,12 +8,14 @@ Sizes: E environments, P starts in the pool, N episodes of an evaluation.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int32, UInt32
 
+from purerl.environments import base
 from purerl.environments.base import Environment, State
 from purerl.types import Array, IntScalar, Key, Transition
 
@@ -117,12 +119,12 @@ def observe(env: Environment, episodes: Episodes) -> Float[Array, "E obs"]:
 
 
 def step(env: Environment, episodes: Episodes, action: Float[Array, "E A"]) -> tuple[Episodes, Transition]:
-    """Step every environment. Returns `(episodes, Transition [E, ...])`. The pool must hold the next E starts.
+    """Step every environment with actions in [-1, 1]. Returns `(episodes, Transition [E, ...])`.
 
-    Where an episode ended, the returned `episodes` are at a new start. `next_observation` is still the last observation
-    of the old episode. Reaching the time limit is a truncation.
+    The pool must hold the next E starts. Where an episode ended, the returned `episodes` are at a new start.
+    `next_observation` is still the last observation of the old episode. Reaching the time limit is a truncation.
     """
-    state, outcome = jax.vmap(env.step)(episodes.state, action)
+    state, outcome = jax.vmap(partial(base.act, env))(episodes.state, action)
     elapsed = episodes.elapsed + 1
     truncated = (outcome.truncated | (elapsed >= env.episode_length)) & ~outcome.terminated
     transition = Transition(
@@ -167,8 +169,8 @@ def play(
 ) -> tuple[Float[Array, " N"], Int32[Array, " N"]]:
     """Play one whole episode from each of `states`, with actions from `act`.
 
-    `act` is `(observation [N, obs_size]) -> action [N, action_size]`. Returns the undiscounted return and the length of
-    each episode, `[N]`. The loop ends soon after the longest episode, or after `limit` steps.
+    `act` is `(observation [N, obs_size]) -> action [N, action_size]` in [-1, 1]. Returns the undiscounted return and
+    the length of each episode, `[N]`. The loop ends soon after the longest episode, or after `limit` steps.
     """
     limit = env.episode_length if limit is None else limit
     played = play_on(env, act, begin_play(states), -(-limit // STRIDE), limit)
@@ -183,7 +185,7 @@ def play_on(env: Environment, act: Act, play: Play, count: IntScalar, limit: int
     limit = min(limit, env.episode_length)
 
     def one_step(play: Play, _: None) -> tuple[Play, None]:
-        state, outcome = jax.vmap(env.step)(play.state, act(jax.vmap(env.observe)(play.state)))
+        state, outcome = jax.vmap(partial(base.act, env))(play.state, act(jax.vmap(env.observe)(play.state)))
         counts = play.alive & ~(outcome.terminated & ~jnp.isfinite(outcome.reward))
         total, lost = add(play.total, play.lost, jnp.where(counts, outcome.reward, 0.0))
         length = play.length + play.alive

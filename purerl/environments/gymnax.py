@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, PyTree, Shaped, UInt32
 
 from purerl.environments import Length, names
-from purerl.environments.base import ActionRange, Environment, Outcome, checked, physics, scalar, scaled, vector, whole
+from purerl.environments.base import ActionRange, Environment, Outcome, checked, physics, scalar, vector, whole
 from purerl.errors import attempt, require
 from purerl.types import Array, Key
 
@@ -90,7 +90,7 @@ def from_gymnax(env: Any, params: Any = None, episode_length: Length = None, nam
     def advance(state: State, action: Float[Array, " A"], limited: Any) -> tuple[State, Outcome]:
         """Return a step with `params`, whose end is that of a step with the parameters `limited`."""
         step_key, key = jax.random.split(jax.random.wrap_key_data(state.key))
-        action = scaled(action, action_range).reshape(shape)
+        action = action.reshape(shape)
 
         def advanced(params: Any) -> Sequence[Any]:
             result = env.step_env(step_key, state.state, action, params)

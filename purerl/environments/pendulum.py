@@ -64,11 +64,11 @@ def reset(key: Key) -> State:
 
 
 def step(state: State, action: Float[Array, "1"]) -> tuple[State, Outcome]:
-    """Return the state after one TIMESTEP, and the `Outcome`. An `action` `[1]` of ± 1 is the greatest torque.
+    """Return the state after one TIMESTEP, and the `Outcome`. The `action` `[1]` is the torque.
 
     The cost is that of the state before the step.
     """
-    torque = MAX_TORQUE * jnp.clip(action[0], -1.0, 1.0)
+    torque = jnp.clip(action[0], -MAX_TORQUE, MAX_TORQUE)
     off = (state.angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
     cost = off**2 + 0.1 * state.speed**2 + 0.001 * torque**2
     fall = 3 * GRAVITY / (2 * LENGTH) * jnp.sin(state.angle) + 3 / (MASS * LENGTH**2) * torque

@@ -7,25 +7,32 @@ The physics is MJX in JAX. Playground's default, Warp, only runs on NVIDIA GPUs.
 
 import contextlib
 import io
+import operator
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Float32
+from mujoco import mjx
 
 from purerl.environments import Length, autoreset, names
 from purerl.environments.base import Environment, Outcome, Scene, checked, ends, physics, scalar, strong, vector, whole
-from purerl.environments.mujoco import levels
+from purerl.environments.mujoco import levels, randomization
+from purerl.environments.mujoco.randomization import Changes, Randomize
 from purerl.errors import attempt, require
 from purerl.types import Array, Key
 
 SEEN = "state"  # the observation for the policy. The others are privileged.
 
 
-def make(name: str, backend: str | None = None, episode_length: Length = None) -> Environment:
+def make(
+    name: str, backend: str | None = None, episode_length: Length = None, randomize: Randomize | Any = None
+) -> Environment:
     """Return the task `name`, for example `CheetahRun`. If `episode_length` is None, Playground's time limit is used.
+
+    `randomize` is `(key, model) -> {field: array}`, the changes of the `mjx.Model` in an episode.
 
     Raises ValueError for an unknown task, for any backend, if Playground is not installed, or if it cannot make the
     task. Tasks of locomotion and manipulation clone the robots of MuJoCo Menagerie from GitHub on first use.
@@ -41,7 +48,7 @@ def make(name: str, backend: str | None = None, episode_length: Length = None) -
     env = attempt(what, lambda: registry.load(name, config_overrides={"impl": "jax"}))
     repeat = settings.action_repeat
     limit = settings.episode_length // repeat if episode_length is None else episode_length
-    return from_playground(env, limit, f"playground:{name}", repeat)
+    return from_playground(env, limit, f"playground:{name}", repeat, randomize)
 
 
 def is_one(kind: type) -> bool:
@@ -51,16 +58,25 @@ def is_one(kind: type) -> bool:
 
 
 def from_playground(
-    env: Any, episode_length: int | Any, name: str | None = None, action_repeat: int = 1
+    env: Any,
+    episode_length: int | Any,
+    name: str | None = None,
+    action_repeat: int = 1,
+    randomize: Randomize | Any = None,
 ) -> Environment:
     """Return any `MjxEnv` as an `Environment`. One step of it is `action_repeat` steps of `env`.
 
     If there are several observations, `state` is used. `done` is a termination, unless `info["truncation"]` is set.
+    `randomize` is `(key, model) -> {field: array}`, the changes of the `mjx.Model` in an episode. They are in
+    `state.info["drawn"]`.
+
     Raises ValueError if the environment breaks its contract.
     """
     name = name or type(env).__name__
     core = autoreset.unwrapped(env)
     autoreset.refuse_wrapped(core, name)
+    if randomize is not None:
+        core = Randomized(core, randomize, name)
 
     def observe(state: Any) -> Float[Array, " obs"]:
         if isinstance(state.obs, Mapping) and SEEN not in state.obs:
@@ -108,3 +124,77 @@ def from_playground(
 def _pose(state: Any) -> dict[str, Array]:
     data = state.data
     return {"qpos": data.qpos, "mocap_pos": data.mocap_pos, "mocap_quat": data.mocap_quat}
+
+
+class Randomized:
+    """A Playground environment whose model is changed once per episode. The changes are in `state.info["drawn"]`.
+
+    While a function of the environment is traced, its `_mjx_model` is the changed one.
+    """
+
+    def __init__(self, core: Any, randomize: Any, name: str) -> None:
+        self.core, self.holder = core, getattr(core, "unwrapped", core)
+        model = getattr(self.holder, "_mjx_model", None)
+        if not isinstance(model, mjx.Model):
+            raise ValueError(f"{name}: {type(self.holder).__name__} has no _mjx_model that randomize could change")
+        self.model, self.draw = model, randomization.checked(randomize, model, name)
+        state = attempt(f"{name}: reset(key)", lambda: jax.eval_shape(self.reset, jax.random.key(0)))
+        drawn = state.info["drawn"]
+        randomization.refuse_unread(name, self._computed, drawn, state, jax.random.key(0))
+
+    def reset(self, key: Key) -> Any:
+        draw_key, key = jax.random.split(key)
+        drawn = self.draw(draw_key)
+        with self._changed(drawn):
+            return _with_drawn(self.core.reset(key), drawn)
+
+    def step(self, state: Any, action: Float[Array, " A"]) -> Any:
+        drawn = state.info["drawn"]
+        with self._changed(drawn):
+            return _with_drawn(self.core.step(_without_drawn(state), action), drawn)
+
+    def _computed(self, drawn: Changes, state: Any, key: Key) -> Any:
+        """Return everything that is computed from the changes of the model."""
+        with self._changed(drawn):
+            return self.core.step(_without_drawn(state), jnp.zeros(self.core.action_size)), self.core.reset(key)
+
+    @contextlib.contextmanager
+    def _changed(self, drawn: Changes) -> Iterator[None]:
+        try:
+            self.holder._mjx_model = randomization.changed(self.model, drawn)
+            yield
+        finally:
+            self.holder._mjx_model = self.model
+
+
+def _with_drawn(state: Any, drawn: Changes) -> Any:
+    return state.replace(info=state.info | {"drawn": drawn})
+
+
+def _without_drawn(state: Any) -> Any:
+    return state.replace(info={name: x for name, x in state.info.items() if name != "drawn"})
+
+
+def domain_randomizer(name: str) -> Randomize:
+    """Return Playground's own domain randomizer of a task, such as `Go1JoystickFlatTerrain`, for `randomize`.
+
+    Raises ValueError if Playground is not installed or has none for the task.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        registry = require("mujoco_playground", "playground", f"playground:{name}").registry
+    what = f"the domain randomizer of playground:{name}"
+    theirs = attempt(what, lambda: registry.get_domain_randomizer(name))
+    if theirs is None:
+        raise ValueError(f"Playground has no domain randomizer for {name!r}; write a function (key, model) -> changes")
+    return converted(theirs)
+
+
+def converted(randomizer: Callable[[mjx.Model, Any], tuple[mjx.Model, mjx.Model]]) -> Randomize:
+    """Return a randomizer in Playground's style, `(model, keys) -> (batched model, axes)`, for `randomize`."""
+
+    def randomize(key: Key, model: mjx.Model) -> Changes:
+        batched, axes = randomizer(model, key[None])
+        known = randomization.float_fields(batched)
+        return {name: x[0] for name, x in known.items() if operator.attrgetter(name)(axes) == 0}
+
+    return randomize

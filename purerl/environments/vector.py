@@ -79,7 +79,6 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     def _advance(
         self, state: episodes.Episodes, actions: Float[Array, "E A"]
     ) -> tuple[episodes.Episodes, Float[Array, "E obs"], Transition]:
-        low, high = (np.asarray(bound) for bound in self.env.action_range)
-        unit = 2.0 * (actions - low) / (high - low) - 1.0
-        state, transition = episodes.step(self.env, state, unit.astype(np.float32))
+        unscaled = self.env._replace(action_range=(-1.0, 1.0))
+        state, transition = episodes.step(unscaled, state, actions)
         return state, episodes.observe(self.env, state), transition

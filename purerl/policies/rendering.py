@@ -55,13 +55,15 @@ def player(env: "Environment", kept: Policies) -> "Player":
     import jax
     import jax.numpy as jnp
 
+    from purerl.environments import base
+
     act, scene = acting.act(kept), scene_of(env)
 
     @jax.jit
     def play(policy: tuple[Nested, Nested], key: "Key") -> Any:
         def step(carry: Any, _: None) -> Any:
             state, alive = carry
-            state, outcome = env.step(state, act(*policy, env.observe(state)))
+            state, outcome = base.act(env, state, act(*policy, env.observe(state)))
             going_on = alive & ~(outcome.terminated | outcome.truncated)
             return (state, going_on), (scene.pose(state), outcome.reward, alive)
 

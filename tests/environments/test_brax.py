@@ -8,7 +8,7 @@ from brax import envs
 from brax.envs import Env, State
 from brax.envs.wrappers import training
 
-from purerl.environments import brax, episodes, make
+from purerl.environments import base, brax, episodes, make
 
 BROKEN = {  # what is changed in `Drift`, and what the error must say
     "observation_size": (
@@ -244,14 +244,20 @@ def test_actions_are_scaled_from_minus_one_and_one_to_the_range_of_the_environme
     env = brax.from_brax(Drift())
     still = jax.tree.map(jnp.zeros_like, env.reset(jax.random.key(0)))
     for action, expected in [((-1.0, -1.0), (0.0, -3.0)), ((0.0, 0.0), (5.0, 0.0)), ((1.0, 0.5), (10.0, 1.5))]:
-        state, _ = env.step(still, jnp.asarray(action))
+        state, _ = base.act(env, still, jnp.asarray(action))
         np.testing.assert_allclose(env.observe(state), expected, atol=1e-6)
 
 
-def test_without_a_range_actions_pass_unscaled():
-    env = brax.from_brax(type("Plain", (Drift,), {"action_range": (-1.0, 1.0)})())
-    state, _ = env.step(jax.tree.map(jnp.zeros_like, env.reset(jax.random.key(0))), jnp.asarray([0.25, -1.0]))
-    np.testing.assert_allclose(env.observe(state), [0.25, -1.0], atol=1e-6)
+def test_a_step_itself_takes_actions_in_the_units_of_the_environment():
+    env = brax.from_brax(Drift())
+    still = jax.tree.map(jnp.zeros_like, env.reset(jax.random.key(0)))
+    np.testing.assert_array_equal(env.observe(env.step(still, jnp.asarray([7.0, -2.0]))[0]), [7.0, -2.0])
+
+
+def test_without_a_range_actions_pass_unscaled_and_unrounded():
+    env = brax.from_brax(type("Plain", (Drift,), {"action_range": (-1.0, np.ones(2))})())
+    still, action = jax.tree.map(jnp.zeros_like, env.reset(jax.random.key(0))), jnp.asarray([1e-9, -1.0])
+    np.testing.assert_array_equal(env.observe(base.act(env, still, action)[0]), action)
 
 
 @pytest.mark.parametrize("env, terminated, truncated", [(Drift(), True, False), (Impatient(), False, True)])

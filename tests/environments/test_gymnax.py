@@ -124,7 +124,7 @@ def test_steps_draw_anew():
     env = gymnax.from_gymnax(Old())
     state, moves = env.reset(jax.random.key(0)), []
     for _ in range(3):
-        after, _ = env.step(state, jnp.full(1, -1 / 3))
+        after, _ = env.step(state, jnp.zeros(1))
         moves.append(float(after.observation[0] - state.observation[0]))
         state = after
     assert len(set(moves)) == 3 and np.abs(moves).max() < 0.1
@@ -262,7 +262,7 @@ def test_death_at_the_time_limit_is_death(kind):
 def test_parameters_of_any_kind_are_understood(params):
     env = gymnax.from_gymnax(Timed(), params)
     state = env.reset(jax.random.key(0))
-    state, outcome = env.step(state._replace(state=state.state._replace(time=jnp.int32(4))), jnp.full(1, -1 / 3))
+    state, outcome = env.step(state._replace(state=state.state._replace(time=jnp.int32(4))), jnp.zeros(1))
     assert (env.episode_length, float(state.observation[1]), float(outcome.reward)) == (5, 1.0, 10.0)
     assert not outcome.terminated
     assert gymnax.from_gymnax(Timed(), params, 9).episode_length == 9

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from brax.envs.wrappers import training
 from flax import struct
+from mujoco import mjx
 
 from purerl import environments
 from purerl.environments import episodes, playground
@@ -205,3 +206,93 @@ def test_playgrounds_own_cheetah_runs():
         begun, seen = step(begun, jnp.ones((2, 6)))
     assert seen.truncated.all() and not seen.terminated.any() and np.isfinite(seen.reward).all()
     assert np.abs(seen.next_observation - episodes.observe(env, begun)).max() > 0.1
+
+
+class Slide(Full):
+    """A mass that is pushed along a line, with MJX's model, as Playground's own environments hold it."""
+
+    XML = "<mujoco><worldbody><body><joint type='slide'/><geom size='0.1' mass='1'/></body></worldbody></mujoco>"
+
+    def __init__(self):
+        super().__init__(1e9)
+        self.mj_model = mujoco.MjModel.from_xml_string(self.XML)
+        self._mjx_model = mjx.put_model(self.mj_model)
+
+    def reset(self, key):
+        return self._full(self._at(jnp.float32(0.0), jax.random.uniform(key)), {"steps": jnp.float32(0.0)})
+
+    def step(self, state, action):
+        weight = self._mjx_model.body_mass[1] * self._mjx_model.opt.gravity[2]
+        after = self._at(state.obs["state"][0] + weight, state.obs["state"][1])
+        return self._full(after, {"steps": state.info["steps"] + 1})
+
+
+def pulled(key, model):
+    mass_key, gravity_key = jax.random.split(key)
+    mass = model.body_mass * jax.random.uniform(mass_key, minval=1.0, maxval=2.0)
+    return {"body_mass": mass, "opt.gravity": model.opt.gravity * jax.random.randint(gravity_key, (), 1, 3)}
+
+
+def test_an_episode_of_playground_keeps_the_model_that_it_drew():
+    env = environments.make(playground.from_playground(Slide(), 3, "slide", randomize=pulled))
+    key, actions = jax.random.key(0), jnp.zeros((4, 1))
+    now = episodes.begin(env, 4, key)
+    drawn = now.state.info["drawn"]
+    weights = drawn["body_mass"][:, 1] * drawn["opt.gravity"][:, 2]
+    for step in range(1, 4):
+        now, seen = episodes.step(env, now, actions)
+        np.testing.assert_allclose(seen.next_observation[:, 0], step * weights, rtol=1e-6)
+    assert len(np.unique(weights)) == 4 and seen.truncated.all()
+    assert (now.state.info["drawn"]["body_mass"][:, 1] != drawn["body_mass"][:, 1]).all()  # The next ones draw anew.
+
+
+def test_a_randomizer_in_playgrounds_style_is_taken():
+    def theirs(model, rng):
+        mass = jax.vmap(lambda key: model.body_mass * jax.random.uniform(key, minval=2.0, maxval=3.0))(rng)
+        axes = jax.tree.map(lambda x: None, model).tree_replace({"body_mass": 0})
+        return model.tree_replace({"body_mass": mass}), axes
+
+    core = Slide()
+    env = playground.from_playground(core, 3, "slide", randomize=playground.converted(theirs))
+    drawn = env.reset(jax.random.key(0)).info["drawn"]
+    assert list(drawn) == ["body_mass"] and 2.0 <= drawn["body_mass"][1] <= 3.0
+    assert core._mjx_model.body_mass[1] == 1.0  # as it was
+
+
+@pytest.mark.parametrize(
+    "env, randomize, words",
+    [
+        (Count(3), pulled, "it: Count has no _mjx_model that randomize could change"),
+        (Slide(), lambda key, model: {"mass": model.body_mass}, "changes 'mass', which is no field of a mjx.Model"),
+        (
+            Slide(),
+            lambda key, model: {"dof_damping": model.dof_damping},
+            "dof_damping, but no step of this model reads it",
+        ),
+    ],
+)
+def test_a_change_of_playgrounds_model_without_effect_is_refused(env, randomize, words):
+    with pytest.raises(ValueError, match=words) as refused:
+        playground.from_playground(env, 3, "it", randomize=randomize)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_task_without_a_domain_randomizer_is_answered():
+    pytest.importorskip("mujoco_playground")
+    with pytest.raises(ValueError, match="Playground has no domain randomizer for 'CheetahRun'; write a function"):
+        playground.domain_randomizer("CheetahRun")
+
+
+@pytest.mark.slow
+def test_playgrounds_own_cheetah_is_randomized():
+    pytest.importorskip("mujoco_playground")
+
+    def heavier(key, model):
+        return {"body_mass": model.body_mass * jax.random.uniform(key, minval=0.5, maxval=3.0)}
+
+    env = playground.make("CheetahRun", episode_length=20, randomize=heavier)
+    states = jax.jit(jax.vmap(env.reset))(jnp.stack([jax.random.key(0)] * 2))
+    states.info["drawn"]["body_mass"] = states.info["drawn"]["body_mass"] * jnp.asarray([[1.0], [2.0]])
+    after, _ = jax.jit(jax.vmap(env.step))(states, jnp.ones((2, 6)))
+    np.testing.assert_array_equal(states.data.qpos[0], states.data.qpos[1])
+    assert np.abs(after.data.qvel[0] - after.data.qvel[1]).max() > 0.1

@@ -23,18 +23,20 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp is missing. It is not needed.
-    from mujoco import mjx
+    from mujoco import mjx as mjx
     from mujoco.mjx._src import scan
     from mujoco.mjx._src.forward import _integrate_pos
 
     from purerl.environments.mujoco import contacts, levels
 
 from purerl.environments.mujoco import newton
+from purerl.errors import attempt
 from purerl.types import Array
 
 Derived = dict[str, Float[Array, "..."]]
 
 INTEGRATORS = (mujoco.mjtIntegrator.mjINT_EULER, mujoco.mjtIntegrator.mjINT_RK4)
+OR_MJX = "or physics='mjx' in mujoco.from_xml"
 STAGES = ((0.0, 1 / 6), (0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6))  # start, as a fraction of the step, and weight
 
 
@@ -61,44 +63,66 @@ class State(NamedTuple):
         qacc: accelerations of the last forward pass, `[nv]`. The solver starts from them.
         derived: `{name: array}` that a task reads, from the last forward pass. They are one substep old: MuJoCo updates
             the positions, but not the quantities that it derived from them.
+        act: activations of the actuators, `[na]`, or None if the physics has none.
+        drawn: `{field: array}`, the changes of the model in this episode, or None if the model is not randomized.
     """
 
     qpos: Float[Array, " nq"]
     qvel: Float[Array, " nv"]
     qacc: Float[Array, " nv"]
     derived: Derived
+    act: Float[Array, " na"] | None = None
+    drawn: Derived | None = None
 
 
 Derive = Callable[[Body, mjx.Data], Derived]
+Advance = Callable[[Body, State, Float[Array, " nu"], int, Derive], State]
 
 
 def load_body(path: Path) -> Body:
     """Return the `Body` of an XML file. Raises ValueError if the solver does not support a feature of the model."""
-    with _without_warnings():  # about deprecated attributes: users cannot change the file
+    with without_warnings():  # about deprecated attributes: users cannot change the file
         model = mujoco.MjModel.from_xml_path(str(path))
     check_model(model, path)
-    model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON  # MJX has no PGS (used by Humanoid). The minimum is the same.
-    on_device = mjx.put_model(model)
-    body = Body(model, on_device, mjx.make_data(on_device))
-    return body
+    return compiled(model, path)
 
 
-def check_model(model: mujoco.MjModel, path: Path) -> None:
+def compiled(model: mujoco.MjModel, path: Path | str) -> Body:
+    """Return the `Body` of a model, whose solver is changed. Raises ValueError if MJX does not support the model."""
+    if model.nhistory:
+        raise ValueError(f"{path}: delays of actuators and sensors are not supported; use purerl.environments.delays")
+    solver, newton = model.opt.solver, mujoco.mjtSolver.mjSOL_NEWTON
+    model.opt.solver = newton if solver == mujoco.mjtSolver.mjSOL_PGS else solver  # MJX has no PGS. Same minimum.
+    on_device = attempt(f"{path}: mjx.put_model", lambda: mjx.put_model(model))
+    return Body(model, on_device, mjx.make_data(on_device))
+
+
+def check_model(model: mujoco.MjModel, path: Path | str) -> None:
     """Raise ValueError, with what to use instead, if the solver does not support a feature of the model of `path`."""
     if model.na:
         raise ValueError(
             f"{path}: actuators with activation states are not supported; use motors, or position or velocity servos "
-            "without timeconst"
+            f"without timeconst, {OR_MJX}"
         )
     if model.opt.integrator not in INTEGRATORS:
         name = mujoco.mjtIntegrator(model.opt.integrator).name.removeprefix("mjINT_").lower()
-        raise ValueError(f"{path}: integrator {name!r} is not supported; known: Euler, RK4")
+        raise ValueError(f"{path}: integrator {name!r} is not supported; known: Euler, RK4; {OR_MJX}")
     if model.opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL:
-        raise ValueError(f"{path}: elliptic friction cones are not supported; use cone 'pyramidal'")
+        raise ValueError(f"{path}: elliptic friction cones are not supported; use cone 'pyramidal', {OR_MJX}")
     if model.neq:
-        raise ValueError(f"{path}: equality constraints are not supported; remove the {model.neq} under <equality>")
+        remedy = f"remove the {model.neq} under <equality>, {OR_MJX}"
+        raise ValueError(f"{path}: equality constraints are not supported; {remedy}")
     if model.dof_frictionloss.any() or model.tendon_frictionloss.any():
-        raise ValueError(f"{path}: friction losses are not supported; use damping in place of frictionloss")
+        raise ValueError(f"{path}: friction losses are not supported; use damping in place of frictionloss, {OR_MJX}")
+    if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
+        raise ValueError(f"{path}: the flag eulerdamp='disable' is not supported; remove it, {OR_MJX}")
+    check_actions(model, path)
+
+
+def check_actions(model: mujoco.MjModel, path: Path | str) -> None:
+    """Raise ValueError if a model has no actuator, or one without a range."""
+    if not model.nu:
+        raise ValueError(f"{path}: the model has no actuator, so there is no action; add one under <actuator>")
     for number in range(model.nu):
         if not model.actuator_ctrllimited[number]:
             name = model.actuator(number).name or number
@@ -106,7 +130,8 @@ def check_model(model: mujoco.MjModel, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
+    """Let MuJoCo print no warnings."""
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)
     try:
@@ -126,7 +151,8 @@ def initial_state(body: Body, qpos: ArrayLike, qvel: ArrayLike, derive: Derive) 
     qpos, qvel = jnp.asarray(qpos, dtype), jnp.asarray(qvel, dtype)
     model, data = body.on_device, body.blank.replace(qpos=qpos, qvel=qvel)
     data = mjx.com_vel(model, mjx.com_pos(model, levels.kinematics(model, data)))
-    return State(qpos, qvel, jnp.zeros_like(qvel), derive(body, data))
+    act = body.blank.act if body.model.na else None
+    return State(qpos, qvel, jnp.zeros_like(qvel), derive(body, data), act)
 
 
 def advance(body: Body, state: State, control: Float[Array, " nu"], substeps: int, derive: Derive) -> State:
@@ -136,7 +162,8 @@ def advance(body: Body, state: State, control: Float[Array, " nu"], substeps: in
     def substep(state: State, _: None) -> tuple[State, None]:
         return integrate(body, state, control, derive), None
 
-    return jax.lax.scan(substep, state, None, length=substeps)[0]
+    after = jax.lax.scan(substep, state._replace(drawn=None), None, length=substeps)[0]
+    return after._replace(drawn=state.drawn)
 
 
 def forward(body: Body, data: mjx.Data) -> mjx.Data:
@@ -240,6 +267,6 @@ def _at_start(turned: Float[Array, "3"], spin: Float[Array, "3"]) -> Float[Array
     return spin + 0.5 * cross + jnp.where(small, 1 / 12 + square / 720, exact) * jnp.cross(turned, cross)
 
 
-def contact_forces(body: Body, data: mjx.Data) -> Float[Array, "nbody 6"]:
+def contact_forces(model: mjx.Model, data: mjx.Data) -> Float[Array, "nbody 6"]:
     """Return torque and force of the contacts on each body, in this order, `[nbody, 6]` (MuJoCo's `cfrc_ext`)."""
-    return mjx.rne_postconstraint(body.on_device, data)._impl.cfrc_ext
+    return mjx.rne_postconstraint(model, data)._impl.cfrc_ext

@@ -10,53 +10,24 @@ import importlib.util
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 from mujoco import mjx
 
 from purerl.environments import Length, names
-from purerl.environments.base import Environment, Outcome, Scene, declared, physics, scaled, strong
-from purerl.environments.mujoco import dynamics
+from purerl.environments.base import Environment, declared
+from purerl.environments.mujoco import definition, dynamics
+from purerl.environments.mujoco.definition import Action, Observation, Pose, Reward, Task, Terminated, Terms, start
 from purerl.environments.mujoco.dynamics import Body, Derived, State
 from purerl.errors import how_to_install
 from purerl.types import Array, Key
 
-Action = Float[Array, " nu"]
-Observation = Float[Array, " obs"]
 Place = Float[Array, "3"]
-Pose = tuple[Float[Array, " nq"], Float[Array, " nv"]]  # positions and velocities
 Alive = Bool[Array, ""]
-Terminated = bool | Bool[Array, ""]
-Terms = dict[str, Float[Array, ""]]  # the reward is their sum
-Reward = Callable[[Body, State, State, Action], tuple[Terms, Terminated]]
-
-
-class Task(NamedTuple):
-    """The definition of a task in Gymnasium. `state`, `before` and `after` are `dynamics.State`s.
-
-    Attributes:
-        xml: name of the model file.
-        substeps: timesteps of the model per environment step.
-        start: `(body, key) -> (qpos [nq], qvel [nv])`, the random start of an episode.
-        observe: `(body, state) -> [obs_size]`.
-        reward: `(body, before, after, action) -> ({name: term []}, terminated)`. The reward is the sum of the terms.
-            The action is in the actuators' range.
-        derive: `(body, data) -> {name: array}`, what observation and reward need besides positions and velocities.
-        episode_length: Gymnasium's time limit [steps].
-    """
-
-    xml: str
-    substeps: int
-    start: Callable[[Body, Key], Pose]
-    observe: Callable[[Body, State], Observation]
-    reward: Reward
-    derive: dynamics.Derive = lambda body, data: {}
-    episode_length: int = 1000
 
 
 def make(name: str, backend: str | None = None, episode_length: Length = None) -> Environment:
@@ -68,28 +39,8 @@ def make(name: str, backend: str | None = None, episode_length: Length = None) -
     task = find_task(name)
     if backend not in (None, "mjx"):
         raise ValueError(f"{name} has no backend {backend!r}; known: mjx")
-    body = load_body(task)
-    action_range = tuple(bound.astype(np.float32) for bound in body.model.actuator_ctrlrange.T)
-
-    @physics
-    def reset(key: Key) -> State:
-        return strong(initial_state(task, body, *task.start(body, key)))
-
-    @physics
-    def act(state: State, action: Float[Array, " A"]) -> tuple[State, Outcome]:
-        after, terms, terminated = step(task, body, state, scaled(action, action_range))
-        reward = jnp.asarray(sum(terms.values()), jnp.float32)
-        return strong(after), Outcome(reward, jnp.asarray(terminated, bool), jnp.asarray(False))
-
-    def observe(state: State) -> Float32[Array, " obs"]:
-        return task.observe(body, state).astype(jnp.float32)
-
-    obs_size = jax.eval_shape(lambda key: observe(reset(key)), jax.random.key(0)).shape[0]
-    limit = task.episode_length if episode_length is None else episode_length
-    scene = Scene(body.model, lambda state: {"qpos": state.qpos}, task.substeps * float(body.model.opt.timestep))
-    return declared(
-        Environment(reset, act, observe, obs_size, int(body.model.nu), limit, name, False, action_range, scene)
-    )
+    env = definition.environment(task, load_body(task), name)
+    return declared(env if episode_length is None else env._replace(episode_length=episode_length))
 
 
 def find_task(name: str) -> Task:
@@ -109,36 +60,13 @@ def load_body(task: Task) -> Body:
     return dynamics.load_body(Path(package.origin).parent / "envs/mujoco/assets" / task.xml)
 
 
-def initial_state(task: Task, body: Body, qpos: ArrayLike, qvel: ArrayLike) -> State:
-    """Return the `dynamics.State` at given positions and velocities."""
-    return dynamics.initial_state(body, qpos, qvel, task.derive)
-
-
-def step(task: Task, body: Body, state: State, action: Action) -> tuple[State, Terms, Terminated]:
-    """Return `(state, {name: reward term}, terminated)` after an action `[nu]` in the actuators' range."""
-    after = dynamics.advance(body, state, action, task.substeps, task.derive)
-    terms, terminated = task.reward(body, state, after, action)
-    return after, terms, terminated
-
-
 # Start distributions
-
-
-def _start(body: Body, key: Key, positions: float, velocities: float, normal: bool = False) -> Pose:
-    """Draw a start around the model's default pose, uniformly within ± the scales.
-
-    If `normal` is True, velocities are drawn from a normal distribution.
-    """
-    position_key, velocity_key = jax.random.split(key)
-    draw = jax.random.normal if normal else partial(jax.random.uniform, minval=-1.0, maxval=1.0)
-    qpos = positions * jax.random.uniform(position_key, (body.model.nq,), minval=-1.0, maxval=1.0)
-    return body.model.qpos0 + qpos, velocities * draw(velocity_key, (body.model.nv,))
 
 
 def _start_reacher(body: Body, key: Key) -> Pose:
     """Draw a start with the goal uniform on a disc. Gymnasium draws from a square until the goal lies on the disc."""
     arm_key, radius_key, angle_key = jax.random.split(key, 3)
-    qpos, qvel = _start(body, arm_key, 0.1, 0.005)
+    qpos, qvel = start(body, arm_key, 0.1, 0.005)
     radius = 0.2 * jnp.sqrt(jax.random.uniform(radius_key))
     angle = 2 * jnp.pi * jax.random.uniform(angle_key)
     goal = radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
@@ -153,7 +81,7 @@ def _start_pusher(body: Body, key: Key) -> Pose:
     object_key, arm_key = jax.random.split(key)
     draws = jax.random.uniform(object_key, (32, 2), minval=jnp.array([-0.3, -0.2]), maxval=jnp.array([0.0, 0.2]))
     place = draws[jnp.argmax(jnp.linalg.norm(draws, axis=1) > 0.17)]
-    _, qvel = _start(body, arm_key, 0.0, 0.005)
+    _, qvel = start(body, arm_key, 0.0, 0.005)
     qpos = jnp.asarray(body.model.qpos0)
     return qpos.at[-4:-2].set(place).at[-2:].set(0.0), qvel.at[-4:].set(0.0)
 
@@ -216,14 +144,14 @@ def _derive_torso(body: Body, data: mjx.Data) -> Derived:
 
 
 def _derive_ant(body: Body, data: mjx.Data) -> Derived:
-    return {"torso": data.xpos[1], "contact": jnp.clip(dynamics.contact_forces(body, data), -1.0, 1.0)}
+    return {"torso": data.xpos[1], "contact": jnp.clip(dynamics.contact_forces(body.on_device, data), -1.0, 1.0)}
 
 
 def _derive_humanoid(body: Body, data: mjx.Data) -> Derived:
     mass = body.model.body_mass
     derived = {"centre": jnp.asarray(mass / mass.sum(), data.xipos.dtype) @ data.xipos, "velocity": data.cvel}
     derived |= {"inertia": data._impl.cinert, "actuator": data.qfrc_actuator}
-    return derived | {"contact": dynamics.contact_forces(body, data)}
+    return derived | {"contact": dynamics.contact_forces(body.on_device, data)}
 
 
 # Rewards
@@ -338,10 +266,10 @@ def _reward_reacher_v4(body: Body, before: State, after: State, action: Action) 
     return _reward_reacher(body, before, before, action)
 
 
-_small = partial(_start, positions=5e-3, velocities=5e-3)
-_wide = partial(_start, positions=0.1, velocities=0.1)
-_fast = partial(_start, positions=0.1, velocities=0.1, normal=True)
-_hundredth = partial(_start, positions=0.01, velocities=0.01)
+_small = partial(start, positions=5e-3, velocities=5e-3)
+_wide = partial(start, positions=0.1, velocities=0.1)
+_fast = partial(start, positions=0.1, velocities=0.1, normal=True)
+_hundredth = partial(start, positions=0.01, velocities=0.01)
 
 V5 = {
     "InvertedPendulum": Task("inverted_pendulum.xml", 2, _hundredth, _observe, _reward_pendulum),

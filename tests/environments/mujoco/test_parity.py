@@ -13,7 +13,7 @@ import pytest
 from commands import AS_SHIPPED
 
 from purerl.environments import make
-from purerl.environments.mujoco import tasks
+from purerl.environments.mujoco import definition, tasks
 
 gymnasium_c = pytest.importorskip("benchmarks.gymnasium_c")
 
@@ -48,12 +48,11 @@ def steps(name):
     task, body = tasks.TASKS[name], tasks.load_body(tasks.TASKS[name])
     kind, _ = name.split("-")
     versions = [f"{kind}-v5", f"{kind}-v4"] if kind in ON_ONE_MODEL else [name]
-    low, high = body.model.actuator_ctrlrange.T
 
     def step(before, action):
-        start = tasks.initial_state(task, body, before.qpos, before.qvel)
+        start = definition.initial_state(task, body, before.qpos, before.qvel)
         state = start._replace(qacc=before.qacc, derived=start.derived | before.derived)
-        after, outcome = env.step(state, 2 * (action - low) / (high - low) - 1)
+        after, outcome = env.step(state, action)
 
         def seen(task):
             return task.observe(body, after), *task.reward(body, state, after, action)
@@ -120,7 +119,9 @@ def test_in_float64_a_step_is_gymnasiums_to_its_last_digits():
         body, record = tasks.load_body(task), gymnasium_c.record("Hopper-v5")
 
         def step(before, action):
-            return tasks.step(task, body, tasks.initial_state(task, body, before.qpos, before.qvel), action)[0].qvel
+            return definition.step(task, body, definition.initial_state(task, body, before.qpos, before.qvel), action)[
+                0
+            ].qvel
 
         qvel = np.asarray(compiled(step, *arrays((record.before, record.action))))
     # Hopper observes velocities, clipped.

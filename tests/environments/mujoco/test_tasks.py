@@ -45,8 +45,8 @@ def test_pendulum_is_gymnasiums_step_by_step():
         np.testing.assert_allclose(env.observe(state), observation, atol=1e-6)
         for _ in range(50):
             there.unwrapped.state = np.array([state.angle, state.speed], np.float64)
-            action = random.uniform(-1, 1, 1).astype(np.float32)
-            observation, reward, terminated, truncated, _ = there.step(2 * action)
+            action = random.uniform(-2, 2, 1).astype(np.float32)
+            observation, reward, terminated, truncated, _ = there.step(action)
             state, outcome = step(state, action)
             np.testing.assert_allclose(env.observe(state), observation, atol=1e-5)
             np.testing.assert_allclose(outcome.reward, reward, rtol=1e-5, atol=1e-5)
