@@ -8,20 +8,19 @@ The physics is MJX in JAX. Playground's default, Warp, only runs on NVIDIA GPUs.
 import contextlib
 import io
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Float32
 
-from purerl.environments import Length, autoreset, names
+from purerl.environments import Length, autoreset, names, observations
 from purerl.environments.base import Environment, Outcome, Scene, checked, ends, physics, scalar, strong, vector, whole
 from purerl.environments.mujoco import levels
 from purerl.errors import attempt, require
 from purerl.types import Array, Key
 
-SEEN = "state"  # the observation for the policy. The others are privileged.
+SEEN = "state"  # the observation for the policy, if there are several
 
 
 def make(name: str, backend: str | None = None, episode_length: Length = None) -> Environment:
@@ -55,20 +54,19 @@ def from_playground(
 ) -> Environment:
     """Return any `MjxEnv` as an `Environment`. One step of it is `action_repeat` steps of `env`.
 
-    If there are several observations, `state` is used. `done` is a termination, unless `info["truncation"]` is set.
-    Raises ValueError if the environment breaks its contract.
+    If there are several observations, the actor reads `state`, and the critic `state` and `privileged_state`. Others
+    are not read. Without `state`, the actor reads all but `privileged_state`. `done` is a termination, unless
+    `info["truncation"]` is set. Raises ValueError if the environment breaks its contract.
     """
     name = name or type(env).__name__
     core = autoreset.unwrapped(env)
     autoreset.refuse_wrapped(core, name)
 
     def observe(state: Any) -> Float[Array, " obs"]:
-        if isinstance(state.obs, Mapping) and SEEN not in state.obs:
-            raise ValueError(f"observations are {', '.join(state.obs)}; one of them must be called {SEEN!r}")
-        return vector(state.obs[SEEN] if isinstance(state.obs, Mapping) else state.obs, state.reward)
+        return observations.joined(state.obs, lambda entry: vector(entry, state.reward), SEEN)
 
     def sound(state: Any) -> Any:
-        observe(state), scalar(state.reward, "reward", jnp.float32), ends(state)
+        _ = observe(state), scalar(state.reward, "reward", jnp.float32), ends(state)
         return strong(state)
 
     @physics
@@ -100,9 +98,8 @@ def from_playground(
     action_size = whole(name, "action_size", attempt(f"{name}: action_size", lambda: env.action_size))
     truncates = "truncation" in getattr(state, "info", {})
     scene = Scene(env.mj_model, _pose, float(env.dt) * action_repeat)
-    return checked(
-        Environment(reset, step, observe, obs_size, action_size, episode_length, name, truncates, scene=scene)
-    )
+    made = Environment(reset, step, observe, obs_size, action_size, episode_length, name, truncates, scene=scene)
+    return checked(made._replace(actor_obs_size=observations.actor_size(state.obs, SEEN)))
 
 
 def _pose(state: Any) -> dict[str, Array]:

@@ -98,7 +98,7 @@ def transitions(env, steps):
 def test_a_fall_terminates_and_its_observation_is_kept():
     env = playground.from_playground(Count(falls=3), 100)
     seen = transitions(env, 4)
-    assert (env.obs_size, env.action_size) == (2, 1)
+    assert (env.obs_size, env.actor_obs_size, env.action_size) == (9, 2, 1)
     assert seen.terminated[:, 0].tolist() == [False, False, True, False] and not seen.truncated.any()
     assert (seen.next_observation[2, :, 0] == 3).all() and (seen.observation[3, :, 0] == 0).all()
     assert (seen.observation[3, :, 1] != seen.observation[2, :, 1]).all()  # from another start
@@ -154,7 +154,7 @@ def test_a_reset_under_a_users_wrapper_is_refused():
 
 def test_a_task_that_is_made_already_is_taken():
     env = environments.make(wrapper().Wrapper(Full(3)), episode_length=2)
-    assert (env.obs_size, env.action_size, env.episode_length) == (2, 1, 2)
+    assert (env.obs_size, env.action_size, env.episode_length) == (9, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_a_task_that_is_made_already_is_taken():
         (lambda state: state.replace(reward=state.obs["state"]), r"reward must be a scalar, not of shape \(2,\)"),
         (lambda state: state.replace(done=state.done[None]), r"done must be a scalar, not of shape \(1,\)"),
         (
-            lambda state: state.replace(obs={"image": jnp.zeros(2)}),
-            "observations are image; one of them must be",
+            lambda state: state.replace(obs={"image": jnp.zeros((2, 2))}),
+            r"the entry 'image' of an observation: observations must be one flat vector, not \(2, 2\)",
         ),
         (lambda state: state.replace(obs=jnp.zeros((2, 2))), r"observations must be one flat vector, not \(2, 2\)"),
         (lambda state: state.replace(obs=jnp.zeros(3)), "step does not return the kind of state that reset makes"),
