@@ -31,7 +31,7 @@ def make_gaussian_actor(factory: Factory, plan: Plan, env: EnvSizes) -> nn.Modul
 
     Raises ValueError, in one line, if the factory returns something else.
     """
-    return _made("actor", factory, plan, env, (actor_obs_size(env),), "(mean, std)", 2)
+    return _made("actor", factory, plan, env, (actor_obs_size(env),), "mean and the standard deviation", 2)
 
 
 def make_critics(factory: Factory, plan: Plan, env: EnvSizes, count: int) -> Critics:
@@ -46,10 +46,10 @@ def _made(
     role: str, factory: Factory, plan: Plan, env: EnvSizes, inputs: tuple[int, ...], output: str, count: int
 ) -> nn.Module:
     """Return the network of a factory, whose inputs have the sizes `inputs`, and which returns `count` arrays."""
-    if isinstance(factory, nn.Module) or not callable(factory):
-        raise ValueError(
-            f"{role} is {_shown(factory)}; it must be a function of (plan, env) that returns a flax.linen.Module"
-        )
+    is_class = isinstance(factory, type) and issubclass(factory, nn.Module)
+    if isinstance(factory, nn.Module) or is_class or not callable(factory):
+        what = f"the class {factory.__name__}" if is_class else _shown(factory)
+        raise ValueError(f"{role} is {what}; it must be a function of (plan, env) that returns a flax.linen.Module")
     if factory in PURERLS:
         return factory(plan, env)
     network = attempt(f"{role}(plan, env)", lambda: factory(plan, env))
@@ -89,15 +89,16 @@ def _check_output(
     given = " and ".join(map(_kind, inputs))
     variables = _variables(name, network, [shape[-1:] for shape in shapes])
     found = attempt(f"{name}, called with {given},", lambda: jax.eval_shape(network.apply, variables, *inputs))
-    needed = ", ".join(f"float32{list(shape)}" for shape in expected)
-    arrays = list(found) if isinstance(found, tuple) else [found]
-    kinds = ", ".join(map(_kind, arrays))
-    if kinds != needed or isinstance(found, tuple) is not (len(expected) > 1):
-        raise ValueError(f"{name} returns {kinds} for {given}; it must return {needed}: the {output}")
+    arrays = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in expected)
+    needed = _kind(arrays if len(arrays) > 1 else arrays[0])
+    if _kind(found) != needed:
+        raise ValueError(f"{name} returns {_kind(found)} for {given}; it must return {needed}, the {output}")
 
 
 def _kind(value: Any) -> str:
-    """Return dtype and shape of an abstract array, or the type of another value."""
+    """Return dtype and shape of an abstract array or of a tuple of them, or the type of another value."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_kind, value))})"
     return f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else type(value).__name__
 
 

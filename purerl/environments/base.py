@@ -128,7 +128,7 @@ def checked(
     return env
 
 
-def _joined(env: Environment, state: State, observation: Mapping[str, Any]) -> tuple[Environment, jax.ShapeDtypeStruct]:
+def _joined(env: Environment, state: State, observation: Mapping[Any, Any]) -> tuple[Environment, jax.ShapeDtypeStruct]:
     """Return `env`, whose `observe` returns a dict, with one that returns a vector, and that vector.
 
     Raises ValueError if the sizes of `env` are not those of the dict.

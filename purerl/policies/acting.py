@@ -88,9 +88,10 @@ def _check_fits(policies: "Policies", algorithm: "Algorithm") -> None:
     here = {jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(like)}
     there = {jax.tree_util.keystr(path): x.shape[1:] for path, x in jax.tree_util.tree_leaves_with_path(policies.actor)}
     if differs := [name for name in there | here if there.get(name) != here.get(name)]:
-        name = differs[0]
+        name, algo = differs[0], policies.settings.job.algo
+        older = f"of {algo.partition(':')[0]} or purerl" if ":" in algo else "of purerl"
         raise ValueError(
-            f"policies in {str(policies.path)!r} are from an older version of purerl: {name} is "
+            f"policies in {str(policies.path)!r} are from an older version {older}: {name} is "
             f"{there.get(name, 'absent')} there and {here.get(name, 'absent')} here; use the commit that its run.toml "
             "names"
         )
