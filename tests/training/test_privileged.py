@@ -1,7 +1,6 @@
 """A critic that reads more than the actor: what each of them gets, in training and after it."""
 
 import tomllib
-from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -211,14 +210,13 @@ def test_layers_of_an_ordinary_actor_take_its_part_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "gain"), [("td3", 2.0), ("sac", 1.2)])
-def test_a_critic_that_reads_the_context_learns_where_one_that_does_not_is_slow(name, gain):
+def test_a_critic_that_reads_the_context_learns_where_one_that_does_not_is_slow():
     """The best action is 0.8 · target. The error is that of the action, root mean square over targets."""
     env = hidden_context(3.0)
-    here, without = errors(name, env), errors(name, symmetric(env))
-    print(f"{name}: {np.sort(here).round(3)} with the context, {np.sort(without).round(3)} without")
+    here, without = errors("td3", env), errors("td3", symmetric(env))
+    print(f"{np.sort(here).round(3)} with the context, {np.sort(without).round(3)} without")
     assert np.median(here) < 0.12 and here.max() < 0.25
-    assert np.median(without) > gain * np.median(here)
+    assert np.median(without) > 2 * np.median(here)
 
 
 def errors(name, env):
@@ -235,7 +233,7 @@ def errors(name, env):
         action = algorithm.act(algorithm.policy(carry.agent), seen)[:, 0]
         return jnp.sqrt(jnp.square(action - 0.8 * targets).mean())
 
-    return np.asarray(jax.jit(jax.vmap(partial(error)))(jax.vmap(jax.random.key)(jnp.arange(8))))
+    return np.asarray(jax.jit(jax.vmap(error))(jax.vmap(jax.random.key)(jnp.arange(8))))
 
 
 def test_the_actors_part_is_read_by_policies_that_are_given_whole_observations(trained):
