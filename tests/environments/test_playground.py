@@ -1,6 +1,7 @@
 """MuJoCo Playground behind the boundary: on a stand-in of its Env, and on its own where it is installed."""
 
 import sys
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,8 @@ from flax import struct
 
 from purerl import environments
 from purerl.environments import episodes, playground
+from purerl.settings import config, registry
+from purerl.training import loop
 
 
 class Data(NamedTuple):
@@ -205,3 +208,38 @@ def test_playgrounds_own_cheetah_runs():
         begun, seen = step(begun, jnp.ones((2, 6)))
     assert seen.truncated.all() and not seen.terminated.any() and np.isfinite(seen.reward).all()
     assert np.abs(seen.next_observation - episodes.observe(env, begun)).max() > 0.1
+
+
+@pytest.mark.slow
+def test_a_task_of_playgrounds_own_kind_shows_its_critic_more():
+    """A cart-pole of which the actor sees the positions alone, traced by the loop."""
+    cartpole = pytest.importorskip("mujoco_playground._src.dm_control_suite.cartpole")
+
+    class Blind(cartpole.Balance):
+        def _get_obs(self, data, info):
+            every = super()._get_obs(data, info)
+            return {"state": every[:3], "privileged_state": every, "unread": jnp.zeros((4, 4))}
+
+    env = environments.make(Blind(swing_up=False, sparse=False, config_overrides={"impl": "jax"}))
+    assert (env.obs_size, env.actor_obs_size, env.action_size) == (3 + 5, 3, 1)
+    traced(env)
+
+
+@pytest.mark.slow
+def test_a_robot_of_playground_shows_its_critic_more():
+    module = pytest.importorskip("mujoco_playground._src.mjx_env")
+    if not module.MENAGERIE_PATH.exists():
+        pytest.skip("the robots of MuJoCo Menagerie are not here")
+    env = environments.make("playground:Go1JoystickFlatTerrain")
+    assert env.actor_obs_size == 48 and env.obs_size > 2 * 48
+    traced(env)
+
+
+def traced(env):
+    """Trace training in `env`, and check that its actor has as many inputs as it reads."""
+    sizes = {"num_envs": 2, "updates_per_step": 2, "batch_size": 4, "buffer_size": 64, "warmup_steps": 8}
+    settings = config.resolve({"algo": "td3", "env": "Pendulum-v1", "total_steps": 16, "num_evals": 2, **sizes})
+    algorithm = registry.find_algorithm("td3").build(settings.hyper, settings.plan, env)
+    train = partial(loop.train, settings.plan, algorithm, env)
+    carry, _ = jax.eval_shape(train, jax.random.key(0))
+    assert carry.agent.actor.params["params"]["torso"]["Dense_0"]["kernel"].shape[0] == env.actor_obs_size
