@@ -89,8 +89,8 @@ def _check_output(
     given = " and ".join(map(_kind, inputs))
     variables = _variables(name, network, [shape[-1:] for shape in shapes])
     found = attempt(f"{name}, called with {given},", lambda: jax.eval_shape(network.apply, variables, *inputs))
-    arrays = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in expected)
-    needed = _kind(arrays if len(arrays) > 1 else arrays[0])
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in expected]
+    needed = _kind(tuple(arrays) if len(arrays) > 1 else arrays[0])
     if _kind(found) != needed:
         raise ValueError(f"{name} returns {_kind(found)} for {given}; it must return {needed}, the {output}")
 
