@@ -31,6 +31,20 @@ class EnvSizes(Protocol):
     def action_size(self) -> int: ...
 
 
+def actor_obs_size(env: EnvSizes) -> int:
+    """Return how many numbers of an observation the actor reads, the first ones. The critic reads all `obs_size`.
+
+    It is the attribute `actor_obs_size` of `env`. If there is none, or if it is None, the actor reads all.
+    """
+    size = getattr(env, "actor_obs_size", None)
+    return env.obs_size if size is None else size
+
+
+def actor_part(observation: Float[Array, "*batch obs"], size: int) -> Float[Array, "*batch {size}"]:
+    """Return what the actor reads of an observation, `[..., size]`. If it has no more numbers, it is returned as is."""
+    return observation if observation.shape[-1] == size else observation[..., :size]
+
+
 class Transition(NamedTuple):
     """One step of experience. Every field has the same leading axes `...`.
 
@@ -97,14 +111,17 @@ class Algorithm(NamedTuple):
     runs (`kinds.Number`) are traced arrays there: compute with them, but do not branch on them. Whole numbers, text,
     None and numbers of type `kinds.FixedNumber` are Python values.
 
+    `act` and `explore` get the numbers of an observation that the actor reads (`actor_obs_size`), the first of
+    `obs_size`. A batch holds whole observations. `actor_part` returns the actor's part of them.
+
     A round is C = `policy_delay` critic updates and one actor update. C divides `updates_per_step`, or the reverse.
 
     Attributes:
         init: `(key) -> state`.
         policy: `(state) -> policy`, the part of the state that acts, and that is saved after a run: nested dicts of
             arrays, whose names are text without /.
-        act: `(policy, observation [..., obs_size]) -> action [..., A]`, deterministic.
-        explore: `(state, observation [E, obs_size], noise [E, A], key) -> action [E, A]`.
+        act: `(policy, observation [..., actor_obs_size]) -> action [..., A]`, deterministic.
+        explore: `(state, observation [E, actor_obs_size], noise [E, A], key) -> action [E, A]`.
         to_batch: `(window: Transition [n, B, ...]) -> Batch [B, ...]`, which combines n consecutive steps.
         next_value: `(state, batch [C, B, ...], key) -> value`, a pytree of arrays `[C, ...]` for the targets of the
             critic updates of a round: V(s') `[C, B]` for DDPG, TD3 and SAC. It is computed once per round for all C

@@ -220,6 +220,10 @@ def test_programs_by_name_say_what_differs():
 def test_widths_are_a_list_themselves():
     assert [p.settings.plan.widths for p in expanded(widths=[8, 8])] == [(8, 8)]
     assert [p.settings.plan.widths for p in expanded(widths=[[8], [8, 4]])] == [(8,), (8, 4)]
+    for name in ("actor_widths", "critic_widths"):
+        assert [getattr(p.settings.plan, name) for p in expanded(**{name: [8, 8]})] == [(8, 8)]
+        assert [getattr(p.settings.plan, name) for p in expanded(**{name: ["none", [8, 4]]})] == [None, (8, 4)]
+    assert [p.settings.plan.actor_layer_norm for p in expanded(actor_layer_norm=[True, "none"])] == [True, None]
 
 
 BAD = [

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from purerl import environments
 from purerl.environments.base import Environment, Outcome
 from purerl.settings.registry import ALGORITHMS
 
@@ -131,3 +132,32 @@ def probe(values):
         return jnp.stack([context, values.sees_step * time / PROBE_LIMIT])
 
     return Environment(reset, step, observe, 2, 1, PROBE_LIMIT, "probe")
+
+
+def hidden_context(scale, episode_length=10):
+    """Return an environment whose reward depends on something that the actor does not see.
+
+    A context of ±1 is drawn for each episode. The reward of each step is `scale` · context − (a − 0.8 · target)². The
+    actor sees `(target, time)`. The critic sees the context, too.
+    """
+
+    def reset(key):
+        target, context = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
+        return {"target": target, "context": jnp.sign(context), "steps": jnp.float32(0.0)}
+
+    def step(state, action):
+        reward = scale * state["context"] - (action[0] - 0.8 * state["target"]) ** 2
+        after = state | {"steps": state["steps"] + 1.0}
+        return after, Outcome(reward, after["steps"] >= episode_length, jnp.bool_(False))
+
+    def observe(state):
+        seen = jnp.stack([state["target"], state["steps"] / episode_length])
+        return {"seen": seen, "privileged_state": state["context"][None]}
+
+    return environments.make(Environment(reset, step, observe, 3, 1, episode_length, "hidden context", truncates=False))
+
+
+def symmetric(env):
+    """Return `env` with a critic that reads no more than the actor."""
+    size = env.actor_obs_size
+    return env._replace(observe=lambda state: env.observe(state)[:size], obs_size=size, actor_obs_size=None)

@@ -2,6 +2,7 @@
 
 equations       one function per equation
 networks        actors and critics
+own_networks    networks from factories, and their checks
 exploration     noise processes
 optimization    shared parts: Adam, a gradient step, a critic step, n-step batches
 ddpg, td3, sac  the algorithms

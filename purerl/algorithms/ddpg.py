@@ -3,6 +3,7 @@
 from functools import partial
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,11 +11,23 @@ from jaxtyping import Array, Float
 
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import deterministic_policy_loss, perturbed, polyak
-from purerl.algorithms.networks import Actor, Critics, critics_of, forward, torso
+from purerl.algorithms.networks import Critics, deterministic_actor, forward, value_critic
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
+from purerl.algorithms.own_networks import Factory, make_actor, make_critics
 from purerl.settings.hyperparameters import DDPG as Hyper
 from purerl.settings.schema import Plan
-from purerl.types import Algorithm, Batch, EnvSizes, Key, Metrics, Noise, Params, Policy
+from purerl.types import (
+    Algorithm,
+    Batch,
+    EnvSizes,
+    Key,
+    Metrics,
+    Noise,
+    Params,
+    Policy,
+    actor_obs_size,
+    actor_part,
+)
 
 
 class Model(NamedTuple):
@@ -22,7 +35,9 @@ class Model(NamedTuple):
 
     hyper: Hyper
     obs_size: int
-    actor: Actor
+    actor_obs_size: int
+    action_size: int
+    actor: nn.Module
     critic: Critics
     actor_optimizer: optax.GradientTransformation
     critic_optimizer: optax.GradientTransformation
@@ -38,11 +53,13 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics) -> Model:
+def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics, actor: Factory = deterministic_actor) -> Model:
     return Model(
         hyper,
         env.obs_size,
-        Actor(env.action_size, torso(plan)),
+        actor_obs_size(env),
+        env.action_size,
+        make_actor(actor, plan, env),
         critic,
         adam(hyper.actor_lr, hyper, plan.num_updates // hyper.policy_delay),
         adam(hyper.critic_lr, hyper, plan.num_updates),
@@ -52,8 +69,8 @@ def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics) -> Mode
 
 def init(model: Model, key: Key) -> State:
     actor_key, critic_key = jax.random.split(key)
-    observation, action = jnp.zeros(model.obs_size), jnp.zeros(model.actor.action_size)
-    actor = model.actor.init(actor_key, observation)
+    observation, action = jnp.zeros(model.obs_size), jnp.zeros(model.action_size)
+    actor = model.actor.init(actor_key, actor_part(observation, model.actor_obs_size))
     critic = model.critic.init(critic_key, observation, action)
     return State(
         create_trained(model.actor_optimizer, actor),
@@ -68,7 +85,7 @@ def policy(state: State) -> Policy:
 
 
 def act(model: Model, policy: Policy, observation: Float[Array, "*batch obs"]) -> Float[Array, "*batch A"]:
-    return forward(model.actor, policy, observation)
+    return forward(model.actor, policy, actor_part(observation, model.actor_obs_size))
 
 
 def explore(
@@ -126,6 +143,16 @@ def make_algorithm(model: Model) -> Algorithm:
     )
 
 
-def ddpg(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
-    """Return DDPG for the observations and actions of `env`, with the networks of `plan`."""
-    return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 1)))
+def ddpg(
+    hyper: Hyper,
+    plan: Plan,
+    env: EnvSizes,
+    actor: Factory = deterministic_actor,
+    critic: Factory = value_critic,
+) -> Algorithm:
+    """Return DDPG for the observations and actions of `env`.
+
+    `actor` and `critic` are functions of `(plan, env)` that return networks (`own_networks`). The default networks
+    have the hidden layers of `plan`.
+    """
+    return make_algorithm(make_model(hyper, plan, env, make_critics(critic, plan, env, 1), actor))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from purerl.settings.schema import Plan
-from purerl.types import Key, Params
+from purerl.types import EnvSizes, Key, Params
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -225,15 +225,34 @@ def forward(network: nn.Module, params: Params, *inputs: Float[Array, "..."]) ->
 
 def _fields(module: nn.Module) -> dict[str, Any]:
     """Return the arguments with which a Flax module was created."""
-    names = (field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name"))
+    fields = dataclasses.fields(module)
+    names = (field.name for field in fields if field.init and field.name not in ("parent", "name"))
     return {name: getattr(module, name) for name in names}
 
 
-def torso(plan: Plan) -> MLP:
-    """Return the hidden layers of `plan`."""
-    return MLP(plan.widths, plan.activation, plan.layer_norm, plan.precision)
+def actor_torso(plan: Plan) -> MLP:
+    """Return the hidden layers of the actor."""
+    return MLP(*plan.actor_layers, plan.precision)
+
+
+def critic_torso(plan: Plan) -> MLP:
+    """Return the hidden layers of a critic."""
+    return MLP(*plan.critic_layers, plan.precision)
 
 
 def critics_of(plan: Plan, count: int, outputs: int | None = None) -> Critics:
     """Return `count` critics with the hidden layers of `plan`, and one value or several `outputs` each."""
-    return Critics(count, Critic(torso(plan), outputs))
+    return Critics(count, Critic(critic_torso(plan), outputs))
+
+
+def deterministic_actor(plan: Plan, env: EnvSizes) -> Actor:
+    return Actor(env.action_size, actor_torso(plan))
+
+
+def gaussian_actor(plan: Plan, env: EnvSizes) -> GaussianActor:
+    return GaussianActor(env.action_size, actor_torso(plan))
+
+
+def value_critic(plan: Plan, env: EnvSizes) -> Critic:
+    del env  # Flax finds the sizes of inputs.
+    return Critic(critic_torso(plan))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,11 +12,24 @@ from jaxtyping import Array, Float
 
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
-from purerl.algorithms.networks import Critics, GaussianActor, SquashedGaussian, critics_of, forward, torso
+from purerl.algorithms.networks import Critics, SquashedGaussian, forward, gaussian_actor, value_critic
 from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
+from purerl.algorithms.own_networks import Factory, make_critics, make_gaussian_actor
 from purerl.settings.hyperparameters import SAC as Hyper
 from purerl.settings.schema import Plan
-from purerl.types import Algorithm, Batch, EnvSizes, Key, Metrics, Noise, Params, Policy, Scalar
+from purerl.types import (
+    Algorithm,
+    Batch,
+    EnvSizes,
+    Key,
+    Metrics,
+    Noise,
+    Params,
+    Policy,
+    Scalar,
+    actor_obs_size,
+    actor_part,
+)
 
 PolicyLoss = Callable[[Float[Array, "N B ..."], Float[Array, " B"], Scalar], Float[Array, ""]]
 
@@ -25,7 +39,9 @@ class Model(NamedTuple):
 
     hyper: Hyper
     obs_size: int
-    actor: GaussianActor
+    actor_obs_size: int
+    action_size: int
+    actor: nn.Module
     critic: Critics
     actor_optimizer: optax.GradientTransformation
     critic_optimizer: optax.GradientTransformation
@@ -43,11 +59,13 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics) -> Model:
+def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics, actor: Factory = gaussian_actor) -> Model:
     return Model(
         hyper,
         env.obs_size,
-        GaussianActor(env.action_size, torso(plan)),
+        actor_obs_size(env),
+        env.action_size,
+        make_gaussian_actor(actor, plan, env),
         critic,
         adam(hyper.actor_lr, hyper, plan.num_updates // hyper.policy_delay),
         adam(hyper.critic_lr, hyper, plan.num_updates),
@@ -59,11 +77,12 @@ def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics) -> Mode
 
 def init(model: Model, key: Key) -> State:
     actor_key, critic_key = jax.random.split(key)
-    observation, action = jnp.zeros(model.obs_size), jnp.zeros(model.actor.action_size)
+    observation, action = jnp.zeros(model.obs_size), jnp.zeros(model.action_size)
     critic = model.critic.init(critic_key, observation, action)
     alpha = model.hyper.initial_alpha if model.hyper.alpha is None else model.hyper.alpha
+    actor = model.actor.init(actor_key, actor_part(observation, model.actor_obs_size))
     return State(
-        create_trained(model.actor_optimizer, model.actor.init(actor_key, observation)),
+        create_trained(model.actor_optimizer, actor),
         create_trained(model.critic_optimizer, critic),
         create_trained(model.alpha_optimizer, jnp.log(jnp.asarray(alpha, jnp.float32))),
         target_critic=jax.tree.map(jnp.copy, critic),
@@ -72,7 +91,7 @@ def init(model: Model, key: Key) -> State:
 
 def pi(model: Model, params: Params, observation: Float[Array, "*batch obs"]) -> SquashedGaussian:
     """Return π(·|s), a distribution over actions in (-1, 1)."""
-    return SquashedGaussian(*forward(model.actor, params, observation))
+    return SquashedGaussian(*forward(model.actor, params, actor_part(observation, model.actor_obs_size)))
 
 
 def policy(state: State) -> Policy:
@@ -163,6 +182,16 @@ def make_algorithm(model: Model) -> Algorithm:
     )
 
 
-def sac(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
-    """Return SAC for the observations and actions of `env`, with the networks of `plan`."""
-    return make_algorithm(make_model(hyper, plan, env, critics_of(plan, 2)))
+def sac(
+    hyper: Hyper,
+    plan: Plan,
+    env: EnvSizes,
+    actor: Factory = gaussian_actor,
+    critic: Factory = value_critic,
+) -> Algorithm:
+    """Return SAC for the observations and actions of `env`.
+
+    `actor` and `critic` are functions of `(plan, env)` that return networks (`own_networks`). The default networks
+    have the hidden layers of `plan`.
+    """
+    return make_algorithm(make_model(hyper, plan, env, make_critics(critic, plan, env, 2), actor))

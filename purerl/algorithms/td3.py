@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 from purerl.algorithms import ddpg
 from purerl.algorithms.equations import clipped_double_q, smoothed
 from purerl.algorithms.exploration import standard_normal
-from purerl.algorithms.networks import critics_of
+from purerl.algorithms.networks import deterministic_actor, value_critic
+from purerl.algorithms.own_networks import Factory, make_critics
 from purerl.settings.hyperparameters import TD3 as Hyper
 from purerl.settings.schema import Plan
 from purerl.types import Algorithm, Batch, EnvSizes, Key
@@ -22,9 +23,15 @@ def next_value(hyper: Hyper, model: ddpg.Model, state: ddpg.State, batch: Batch,
     return clipped_double_q(q)  # trick 1: clipped double-Q learning
 
 
-def td3(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
-    """Return TD3 for the observations and actions of `env`, with the networks of `plan`."""
-    model = ddpg.make_model(hyper, plan, env, critics_of(plan, hyper.num_critics))
+def td3(
+    hyper: Hyper,
+    plan: Plan,
+    env: EnvSizes,
+    actor: Factory = deterministic_actor,
+    critic: Factory = value_critic,
+) -> Algorithm:
+    """Return TD3 for the observations and actions of `env`. `actor` and `critic` make the networks, as in DDPG."""
+    model = ddpg.make_model(hyper, plan, env, make_critics(critic, plan, env, hyper.num_critics), actor)
     return ddpg.make_algorithm(model)._replace(
         next_value=partial(next_value, hyper, model),
         policy_delay=hyper.policy_delay,  # trick 2: delayed policy updates; 1 in DDPG

@@ -32,11 +32,11 @@ def add_settings(
 
 def add_setting(group: _ActionsContainer, name: str, cls: type, default: Any, show: bool = True) -> None:
     """Add the flag of a setting. With `show`, its help shows the default."""
-    description = fields(cls)[name][1].replace("%", "%%")
-    flag: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
+    description, takes = fields(cls)[name][1].replace("%", "%%"), form(cls, name)
+    flag: dict[str, Any] = {"nargs": "?", "const": "true"} if takes == "true|false" else {}
     if show:
         description = f"{description} (default: {as_text(default)})"
-    group.add_argument(f"--{name.replace('_', '-')}", metavar=form(cls, name), help=description, **flag)
+    group.add_argument(f"--{name.replace('_', '-')}", metavar=takes, help=description, **flag)
 
 
 def as_text(value: object) -> str:

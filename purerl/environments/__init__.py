@@ -4,6 +4,7 @@ base       the record `Environment` and its checks
 episodes   time limits, random starts, whole episodes
 brax, gymnax, playground, pendulum, mujoco/  the environments of each family
 autoreset  detects environments that reset themselves
+observations  joins observations that are dicts
 names      names of environments, for error messages
 vector     `purerl.VectorEnv`, for Gymnasium
 delays     actions that arrive late

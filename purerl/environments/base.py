@@ -1,6 +1,6 @@
 """`Environment`: three pure functions of one copy of an environment, and the checks of user environments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, PyTree, Shaped
 
-from purerl.environments import autoreset
+from purerl.environments import autoreset, observations
 from purerl.errors import attempt
 from purerl.types import Array, Key
 
@@ -59,7 +59,8 @@ class Environment(NamedTuple):
         reset: `(key) -> state`, the start of a random episode.
         step: `(state, action [action_size]) -> (state, Outcome)`. The action is in the environment's units, within
             `action_range`. `act` takes an action in [-1, 1].
-        observe: `(state) -> observation [obs_size]`, float32.
+        observe: `(state) -> observation [obs_size]`, float32. It may also be a dict of such vectors, which `checked`
+            joins (`observations`).
         obs_size, action_size: Python ints.
         episode_length: the time limit [steps]. An episode that reaches it is truncated.
         name: the name that the user gave.
@@ -67,6 +68,8 @@ class Environment(NamedTuple):
         action_range: (low, high), numbers or arrays `[action_size]`: the least and the greatest action. A policy's
             actions -1 and 1 become these.
         scene: how to draw the environment, or None if it has no bodies.
+        actor_obs_size: how many numbers of an observation the actor reads, the first ones. The critic reads all. None:
+            the actor reads all, too. With a dict that has the entry `privileged_state`, it follows from the dict.
     """
 
     reset: Callable[[Key], State]
@@ -79,6 +82,7 @@ class Environment(NamedTuple):
     truncates: bool = True
     action_range: tuple[ArrayLike, ArrayLike] = (-1.0, 1.0)
     scene: Scene | None = None
+    actor_obs_size: int | None = None
 
 
 def physics(function: Function) -> Function:
@@ -119,9 +123,30 @@ def checked(
     action = jax.ShapeDtypeStruct((env.action_size,), jnp.float32)
     _check_step(env, state, action)
     observation = attempt(f"{env.name}: observe(state)", lambda: jax.eval_shape(env.observe, state))
+    if isinstance(observation, Mapping):
+        env, observation = _joined(env, state, observation)
     _check_kind(env.name, "observe(state)", observation, "float32", (env.obs_size,))
     autoreset.refuse_resetting(env.name, (env.reset, key), (own_step or env.step, state, action))
     return env
+
+
+def _joined(env: Environment, state: State, observation: Mapping[Any, Any]) -> tuple[Environment, jax.ShapeDtypeStruct]:
+    """Return `env`, whose `observe` returns a dict, with one that returns a vector, and that vector.
+
+    Raises ValueError if the sizes of `env` are not those of the dict.
+    """
+    observe, what = env.observe, f"{env.name}: observe(state)"
+    joined = env._replace(observe=lambda state: observations.joined(observe(state), observations.flat_float32))
+    vector = attempt(what, lambda: jax.eval_shape(joined.observe, state))
+    seen, entries = observations.actor_size(observation), observations.sizes(observation)
+    if env.obs_size != vector.shape[0]:
+        raise ValueError(f"{what} has {vector.shape[0]} numbers ({entries}); obs_size is {env.obs_size}")
+    if env.actor_obs_size not in (None, seen):
+        raise ValueError(
+            f"{env.name}: actor_obs_size is {env.actor_obs_size}, but the entries of an observation are {entries}; "
+            "leave actor_obs_size out: the actor reads all but privileged_state"
+        )
+    return joined._replace(actor_obs_size=seen), vector
 
 
 def _check_step(env: Environment, state: State, action: jax.ShapeDtypeStruct) -> None:
@@ -161,7 +186,20 @@ def declared(env: Environment) -> Environment:
     if env.scene is not None and not isinstance(env.scene, Scene):
         raise ValueError(f"{env.name}: scene is of {type(env.scene).__name__}; it must be a Scene or None")
     counts = {x: whole(env.name, x, getattr(env, x)) for x in ("obs_size", "action_size", "episode_length")}
-    return env._replace(**counts, action_range=bounds(env.name, env.action_range, counts["action_size"]))
+    seen = _actor_obs_size(env.name, env.actor_obs_size, counts["obs_size"])
+    return env._replace(
+        **counts, actor_obs_size=seen, action_range=bounds(env.name, env.action_range, counts["action_size"])
+    )
+
+
+def _actor_obs_size(name: str, value: Any, obs_size: int) -> int | None:
+    """Return how many numbers the actor reads, or None for all. Raises ValueError if there are not so many."""
+    if value is None:
+        return None
+    size = whole(name, "actor_obs_size", value)
+    if size > obs_size:
+        raise ValueError(f"{name}: actor_obs_size is {size}; it must be at most obs_size, {obs_size}")
+    return None if size == obs_size else size
 
 
 def shown(value: object) -> str:

@@ -8,16 +8,18 @@ removed if they reset or batch (`autoreset`). An `EpisodeWrapper` is supported.
 import contextlib
 import io
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 with contextlib.redirect_stdout(io.StringIO()):  # MuJoCo prints that warp is missing. It is not needed.
     from brax import envs, fluid
 
-    from purerl.environments import autoreset
+    from purerl.environments import autoreset, observations
     from purerl.environments.mujoco import levels
 
 from purerl.environments.base import (
@@ -90,10 +92,13 @@ def from_brax(env: envs.Env, episode_length: int | Any = 1000, name: str | None 
     core = autoreset.unwrapped(env)
     autoreset.refuse_wrapped(core, name)
 
+    def observe(state: envs.State) -> Float[Array, " obs"]:
+        return observations.joined(state.obs, lambda entry: vector(entry, state.reward))
+
     def sound(state: Any) -> envs.State:
         if not isinstance(state, envs.State):
             raise ValueError(f"a state is a {type(state).__name__}; it must be a brax.envs.State")
-        vector(state.obs, state.reward), scalar(state.reward, "reward", jnp.float32), ends(state)
+        _ = observe(state), scalar(state.reward, "reward", jnp.float32), ends(state)
         return strong(state)
 
     @physics
@@ -102,7 +107,7 @@ def from_brax(env: envs.Env, episode_length: int | Any = 1000, name: str | None 
         return sound(core.reset(key))
 
     state = attempt(f"{name}: reset(key)", lambda: jax.eval_shape(reset, jax.random.key(0)))
-    obs_size, action_size = _sizes(env, name, state)
+    obs_size, action_size = _sizes(env, name, jax.eval_shape(observe, state).shape[0])
     action_range = bounds(name, getattr(env, "action_range", (-1.0, 1.0)), action_size)
 
     @physics
@@ -111,13 +116,11 @@ def from_brax(env: envs.Env, episode_length: int | Any = 1000, name: str | None 
         state = sound(core.step(state, action))
         return state, Outcome(scalar(state.reward, "reward", jnp.float32), *ends(state))
 
-    def observe(state: envs.State) -> Float[Array, " obs"]:
-        return vector(state.obs, state.reward)
-
     truncates, scene = "truncation" in state.info, _scene(env)
-    return checked(
-        Environment(reset, step, observe, obs_size, action_size, episode_length, name, truncates, action_range, scene)
+    made = Environment(
+        reset, step, observe, obs_size, action_size, episode_length, name, truncates, action_range, scene
     )
+    return checked(made._replace(actor_obs_size=observations.actor_size(state.obs)))
 
 
 def _scene(env: Any) -> Scene | None:
@@ -127,25 +130,28 @@ def _scene(env: Any) -> Scene | None:
     return Scene(model, lambda state: {"qpos": state.pipeline_state.q}, float(env.dt))
 
 
-def _sizes(env: Any, name: str, state: Any) -> tuple[int, int]:
-    """Return `(obs_size, action_size)` as `env` declares them.
+def _sizes(env: Any, name: str, size: int) -> tuple[int, int]:
+    """Return `(obs_size, action_size)` as `env` declares them. `size` is that of the observation after reset.
 
     They are read while tracing, because Brax's environments call `reset` to find them.
     """
     sizes = {}
-    attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: sizes.update(_declared(env, state))))
-    if sizes["observation_size"] != state.obs.shape[0]:
+    attempt(f"{name}: reading its sizes", lambda: jax.eval_shape(lambda: sizes.update(_declared(env, size))))
+    if sizes["observation_size"] != size:
         said = f"{name}: observation_size is {sizes['observation_size']!r}"
-        raise ValueError(f"{said} but the observation after reset has {state.obs.shape[0]} numbers")
+        raise ValueError(f"{said} but the observation after reset has {size} numbers")
     obs_size, action_size = (whole(name, field, sizes[field]) for field in ("observation_size", "action_size"))
     return obs_size, action_size
 
 
-def _declared(env: Any, state: Any) -> dict[str, Any]:
+def _declared(env: Any, size: int) -> dict[str, Any]:
     """Return the declared sizes. Called while tracing.
 
-    The `observation_size` of Brax's base class runs a whole reset. `state` already has that size.
+    The `observation_size` of Brax's base class runs a whole reset. `size` is already known. For a dict of observations,
+    Brax declares a dict of sizes or shapes.
     """
     its_own = type(env).observation_size is not envs.PipelineEnv.observation_size
-    size = env.observation_size if its_own else state.obs.shape[0]
-    return {"observation_size": size, "action_size": env.action_size}
+    declared = env.observation_size if its_own else size
+    if isinstance(declared, Mapping):
+        declared = sum(int(np.prod(shape)) for shape in declared.values())
+    return {"observation_size": declared, "action_size": env.action_size}

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32, PyTree, Shaped, UInt32
 
-from purerl.environments import Length, names
+from purerl.environments import Length, names, observations
 from purerl.environments.base import ActionRange, Environment, Outcome, checked, physics, scalar, vector, whole
 from purerl.errors import attempt, require
 from purerl.types import Array, Key
@@ -68,8 +68,8 @@ def from_gymnax(env: Any, params: Any = None, episode_length: Length = None, nam
     limit is `max_steps_in_episode` of `params`, or 1000. Another `episode_length` replaces it in `params`, so that
     observations and rewards use the same time limit.
 
-    Actions must be a vector within finite bounds. Observations must be one array, which is flattened. Raises ValueError
-    if they are not, or if the environment breaks its contract.
+    Actions must be a vector within finite bounds. Observations must be one array, which is flattened, or a dict of such
+    arrays (`observations`). Raises ValueError if they are not, or if the environment breaks its contract.
     """
     name = name or type(env).__name__
     if not is_one(type(env)):
@@ -109,7 +109,9 @@ def from_gymnax(env: Any, params: Any = None, episode_length: Length = None, nam
 
     state = attempt(f"{name}: reset_env(key, params)", lambda: jax.eval_shape(reset, jax.random.key(0)))
     sizes = state.observation.shape[0], int(np.prod(shape))
+    seen = observations.actor_size(jax.eval_shape(lambda key: env.reset_env(key, params)[0], jax.random.key(0)))
     made = Environment(reset, step, lambda state: state.observation, *sizes, length, name, True, action_range)
+    made = made._replace(actor_obs_size=seen)
     return checked(made, lambda state, action: advance(state, action, params))
 
 
@@ -169,8 +171,11 @@ def _ends(env: Any, result: Sequence[Any], after: Any, params: Any) -> tuple[Boo
 
 
 def _flat(observation: Any) -> Float32[Array, " obs"]:
-    flat = jnp.ravel(observation)
-    return vector(flat, flat)
+    def part(entry: Any) -> Float32[Array, " n"]:
+        flat = jnp.ravel(entry)
+        return vector(flat, flat)
+
+    return observations.joined(observation, part)
 
 
 def _one(value: Any, field: str, dtype: type) -> Shaped[Array, ""]:

@@ -9,7 +9,7 @@ import contextlib
 import io
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -17,14 +17,14 @@ import jax.numpy as jnp
 from jaxtyping import Float, Float32
 from mujoco import mjx
 
-from purerl.environments import Length, autoreset, names
+from purerl.environments import Length, autoreset, names, observations
 from purerl.environments.base import Environment, Outcome, Scene, checked, ends, physics, scalar, strong, vector, whole
 from purerl.environments.mujoco import levels, randomization
 from purerl.environments.mujoco.randomization import Changes, Randomize
 from purerl.errors import attempt, require
 from purerl.types import Array, Key
 
-SEEN = "state"  # the observation for the policy. The others are privileged.
+SEEN = "state"  # the observation for the policy, if there are several
 
 
 def make(
@@ -66,9 +66,10 @@ def from_playground(
 ) -> Environment:
     """Return any `MjxEnv` as an `Environment`. One step of it is `action_repeat` steps of `env`.
 
-    If there are several observations, `state` is used. `done` is a termination, unless `info["truncation"]` is set.
-    `randomize` is `(key, model) -> {field: array}`, the changes of the `mjx.Model` in an episode. They are in
-    `state.info["drawn"]`.
+    If there are several observations, the actor reads `state`, and the critic `state` and `privileged_state`. Others
+    are not read. Without `state`, the actor reads all but `privileged_state`. `done` is a termination, unless
+    `info["truncation"]` is set. `randomize` is `(key, model) -> {field: array}`, the changes of the `mjx.Model` in an
+    episode. They are in `state.info["drawn"]`.
 
     Raises ValueError if the environment breaks its contract.
     """
@@ -79,12 +80,10 @@ def from_playground(
         core = Randomized(core, randomize, name)
 
     def observe(state: Any) -> Float[Array, " obs"]:
-        if isinstance(state.obs, Mapping) and SEEN not in state.obs:
-            raise ValueError(f"observations are {', '.join(state.obs)}; one of them must be called {SEEN!r}")
-        return vector(state.obs[SEEN] if isinstance(state.obs, Mapping) else state.obs, state.reward)
+        return observations.joined(state.obs, lambda entry: vector(entry, state.reward), SEEN)
 
     def sound(state: Any) -> Any:
-        observe(state), scalar(state.reward, "reward", jnp.float32), ends(state)
+        _ = observe(state), scalar(state.reward, "reward", jnp.float32), ends(state)
         return strong(state)
 
     @physics
@@ -116,9 +115,8 @@ def from_playground(
     action_size = whole(name, "action_size", attempt(f"{name}: action_size", lambda: env.action_size))
     truncates = "truncation" in getattr(state, "info", {})
     scene = Scene(env.mj_model, _pose, float(env.dt) * action_repeat)
-    return checked(
-        Environment(reset, step, observe, obs_size, action_size, episode_length, name, truncates, scene=scene)
-    )
+    made = Environment(reset, step, observe, obs_size, action_size, episode_length, name, truncates, scene=scene)
+    return checked(made._replace(actor_obs_size=observations.actor_size(state.obs, SEEN)))
 
 
 def _pose(state: Any) -> dict[str, Array]:

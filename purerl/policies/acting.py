@@ -40,22 +40,30 @@ def environment(settings: Config, name: str | None = None) -> "Environment":
 
 
 def check_sizes(policies: "Policies", env: "Environment", remedy: str) -> None:
-    """Raise ValueError if the environment does not have the sizes of `policies`. `remedy` ends the message."""
-    if (env.obs_size, env.action_size) != policies.sizes:
+    """Raise ValueError if the environment does not have the sizes of `policies`. `remedy` ends the message.
+
+    Only the size of the actor's observation counts. What else a critic reads does not matter to a policy.
+    """
+    from purerl.types import actor_obs_size
+
+    size = actor_obs_size(env)
+    if (size, env.action_size) != (policies.obs_size, policies.action_size):
         raise ValueError(
             f"the policies of {policies.path} were trained on {policies.settings.job.env}, with {policies.obs_size} "
-            f"observations and {policies.action_size} actions, but {env.name} has {env.obs_size} and "
+            f"observations and {policies.action_size} actions, but {env.name} has {size} and "
             f"{env.action_size}; {remedy}"
         )
 
 
 def act(policies: "Policies") -> "Act":
-    """Return a JAX function `(actor, statistics, observation [..., obs_size]) -> action [..., action_size]`.
+    """Return a JAX function `(actor, statistics, observation) -> action [..., action_size]`.
 
-    Actions are in [-1, 1]. `actor` and `statistics` belong to one policy (`one`). Matrix products use float32, whatever
-    the precision of the training was.
+    The observation is `[..., obs_size]`, the actor's part, or a whole one of the environment. Actions are in [-1, 1].
+    `actor` and `statistics` belong to one policy (`one`). Matrix products use float32, whatever the precision of the
+    training was.
     """
     from purerl.training.normalizer import Statistics, normalizer
+    from purerl.types import actor_part
 
     settings, sizes = policies.settings, policies.sizes
     plan = replace(settings.plan, precision="float32")
@@ -66,7 +74,8 @@ def act(policies: "Policies") -> "Act":
     def apply(
         actor: Nested, statistics: Nested, observation: "Float[Array, '*batch obs']"
     ) -> "Float[Array, '*batch A']":
-        return algorithm.act(actor, scaling.apply(statistics and Statistics(**statistics), observation))
+        seen = actor_part(observation, policies.obs_size)
+        return algorithm.act(actor, scaling.apply(statistics and Statistics(**statistics), seen))
 
     return apply
 
@@ -79,9 +88,10 @@ def _check_fits(policies: "Policies", algorithm: "Algorithm") -> None:
     here = {jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(like)}
     there = {jax.tree_util.keystr(path): x.shape[1:] for path, x in jax.tree_util.tree_leaves_with_path(policies.actor)}
     if differs := [name for name in there | here if there.get(name) != here.get(name)]:
-        name = differs[0]
+        name, algo = differs[0], policies.settings.job.algo
+        older = f"of {algo.partition(':')[0]} or purerl" if ":" in algo else "of purerl"
         raise ValueError(
-            f"policies in {str(policies.path)!r} are from an older version of purerl: {name} is "
+            f"policies in {str(policies.path)!r} are from an older version {older}: {name} is "
             f"{there.get(name, 'absent')} there and {here.get(name, 'absent')} here; use the commit that its run.toml "
             "names"
         )
@@ -105,8 +115,13 @@ def trained(policies: "Policies", index: int) -> "Trained":
 
 
 def one(policies: "Policies", index: int | Int[np.ndarray, " chosen"]) -> tuple[Nested, Nested]:
-    """Return `(actor, statistics)` of one policy, or of several if `index` is an array."""
-    return _at(policies.actor, index), _at(policies.statistics, index)
+    """Return `(actor, statistics)` of one policy, or of several if `index` is an array.
+
+    The statistics are those of the part of an observation that the actor reads.
+    """
+    statistics = _at(policies.statistics, index)
+    seen = {name: x[..., : policies.obs_size] for name, x in statistics.items() if name != "count"}
+    return _at(policies.actor, index), statistics | seen
 
 
 def _at(tree: Nested, index: int | Int[np.ndarray, " chosen"]) -> Nested:

@@ -89,7 +89,8 @@ def returns_there(envs: "VectorEnv[Any, Any, Any]", kept: Policies, index: int) 
     policy, total, alive = kept.function(index), np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
     observation, _ = envs.reset(seed=0)
     while alive.any():
-        observation, reward, terminated, truncated, _ = envs.step(policy(observation))
+        action = policy(observation[..., : kept.obs_size])
+        observation, reward, terminated, truncated, _ = envs.step(action)
         total += np.where(alive, reward, 0.0)
         alive &= ~(terminated | truncated)
     return total

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from purerl.policies import acting
-from purerl.policies.formats import READERS, WRITERS, Exported
-from purerl.policies.kept import Policies, about
+from purerl.policies.formats import OF_LAYERS, READERS, WRITERS, Exported, check_layers
+from purerl.policies.kept import Policies, about, is_purerls_own
 from purerl.results import run_folder
 
 TOLERANCE = 1e-5  # in units of half the action's range
@@ -32,6 +32,8 @@ def export(kept: Policies, index: int, format: str, out: Path) -> float:
     low, high = kept.action_range
     error = np.abs(READERS[format](content)(observation) - policy.function(observation)) * 2 / (high - low)
     if not error.max() <= TOLERANCE:
+        if format in OF_LAYERS and not is_purerls_own(kept.path):
+            check_layers(policy._replace(layers=None), format)  # The parameters only look like those of known layers.
         raise ValueError(
             f"actions of the {format} file differ by {error.max():.1e} from the trained policy, more than {TOLERANCE}"
         )

@@ -18,6 +18,7 @@ from purerl.policies import layers
 from purerl.policies.layers import Function, Layer
 
 OPSET = 20  # of ONNX, the first with Gelu
+OF_LAYERS = ("npz", "onnx")  # formats that hold layers. stablehlo holds any function.
 
 
 class Exported(NamedTuple):
@@ -43,7 +44,7 @@ def to_npz(policy: Exported) -> bytes:
     Arrays are named `i.name`, where i is the number of the layer. `layers` is JSON with the kinds of the layers,
     `about` is JSON with the metadata.
     """
-    found, content = _check_layers(policy, "npz"), io.BytesIO()
+    found, content = check_layers(policy, "npz"), io.BytesIO()
     arrays = {f"{i}.{name}": x for i, layer in enumerate(found) for name, x in layer.items() if name != "kind"}
     kinds = json.dumps([layer["kind"] for layer in found])
     np.savez(content, layers=kinds, about=json.dumps(policy.about), **arrays)
@@ -81,7 +82,7 @@ def from_stablehlo(content: bytes) -> Function:
 
 def to_onnx(policy: Exported) -> bytes:
     onnx = require("onnx", "export", "a file of the format onnx")
-    found, graph = _check_layers(policy, "onnx"), Graph(onnx)
+    found, graph = check_layers(policy, "onnx"), Graph(onnx)
     x = "observation"
     for layer in found:
         x = NODES[layer["kind"]](graph, x, **{name: value for name, value in layer.items() if name != "kind"})
@@ -108,7 +109,7 @@ def from_onnx(content: bytes) -> Function:
     return layers.batched(lambda observation: session.run(["action"], {"observation": observation})[0], *sizes)
 
 
-def _check_layers(policy: Exported, format: str) -> list[Layer]:
+def check_layers(policy: Exported, format: str) -> list[Layer]:
     """Return the layers of a policy. Raises ValueError if it has none."""
     if policy.layers is None:
         raise ValueError(

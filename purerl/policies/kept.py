@@ -17,10 +17,11 @@ from purerl.settings import config, schema
 
 
 class Sizes(NamedTuple):
-    """The sizes that a network needs from an environment."""
+    """The sizes that a network needs from an environment. With `actor_obs_size` None, the actor reads all."""
 
     obs_size: int
     action_size: int
+    actor_obs_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ class Policies:
     Attributes:
         path: the run folder.
         settings: the `schema.Config` of the run.
-        actor, statistics: nested dicts of arrays `[R, ...]`. `statistics` is empty if observations are not normalized.
+        actor, statistics: nested dicts of arrays `[R, ...]`. `statistics` are those of whole observations. They are
+            empty if observations are not normalized.
         env_step: the environment step of each policy, `[R]`.
         final: the last row of curves.csv up to that step, `{column: [R]}`, NaN if there is none.
         action_range: (low, high), each `[action_size]`: the actions -1 and 1 in the environment's units.
-        sizes: sizes of observations and actions.
+        sizes: sizes of observations and actions in training.
         at: the requested environment step, or that of the checkpoint. None for the policies at the end of the run.
     """
 
@@ -50,7 +52,9 @@ class Policies:
 
     @property
     def obs_size(self) -> int:
-        return self.sizes.obs_size
+        """The size of the observation that a policy takes. In training, the critic may have read more."""
+        size = self.sizes.actor_obs_size
+        return self.sizes.obs_size if size is None else size
 
     @property
     def action_size(self) -> int:
@@ -72,8 +76,8 @@ class Policies:
     def layers(self, index: int) -> list[Layer] | None:
         """Return the `purerl.policies.layers` of one policy, or None if it is not made of such layers."""
         actor, statistics = acting.one(self, index)
-        activation = self.settings.plan.activation
-        return layers.describe(actor, statistics, activation, *self.sizes, self.action_range)
+        activation = self.settings.plan.actor_layers.activation
+        return layers.describe(actor, statistics, activation, self.obs_size, self.action_size, self.action_range)
 
     def function(self, index: int) -> Function:
         """Return one policy as a NumPy function: `[..., obs_size]` -> `[..., action_size]`.
@@ -85,7 +89,7 @@ class Policies:
             return partial(layers.apply, found)
         import jax  # The policy of a custom algorithm may do more than its layers.
 
-        return layers.batched(jax.jit(acting.trained(self, index)), *self.sizes)
+        return layers.batched(jax.jit(acting.trained(self, index)), self.obs_size, self.action_size)
 
 
 def about(policies: Policies, index: int) -> dict[str, Any]:

@@ -24,6 +24,9 @@ def load_policy(
 ) -> Function:
     """Load a trained policy as a NumPy function: observation `[..., obs_size]` -> action `[..., action_size]`.
 
+    If the critic read more than the actor in training, the function takes only what the actor read,
+    `[..., actor_obs_size]`.
+
     `path` is one of:
 
     - a run folder
@@ -175,10 +178,10 @@ def _sizes(path: Path, settings: Config, actor: Nested | None = None) -> Sizes:
     """Return the sizes that the run recorded. For an older run, find them from its actor or its environment."""
     said = read_record(path)
     if {"obs_size", "action_size"} <= said.keys():
-        return Sizes(said["obs_size"], said["action_size"])
+        return Sizes(said["obs_size"], said["action_size"], said.get("actor_obs_size"))
     if actor is None or "action_low" not in said:
         env = acting.environment(settings)
-        return Sizes(env.obs_size, env.action_size)
+        return Sizes(env.obs_size, env.action_size, env.actor_obs_size)
     return Sizes(actor["params"]["torso"]["Dense_0"]["kernel"].shape[-2], len(said["action_low"]))
 
 

@@ -1,6 +1,7 @@
 """Check that an algorithm does what it declares: its functions, its metrics and the policy that is saved.
 
-Everything is traced with abstract arrays, as in the training loop. Nothing is compiled.
+Everything is traced with abstract arrays, as in the training loop. Nothing is compiled, except the policy of a custom
+algorithm.
 """
 
 import dataclasses
@@ -9,14 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from purerl.environments.base import Environment
 from purerl.errors import attempt, closest
 from purerl.results.run_folder import COLUMNS
 from purerl.settings.schema import Config, Plan
 from purerl.training.mapping import Numbers, flowing
-from purerl.types import Agent, Algorithm, Constructor, Key, Transition
+from purerl.types import Agent, Algorithm, Constructor, EnvSizes, Key, Transition, actor_obs_size
 
 
 def check_algorithm(name: str, build: Constructor, settings: Config, env: Environment) -> None:
@@ -26,6 +27,21 @@ def check_algorithm(name: str, build: Constructor, settings: Config, env: Enviro
     """
     numbers = flowing(settings.hyper)
     jax.eval_shape(lambda numbers, key: _check(name, build, settings, env, numbers, key), numbers, jax.random.key(0))
+    if ":" in name:
+        _check_range(name, build(settings.hyper, settings.plan, env), env)
+
+
+def _check_range(name: str, algorithm: Algorithm, env: EnvSizes) -> None:
+    """Raise ValueError if an untrained policy leaves [-1, 1] where observations are large."""
+
+    @jax.jit
+    def furthest(key: Key) -> Float[Array, ""]:
+        observation = 1e3 * jax.random.normal(key, (64, actor_obs_size(env)))
+        return jnp.abs(algorithm.act(algorithm.policy(algorithm.init(key)), observation)).max()
+
+    found = float(furthest(jax.random.key(0)))
+    if found > 1 + 1e-5:
+        raise ValueError(f"{name}: act returns {found:.3g}; actions should be in [-1, 1]; end with a tanh")
 
 
 def _check(name: str, build: Constructor, settings: Config, env: Environment, numbers: Numbers, key: Key) -> None:
@@ -34,8 +50,8 @@ def _check(name: str, build: Constructor, settings: Config, env: Environment, nu
     algorithm = attempt(f"{name}: its constructor", lambda: build(hyper, plan, env))
     _check_record(name, algorithm, settings.hyper.policy_delay)
 
-    def call(function: str, *arguments: Any, of: Any = algorithm) -> Any:
-        return attempt(f"{name}: {function}", lambda: getattr(of, function)(*arguments))
+    def call(function: str, *arguments: Any, of: Any = algorithm, but: str = "") -> Any:
+        return attempt(f"{name}: {function}{but}", lambda: getattr(of, function)(*arguments))
 
     state = call("init", key)
     batch = call("to_batch", _window(plan, env))
@@ -50,11 +66,20 @@ def _check(name: str, build: Constructor, settings: Config, env: Environment, nu
     _check_metrics(name, algorithm.metrics, critic, actor)
     policy = call("policy", state)
     _check_policy(name, policy)
-    observation, shape = jnp.zeros((plan.num_envs, env.obs_size)), (plan.num_envs, env.action_size)
+    observation, shape = jnp.zeros((plan.num_envs, actor_obs_size(env))), (plan.num_envs, env.action_size)
     noise_state, noise = call("draw", call("init", of=algorithm.noise), 0.0, key, of=algorithm.noise)
     call("restart", noise_state, jnp.zeros(plan.num_envs, bool), of=algorithm.noise)
-    _check_action(name, "explore", call("explore", state, observation, noise, key), shape)
-    _check_action(name, "act", call("act", policy, observation), shape)
+    seen = "" if actor_obs_size(env) == env.obs_size else _partly(env)
+    _check_action(name, "explore", call("explore", state, observation, noise, key, but=seen), shape)
+    _check_action(name, "act", call("act", policy, observation, but=seen), shape)
+
+
+def _partly(env: Environment) -> str:
+    """Return a text which says that the actor of `env` reads only a part of an observation."""
+    return (
+        f", which gets the first actor_obs_size {actor_obs_size(env)} of the {env.obs_size} numbers of an observation "
+        "(use purerl.types.actor_part for those of a batch),"
+    )
 
 
 def _check_record(name: str, algorithm: Any, delay: int) -> None:

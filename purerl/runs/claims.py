@@ -23,6 +23,7 @@ from purerl.settings import config, registry
 from purerl.settings.schema import Config, Plan
 from purerl.training.loop import Carry
 from purerl.training.mapping import Programs
+from purerl.types import actor_obs_size
 
 
 def create_run(
@@ -42,6 +43,7 @@ def create_run(
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
     ran = record() | {"num_devices": num_devices, "obs_size": env.obs_size, "action_size": env.action_size}
     spec = registry.find_algorithm(settings.job.algo)
+    ran |= {} if (seen := actor_obs_size(env)) == env.obs_size else {"actor_obs_size": seen}
     ran |= {"action_low": low, "action_high": high, "algorithm": spec.origin}
     ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
     ran |= {numbering.FIELD: numbering.stride(settings.plan)} | warm_start.record(settings, env, spec.build)

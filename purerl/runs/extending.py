@@ -19,7 +19,7 @@ from purerl.runs import checkpoints, claims, fingerprint, numbering
 from purerl.settings import config
 from purerl.settings.schema import Config, Plan, cycle
 from purerl.training import loop
-from purerl.types import Constructor
+from purerl.types import Constructor, actor_obs_size
 
 SCHEDULES = ("lr_schedule", "noise_schedule")  # hyperparameters that are functions of the completed share of a run
 
@@ -117,7 +117,7 @@ def _traced(settings: Config, env: Environment, build: Constructor) -> dict[str,
     """Return `{name of a function: digest of its program}` of the algorithm for the length of `settings`."""
     run = loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
     carry = jax.eval_shape(lambda key: loop.initial_carry(run, key, loop.starts(run, key, loop.START)), _key())
-    observation = jax.ShapeDtypeStruct((settings.plan.num_envs, env.obs_size), jnp.float32)
+    observation = jax.ShapeDtypeStruct((settings.plan.num_envs, actor_obs_size(env)), jnp.float32)
     noise = jax.ShapeDtypeStruct((settings.plan.num_envs, env.action_size), jnp.float32)
     return {
         "the learner": fingerprint.of_function(lambda carry: loop.learn(run, carry, settings.plan.warmup_rows), carry),

@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 
 from purerl.environments.base import Environment
 from purerl.runs.provenance import changed, commit, flags, processor, versions
+from purerl.types import actor_obs_size
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr
@@ -30,7 +31,7 @@ Fingerprint = dict[str, Any]
 UNSEEN = ("name", "ctx_mesh", "debug_info", "sharding")  # parameters of primitives that do not change results
 COMPUTED = ("reset", "step", "observe")
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
-LIMITS = ("episode_length", "truncates", "action_low", "action_high")
+LIMITS = ("episode_length", "truncates", "action_low", "action_high", "actor_obs_size")
 
 
 def of(env: Environment) -> Fingerprint:
@@ -50,7 +51,7 @@ def of(env: Environment) -> Fingerprint:
         "action_low": low,
         "action_high": high,
         "traced_by": _tracer(),
-    }
+    } | ({} if actor_obs_size(env) == env.obs_size else {"actor_obs_size": actor_obs_size(env)})
 
 
 def of_function(function: Callable[..., PyTree], *arguments: PyTree) -> str:
@@ -78,7 +79,11 @@ def difference(then: Fingerprint | None, now: Fingerprint, when: str) -> str:
     """
     if then is None:
         return f"cannot tell whether the environment is the same as {when}: its fingerprint was not recorded then"
-    limits = [f"{name} (was {then[name]}, is {now[name]})" for name in LIMITS if _differ(then, now, name)]
+    limits = [
+        f"{name} (was {then.get(name, 'all')}, is {now.get(name, 'all')})"
+        for name in LIMITS
+        if _differ(then, now, name)
+    ]
     computed = [name for name in COMPUTED if _differ(then, now, name)]
     others = changed(then.get("traced_by", {}), now["traced_by"])
     if limits or (computed and not others):
@@ -92,7 +97,8 @@ def difference(then: Fingerprint | None, now: Fingerprint, when: str) -> str:
 
 
 def _differ(then: Fingerprint, now: Fingerprint, name: str) -> bool:
-    return name in then and then[name] != now[name]
+    """Return whether `name` differs. An absent `actor_obs_size` means all; another absent name was not recorded."""
+    return (name in then or name == "actor_obs_size") and then.get(name) != now.get(name)
 
 
 def _arguments(env: Environment) -> tuple[PyTree, jax.ShapeDtypeStruct]:

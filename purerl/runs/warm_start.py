@@ -32,7 +32,7 @@ from purerl.runs.fitting import Runs
 from purerl.runs.position import Position
 from purerl.runs.session import Session
 from purerl.settings import config
-from purerl.settings.schema import Config, Job, Plan
+from purerl.settings.schema import Config, Job
 from purerl.training import replay
 from purerl.training.loop import Carry
 from purerl.training.normalizer import normalizer
@@ -169,17 +169,12 @@ def _names_of_policy(settings: Config, env: Environment, build: Constructor) -> 
 def _check_networks(source: Source, settings: Config) -> None:
     """Raise ValueError if a taken network would compute something else with the activations of `settings`."""
     for network in {"actor", "critic"} & set(settings.job.init_parts):
-        here, there = (activation(each.plan, network) for each in (settings, source.settings))
+        here, there = (getattr(each.plan, f"{network}_layers").activation for each in (settings, source.settings))
         if here != there:
             raise ValueError(
                 f"the {network} of {source.path} has the activation {there!r}, and this run has {here!r}; "
-                f"set --activation {there}, or leave {network} out of --init-parts"
+                f"set --{network}-activation {there}, or leave {network} out of --init-parts"
             )
-
-
-def activation(plan: Plan, network: str) -> str:
-    """Return the activation of the hidden layers of the network `actor` or `critic`."""
-    return getattr(plan, f"{network}_activation", None) or plan.activation
 
 
 def _check_statistics(source: Source, settings: Config) -> None:

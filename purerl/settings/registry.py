@@ -5,9 +5,10 @@ Your own algorithm needs no entry here. `--algo my_module:my_algorithm` takes an
 
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -80,11 +81,14 @@ class AlgorithmSpec:
 
     @property
     def origin(self) -> str:
-        """The location of the constructor, "module:name"."""
-        if isinstance(self.constructor, str):
-            return self.constructor
-        function = self.constructor
-        return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
+        """The location of the constructor, "module:name", or "partial(module:name)"."""
+        return self.constructor if isinstance(self.constructor, str) else _location(self.constructor)
+
+
+def _location(function: Callable[..., Any]) -> str:
+    if isinstance(function, partial):
+        return f"partial({_location(function.func)})"
+    return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
 
 
 ALGORITHMS = {

@@ -9,7 +9,7 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import Field
 
@@ -33,6 +33,21 @@ from purerl.settings.registry import ALGORITHMS, Preset
 
 Part = Literal["actor", "critic", "optimizer", "ring", "statistics"]  # of another run, for a warm start
 PARTS = get_args(Part)
+Activation = Literal["relu", "tanh", "swish", "elu", "gelu"]
+
+
+class HiddenLayers(NamedTuple):
+    """The hidden layers of one network.
+
+    Attributes:
+        widths: units of each layer.
+        activation: the name of the activation function.
+        layer_norm: whether layer normalization precedes each activation.
+    """
+
+    widths: tuple[int, ...]
+    activation: str
+    layer_norm: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +113,28 @@ class Plan(Settings):
         bool, Field(description="normalize observations by their running mean and variance")
     ] = False
     widths: Annotated[Widths, Field(description="widths of the hidden layers, for example 256,256")] = (256, 256)
-    activation: Annotated[
-        Literal["relu", "tanh", "swish", "elu", "gelu"], Field(description="activation function of the hidden layers")
-    ] = "relu"
+    activation: Annotated[Activation, Field(description="activation function of the hidden layers")] = "relu"
     layer_norm: Annotated[
         bool, Field(description="apply layer normalization (Ba et al. 2016) before the activation of each hidden layer")
     ] = False
+    actor_widths: Annotated[
+        OrNone[Widths], Field(description="widths of the actor's hidden layers; none: the same as widths")
+    ] = None
+    actor_activation: Annotated[
+        OrNone[Activation], Field(description="activation function of the actor; none: the same as activation")
+    ] = None
+    actor_layer_norm: Annotated[
+        OrNone[bool], Field(description="layer normalization in the actor; none: the same as layer_norm")
+    ] = None
+    critic_widths: Annotated[
+        OrNone[Widths], Field(description="widths of the critics' hidden layers; none: the same as widths")
+    ] = None
+    critic_activation: Annotated[
+        OrNone[Activation], Field(description="activation function of the critics; none: the same as activation")
+    ] = None
+    critic_layer_norm: Annotated[
+        OrNone[bool], Field(description="layer normalization in the critics; none: the same as layer_norm")
+    ] = None
     precision: Annotated[
         Literal["float32", "tf32", "bf16"],
         Field(description="precision of matrix products in the networks; parameters, targets and physics stay float32"),
@@ -159,6 +190,22 @@ class Plan(Settings):
     def num_updates(self) -> int:
         """Number of critic updates of a run."""
         return (self.total_steps - self.warmup_steps) // self.num_envs * self.updates_per_step
+
+    @property
+    def actor_layers(self) -> HiddenLayers:
+        return self._layers(self.actor_widths, self.actor_activation, self.actor_layer_norm)
+
+    @property
+    def critic_layers(self) -> HiddenLayers:
+        return self._layers(self.critic_widths, self.critic_activation, self.critic_layer_norm)
+
+    def _layers(self, widths: tuple[int, ...] | None, activation: str | None, layer_norm: bool | None) -> HiddenLayers:
+        """Return the hidden layers of one network. None selects the setting that both networks share."""
+        return HiddenLayers(
+            self.widths if widths is None else widths,
+            self.activation if activation is None else activation,
+            self.layer_norm if layer_norm is None else layer_norm,
+        )
 
     @property
     def num_epochs(self) -> int:

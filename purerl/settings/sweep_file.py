@@ -32,6 +32,7 @@ from purerl.settings.kinds import Table, checked, fields, flows
 
 MODES = ("grid", "zip")
 DRAWN = ("uniform", "log_uniform")
+WIDTHS = ("widths", "actor_widths", "critic_widths")
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _is_list(name: str, value: Any) -> bool:
     """Return whether `value` lists values of the setting `name`. One value of `widths` or `log` is itself a list."""
     if name in fields(schema.Keep) or name == "init_parts":
         return False
-    if name == "widths" and isinstance(value, list):
+    if name in WIDTHS and isinstance(value, list):
         return any(isinstance(each, list | str) for each in value)
     return isinstance(value, list)
 

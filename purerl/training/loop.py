@@ -23,7 +23,7 @@ from purerl.settings.schema import Cycle, Plan, cycle
 from purerl.training.normalizer import Normalizer, normalizer
 from purerl.training.replay import Replay, replay
 from purerl.trees import select
-from purerl.types import Agent, Algorithm, Batch, IntScalar, Key, Metrics, Transition
+from purerl.types import Agent, Algorithm, Batch, IntScalar, Key, Metrics, Transition, actor_obs_size, actor_part
 
 AGENT, START, WARMUP, COLLECT, LEARN, EVALUATION, REFILL, EXPLOIT, CRITIC = range(9)  # purposes of keys
 
@@ -301,9 +301,14 @@ def collect(run: Run, carry: Carry, row: IntScalar) -> Carry:
     noise_key, act_key = jax.random.split(key_for(carry.key, COLLECT, row))
     progress = row * (run.plan.num_envs / run.plan.total_steps)
     noise_state, noise = run.algorithm.noise.draw(carry.noise, progress, noise_key)
-    observation = run.normalizer.apply(carry.statistics, episodes.observe(run.env, carry.episodes))
+    observation = for_actor(run, carry, episodes.observe(run.env, carry.episodes))
     action = run.algorithm.explore(carry.agent, observation, noise, act_key)
     return remember(run, carry._replace(noise=noise_state), action, row)
+
+
+def for_actor(run: Run, carry: Carry, observation: Float[Array, "*batch obs"]) -> Float[Array, "*batch seen"]:
+    """Return the part of an observation that the actor reads, normalized."""
+    return actor_part(run.normalizer.apply(carry.statistics, observation), actor_obs_size(run.env))
 
 
 def remember(run: Run, carry: Carry, action: Float[Array, "E A"], row: IntScalar) -> Carry:
@@ -358,7 +363,7 @@ def evaluate_on(run: Run, carry: Carry, play: Play, count: IntScalar) -> Play:
     policy = run.algorithm.policy(carry.agent)
 
     def act(observation: Float[Array, "N obs"]) -> Float[Array, "N A"]:
-        return run.algorithm.act(policy, run.normalizer.apply(carry.statistics, observation))
+        return run.algorithm.act(policy, for_actor(run, carry, observation))
 
     return episodes.play_on(run.env, act, play, count, longest(run.plan, run.env))
 

@@ -326,7 +326,7 @@ def in_turns(
 def compiler_options(plan: Plan, platform: str, mesh: Mesh | None) -> Options | None:
     """Return XLA's compiler options for the programs of `plan` on the devices of `mesh`, or None."""
     options = COMPILER_OPTIONS.get(platform)
-    product = plan.batch_size * max(plan.widths, default=0) ** 2
+    product = plan.batch_size * max(*plan.actor_layers.widths, *plan.critic_layers.widths) ** 2
     if platform == "cpu" and mesh is not None and product >= LARGE_PRODUCT and _knows(YNNPACK):
         options = (options or {}) | {YNNPACK: ""}
     return options

@@ -64,7 +64,7 @@ def test_actor_stays_inside_the_box():
 
 
 def test_widths_are_those_of_the_plan():
-    params = networks.torso(Plan(widths=(7, 5, 6))).init(jax.random.key(0), OBSERVATION)
+    params = networks.actor_torso(Plan(widths=(7, 5, 6))).init(jax.random.key(0), OBSERVATION)
     kernels = [params["params"][f"Dense_{i}"]["kernel"].shape for i in range(3)]
     assert kernels == [(3, 7), (7, 5), (5, 6)]
 
@@ -81,7 +81,7 @@ ACTIVATIONS = {
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_hidden_layer_is_dense_then_layer_norm_then_activation(activation, layer_norm):
-    torso = networks.torso(Plan(widths=(8,), activation=activation, layer_norm=layer_norm))
+    torso = networks.critic_torso(Plan(widths=(8,), activation=activation, layer_norm=layer_norm))
     params = jax.tree.map(lambda x: x + 0.1, torso.init(jax.random.key(0), OBSERVATION))
     x = np.float64(OBSERVATION) @ params["params"]["Dense_0"]["kernel"] + params["params"]["Dense_0"]["bias"]
     if layer_norm:

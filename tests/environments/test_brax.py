@@ -18,8 +18,8 @@ BROKEN = {  # what is changed in `Drift`, and what the error must say
     "no action": ({"action_size": 0}, "action_size is 0; it must be a positive int"),
     "half an action": ({"action_size": 1.5}, "action_size is 1.5; it must be a positive int"),
     "dict": (
-        {"reset": lambda self, key: Drift.reset(self, key).replace(obs={"position": jnp.zeros(2)})},
-        "observations must be one flat vector, not {'position': (2,)}",
+        {"reset": lambda self, key: Drift.reset(self, key).replace(obs={"position": jnp.zeros((2, 2))})},
+        "the entry 'position' of an observation: observations must be one flat vector, not (2, 2)",
     ),
     "image": (
         {"reset": lambda self, key: Drift.reset(self, key).replace(obs=jnp.zeros((4, 4)))},

@@ -336,7 +336,7 @@ def changed(**changes):
         ({"reward": lambda x: x + 1j}, "reward must be real numbers, not complex64"),
         ({"done": lambda x: jnp.stack([x, x])}, r"done must be a scalar, not of shape \(2,\)"),
         ({"seen": lambda x: x[:1]}, r"\.observation is float32\[2\] after reset and float32\[1\] after step"),
-        ({"seen": lambda x: {"x": x}}, "step_env|step"),
+        ({"seen": lambda x: {"x": {"y": x}}}, "the entry 'x' of an observation is a dict; it must be a flat vector"),
         ({"state": lambda x: x._replace(x=x.x > 0)}, r"\.x is float32\[\] after reset and bool\[\] after step"),
     ],
 )

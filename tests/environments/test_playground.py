@@ -1,6 +1,7 @@
 """MuJoCo Playground behind the boundary: on a stand-in of its Env, and on its own where it is installed."""
 
 import sys
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,8 @@ from mujoco import mjx
 
 from purerl import environments
 from purerl.environments import episodes, playground
+from purerl.settings import config, registry
+from purerl.training import loop
 
 
 class Data(NamedTuple):
@@ -99,7 +102,7 @@ def transitions(env, steps):
 def test_a_fall_terminates_and_its_observation_is_kept():
     env = playground.from_playground(Count(falls=3), 100)
     seen = transitions(env, 4)
-    assert (env.obs_size, env.action_size) == (2, 1)
+    assert (env.obs_size, env.actor_obs_size, env.action_size) == (9, 2, 1)
     assert seen.terminated[:, 0].tolist() == [False, False, True, False] and not seen.truncated.any()
     assert (seen.next_observation[2, :, 0] == 3).all() and (seen.observation[3, :, 0] == 0).all()
     assert (seen.observation[3, :, 1] != seen.observation[2, :, 1]).all()  # from another start
@@ -155,7 +158,7 @@ def test_a_reset_under_a_users_wrapper_is_refused():
 
 def test_a_task_that_is_made_already_is_taken():
     env = environments.make(wrapper().Wrapper(Full(3)), episode_length=2)
-    assert (env.obs_size, env.action_size, env.episode_length) == (2, 1, 2)
+    assert (env.obs_size, env.action_size, env.episode_length) == (9, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +167,8 @@ def test_a_task_that_is_made_already_is_taken():
         (lambda state: state.replace(reward=state.obs["state"]), r"reward must be a scalar, not of shape \(2,\)"),
         (lambda state: state.replace(done=state.done[None]), r"done must be a scalar, not of shape \(1,\)"),
         (
-            lambda state: state.replace(obs={"image": jnp.zeros(2)}),
-            "observations are image; one of them must be",
+            lambda state: state.replace(obs={"image": jnp.zeros((2, 2))}),
+            r"the entry 'image' of an observation: observations must be one flat vector, not \(2, 2\)",
         ),
         (lambda state: state.replace(obs=jnp.zeros((2, 2))), r"observations must be one flat vector, not \(2, 2\)"),
         (lambda state: state.replace(obs=jnp.zeros(3)), "step does not return the kind of state that reset makes"),
@@ -296,3 +299,38 @@ def test_playgrounds_own_cheetah_is_randomized():
     after, _ = jax.jit(jax.vmap(env.step))(states, jnp.ones((2, 6)))
     np.testing.assert_array_equal(states.data.qpos[0], states.data.qpos[1])
     assert np.abs(after.data.qvel[0] - after.data.qvel[1]).max() > 0.1
+
+
+@pytest.mark.slow
+def test_a_task_of_playgrounds_own_kind_shows_its_critic_more():
+    """A cart-pole of which the actor sees the positions alone, traced by the loop."""
+    cartpole = pytest.importorskip("mujoco_playground._src.dm_control_suite.cartpole")
+
+    class Blind(cartpole.Balance):
+        def _get_obs(self, data, info):
+            every = super()._get_obs(data, info)
+            return {"state": every[:3], "privileged_state": every, "unread": jnp.zeros((4, 4))}
+
+    env = environments.make(Blind(swing_up=False, sparse=False, config_overrides={"impl": "jax"}))
+    assert (env.obs_size, env.actor_obs_size, env.action_size) == (3 + 5, 3, 1)
+    traced(env)
+
+
+@pytest.mark.slow
+def test_a_robot_of_playground_shows_its_critic_more():
+    module = pytest.importorskip("mujoco_playground._src.mjx_env")
+    if not module.MENAGERIE_PATH.exists():
+        pytest.skip("the robots of MuJoCo Menagerie are not here")
+    env = environments.make("playground:Go1JoystickFlatTerrain")
+    assert env.actor_obs_size == 48 and env.obs_size > 2 * 48
+    traced(env)
+
+
+def traced(env):
+    """Trace training in `env`, and check that its actor has as many inputs as it reads."""
+    sizes = {"num_envs": 2, "updates_per_step": 2, "batch_size": 4, "buffer_size": 64, "warmup_steps": 8}
+    settings = config.resolve({"algo": "td3", "env": "Pendulum-v1", "total_steps": 16, "num_evals": 2, **sizes})
+    algorithm = registry.find_algorithm("td3").build(settings.hyper, settings.plan, env)
+    train = partial(loop.train, settings.plan, algorithm, env)
+    carry, _ = jax.eval_shape(train, jax.random.key(0))
+    assert carry.agent.actor.params["params"]["torso"]["Dense_0"]["kernel"].shape[0] == env.actor_obs_size

@@ -67,7 +67,37 @@ def test_flags_beat_the_file_which_beats_the_environment_which_beats_the_preset(
     assert settings.job.env == "fast"
 
 
-@pytest.mark.parametrize("flags", [{}, {"algo": "sac", "alpha": "0.2", "layer_norm": "true", "widths": "8x4"}])
+OF_NETWORKS = {"actor_widths": "8", "critic_activation": "elu", "actor_layer_norm": "false", "layer_norm": "true"}
+
+
+def test_a_network_has_its_own_layers_where_they_are_set_and_else_those_of_both():
+    plan = config.resolve(OF_NETWORKS | {"widths": "16,4", "activation": "tanh"}).plan
+    assert plan.actor_layers == ((8,), "tanh", False) and plan.critic_layers == ((16, 4), "elu", True)
+    for name, words in (("actor_widths", "actor_widths is '0' but"), ("critic_activation", "critic_activation is '0'")):
+        with pytest.raises(ValueError, match=f"{words}.*; the default is 'none'"):
+            config.resolve({name: "0"})
+
+
+def test_settings_of_one_network_are_flags(capsys):
+    flags, _ = train.parse(["--actor-layer-norm", "--critic-layer-norm", "none", "--actor-widths", "8x4"])
+    plan = config.resolve(flags).plan
+    assert (plan.actor_layer_norm, plan.critic_layer_norm, plan.actor_widths) == (True, None, (8, 4))
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--actor-layer-norm [true|false]" in shown and "none: the same as widths (default: none)" in shown
+
+
+def test_a_run_from_before_the_settings_of_one_network_is_the_same_run():
+    here = config.computation(config.resolve({}))
+    older = {name: value for name, value in here.items() if not name.startswith(("actor_", "critic_"))}
+    assert len(older) == len(here) - 6 and config.differences(older, here) == ""
+    assert config.differences(older, config.computation(config.resolve(OF_NETWORKS))).startswith("layer_norm is False")
+
+
+@pytest.mark.parametrize(
+    "flags", [{}, {"algo": "sac", "alpha": "0.2", "layer_norm": "true", "widths": "8x4"}, OF_NETWORKS]
+)
 def test_the_printed_config_is_the_same_config(tmp_path, flags):
     settings = config.resolve(flags)
     file = tmp_path / "run.toml"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from toys import BUILD, Probe, learner, probe
 
-from purerl.algorithms.networks import Critic, Critics, torso
+from purerl.algorithms.networks import Critic, Critics, critic_torso
 from purerl.settings.schema import Plan
 from purerl.training import loop, mapping
 
@@ -75,7 +75,7 @@ def trained(name, n_step):
 
 def q(name, n_step, probe, observations, actions):
     """Every critic of every seed, `[S, N, B]`, for observations `[B, 2]` and actions `[B]`."""
-    critic = Critics(1 if name == "ddpg" else 2, Critic(torso(plan())))
+    critic = Critics(1 if name == "ddpg" else 2, Critic(critic_torso(plan())))
     observation, action = jnp.asarray(observations), jnp.asarray(actions)[:, None]
     return jax.vmap(lambda agent: critic.apply(agent.critic.params, observation, action))(trained(name, n_step)[probe])
 
