@@ -17,6 +17,7 @@ def conclude(session: Session, env: str, trained: TrainingResult) -> RunOutcome:
     The policy is written after all files that a complete run must have, because it marks the run as complete.
     """
     settings, path = session.settings, session.path
+    session.display.stage("writing the report")
     curves = run_folder.read_curves(path)
     evaluated = len(curves["env_step"]) > 0
     if evaluated:
