@@ -11,7 +11,7 @@ import mujoco
 from jaxtyping import Bool, Float
 from mujoco import mjx
 
-from purerl.environments import Length, base
+from purerl.environments import Length, base, observations
 from purerl.environments.base import Environment, checked, shown
 from purerl.environments.mujoco import definition, dynamics, plain, randomization
 from purerl.environments.mujoco.definition import Action, Observation, Pose, Task, Terminated, Terms
@@ -45,7 +45,7 @@ def from_xml(
     Args:
         model: path of an XML file, the XML text itself, or a `mujoco.MjModel`, which is copied.
         reward: `(before, action, after) -> []`, for two `State`s and the action `[nu]` between them.
-        observe: `(state) -> [obs_size]`. Default: `qpos` and `qvel`.
+        observe: `(state) -> [obs_size]`, or a dict of vectors (`observations`). Default: `qpos` and `qvel`.
         terminated: `(state) -> []` bool. Default: only where a position or a velocity is not finite.
         start: `(key) -> (qpos [nq], qvel [nv])`. Default: `qpos0` and no velocity, each plus uniform noise of ± 0.01.
         derive: `(model, data) -> {name: array}` from the `mjx.Model` and `mjx.Data` of a step. It becomes
@@ -80,7 +80,11 @@ def from_xml(
         PHYSICS[physics],
     )
     draw = None if randomize is None else randomization.checked(randomize, body.on_device, name)
-    return checked(definition.environment(task, body, name, draw))
+    env = definition.environment(task, body, name, draw)
+    if observe is None:
+        return checked(env)
+    observation = jax.eval_shape(lambda key: observe(env.reset(key)), jax.random.key(0))
+    return checked(env._replace(actor_obs_size=observations.actor_size(observation)))
 
 
 def _model(model: Any) -> mujoco.MjModel:
@@ -125,7 +129,7 @@ def _observe(name: str, observe: Callable[[State], Any] | None) -> Callable[[Bod
 
     def own(body: Body, state: State) -> Observation:
         assert observe is not None
-        return base.vector(observe(state), 0.0)
+        return observations.joined(observe(state), lambda entry: base.vector(entry, 0.0))
 
     return default if observe is None else _named(f"{name}: observe(state)", own)
 

@@ -190,6 +190,17 @@ def test_the_defaults_are_positions_and_velocities_and_a_start_near_the_default_
     assert np.abs(seen).max() <= 0.01 and (np.std(seen, axis=0) > 0.004).all() and starts.drawn is None
 
 
+def test_the_critic_of_a_model_may_see_what_the_episode_has_drawn():
+    def observe(state):
+        return {"speed": state.qvel, "place": state.qpos, "privileged_state": state.drawn["body_mass"]}
+
+    env = mujoco.from_xml(xml(), reward=height, derive=tip, observe=observe, randomize=heavier)
+    assert (env.obs_size, env.actor_obs_size) == (2 + 2 + 3, 4)
+    state = env.reset(jax.random.key(0))
+    parts = [state.qpos, state.qvel, state.drawn["body_mass"]]
+    np.testing.assert_array_equal(env.observe(state), jnp.concatenate(parts))
+
+
 def test_subtrees_become_heavier_with_their_bodies():
     from purerl.environments.mujoco import dynamics, randomization
 
