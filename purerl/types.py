@@ -23,7 +23,10 @@ Metrics = dict[str, Float[Array, ""]]
 
 @runtime_checkable
 class EnvSizes(Protocol):
-    """The sizes of an environment that an algorithm needs: the lengths of an observation and of an action."""
+    """The sizes of an environment that an algorithm needs: the lengths of an observation and of an action.
+
+    If an actor reads only the first numbers of an observation, there is a third attribute, `actor_obs_size`.
+    """
 
     @property
     def obs_size(self) -> int: ...

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from purerl.environments.base import Environment
 from purerl.errors import attempt, closest
 from purerl.results.run_folder import COLUMNS
+from purerl.settings.registry import ALGORITHMS
 from purerl.settings.schema import Config, Plan
 from purerl.training.mapping import Numbers, flowing
 from purerl.types import Agent, Algorithm, Constructor, EnvSizes, Key, Transition, actor_obs_size
@@ -27,7 +28,7 @@ def check_algorithm(name: str, build: Constructor, settings: Config, env: Enviro
     """
     numbers = flowing(settings.hyper)
     jax.eval_shape(lambda numbers, key: _check(name, build, settings, env, numbers, key), numbers, jax.random.key(0))
-    if ":" in name:
+    if name not in ALGORITHMS:
         _check_range(name, build(settings.hyper, settings.plan, env), env)
 
 
