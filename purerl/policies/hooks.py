@@ -199,6 +199,6 @@ def policies_of(event: "Event", env: "Environment") -> Policies:
         kept["env_step"],
         final,
         (low, high),
-        Sizes(env.obs_size, env.action_size),
+        Sizes(env.obs_size, env.action_size, env.actor_obs_size),
         int(kept["env_step"][0]),
     )

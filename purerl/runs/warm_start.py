@@ -36,7 +36,7 @@ from purerl.settings.schema import Config, Job
 from purerl.training import replay
 from purerl.training.loop import Carry
 from purerl.training.normalizer import normalizer
-from purerl.types import Constructor, Policy
+from purerl.types import Constructor, Policy, actor_obs_size
 
 FIELD = "init"  # where run.toml records the digest of what a run began with
 Arrays = dict[str, Shaped[np.ndarray, "R ..."]]
@@ -278,11 +278,11 @@ def _check_ring(source: Source, settings: Config, env: Environment) -> None:
             f"the replay buffer of {source.path} has the rows of {theirs.num_envs} environments, and this run has "
             f"{plan.num_envs}; set --num-envs {theirs.num_envs}, or leave ring out of --init-parts"
         )
-    own = _environment(source)
-    if (own.obs_size, own.action_size) != (env.obs_size, env.action_size):
+    there, here = (_sizes(each) for each in (_environment(source), env))
+    if there != here:
         raise ValueError(
-            f"the replay buffer of {source.path} has {own.obs_size} observations and {own.action_size} actions, and "
-            f"{env.name} has {env.obs_size} and {env.action_size}; leave ring out of --init-parts"
+            f"the replay buffer of {source.path} is of {there}, and {env.name} has {here}; leave ring out of "
+            "--init-parts"
         )
     rows = min(min(group.row for group in source.groups), theirs.rows)
     if not plan.warmup_rows <= min(rows, plan.rows):
@@ -291,6 +291,11 @@ def _check_ring(source: Source, settings: Config, env: Environment) -> None:
             f"warmup_steps is {plan.warmup_steps}, the transitions to take from {source.path}, which has {most}; set "
             f"--warmup-steps {most} or less"
         )
+
+
+def _sizes(env: Environment) -> str:
+    """Return the sizes of observations and actions as text."""
+    return f"{env.obs_size} observations ({actor_obs_size(env)} for the actor) and {env.action_size} actions"
 
 
 def _environment(source: Source) -> Environment:
