@@ -263,7 +263,7 @@ def test_without_a_range_actions_pass_unscaled_and_unrounded():
 @pytest.mark.parametrize("env, terminated, truncated", [(Drift(), True, False), (Impatient(), False, True)])
 def test_truncation_that_the_environment_reports_is_not_termination(env, terminated, truncated):
     env = brax.from_brax(env)
-    _, outcome = env.step(env.reset(jax.random.key(0)), jnp.ones(2))
+    _, outcome = base.act(env, env.reset(jax.random.key(0)), jnp.ones(2))
     assert (outcome.terminated, outcome.truncated) == (terminated, truncated)
 
 

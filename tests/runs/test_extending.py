@@ -67,6 +67,7 @@ def test_sac_and_ddpg_made_longer_equal_the_longer_run_bit_for_bit(algo, tmp_pat
     assert_same_run(short, long)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_made_longer_twice_and_interrupted_in_between(runs, tmp_path, monkeypatch):
     path = copied(runs, tmp_path)
     assert train.main(["--resume", str(path), "--total-steps", "280"]) == 0
@@ -131,7 +132,7 @@ def test_a_checkpoint_too_large_to_stay_is_written_without_its_ring(tmp_path, mo
     small = type(usage)(usage.total, usage.used, 2**26 + 60_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: small)
     monkeypatch.setattr(checkpoints, "size", lambda carry, runs: 2**26 if carry.ring is not None else 1000)
-    path = trained(tmp_path / "run", num_seeds="1", **SHORT)
+    path = trained(tmp_path / "run", **options("td3"), **SHORT)
     assert "written without its replay buffer" in capsys.readouterr().out
     names = checkpoints.read_arrays(next((path / "checkpoints").rglob("arrays.npy")))[0]
     assert names and not any(name.startswith(".ring") for name in names)

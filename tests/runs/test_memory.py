@@ -102,6 +102,7 @@ def test_a_run_that_does_not_fit_leaves_nothing_and_says_so_in_one_line(tmp_path
     assert not out.exists() and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_auto_groups_seeds_as_memory_allows_and_the_results_stay(tmp_path, monkeypatch):
     plenty, little = tmp_path / "plenty", tmp_path / "little"
     seeds = arguments(algo="td3", num_seeds="6", seeds_per_batch="auto")

@@ -68,7 +68,9 @@ def stop_at_once(monkeypatch):
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("algo", ["td3", "sac", pytest.param("ddpg", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "algo", ["td3", pytest.param("sac", marks=pytest.mark.slow), pytest.param("ddpg", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_resumed_run_ends_as_the_uninterrupted_one_bit_for_bit(whole, algo, number, tmp_path):
     path = cut_after(whole[algo], number, tmp_path / "run")
