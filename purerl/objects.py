@@ -52,13 +52,20 @@ def using(names: dict[tuple[str, str], Any]) -> Iterator[None]:
 
 
 def name_of(value: object, called: str, modules: Iterable[object]) -> str:
-    """Return the name of an object: "module:NAME" where one of `modules`, or `__main__`, has it as a public attribute.
+    """Return the name of an object: "module:NAME" where a module has it as a public attribute.
 
-    Otherwise it is "object:CALLED". `modules` are names; other values are skipped.
+    `modules` are names of modules that are looked at first; other values are skipped. Then follow the user's modules
+    that are imported, and `__main__` last. If no module has the object, its name is "object:CALLED".
     """
-    for module in dict.fromkeys([*modules, "__main__"]):
+    for module in dict.fromkeys([*modules, *_imported(), "__main__"]):
         there = vars(sys.modules[module]) if isinstance(module, str) and module in sys.modules else {}
         for name, each in list(there.items()):
             if each is value and name.isidentifier() and not name.startswith("_"):
                 return f"{module}:{name}"
     return OWN + (re.sub(r"\W+", "_", called).strip("_") or "mine")
+
+
+def _imported() -> list[str]:
+    """Return the names of the imported modules that may be a user's: not purerl's, and not `__main__`."""
+    named = [(name, getattr(module, "__dict__", {}).get("__spec__")) for name, module in list(sys.modules.items())]
+    return [name for name, spec in named if spec and name != "__main__" and name.partition(".")[0] != "purerl"]

@@ -48,17 +48,26 @@ def understood(arguments: Sequence[str]) -> "Claimed | None":
         options.longer = None
         if options.resume is not None:
             resumable(options, flags)
-        elif options.rescale_schedules:
+        if options.rescale_schedules and options.longer is None:
             raise ValueError("--rescale-schedules needs --resume FOLDER --total-steps N")
         settings = config.resolve(flags, options.config)
         if options.print_config:
-            print(config.to_toml(settings), end="")
+            print(config.to_toml(_with_length(settings, options)), end="")
             return None
         return claimed(settings, options)
     except ValueError as error:
         fail(error)
     except OSError as error:
         fail(f"cannot read {error.filename or 'the run'}: {error.strerror or error}; run the same command to continue")
+
+
+def _with_length(settings: schema.Config, options: Namespace) -> schema.Config:
+    """Return the settings with the length of `--resume --total-steps`. Raises ValueError if it does not fit the run."""
+    if options.longer in (None, settings.plan.total_steps):
+        return settings
+    from purerl.runs import extending
+
+    return extending.longer(Path(options.resume), settings, options.longer)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Table, Namespace]:

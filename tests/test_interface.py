@@ -198,8 +198,9 @@ def test_bad_input_is_one_line_before_anything_is_written(more, line, tmp_path):
 def test_another_run_and_a_complete_run_are_not_overwritten(whole):
     with pytest.raises(ValueError, match=r"holds another run: tau is 0.005 there and 0.01 here"):
         trained(whole[0].path, tau=0.01)
-    with pytest.raises(ValueError, match="is complete already"):
-        trained(whole[0].path)
+    before = (whole[0].path / "log.jsonl").read_bytes()
+    again = trained(whole[0].path, on_evaluation=lambda evaluation: 1 / 0)  # as when a notebook's cell runs again
+    assert again.complete and again.path == whole[0].path and (again.path / "log.jsonl").read_bytes() == before
     with pytest.raises(ValueError, match="is complete already"):
         whole[0].resume()
     with pytest.raises(ValueError, match="a resumed run keeps its settings; leave out num_envs"):
@@ -471,6 +472,8 @@ def test_a_length_that_does_not_fit_is_one_line(whole):
     for length, said in ((300, "nearest total_steps is 360"), (200, "give more steps"), ("many", "whole number")):
         with pytest.raises(ValueError, match=said):
             whole[0].resume(total_steps=length)
+    with pytest.raises(ValueError, match="rescale_schedules needs total_steps"):
+        whole[0].resume(rescale_schedules=True)
 
 
 @pytest.mark.slow

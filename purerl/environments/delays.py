@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int32
 
+from purerl import environments
 from purerl.environments.base import Environment, Outcome, State, declared, shown, strong
 from purerl.types import Array, Key
 
@@ -27,14 +28,15 @@ class Delayed(NamedTuple):
     delay: Int32[Array, ""]
 
 
-def delayed(env: Environment, steps: int | Range | Any) -> Environment:
+def delayed(env: Environment | Any, steps: int | Range | Any) -> Environment:
     """Return `env`, whose actions arrive some environment steps later.
 
-    `steps` is the delay, or a pair (low, high): then the delay of each episode is drawn uniformly from low to high,
-    both included. Until the first action arrives, the environment gets the action in the middle of `action_range`.
-    Raises ValueError if `steps` is neither.
+    `env` is an `Environment`, or anything that `environments.make` takes. `steps` is the delay, or a pair (low, high):
+    then the delay of each episode is drawn uniformly from low to high, both included. Until the first action arrives,
+    the environment gets the action in the middle of `action_range`. Raises ValueError if `steps` is neither.
     """
-    env, (low, high) = declared(env), _range(env, steps)
+    env = declared(env) if isinstance(env, Environment) else environments.make(env)
+    low, high = _range(env, steps)
     least, greatest = env.action_range
     middle = jnp.broadcast_to(jnp.asarray(0.5 * least + 0.5 * greatest, jnp.float32), (high, env.action_size))
 

@@ -28,6 +28,7 @@ class Claimed(NamedTuple):
         path: its folder. None: only the memory is planned.
         unnamed: whether the folder has the default name. Then a free name is taken.
         longer: whether the run in the folder is made longer.
+        complete: whether there is nothing left to train.
     """
 
     settings: Config
@@ -36,6 +37,7 @@ class Claimed(NamedTuple):
     path: Path | None
     unnamed: bool
     longer: bool = False
+    complete: bool = False
 
 
 def set_up_jax(compilation_cache: str | None = None) -> None:
@@ -63,28 +65,30 @@ def claimed(
     only_planned: bool = False,
     total_steps: int | None = None,
     rescale_schedules: bool = False,
+    may_be_complete: bool = False,
 ) -> Claimed:
     """Return the run with `settings`, ready to start in the folder `path`.
 
     An unfinished run in the folder is continued if it has the same settings. `resumes` is whether the folder must hold
     a run. `total_steps` makes that run longer. `rescale_schedules` is whether its schedules may follow the new length.
-    Raises ValueError for every error that is found before compiling.
+    Raises ValueError for every error that is found before compiling, and for a complete run, unless it
+    `may_be_complete`.
     """
     before, longer = settings, False
     if total_steps is not None and total_steps != settings.plan.total_steps:
         settings, longer = extending.longer(path, settings, total_steps), True
     if not resumes:
         run_folder.check_writable(path)
-    env, build = videos.prepare(settings)
+    env, build = videos.prepare(settings, path)
     if only_planned:
         return Claimed(settings, env, build, None, False)
     if longer:
         extending.check(path, before, settings, env, build, rescale_schedules)
     settings, complete = claims.claim(path, settings, longer=longer)
-    if complete:
+    if complete and not may_be_complete:
         more = "every seed has diverged" if longer else "make it longer with --resume and --total-steps"
         raise ValueError(f"the run in {str(path)!r} is complete already; {more}, or choose another folder")
-    return Claimed(settings, env, build, path, unnamed, longer)
+    return Claimed(settings, env, build, path, unnamed, longer, complete)
 
 
 def named(run: Claimed) -> Path:

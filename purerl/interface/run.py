@@ -176,6 +176,8 @@ class Run:
                 if said[0] in known
                 else config.why_unknown(said[0], self.settings.job.algo)
             )
+        if rescale_schedules and total_steps is None:
+            raise ValueError("rescale_schedules needs total_steps, the new length of the run")
         called = hooks.of(on_evaluation)
         with self._objects():
             resolved = config.resolve(_plain(settings), self.path / "run.toml")

@@ -30,7 +30,8 @@ def train(
 ) -> Run:
     """Train, as the command `purerl train` does, and return the `Run`.
 
-    An unfinished run in the folder `out` is continued if it has the same settings. Ctrl-C, SIGTERM or the interrupt of
+    An unfinished run in the folder `out` is continued if it has the same settings, and a complete one is returned.
+    Ctrl-C, SIGTERM or the interrupt of
     a notebook ends the run with a checkpoint, and `train` returns. `Run.interrupted` then has the reason.
 
     JAX's global flags are not changed. `set_up_jax` sets them as the command does.
@@ -47,13 +48,14 @@ def train(
         settings: any setting or hyperparameter by name, for example `num_seeds=10`. They override `config`.
 
     Raises ValueError, in one line and before anything is compiled, for unknown settings and values that do not work,
-    and if the run in `out` is another or is complete. Raises what a function of `on_evaluation` raises, after a
+    and if the run in `out` is another. Raises what a function of `on_evaluation` raises, after a
     checkpoint was written.
     """
     from purerl import objects
     from purerl.interface import given, launch
     from purerl.policies import hooks
     from purerl.results import naming
+    from purerl.runs.display import Display
     from purerl.settings.config import resolve
 
     called = hooks.of(on_evaluation)
@@ -63,14 +65,20 @@ def train(
         if value is not None:
             settings[setting], objects_of_it = named(value)
             found |= objects_of_it
+    for value in settings.values():
+        found |= value._given if isinstance(value, Run) else {}
     with objects.using(found):
         resolved = resolve(_plain(settings), _table(config, sweep))
         path = naming.default(resolved.job) if out is None else naming.named(str(out))
-        claimed = launch.claimed(resolved, path, unnamed=out is None)
+        claimed = launch.claimed(resolved, path, unnamed=out is None, may_be_complete=True)
         run = Run(launch.named(claimed), found)
         given.keep(found)
         given.remember(run.path, found)
-        run._carry_out(claimed, called, progress)
+        if claimed.complete:
+            if progress:
+                Display().say(f"the run in {run.path} is complete already, and is returned as it is")
+        else:
+            run._carry_out(claimed, called, progress)
     return run
 
 
@@ -92,7 +100,7 @@ def load(folder: str | Path, *, env: Any = None, algo: Any = None) -> Run:
         if value is not None:
             name = there.get(setting, "")
             if isinstance(value, str):
-                raise ValueError(f"{setting} is {value!r}; give the object with which {path} was trained")
+                raise ValueError(f"{setting} is {value!r}, a name, which run.toml holds already; leave out {setting}")
             if ":" not in name:
                 raise ValueError(f"{path} was trained with {setting} {name!r}, which is known; leave out {setting}")
             (each,) = named(value)[1].values()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from purerl.errors import attempt
@@ -23,13 +24,13 @@ SECONDS = 10.0  # of an episode
 T = TypeVar("T")
 
 
-def prepare(settings: Config) -> "tuple[Environment, Constructor]":
-    """Return `runner.prepare(settings)`. Raises ValueError, too, if videos are to be drawn and cannot be."""
+def prepare(settings: Config, path: Path | None = None) -> "tuple[Environment, Constructor]":
+    """Return `runner.prepare(settings, path)`. Raises ValueError, too, if videos are to be drawn and cannot be."""
     every = settings.keep.log_video_every
     if not every:
-        return runner.prepare(settings)
+        return runner.prepare(settings, path)
     _checked(every, film.use_no_screen)
-    env, build = runner.prepare(settings)
+    env, build = runner.prepare(settings, path)
     scene = _checked(every, lambda: rendering.scene_of(env))
     _checked(every, lambda: film.draw_once(scene))
     return env, build

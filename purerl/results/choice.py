@@ -59,6 +59,8 @@ def choose(policies: Ranked, which: str | int, setting: int | None = None) -> in
 
 
 def _in_setting(policies: Ranked, setting: int | None) -> Bool[np.ndarray, " R"]:
+    if not len(policies.final["seed"]):
+        raise ValueError(f"the run in {policies.path} has no evaluation yet")
     there = np.ones(len(policies.final["seed"]), bool) if setting is None else policies.final["setting"] == setting
     if not there.any():
         known = _span(policies.final["setting"])

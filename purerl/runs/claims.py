@@ -33,11 +33,12 @@ def create_run(
     *,
     num_runs: int | None = None,
     environment: Fingerprint | None = None,
+    init: dict[str, Any] | None = None,
 ) -> None:
     """Make the folder of a run.
 
     `num_runs` is the number of runs that are trained here, all by default. `environment` is the fingerprint of `env`,
-    if it is already known.
+    and `init` what `warm_start.record` returns, if they are already known.
     """
     num_devices = fitting.num_devices(settings, num_runs or settings.num_runs)
     low, high = (np.broadcast_to(np.asarray(bound, float), env.action_size).tolist() for bound in env.action_range)
@@ -46,7 +47,8 @@ def create_run(
     ran |= {} if (seen := actor_obs_size(env)) == env.obs_size else {"actor_obs_size": seen}
     ran |= {"action_low": low, "action_high": high, "algorithm": spec.origin}
     ran |= {"environment": fingerprint.kept(environment or fingerprint.of(env))}
-    ran |= {numbering.FIELD: numbering.stride(settings.plan)} | warm_start.record(settings, env, spec.build)
+    ran |= {numbering.FIELD: numbering.stride(settings.plan)}
+    ran |= warm_start.record(settings, env, spec.build) if init is None else init
     ran |= {} if spec.colour is None else {"colour": spec.colour}
     metrics = spec.build(settings.hyper, settings.plan, env).metrics
     run_folder.create(path, config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}), metrics)

@@ -40,11 +40,18 @@ def train_groups(session: Session) -> TrainingResult:
         event = train_group(session, group)
         policies.append(policy_of(event))
         if not event.ended:
-            return TrainingResult(policies, False, event.stop)
+            return TrainingResult(policies + _earlier(session, group + 1), False, event.stop)
         run_folder.write_policy(session.path, policies[-1], group)
         if (stop := event.stop or session.interrupt.reason) and group < session.groups - 1:
-            return TrainingResult(policies, False, stop)
+            return TrainingResult(policies + _earlier(session, group + 1), False, stop)
     return TrainingResult(policies, True, stop)
+
+
+def _earlier(session: Session, first: int) -> list[dict[str, Any]]:
+    """Return the policies of the groups from `first` on that the run had before it was made longer."""
+    groups = range(first, session.groups)
+    there = [group for group in groups if run_folder.trained_steps(session.path, group) is not None]
+    return [run_folder.read_policy(session.path, group) for group in there]
 
 
 def train_group(session: Session, group: int) -> Event:

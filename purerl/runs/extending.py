@@ -11,11 +11,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tomli_w
 
 from purerl.environments.base import Environment
 from purerl.results import run_folder
 from purerl.runs import checkpoints, claims, fingerprint, numbering
+from purerl.runs.fitting import Runs
 from purerl.settings import config
 from purerl.settings.schema import Config, Plan, cycle
 from purerl.training import loop
@@ -59,11 +61,14 @@ def check(path: Path, before: Config, after: Config, env: Environment, build: Co
     groups = range(-(-before.num_runs // before.group_size))
     if len(groups) > 1 and numbered.stride < after.plan.num_evals:
         raise ValueError(f"the run in {path} has groups of seeds of an older version and cannot be made longer")
-    if claims.is_complete(path, before) and any(
-        not (_has_diverged(path, before, group) or set(there) & set(numbered.of_group(group))) for group in groups
-    ):
+    complete = claims.is_complete(path, before)
+    for group in groups:
+        runs = _runs(before, group)
+        finished = complete or claims.are_finished(path, before.plan, runs, group)
+        if not finished or _has_diverged(path, runs) or any(number in numbered.of_group(group) for number in there):
+            continue
         raise ValueError(
-            f"the run in {path} has no checkpoint of its end (checkpoint_every was {before.keep.checkpoint_every}); "
+            f"the run in {path} has no checkpoint of its end: checkpoint_every was 0, or several processes shared it; "
             f"train a new run from its policies with --init-from {path} --init-parts actor,statistics"
         )
     if not consent and (names := depending(before, after, env, build)):
@@ -76,11 +81,14 @@ def check(path: Path, before: Config, after: Config, env: Environment, build: Co
         )
 
 
-def _has_diverged(path: Path, settings: Config, group: int) -> bool:
+def _runs(settings: Config, group: int) -> Runs:
+    return settings.runs[group * settings.group_size : (group + 1) * settings.group_size]
+
+
+def _has_diverged(path: Path, runs: Runs) -> bool:
     """Return whether all runs of a group have diverged, so that there is nothing to continue."""
-    size = settings.group_size
     final = run_folder.final(run_folder.read_curves(path))
-    own = run_folder.are_of(final, settings.runs[group * size : (group + 1) * size])
+    own = run_folder.are_of(final, runs)
     return bool((final["diverged"][own] >= 0).all())
 
 
@@ -138,7 +146,13 @@ def _key() -> Any:
 
 
 def record(path: Path, settings: Config) -> None:
-    """Write the new length of a run to its run.toml, which keeps its earlier lengths."""
+    """Write the new length of a run to its run.toml, which keeps its earlier lengths.
+
+    The policies of a complete run are split into those of its groups first, as they are while a run trains.
+    """
+    groups = -(-settings.num_runs // settings.group_size)
+    if groups > 1 and (path / run_folder.POLICY).is_file():
+        _split(path, [_runs(settings, group) for group in range(groups)])
     table = config.read_toml(path / "run.toml")
     earlier = [table[name] for name in checkpoints.LENGTH]
     ran = table.get(config.RECORD, {})
@@ -147,3 +161,13 @@ def record(path: Path, settings: Config) -> None:
         ran[numbering.FIELD] = numbering.stride(settings.plan)
     run_folder.write(path, "run.toml", config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}))
     run_folder.log(path, "longer", total_steps=settings.plan.total_steps, earlier=earlier[0])
+
+
+def _split(path: Path, groups: list[Runs]) -> None:
+    """Write the policies of each of `groups` to a file of its own, if the run has them and that file is not there."""
+    held = run_folder.read_policy(path)
+    runs = list(zip(held["setting"].tolist(), held["seed"].tolist(), strict=True))
+    for group, own in enumerate(groups):
+        if run_folder.trained_steps(path, group) is None and set(own) <= set(runs):
+            rows = np.array([runs.index(run) for run in own])
+            run_folder.write_policy(path, jax.tree.map(lambda x, rows=rows: x[rows], held), group)

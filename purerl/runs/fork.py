@@ -8,7 +8,7 @@ from pathlib import Path
 from purerl.environments.base import Environment
 from purerl.errors import Refused
 from purerl.results import run_folder
-from purerl.runs import checkpoints, claims
+from purerl.runs import checkpoints, claims, warm_start
 from purerl.settings import config
 from purerl.settings.schema import Config
 from purerl.training import loop
@@ -39,7 +39,7 @@ def fork(origin: Origin, target: Path, settings: Config, env: Environment) -> No
     scratch = target.with_name(f".{target.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    claims.create_run(scratch, settings, env)
+    claims.create_run(scratch, settings, env, init=warm_start.recorded(origin.path))
     computations = [config.computation(each) for each in (origin.settings, settings)]
     try:
         checkpoints.fork(origin.path, scratch, origin.index, _rows(origin), computations)

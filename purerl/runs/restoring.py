@@ -127,7 +127,7 @@ def _continued(session: Session, group: int, found: Found) -> Carry:
     at, label = found.at, found.label
     _say_environment(session, label.get("environment"), f"when checkpoint {found.number} was written")
     carry = session.with_copies(group, found.carry)
-    _truncate(session, group, at)
+    _truncate(session, group, at, label["computation"].get("num_evals"))
     session.log("resume", group=group, index=at.index, row=at.row, ring=label["ring"])
     session.display.say(f"resumed after {at.row * session.plan.num_envs:,} steps")
     if others := changed(label["versions"], origin(len(carry.diverged.devices()))):
@@ -138,11 +138,15 @@ def _continued(session: Session, group: int, found: Found) -> Carry:
     return carry
 
 
-def _truncate(session: Session, group: int, at: Position) -> None:
-    """Truncate the files of a run at a position."""
+def _truncate(session: Session, group: int, at: Position, num_evals: int | None) -> None:
+    """Truncate the files of a run at a position.
+
+    `num_evals` is that of the run when the checkpoint was written. If it was the end of the run, no exploit had
+    followed, and one that is recorded is made again.
+    """
     last = loop.env_steps(session.plan, at.index) if at.evaluations else -1
     session.clock.resume(run_folder.truncate(session.path, session.runs(group), last))
-    pbt.truncate(session.path, at.index)
+    pbt.truncate(session.path, at.index - 1 if at.evaluations == num_evals else at.index)
 
 
 def _refilled(session: Session, group: int, at: Position, carry: Carry) -> Carry:

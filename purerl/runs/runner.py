@@ -43,13 +43,17 @@ from purerl.training import loop
 from purerl.types import Constructor
 
 
-def prepare(settings: Config) -> tuple[Environment, Constructor]:
-    """Return `(env, constructor of the algorithm)` of a `Config`. Raises ValueError if they cannot be made or used."""
+def prepare(settings: Config, path: Path | None = None) -> tuple[Environment, Constructor]:
+    """Return `(env, constructor of the algorithm)` of a `Config`. Raises ValueError if they cannot be made or used.
+
+    `path` is the folder of the run. If the run was created before, the run of `init_from` may be gone.
+    """
     job = settings.job
     env, build = environments.make(job.env, job.backend, job.episode_length), registry.find_algorithm(job.algo).build
     algorithm_check.check_algorithm(job.algo, build, settings, env)
     loop.setup(settings.plan, build(settings.hyper, settings.plan, env), env)
-    warm_start.check(settings, env, build)
+    if path is None or run_folder.is_free(path):
+        warm_start.check(settings, env, build)
     sinks.check_sinks(settings.keep.log)
     fitting.num_devices(settings, settings.num_runs)
     return env, build

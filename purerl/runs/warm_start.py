@@ -32,6 +32,7 @@ from purerl.runs.fitting import Runs
 from purerl.runs.position import Position
 from purerl.runs.session import Session
 from purerl.settings import config
+from purerl.settings.kinds import fields
 from purerl.settings.schema import Config, Job
 from purerl.training import replay
 from purerl.training.loop import Carry
@@ -81,6 +82,7 @@ def check(settings: Config, env: Environment, build: Constructor) -> None:
     if settings.job.init_from is None:
         return
     source = read_source(settings, env, build)
+    _check_initial(settings)
     _check_networks(source, settings)
     _check_statistics(source, settings)
     like = _agent(settings, env, build) | _statistics(settings, env)
@@ -112,7 +114,7 @@ def read_source(settings: Config, env: Environment, build: Constructor, verify: 
 
 
 def _checkpoints(path: Path, settings: Config, verify: bool) -> list[Group]:
-    """Return the newest undamaged checkpoint of each group of the run in `path`, or [] if a group has none."""
+    """Return the newest undamaged checkpoint of each group of the run in `path` that has one."""
     numbered, size = numbering.of_run(path, settings.plan), settings.group_size
     read = checkpoints.verify if verify else checkpoints.read_label
     groups: list[Group] = []
@@ -125,8 +127,6 @@ def _checkpoints(path: Path, settings: Config, verify: bool) -> list[Group]:
                 row = (label.get("progress") or {}).get("row", settings.plan.total_steps // settings.plan.num_envs)
                 groups.append(Group(runs, arrays, row, label["label"]))
                 break
-        else:
-            return []
     return groups
 
 
@@ -164,6 +164,14 @@ def _names_of_policy(settings: Config, env: Environment, build: Constructor) -> 
         raise ValueError(
             f"the policy of {settings.job.algo} is not a part of its state; a checkpoint is needed"
         ) from None
+
+
+def _check_initial(settings: Config) -> None:
+    """Raise ValueError if a hyperparameter was set that is used only for a new actor."""
+    hyper = settings.hyper
+    for name in hyper.initial_only if "actor" in settings.job.init_parts else ():
+        if name in settings.swept or getattr(hyper, name) != fields(type(hyper))[name].default:
+            raise ValueError(f"{name} has no effect, because its value is part of the actor of init_from; leave it out")
 
 
 def _check_networks(source: Source, settings: Config) -> None:
@@ -233,8 +241,9 @@ def _wanted(source: Source, settings: Config, like: dict[str, jax.ShapeDtypeStru
         theirs = "absent" if found is None else _shown(found.dtype, found.shape[1:])
         if here != theirs:
             raise ValueError(
-                f"{part_of(name)} of {source.path} does not fit this run: {name.removeprefix('.')} is {theirs} there "
-                f"and {here} here; use the same networks and sizes, or leave {part_of(name)} out of --init-parts"
+                f"{part_of(name)} of {source.path} ({source.settings.job.algo}) does not fit this run "
+                f"({settings.job.algo}): {name.removeprefix('.')} is {theirs} there and {here} here; use the same "
+                f"networks and sizes, or leave {part_of(name)} out of --init-parts"
             )
     return wanted
 
@@ -265,13 +274,16 @@ def _chosen(source: Source, job: Job, seed: int) -> tuple[int, int]:
         index = choice.choose(source, which)
     except ValueError as error:
         raise ValueError(f"init_seed is {job.init_seed!r}: {error}") from None
+    if not np.isnan(source.final["diverged"][index]):
+        raise ValueError(f"init_seed is {job.init_seed!r}, but seed {which} of {source.path} has diverged; use best")
     return int(source.final["setting"][index]), int(source.final["seed"][index])
 
 
 def _check_ring(source: Source, settings: Config, env: Environment) -> None:
     """Raise ValueError if the warm-up of `settings` cannot be taken from the replay buffer of the source."""
     plan, theirs = settings.plan, source.settings.plan
-    if not any(name.startswith(".ring") for name in source.groups[0].arrays):
+    taken = {group for group, _ in _rows_of(source, settings, settings.runs)}
+    if not all(any(name.startswith(".ring") for name in source.groups[group].arrays) for group in taken):
         raise ValueError(f"the checkpoint of {source.path} has no replay buffer; leave ring out of --init-parts")
     if plan.num_envs != theirs.num_envs:
         raise ValueError(
@@ -284,7 +296,7 @@ def _check_ring(source: Source, settings: Config, env: Environment) -> None:
             f"the replay buffer of {source.path} is of {there}, and {env.name} has {here}; leave ring out of "
             "--init-parts"
         )
-    rows = min(min(group.row for group in source.groups), theirs.rows)
+    rows = min(min(source.groups[group].row for group in taken), theirs.rows)
     if not plan.warmup_rows <= min(rows, plan.rows):
         most = min(rows, plan.rows) * plan.num_envs
         raise ValueError(
@@ -310,6 +322,12 @@ def record(settings: Config, env: Environment, build: Constructor) -> dict[str, 
     return {FIELD: digest_of(read_source(settings, env, build))}
 
 
+def recorded(path: Path) -> dict[str, Any]:
+    """Return what `record` returned when the run in `path` was created."""
+    ran = config.read_toml(path / "run.toml").get(config.RECORD, {})
+    return {name: ran[name] for name in (FIELD,) if name in ran}
+
+
 def digest_of(source: Source) -> str:
     """Return a text that changes if the run from which another begins changes."""
     return hashlib.blake2b("".join(group.digest for group in source.groups).encode(), digest_size=16).hexdigest()
@@ -323,9 +341,11 @@ def begun(session: Session, group: int, carry: Carry) -> tuple[Position, Carry]:
     settings, runs = session.settings, session.runs(group)
     if settings.job.init_from is None:
         return Position(), carry
-    source = read_source(settings, session.env, session.build, verify=True)
-    made = config.read_toml(session.path / "run.toml")[config.RECORD].get(FIELD)
-    if made != digest_of(source):
+    try:
+        source = read_source(settings, session.env, session.build, verify=True)
+    except ValueError as error:
+        raise Refused(f"{error}; the run in {session.path} has no checkpoint yet and begins with that run") from None
+    if recorded(session.path).get(FIELD) != digest_of(source):
         raise Refused(f"{source.path} has changed since the run in {session.path} began with it; name another folder")
     like = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in checkpoints.named(carry)}
     rows, wanted = _rows_of(source, settings, runs), set(_wanted(source, settings, like))

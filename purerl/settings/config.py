@@ -178,7 +178,9 @@ def why_unknown(name: str, algo: str) -> str:
     known = all_settings(algo)
     owners = [other for other, spec in ALGORITHMS.items() if name in fields(spec.hyperparameters)]
     if name in known:
-        place = "under [hyper]" if known[name] in _hyperparameters(algo) else "at the top, not under [hyper]"
+        place = "under [hyper]"
+        if known[name] not in _hyperparameters(algo):
+            place = "at the top, not under [hyper] or [sweep], which hold hyperparameters"
         return f"setting {name!r} belongs {place}"
     if owners:
         return f"setting {name!r} belongs to {' and '.join(owners)}, not to {algo}"

@@ -85,7 +85,7 @@ def check_same_sweep(path: Path, here: Table) -> None:
 def _task(path: Path, program: Program, host: hosts.Host | None) -> SweepTask:
     claim = hosts.claim if host else claims.claim
     try:
-        env, build = videos.prepare(program.settings)
+        env, build = videos.prepare(program.settings, path)
         settings, complete = claim(path, program.settings)
     except ValueError as error:
         raise ValueError(f"program {program.name!r}: {error}") from None

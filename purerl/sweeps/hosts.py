@@ -18,7 +18,7 @@ import jax
 from purerl.environments.base import Environment
 from purerl.policies import videos
 from purerl.results import page, picture, run_folder
-from purerl.runs import claims, runner, sinks
+from purerl.runs import claims, runner, sinks, warm_start
 from purerl.runs.claims import Runs
 from purerl.runs.display import Display
 from purerl.settings.schema import Config
@@ -169,7 +169,7 @@ def merge(path: Path, settings: Config, env: Environment, count: int) -> None:
     """
     hosts = (Host(index, count) for index in range(count))
     shares = [host.folder(path) for host in hosts if host.share(settings.runs)]
-    claims.create_run(path, settings, env)
+    claims.create_run(path, settings, env, init=warm_start.recorded(shares[0]))
     for share in shares:
         run_folder.copy_rows(share, path)
         if (share / videos.FOLDER).is_dir():

@@ -8,7 +8,7 @@ from commands import SMALL, arguments, assert_same_run, stopped_after
 
 from purerl import train
 from purerl.results import run_folder
-from purerl.runs import checkpoints, extending, runner
+from purerl.runs import checkpoints, extending, runner, stretches
 from purerl.settings import config
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -96,6 +96,40 @@ def test_every_group_of_seeds_is_made_longer(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_a_longer_run_has_not_reached_yet_keeps_its_policies(tmp_path, monkeypatch):
+    path = trained(tmp_path / "run", num_seeds="2", seeds_per_batch="1", **SHORT)
+    with stopped_after(2, monkeypatch):
+        assert train.main(["--resume", str(path), "--total-steps", "360"]) == 130
+    held = run_folder.read_policy(path)
+    assert held["seed"].tolist() == [5, 6] and held["env_step"][1] == 200 and held["env_step"][0] >= 200
+    assert train.main(["--resume", str(path)]) == 0
+    assert run_folder.read_policy(path)["env_step"].tolist() == [360, 360]
+    assert sorted(file.name for file in (path / "policy").iterdir()) == ["actor.npz"]
+
+
+@pytest.mark.slow
+def test_a_group_of_which_every_run_has_diverged_is_left_as_it_is(tmp_path):
+    (tmp_path / "sweep.toml").write_text("[sweep]\nreward_scale = [1.0, 1e30]\n")
+    words = ["--config", str(tmp_path / "sweep.toml"), "--seeds-per-batch", "1"]
+    path = trained(tmp_path / "run", *words, num_seeds="1", **SHORT)
+    assert train.main(["--resume", str(path), "--total-steps", "360"]) == 0
+    final = run_folder.final(run_folder.read_curves(path))
+    assert final["env_step"][0] == 360 and final["env_step"][1] < 360 and final["diverged"][1] > 0
+    assert not list(path.glob("*-before-*"))
+
+
+@pytest.mark.slow
+def test_a_finished_group_without_a_checkpoint_is_refused(tmp_path, monkeypatch, capfd):
+    groups = {"num_seeds": "2", "seeds_per_batch": "1"}
+    with stopped_after(12, monkeypatch):
+        words = [*arguments(**groups, **SHORT), "--out", str(tmp_path / "run"), "--checkpoint-every", "0"]
+        assert train.main(words) == 130
+    assert checkpoints.numbers(tmp_path / "run") and checkpoints.numbers(tmp_path / "run")[-1] >= 1_000_000
+    shown = refusal(capfd, "--resume", tmp_path / "run", "--total-steps", "360")
+    assert "has no checkpoint of its end" in shown
+
+
+@pytest.mark.slow
 def test_a_population_made_longer_exploits_at_its_former_end(tmp_path):
     table = "[hyper]\nactor_lr = [1e-3, 3e-4]\n[pbt]\nfraction = 0.5\n"
     (tmp_path / "pbt.toml").write_text(table.replace("[hyper]", "[sweep]"))
@@ -106,6 +140,24 @@ def test_a_population_made_longer_exploits_at_its_former_end(tmp_path):
     assert_same_run(*paths)
     ours, theirs = ((path / "pbt.csv").read_text() for path in paths)
     assert ours == theirs and len(ours.splitlines()) == 1 + 3 * 6
+
+
+@pytest.mark.slow
+def test_a_population_made_longer_and_killed_at_once_exploits_again(tmp_path, monkeypatch):
+    (tmp_path / "pbt.toml").write_text("[sweep]\nactor_lr = [1e-3, 3e-4]\n[pbt]\nfraction = 0.5\n")
+    words = ["--config", str(tmp_path / "pbt.toml")]
+    short, long = (trained(tmp_path / str(i), *words, **length) for i, length in enumerate((SHORT, LONG)))
+
+    def killed(*arguments):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
+        patched.setattr(stretches, "advance", killed)
+        train.main(["--resume", str(short), "--total-steps", "360"])
+    assert len((short / "pbt.csv").read_text().splitlines()) == 1 + 2 * 6 and checkpoints.numbers(short) == [2]
+    assert train.main(["--resume", str(short)]) == 0
+    assert_same_run(short, long)
+    assert (short / "pbt.csv").read_text() == (long / "pbt.csv").read_text()
 
 
 @pytest.mark.slow
@@ -157,6 +209,15 @@ def test_the_command_of_a_longer_run_names_the_way_to_make_it_longer(runs, capfd
     words = [*arguments(**options("td3"), **LONG), "--out", runs["short"]]
     assert "or make that run longer with --resume and --total-steps 360" in refusal(capfd, *words)
     assert "--rescale-schedules needs --resume" in refusal(capfd, *arguments(**SMALL), "--rescale-schedules")
+    assert "--rescale-schedules needs --resume" in refusal(capfd, "--resume", runs["short"], "--rescale-schedules")
+
+
+def test_the_settings_of_a_longer_run_are_printed_with_its_length(runs, capfd):
+    assert train.main(["--resume", str(runs["short"]), "--total-steps", "360", "--print-config"]) == 0
+    shown = capfd.readouterr().out
+    assert "total_steps = 360\n" in shown and "num_evals = 5\n" in shown
+    words = ["--resume", runs["short"], "--total-steps", "281", "--print-config"]
+    assert "nearest total_steps is 280 or 360" in refusal(capfd, *words)
 
 
 def test_an_algorithm_that_uses_the_length_is_found(runs):

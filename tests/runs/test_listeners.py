@@ -12,7 +12,7 @@ from purerl.results import run_folder
 from purerl.runs import checkpoints, runner
 from purerl.runs.display import Display
 from purerl.runs.events import Event, fire
-from purerl.runs.listeners import listeners, progress, recording
+from purerl.runs.listeners import listeners, population, progress, recording
 from purerl.runs.listeners.checkpointing import Checkpointing
 from purerl.runs.position import Position
 from purerl.runs.session import Session
@@ -88,12 +88,13 @@ def test_a_listener_that_returns_no_event_is_an_error_and_loses_nothing(tmp_path
     assert checkpoints.numbers(tmp_path / "run")
 
 
-def test_the_rows_come_first_and_the_checkpoint_last_with_the_users_own_right_before():
+def test_the_rows_come_first_and_the_checkpoint_last_with_the_users_own_before_the_exploit():
     session = object.__new__(Session)
     object.__setattr__(session, "listeners", ("mine", "also mine"))
     called = listeners(session)
     assert called[:2] == [recording.write, progress.show] and isinstance(called[-1], Checkpointing)
-    assert [added.args[0] for added in called[-3:-1]] == ["mine", "also mine"]
+    assert [added.args[0] for added in called[-4:-2]] == ["mine", "also mine"]
+    assert called[-2] is population.exploit  # A hook sees the agents that were evaluated.
 
 
 def test_listeners_hear_of_every_stretch_and_of_every_evaluation(one_turn_at_a_time, tmp_path):

@@ -189,7 +189,7 @@ def test_policies_without_a_checkpoint_give_actor_and_statistics(source, tmp_pat
 @pytest.mark.parametrize(
     ("words", "settings", "said"),
     [
-        ((), {"widths": "9"}, "actor of {source} does not fit this run: agent.actor"),
+        ((), {"widths": "9"}, "actor of {source} (td3) does not fit this run (td3): agent.actor"),
         ((), {"normalize_observations": "false"}, "normalizes observations; set --normalize-observations true"),
         ((), {"activation": "tanh"}, "has the activation 'relu', and this run has 'tanh'"),
         (("--init-seed", "9"), {}, "init_seed is 9: there is no seed '9' in {source}; known: 5 to 7"),
@@ -214,6 +214,36 @@ def test_what_does_not_fit_is_refused_in_one_line(source, words, settings, said,
 def test_a_source_that_is_no_run_is_refused(tmp_path, capfd):
     assert "is not a run folder" in refusal(capfd, "--init-from", tmp_path)
     assert "init_seed is 3 but has no effect without init_from" in refusal(capfd, "--init-seed", "3")
+
+
+def test_a_seed_that_diverged_and_a_run_that_was_not_evaluated_are_refused(source, tmp_path, capfd):
+    copy = shutil.copytree(source, tmp_path / "copy")
+    header, *rows = (copy / "curves.csv").read_text().splitlines(keepends=True)
+    lost = header.split(",").index("diverged")
+    cells = [row.split(",") for row in rows]
+    for row in cells:
+        row[lost] = "40" if row[0] == "6" else ""
+    (copy / "curves.csv").write_text(header + "".join(",".join(row) for row in cells))
+    assert "seed 6 of" in refusal(capfd, "--init-from", copy, "--init-seed", "6", **KIND)
+    (copy / "curves.csv").write_text(header)
+    assert "has no evaluation yet" in refusal(capfd, "--init-from", copy, **KIND)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_checkpoint_needs_its_source_no_more(source, tmp_path, monkeypatch):
+    copy = shutil.copytree(source, tmp_path / "copy")
+    path = tmp_path / "run"
+    with stopped_after(3, monkeypatch):
+        assert train.main([*arguments(**KIND), "--out", str(path), "--init-from", str(copy)]) == 130
+    shutil.rmtree(copy)
+    assert train.main(["--resume", str(path)]) == 0
+
+
+@pytest.mark.slow
+def test_an_initial_value_that_the_actor_brings_is_refused(tmp_path, capfd):
+    source = trained(tmp_path / "source", algo="sac", num_seeds="1")
+    words = ["--init-from", source, "--initial-alpha", "0.5"]
+    assert "initial_alpha has no effect" in refusal(capfd, *words, algo="sac", num_seeds="1")
 
 
 def test_the_part_of_an_array_follows_from_the_name_of_its_field():

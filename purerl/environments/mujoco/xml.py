@@ -140,7 +140,10 @@ def _reward(
     def ends(state: State) -> Bool[Array, ""]:
         if terminated is None:
             return ~(jnp.isfinite(state.qpos).all() & jnp.isfinite(state.qvel).all())
-        return base.scalar(terminated(state), "terminated", bool)
+        over = jnp.asarray(terminated(state))
+        if not jnp.issubdtype(over.dtype, jnp.bool_):
+            raise ValueError(f"it returns {over.dtype}; it must return bool, for example state.qpos[0] < 0")
+        return base.scalar(over, "terminated", bool)
 
     def paid(before: State, action: Action, after: State) -> Float[Array, ""]:
         return base.scalar(reward(before, action, after), "reward", jnp.float32)

@@ -5,8 +5,9 @@ last, so that a checkpoint contains what all others changed, and is written if o
 
 recording      curves.csv, the loggers and log.jsonl
 progress       the progress bar
-population     population-based training
 limits         signals and the time limit
+               those of the session
+population     population-based training
 checkpointing  checkpoints
 """
 
@@ -20,11 +21,14 @@ from purerl.runs.session import Session
 
 
 def listeners(session: Session) -> list[Listener]:
-    """Return new listeners for one group: purerl's own, with those of the session before the last."""
+    """Return new listeners for one group: purerl's own, and those of the session.
+
+    Those of the session come before population-based training, which replaces agents. So they see the agents that were
+    evaluated.
+    """
     checkpointing = Checkpointing()
-    own = [recording.write, progress.show, population.exploit, limits.apply]
     added = [partial(guarded, listener, checkpointing.keep) for listener in session.listeners]
-    return [*own, *added, checkpointing]
+    return [recording.write, progress.show, limits.apply, *added, population.exploit, checkpointing]
 
 
 def guarded(listener: Listener, keep: Callable[[Event], None], event: Event) -> Event | None:
