@@ -323,7 +323,9 @@ def record(settings: Config, env: Environment, build: Constructor) -> dict[str, 
 
 
 def recorded(path: Path) -> dict[str, Any]:
-    """Return what `record` returned when the run in `path` was created."""
+    """Return what `record` returned when the run in `path` was created, or {} if there is no run."""
+    if not (path / "run.toml").is_file():
+        return {}
     ran = config.read_toml(path / "run.toml").get(config.RECORD, {})
     return {name: ran[name] for name in (FIELD,) if name in ran}
 
