@@ -305,10 +305,10 @@ def test_a_failed_program_stops_no_other_and_is_reported_at_the_end(tmp_path, ca
     file = write(tmp_path / "two.toml", TABLE | {"batch_size": [8, 16], "num_seeds": 2})
     words, run = [str(file), "--out", str(tmp_path / "out")], runner.run
 
-    def failing(settings, *rest):
+    def failing(settings, *rest, **named):
         if settings.plan.batch_size == 8:
             raise RuntimeError("the device is lost\nand more")
-        return run(settings, *rest)
+        return run(settings, *rest, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(runner, "run", failing)
