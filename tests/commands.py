@@ -8,7 +8,9 @@ import sys
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
+from purerl import train
 from purerl.results import run_folder
 from purerl.runs import checkpoints, runner
 from purerl.runs.clock import Interrupt
@@ -37,6 +39,22 @@ AS_SHIPPED = {"xla_cpu_use_fusion_emitters": True}  # an option that conftest.py
 def arguments(**more):
     settings = SMALL | more
     return [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
+
+
+def refusal(capfd, *words):
+    """Return the one line with which `purerl train` refuses."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as refused:
+        train.main([str(word) for word in words])
+    shown = capfd.readouterr().err
+    assert refused.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1
+    return shown
+
+
+def options(algo):
+    """Return settings of a run with noise that has a state, longer targets and statistics of observations."""
+    noise = {} if algo == "sac" else {"noise": "ou"}
+    return {"algo": algo, "n_step": "3", "normalize_observations": "true"} | noise
 
 
 def prepared(**more):

@@ -82,8 +82,7 @@ def _read(path: Path, settings: Config, number: int, build: Constructor, sizes: 
         label = checkpoints.verify(path, number, config.computation(settings))
     except checkpoints.Damaged as error:
         raise ValueError(f"{what} is damaged: {error}; give another checkpoint, or the run folder") from None
-    (file,) = (path / "checkpoints" / str(number)).rglob(checkpoints.ARRAYS)
-    arrays, _ = checkpoints.read_arrays(file)
+    arrays = checkpoints.arrays_of(path, number)
     algorithm = build(settings.hyper, settings.plan, sizes)
     agent = _restored(what, arrays, ".agent", jax.eval_shape(algorithm.init, jax.random.key(0)))
     like = jax.eval_shape(lambda: normalizer(settings.plan).init(sizes.obs_size))
@@ -144,9 +143,9 @@ def _runs(path: Path, settings: Config, number: int, count: int) -> Runs:
     """
     curves = run_folder.read_curves(path)
     there = set(zip(curves["setting"], curves["seed"], strict=True))
+    group = numbering.of_run(path, settings.plan).place(number)[0]
     for runs in ([run for run in settings.runs if run in there], settings.runs):
         size = min(settings.group_size, len(runs)) or 1
-        group = numbering.of_run(path, settings.plan).place(number)[0]
         if len(found := runs[group * size : (group + 1) * size]) == count:
             return found
     raise ValueError(f"checkpoint {number} of {path} holds {count} runs, but curves.csv and run.toml do not say which")

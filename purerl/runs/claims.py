@@ -147,8 +147,7 @@ def check_fit(
     plan, size = settings.plan, min(settings.group_size, len(share))
     numbers, computation = checkpoints.numbers(path), config.computation(settings)
     numbered = numbering.of_run(path, plan)
-    for group in range(-(-len(share) // size)):
-        runs = share[group * size : (group + 1) * size]
+    for group, runs in enumerate(fitting.grouped(share, size)):
         own = [number for number in numbers if number in numbered.of_group(group)]
         if own and not are_finished(path, plan, runs, group):
             carry = fitting.abstract_carry(settings, programs, size)

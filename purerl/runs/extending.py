@@ -16,7 +16,7 @@ import tomli_w
 
 from purerl.environments.base import Environment
 from purerl.results import run_folder
-from purerl.runs import checkpoints, claims, fingerprint, numbering
+from purerl.runs import checkpoints, claims, fingerprint, fitting, numbering
 from purerl.runs.fitting import Runs
 from purerl.settings import config
 from purerl.settings.schema import Config, Plan, cycle
@@ -58,12 +58,11 @@ def check(path: Path, before: Config, after: Config, env: Environment, build: Co
     `before` and `after` are its settings with both lengths.
     """
     numbered, there = numbering.of_run(path, before.plan), checkpoints.numbers(path)
-    groups = range(-(-before.num_runs // before.group_size))
+    groups = fitting.grouped(before.runs, before.group_size)
     if len(groups) > 1 and numbered.stride < after.plan.num_evals:
         raise ValueError(f"the run in {path} has groups of seeds of an older version and cannot be made longer")
     complete = claims.is_complete(path, before)
-    for group in groups:
-        runs = _runs(before, group)
+    for group, runs in enumerate(groups):
         finished = complete or claims.are_finished(path, before.plan, runs, group)
         if not finished or _has_diverged(path, runs) or any(number in numbered.of_group(group) for number in there):
             continue
@@ -77,12 +76,8 @@ def check(path: Path, before: Config, after: Config, env: Environment, build: Co
         raise ValueError(
             f"{' and '.join(names)} of the run in {path} {'follow' if len(names) > 1 else 'follows'} the completed "
             f"share of the run, which changes from {shares[0]:.0%} to {shares[1]:.0%} at step {step}; add "
-            "--rescale-schedules to go on like this"
+            "--rescale-schedules to accept this"
         )
-
-
-def _runs(settings: Config, group: int) -> Runs:
-    return settings.runs[group * settings.group_size : (group + 1) * settings.group_size]
 
 
 def _has_diverged(path: Path, runs: Runs) -> bool:
@@ -150,14 +145,14 @@ def record(path: Path, settings: Config) -> None:
 
     The policies of a complete run are split into those of its groups first, as they are while a run trains.
     """
-    groups = -(-settings.num_runs // settings.group_size)
-    if groups > 1 and (path / run_folder.POLICY).is_file():
-        _split(path, [_runs(settings, group) for group in range(groups)])
+    groups = fitting.grouped(settings.runs, settings.group_size)
+    if len(groups) > 1 and (path / run_folder.POLICY).is_file():
+        _split(path, groups)
     table = config.read_toml(path / "run.toml")
     earlier = [table[name] for name in checkpoints.LENGTH]
     ran = table.get(config.RECORD, {})
     ran[checkpoints.LENGTHS] = [*ran.get(checkpoints.LENGTHS, []), earlier]
-    if settings.group_size == settings.num_runs:  # One group has the same numbers with any stride.
+    if len(groups) == 1:  # One group has the same numbers with any stride.
         ran[numbering.FIELD] = numbering.stride(settings.plan)
     run_folder.write(path, "run.toml", config.to_toml(settings) + "\n" + tomli_w.dumps({config.RECORD: ran}))
     run_folder.log(path, "longer", total_steps=settings.plan.total_steps, earlier=earlier[0])

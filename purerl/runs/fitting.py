@@ -16,6 +16,11 @@ from purerl.types import Constructor
 Runs = list[tuple[int, int]]  # (setting, seed) of each run
 
 
+def grouped(runs: Runs, size: int) -> list[Runs]:
+    """Return `runs` in groups of `size`, which train one after another. The last group may be smaller."""
+    return [runs[first : first + size] for first in range(0, len(runs), size)]
+
+
 def num_devices(settings: Config, num_runs: int) -> int:
     """Return the number of devices over which `num_runs` are distributed.
 

@@ -27,7 +27,7 @@ from purerl.environments import episodes
 from purerl.environments.base import Environment
 from purerl.errors import Refused
 from purerl.results import choice, run_folder
-from purerl.runs import checkpoints, numbering
+from purerl.runs import checkpoints, fitting, numbering
 from purerl.runs.fitting import Runs
 from purerl.runs.position import Position
 from purerl.runs.session import Session
@@ -95,7 +95,7 @@ def check(settings: Config, env: Environment, build: Constructor) -> None:
 def read_source(settings: Config, env: Environment, build: Constructor, verify: bool = False) -> Source:
     """Return the `Source` that `init_from` names. With `verify`, the files of its checkpoints are read and checked.
 
-    Raises ValueError if it is no run, or has not what is wanted.
+    Raises ValueError if it is no run, or lacks a part that is taken.
     """
     path = Path(settings.job.init_from or "")
     if not (path / "run.toml").is_file():
@@ -115,11 +115,10 @@ def read_source(settings: Config, env: Environment, build: Constructor, verify: 
 
 def _checkpoints(path: Path, settings: Config, verify: bool) -> list[Group]:
     """Return the newest undamaged checkpoint of each group of the run in `path` that has one."""
-    numbered, size = numbering.of_run(path, settings.plan), settings.group_size
+    numbered = numbering.of_run(path, settings.plan)
     read = checkpoints.verify if verify else checkpoints.read_label
     groups: list[Group] = []
-    for group in range(-(-settings.num_runs // size)):
-        runs = settings.runs[group * size : (group + 1) * size]
+    for group, runs in enumerate(fitting.grouped(settings.runs, settings.group_size)):
         for number in (number for number in checkpoints.numbers(path) if number in numbered.of_group(group)):
             with suppress(checkpoints.Damaged):
                 label = read(path, number, config.computation(settings))
@@ -140,12 +139,12 @@ def _policies(path: Path, settings: Config, env: Environment, build: Constructor
     held = run_folder.read_policy(path)
     digest = hashlib.blake2b((path / run_folder.POLICY).read_bytes()).hexdigest()
     names = _names_of_policy(settings, env, build)
-    actor, arrays = checkpoints.named(held["actor"]), {}
-    if {name for name, _ in checkpoints.named(names)} != {name for name, _ in actor}:
+    actor, place, arrays = dict(checkpoints.named(held["actor"])), dict(checkpoints.named(names)), {}
+    if place.keys() != actor.keys():
         raise ValueError(f"init_from {str(path)!r}: its policies are not those of {settings.job.algo}")
-    for (_, name), (_, array) in zip(sorted(checkpoints.named(names)), sorted(actor, key=lambda x: x[0]), strict=True):
-        arrays[name] = array
-        arrays[name.replace(".actor.params", ".target_actor")] = array  # of algorithms that have a target actor
+    for key, name in place.items():
+        arrays[name] = actor[key]
+        arrays[name.replace(".actor.params", ".target_actor")] = actor[key]  # of algorithms that have a target actor
     arrays |= {f".statistics.{name}": array for name, array in held.get("observation", {}).items()}
     if "setting" not in held:
         raise ValueError(f"init_from {str(path)!r}: its policies are of an older version of purerl; train it again")
@@ -230,7 +229,7 @@ def _wanted(source: Source, settings: Config, like: dict[str, jax.ShapeDtypeStru
             raise ValueError(f"init_parts has {part}, but the state of {settings.job.algo} has no such part")
     if "optimizer" in parts and getattr(settings.hyper, "lr_schedule", "constant") != "constant":
         raise ValueError(
-            f"lr_schedule {settings.hyper.lr_schedule!r} would go on from the updates of {source.path}; "  # pyright: ignore[reportAttributeAccessIssue]  # not every algorithm has it
+            f"lr_schedule {settings.hyper.lr_schedule!r} would continue from the updates of {source.path}; "  # pyright: ignore[reportAttributeAccessIssue]  # not every algorithm has it
             "set --lr-schedule constant, or leave optimizer out of --init-parts"
         )
     there = source.groups[0].arrays

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from commands import SMALL, arguments, assert_same_run, stopped_after
+from commands import SMALL, arguments, assert_same_run, options, refusal, stopped_after
 
 from purerl import train
 from purerl.results import run_folder
@@ -16,24 +16,9 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 SHORT, LONG = {"total_steps": "200", "num_evals": "3"}, {"total_steps": "360", "num_evals": "5"}
 
 
-def options(algo):
-    noise = {} if algo == "sac" else {"noise": "ou"}
-    return {"algo": algo, "n_step": "3", "normalize_observations": "true"} | noise
-
-
 def trained(path, *more, **settings):
     assert train.main([*arguments(**settings), "--out", str(path), *more]) == 0
     return path
-
-
-def refusal(capfd, *words):
-    """The one line with which the command line refuses."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as refused:
-        train.main([str(word) for word in words])
-    shown = capfd.readouterr().err
-    assert refused.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1
-    return shown
 
 
 @pytest.fixture(scope="module")

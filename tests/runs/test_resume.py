@@ -13,7 +13,7 @@ from random import Random
 import jax
 import numpy as np
 import pytest
-from commands import arguments, assert_same_run, cut_after, ended, forked, killed, prepared, start
+from commands import arguments, assert_same_run, cut_after, ended, forked, killed, options, prepared, refusal, start
 
 from purerl import train
 from purerl.errors import Refused
@@ -25,11 +25,6 @@ from purerl.settings import config
 from purerl.training import mapping
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
-
-
-def options(algo):
-    noise = {} if algo == "sac" else {"noise": "ou"}
-    return {"algo": algo, "n_step": "3", "normalize_observations": "true"} | noise
 
 
 class Finished(dict):
@@ -48,16 +43,6 @@ class Finished(dict):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     return Finished(tmp_path_factory.mktemp("whole"))
-
-
-def refusal(capfd, *arguments):
-    """The one line with which the command line refuses."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as refused:
-        train.main([str(argument) for argument in arguments])
-    shown = capfd.readouterr().err
-    assert refused.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1
-    return shown
 
 
 @pytest.fixture

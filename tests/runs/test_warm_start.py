@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,13 +27,7 @@ def trained(path, *more, **settings):
 
 
 def refusal(capfd, *words, **settings):
-    """The one line with which the command line refuses."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as refused:
-        train.main([*arguments(**settings), *map(str, words)])
-    shown = capfd.readouterr().err
-    assert refused.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1
-    return shown
+    return commands.refusal(capfd, *arguments(**settings), *words)
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def from_xml(
 
 
 def _model(model: Any) -> mujoco.MjModel:
-    """Return a `MjModel` of one's own. Raises ValueError if it cannot be read."""
+    """Return a new `MjModel`, which nobody else changes. Raises ValueError if it cannot be read."""
     with dynamics.without_warnings():
         if isinstance(model, mujoco.MjModel):
             return copy(model)
