@@ -94,7 +94,10 @@ def test_help_and_presets_are_its_own(capsys):
     ("words", "says"),
     [
         (["--algo", "tqc:tcq"], ("tqc has no 'tcq' that is an AlgorithmSpec", "did you mean tqc?")),
-        (["--algo", "tqc:build"], ("has no 'build' that is an AlgorithmSpec", "known: tqc")),
+        (
+            ["--algo", "tqc:build"],
+            ("has no 'build' that is an AlgorithmSpec", "known: tqc", "annotate its first parameter"),
+        ),
         (["--algo", "nowhere:tqc"], ("importing 'nowhere' fails", "No module named 'nowhere'; run from the folder")),
         (["--algo", "tqc:"], ("is not of the form module:NAME", "my_package.my_module:my_algorithm")),
         (["--algo", "tqc"], ("'tqc', which is not an algorithm", "or module:NAME")),

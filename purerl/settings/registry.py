@@ -6,7 +6,6 @@ Your own algorithm needs no entry here. `--algo my_module:my_algorithm` takes an
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
@@ -123,15 +122,17 @@ def find_algorithm(name: str) -> AlgorithmSpec:
         )
     module = _module(name, module_name)
     known = {key: value for key, value in vars(module).items() if isinstance(value, AlgorithmSpec)}
-    constructor = vars(module).get(own_name)
+    constructor, why = vars(module).get(own_name), ""
     if own_name not in known and callable(constructor):
         from purerl.settings.constructors import spec_of
 
-        with suppress(ValueError):
+        try:
             known[own_name] = spec_of(constructor)
+        except ValueError as error:
+            why = f"; {error}"
     if own_name not in known:
         near = closest(own_name, tuple(known))
-        raise ValueError(f"algo {name!r}: {module_name} has no {own_name!r} that is an AlgorithmSpec{near}")
+        raise ValueError(f"algo {name!r}: {module_name} has no {own_name!r} that is an AlgorithmSpec{near}{why}")
     spec_checks.check_spec(name, known[own_name])
     return known[own_name]
 
