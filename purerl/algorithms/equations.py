@@ -1,7 +1,9 @@
-"""The equations of DDPG, TD3 and SAC, one function each. Their arguments and results are arrays.
+"""The equations of the algorithms, one function each. Their arguments and results are arrays.
 
-Letters in shapes: B batch size, N critics, A action size, n steps of a window.
-Sources: DDPG arXiv:1509.02971, TD3 arXiv:1802.09477, SAC arXiv:1812.05905.
+Letters in shapes: B batch size, N critics, M quantiles of a critic, K of a target, A action size, n steps of a window.
+
+Sources: DDPG arXiv:1509.02971, TD3 arXiv:1802.09477, SAC arXiv:1812.05905, TQC arXiv:2005.04269,
+REDQ arXiv:2101.05982.
 """
 
 from functools import reduce
@@ -61,6 +63,44 @@ def entropy_policy_loss(q: Float[Array, "N B"], log_prob: Float[Array, " B"], al
 def temperature_loss(log_alpha: Scalar, log_prob: Float[Array, " B"], target_entropy: Scalar) -> Float[Array, ""]:
     """mean_b α (−log π(a|s) − H̄), α = exp(log α).  SAC eq. 18. There is no gradient to π."""
     return jnp.exp(log_alpha) * jax.lax.stop_gradient(-log_prob - target_entropy).mean()
+
+
+def log_temperature_loss(log_alpha: Scalar, log_prob: Float[Array, " B"], target_entropy: Scalar) -> Float[Array, ""]:
+    """mean_b log α (−log π(a|s) − H̄).  There is no gradient to π.
+
+    The authors of TQC, REDQ and DroQ minimize it in place of `temperature_loss`. Its gradient has no factor α.
+    """
+    return log_alpha * jax.lax.stop_gradient(-log_prob - target_entropy).mean()
+
+
+def mean_policy_loss(q: Float[Array, "N B ..."], log_prob: Float[Array, " B"], alpha: Scalar) -> Float[Array, ""]:
+    """mean_b (α log π(a|s) − the mean of all Qᵢ(s, a)).  `q` `[N, B]`, or `[N, B, M]` with quantiles.
+
+    REDQ algorithm 1, line 11; TQC eq. 11.
+    """
+    return (alpha * log_prob).mean() - q.mean()
+
+
+def truncated(quantiles: Float[Array, "N *batch M"], dropped: int) -> Float[Array, "*batch K"]:
+    """Pool the quantiles of all critics, and keep the least of them, sorted.  TQC eq. 8.
+
+    `[N, ..., M]` -> `[..., K]`, K = N (M − `dropped`).
+    """
+    pooled = jnp.moveaxis(quantiles, 0, -1).reshape(*quantiles.shape[1:-1], -1)
+    kept = pooled.shape[-1] - len(quantiles) * dropped
+    return -jax.lax.top_k(-pooled, kept)[0]
+
+
+def quantile_huber_loss(quantiles: Float[Array, "N B M"], target: Float[Array, "B K"]) -> Float[Array, ""]:
+    """mean |τₘ − 1{yₖ < θₘ}| H(yₖ − θₘ), over all critics, transitions, and pairs of a quantile θₘ and a target yₖ.
+
+    τₘ = (2m − 1) / 2M, and H is the Huber loss with threshold 1. TQC eq. 6 and 7.
+    """
+    level = (jnp.arange(quantiles.shape[-1]) + 0.5) / quantiles.shape[-1]
+    error = target[:, None, :] - quantiles[..., None]
+    size = jnp.abs(error)
+    huber = jnp.where(size <= 1.0, 0.5 * jnp.square(error), size - 0.5)
+    return (jnp.abs(level[:, None] - (error < 0.0)) * huber).mean()
 
 
 def polyak(online: Params, target: Params, tau: Scalar) -> Params:

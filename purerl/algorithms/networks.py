@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
+from purerl.algorithms.batch_renorm import BatchRenorm
 from purerl.settings.schema import Plan
 from purerl.types import EnvSizes, Key, Params
 
@@ -90,21 +91,39 @@ def head(size: int, torso: "MLP", x: Float[Array, "*batch n"]) -> Float[Array, "
 class MLP(nn.Module):
     """Hidden layers: `[..., n]` -> `[..., widths[-1]]`.
 
-    `activation` is the name of a function in `flax.linen`, `precision` a name in `PRECISIONS`.
+    Attributes:
+        widths: units of each layer.
+        activation: the name of a function in `flax.linen`.
+        layer_norm: whether layer normalization precedes each activation.
+        precision: a name in `PRECISIONS`.
+        dropout: the share of units that dropout sets to 0 after each matrix product. If it is not 0, every pass needs
+            random numbers: `apply(..., rngs={"dropout": key})`.
+        norm_epsilon: epsilon of layer normalization.
+        renorm_warmup: the number of training passes after which batch normalization of the input and of the output of
+            each activation becomes batch renormalization (`BatchRenorm`); None: no batch normalization.
     """
 
     widths: tuple[int, ...]
     activation: str
     layer_norm: bool
     precision: str = "float32"
+    dropout: float = 0.0
+    norm_epsilon: float = 1e-6
+    renorm_warmup: int | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n"]) -> Float[Array, "*batch width"]:
+        if self.renorm_warmup is not None:
+            x = BatchRenorm(self.renorm_warmup)(x)
         for width in self.widths:
             x = dense(width, hidden_init, self.precision)(x)
+            if self.dropout:
+                x = nn.Dropout(self.dropout, deterministic=False)(x)
             if self.layer_norm:
-                x = nn.LayerNorm(dtype=x.dtype)(x)
+                x = nn.LayerNorm(epsilon=self.norm_epsilon, dtype=x.dtype)(x)
             x = getattr(nn, self.activation)(x)
+            if self.renorm_warmup is not None:
+                x = BatchRenorm(self.renorm_warmup)(x)
         return x
 
 
@@ -195,18 +214,19 @@ class Critics:
         self.ensemble = lifted(**_fields(critic))
 
     def init(self, key: Key, observation: Float[Array, "*batch obs"], action: Float[Array, "*batch A"]) -> Params:
-        return self.ensemble.init(key, *self._copies(observation, action))
+        return self.ensemble.init(key, *_copies(self.count, observation, action))
 
     def apply(
         self, params: Params, observation: Float[Array, "*batch obs"], action: Float[Array, "*batch A"], **passing: Any
     ) -> Any:
-        """Return the outputs of all critics, `[count, ...]`.
+        """Return the outputs of the critics in `params`, `[count, ...]`. They may be only some of the ensemble.
 
         `passing` is passed to `flax.linen.Module.apply`: `rngs`, `mutable`.
         """
-        if self.count == 1 and not passing:
+        count = len(jax.tree.leaves(params)[0])
+        if count == 1 and not passing:
             return self.first(params, observation, action)[None]
-        return self.ensemble.apply(params, *self._copies(observation, action), **passing)
+        return self.ensemble.apply(params, *_copies(count, observation, action), **passing)
 
     def first(
         self, params: Params, observation: Float[Array, "*batch obs"], action: Float[Array, "*batch A"]
@@ -214,8 +234,9 @@ class Critics:
         """Return Q₁(s, a), `[...]`."""
         return forward(self.critic, jax.tree.map(lambda x: x[0], params), observation, action)
 
-    def _copies(self, *inputs: Float[Array, "..."]) -> list[Float[Array, "N ..."]]:
-        return [jnp.broadcast_to(x, (self.count, *x.shape)) for x in inputs]
+
+def _copies(count: int, *inputs: Float[Array, "..."]) -> list[Float[Array, "N ..."]]:
+    return [jnp.broadcast_to(x, (count, *x.shape)) for x in inputs]
 
 
 def forward(network: nn.Module, params: Params, *inputs: Float[Array, "..."]) -> Any:

@@ -1,6 +1,6 @@
 """Optimization shared by the algorithms: parameters with optimizer state, gradient steps and critic steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -64,7 +64,7 @@ class CriticState(Protocol):
 State = TypeVar("State", bound=CriticState)
 
 
-def adam(learning_rate: Scalar, hyper: Learning, num_updates: int, **moments: float) -> optax.GradientTransformation:
+def adam(learning_rate: Scalar, hyper: Learning, num_updates: int, **moments: Any) -> optax.GradientTransformation:
     """Return Adam (arXiv:1412.6980) with the learning rate schedule, gradient clipping and weight decay of `hyper`.
 
     `moments` are arguments of `optax.adam`: `b1`, `b2`, `eps`.
@@ -113,6 +113,15 @@ def scale_by_share(schedule: optax.Schedule, num_updates: int) -> optax.Gradient
 def create_trained(optimizer: optax.GradientTransformation, params: Params, variables: PyTree = ()) -> Trained:
     """Return the `Trained` before the first update."""
     return Trained(params, optimizer.init(params), variables)
+
+
+def create_network(optimizer: optax.GradientTransformation, found: Mapping[str, PyTree]) -> Trained:
+    """Return the `Trained` of a network whose Flax variables are `found`, before the first update.
+
+    The optimizer changes only the collection "params". Other collections become `Trained.variables`.
+    """
+    others = {name: found[name] for name in found if name != "params"}
+    return create_trained(optimizer, {"params": found["params"]}, others or ())
 
 
 def descend(
@@ -165,6 +174,12 @@ def critic_step(
 
     critic, loss, metrics = descend(model.critic_optimizer, state.critic, loss_fn)
     return state._replace(critic=critic), {"critic_loss": loss} | metrics
+
+
+def no_value(state: Any, batches: Batch, key: Key) -> tuple[()]:
+    """Return the `next_value` of an algorithm whose critic updates compute their own targets: nothing."""
+    del state, batches, key
+    return ()
 
 
 def td_step(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,15 @@ from jaxtyping import Array, Float
 from purerl.algorithms import exploration
 from purerl.algorithms.equations import entropy_policy_loss, polyak, soft_value, temperature_loss
 from purerl.algorithms.networks import Critics, SquashedGaussian, forward, gaussian_actor, value_critic
-from purerl.algorithms.optimization import Trained, adam, create_trained, descend, td_step, to_batch
+from purerl.algorithms.optimization import (
+    Trained,
+    adam,
+    create_network,
+    create_trained,
+    descend,
+    td_step,
+    to_batch,
+)
 from purerl.algorithms.own_networks import Factory, make_critics, make_gaussian_actor
 from purerl.settings.hyperparameters import SAC as Hyper
 from purerl.settings.schema import Plan
@@ -31,6 +39,7 @@ from purerl.types import (
     actor_part,
 )
 
+TemperatureLoss = Callable[[Float[Array, ""], Float[Array, " B"], Scalar], Float[Array, ""]]
 PolicyLoss = Callable[[Float[Array, "N B ..."], Float[Array, " B"], Scalar], Float[Array, ""]]
 
 
@@ -59,7 +68,10 @@ class State(NamedTuple):
     target_critic: Params
 
 
-def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics, actor: Factory = gaussian_actor) -> Model:
+def make_model(
+    hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics, actor: Factory = gaussian_actor, **moments: Any
+) -> Model:
+    """Return the `Model`. `moments` are arguments of Adam for actor and critics: `b1`, `b2`, `eps`."""
     return Model(
         hyper,
         env.obs_size,
@@ -67,8 +79,8 @@ def make_model(hyper: Hyper, plan: Plan, env: EnvSizes, critic: Critics, actor: 
         env.action_size,
         make_gaussian_actor(actor, plan, env),
         critic,
-        adam(hyper.actor_lr, hyper, plan.num_updates // hyper.policy_delay),
-        adam(hyper.critic_lr, hyper, plan.num_updates),
+        adam(hyper.actor_lr, hyper, plan.num_updates // hyper.policy_delay, **moments),
+        adam(hyper.critic_lr, hyper, plan.num_updates, **moments),
         optax.adam(hyper.alpha_lr) if hyper.alpha is None else optax.set_to_zero(),
         -float(env.action_size) if hyper.target_entropy is None else hyper.target_entropy,
         exploration.silent((plan.num_envs, env.action_size)),
@@ -82,8 +94,8 @@ def init(model: Model, key: Key) -> State:
     alpha = model.hyper.initial_alpha if model.hyper.alpha is None else model.hyper.alpha
     actor = model.actor.init(actor_key, actor_part(observation, model.actor_obs_size))
     return State(
-        create_trained(model.actor_optimizer, actor),
-        create_trained(model.critic_optimizer, critic),
+        create_network(model.actor_optimizer, actor),
+        create_network(model.critic_optimizer, critic),
         create_trained(model.alpha_optimizer, jnp.log(jnp.asarray(alpha, jnp.float32))),
         target_critic=jax.tree.map(jnp.copy, critic),
     )
@@ -124,29 +136,32 @@ def next_value(model: Model, state: State, batch: Batch, key: Key) -> Float[Arra
 
 
 def actor_step(
-    model: Model, state: State, batch: Batch, key: Key, policy_loss: PolicyLoss
+    model: Model, state: State, batch: Batch, key: Key, policy_loss: PolicyLoss, **passing: Any
 ) -> tuple[State, Float[Array, ""], Float[Array, " B"]]:
     """Make one gradient step on `policy_loss(q, log_prob, α)`, with constant critics.
 
-    Returns `(state, loss [], log π(a|s) [B])`.
+    `passing` is passed to `Critics.apply`, for example `rngs` for dropout. Returns
+    `(state, loss [], log π(a|s) [B])`.
     """
 
     def loss_fn(params: Params) -> tuple[Float[Array, ""], Float[Array, " B"]]:
         action, log_prob = pi(model, params, batch.observation).sample_and_log_prob(key)
-        q = model.critic.apply(state.critic.params, batch.observation, action)
+        q = model.critic.apply(state.critic.params, batch.observation, action, **passing)
         return policy_loss(q, log_prob, temperature(model, state)), log_prob
 
     actor, loss, log_prob = descend(model.actor_optimizer, state.actor, loss_fn)
     return state._replace(actor=actor), loss, log_prob
 
 
-def temperature_step(model: Model, state: State, log_prob: Float[Array, " B"]) -> State:
+def temperature_step(
+    model: Model, state: State, log_prob: Float[Array, " B"], loss_of: TemperatureLoss = temperature_loss
+) -> State:
     """Raise α if the policy's entropy is below the target, and lower it if it is above. A fixed α does not change."""
     if model.hyper.alpha is not None:
         return state
 
     def loss_fn(log_alpha: Float[Array, ""]) -> tuple[Float[Array, ""], None]:
-        return temperature_loss(log_alpha, log_prob, model.target_entropy), None
+        return loss_of(log_alpha, log_prob, model.target_entropy), None
 
     log_alpha, _, _ = descend(model.alpha_optimizer, state.log_alpha, loss_fn)
     return state._replace(log_alpha=log_alpha)
@@ -157,12 +172,30 @@ def target_step(model: Model, state: State) -> State:
     return state._replace(target_critic=polyak(state.critic.params, state.target_critic, model.hyper.tau))
 
 
+def policy_step(
+    model: Model,
+    state: State,
+    batch: Batch,
+    key: Key,
+    policy_loss: PolicyLoss = entropy_policy_loss,
+    loss_of_temperature: TemperatureLoss = temperature_loss,
+    **passing: Any,
+) -> tuple[State, Metrics]:
+    """Make a step of the actor, then one of the temperature with the log-densities of the actor's step."""
+    state, loss, log_prob = actor_step(model, state, batch, key, policy_loss, **passing)
+    state = temperature_step(model, state, log_prob, loss_of_temperature)
+    return state, policy_metrics(model, state, loss, log_prob)
+
+
+def policy_metrics(model: Model, state: State, loss: Float[Array, ""], log_prob: Float[Array, " B"]) -> Metrics:
+    """Return the metrics of an actor update, with the new temperature."""
+    return {"actor_loss": loss, "alpha": temperature(model, state), "entropy": -log_prob.mean()}
+
+
 def update_actor(
     model: Model, state: State, batch: Batch, key: Key, policy_loss: PolicyLoss = entropy_policy_loss
 ) -> tuple[State, Metrics]:
-    state, loss, log_prob = actor_step(model, state, batch, key, policy_loss)
-    state = temperature_step(model, state, log_prob)
-    metrics = {"actor_loss": loss, "alpha": temperature(model, state), "entropy": -log_prob.mean()}
+    state, metrics = policy_step(model, state, batch, key, policy_loss)
     return target_step(model, state), metrics
 
 
