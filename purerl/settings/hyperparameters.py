@@ -11,6 +11,7 @@ from pydantic import Field
 
 from purerl.settings.kinds import (
     Count,
+    FixedNumber,
     NonNegativeNumber,
     Number,
     OrNone,
@@ -154,3 +155,86 @@ class SAC(Learning):
         OrNone[Number],
         Field(description="target entropy [nats] of a learned temperature; none: minus the action size"),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TQC(SAC):
+    """Hyperparameters of TQC. The defaults are those of the authors (arXiv:2005.04269)."""
+
+    num_critics: Annotated[WholeNumber, Field(ge=1, le=64, description="number of critics")] = 5
+    num_quantiles: Annotated[
+        WholeNumber, Field(ge=1, le=1024, description="quantiles of the return that each critic estimates")
+    ] = 25
+    dropped_quantiles: Annotated[
+        WholeNumber,
+        Field(
+            ge=0,
+            description="greatest quantiles that are left out of the target, per critic; they are chosen among those "
+            "of all critics",
+        ),
+    ] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dropped_quantiles >= self.num_quantiles:
+            raise ValueError(
+                f"dropped_quantiles {self.dropped_quantiles} leaves none of the num_quantiles {self.num_quantiles}; "
+                f"the largest that works is {self.num_quantiles - 1}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class REDQ(SAC):
+    """Hyperparameters of REDQ. The defaults are those of the authors (arXiv:2101.05982)."""
+
+    num_critics: Annotated[WholeNumber, Field(ge=1, le=64, description="number of critics")] = 10
+    subset_size: Annotated[
+        WholeNumber,
+        Field(ge=1, le=64, description="critics that are drawn for each update; its target is their minimum"),
+    ] = 2
+    policy_delay: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]  # as in TD3
+        Count, Field(description="critic updates per update of the actor and the temperature")
+    ] = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.subset_size > self.num_critics:
+            raise ValueError(
+                f"subset_size {self.subset_size} is more than num_critics {self.num_critics}; "
+                f"the largest that works is {self.num_critics}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DroQ(SAC):
+    """Hyperparameters of DroQ. The defaults are those of the authors (arXiv:2110.02034)."""
+
+    dropout_rate: Annotated[
+        FixedNumber, Field(ge=0, lt=1, description="probability that dropout sets a unit of the critics to 0")
+    ] = 0.01
+    policy_delay: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]  # as in TD3
+        Count, Field(description="critic updates per update of the actor and the temperature")
+    ] = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossQ(SAC):
+    """Hyperparameters of CrossQ. The defaults are those of the authors (ICLR 2024, arXiv:1902.05605)."""
+
+    # There are no target networks. The class variable takes the setting of SAC away.
+    tau: ClassVar[float] = 1.0  # pyright: ignore[reportIncompatibleVariableOverride]
+    actor_lr: Annotated[PositiveNumber, Field(description="learning rate of the actor (Adam)")] = 1e-3
+    critic_lr: Annotated[PositiveNumber, Field(description="learning rate of the critics (Adam)")] = 1e-3
+    alpha_lr: Annotated[
+        PositiveNumber, Field(description="learning rate of the temperature (Adam); unused if alpha is fixed")
+    ] = 1e-3
+    adam_b1: Annotated[
+        Number, Field(ge=0, lt=1, description="Adam's decay rate of the mean of gradients, of actor and critics")
+    ] = 0.5
+    renorm_warmup: Annotated[
+        Count,
+        Field(description="training passes of a network before its batch normalization becomes batch renormalization"),
+    ] = 100_000
+    policy_delay: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]  # as in TD3
+        Count, Field(description="critic updates per update of the actor and the temperature")
+    ] = 3

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from purerl import objects
 from purerl.errors import attempt, closest
-from purerl.settings.hyperparameters import DDPG, SAC, TD3, Hyperparameters
+from purerl.settings.hyperparameters import DDPG, REDQ, SAC, TD3, TQC, CrossQ, DroQ, Hyperparameters
 
 if TYPE_CHECKING:
     from purerl.settings.schema import Plan
@@ -36,6 +36,7 @@ class AlgorithmSpec:
             "hyper". They override the preset's settings for all algorithms.
         presets_of: name of an algorithm whose presets it has, in presets.toml and in the files of environments; None:
             its own name.
+        title: its name in tables and figures, for example "DroQ"; None: its name in capitals.
 
     Raises ValueError if an attribute has the wrong type or form.
     """
@@ -45,6 +46,7 @@ class AlgorithmSpec:
     colour: str | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     presets_of: str | None = None
+    title: str | None = None
 
     def __post_init__(self) -> None:
         kind = self.hyperparameters
@@ -54,6 +56,8 @@ class AlgorithmSpec:
             raise ValueError(f"constructor is {self.constructor!r}; it should be a function of (hyper, plan, env)")
         if self.colour is not None and not re.fullmatch("#[0-9a-fA-F]{6}", str(self.colour)):
             raise ValueError(f"colour is {self.colour!r}; it should be like '#0072b2'")
+        if self.title is not None and not (isinstance(self.title, str) and self.title.strip()):
+            raise ValueError(f"title is {self.title!r}; it should be a text, for example 'DroQ'")
         if self.presets_of is not None and self.presets_of not in ALGORITHMS:
             raise ValueError(f"presets_of is {self.presets_of!r}{closest(self.presets_of, tuple(ALGORITHMS))}")
         if not isinstance(self.presets, Mapping):
@@ -94,6 +98,10 @@ ALGORITHMS = {
     "ddpg": AlgorithmSpec(DDPG, "purerl.algorithms.ddpg:ddpg", "#009e73"),
     "td3": AlgorithmSpec(TD3, "purerl.algorithms.td3:td3", "#0072b2"),
     "sac": AlgorithmSpec(SAC, "purerl.algorithms.sac:sac", "#d55e00"),
+    "tqc": AlgorithmSpec(TQC, "purerl.algorithms.tqc:tqc", "#cc79a7"),
+    "redq": AlgorithmSpec(REDQ, "purerl.algorithms.redq:redq", "#e69f00"),
+    "droq": AlgorithmSpec(DroQ, "purerl.algorithms.droq:droq", "#56b4e9", title="DroQ"),
+    "crossq": AlgorithmSpec(CrossQ, "purerl.algorithms.crossq:crossq", "#6a3d9a", title="CrossQ"),
 }
 
 
@@ -149,8 +157,9 @@ def _module(name: str, module_name: str) -> ModuleType:
 
 
 def display_name(name: str) -> str:
-    """Return the name of an algorithm in tables and figures, in capitals: `TD3`. Of module:NAME it is NAME."""
-    return name.rpartition(":")[2].upper()
+    """Return the name of an algorithm in tables and figures: `TD3`, `DroQ`. Of module:NAME it is NAME, in capitals."""
+    own = ALGORITHMS.get(name)
+    return (own and own.title) or name.rpartition(":")[2].upper()
 
 
 def display_names(names: Iterable[str]) -> dict[str, str]:
