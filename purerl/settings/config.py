@@ -18,7 +18,7 @@ from purerl.errors import closest
 from purerl.settings import registry
 from purerl.settings.hyperparameters import Hyperparameters
 from purerl.settings.kinds import Table, fields, flows
-from purerl.settings.registry import ALGORITHMS, PRESETS, AlgorithmSpec
+from purerl.settings.registry import ALGORITHMS, PRESETS, AlgorithmSpec, Preset
 from purerl.settings.schema import Config, Job, Keep, Plan, Population, cycle
 
 HERE = Path(__file__).parent  # holds presets.toml
@@ -69,12 +69,25 @@ def resolve_table(flags: Table, settings: Table, file: str | Path = "this table"
     own = {name: {algo: table} for name, table in spec.presets.items()}
     layers = [read_toml(HERE / "presets.toml"), own, {name: declared[name] for name in PRESETS if name in declared}]
     resolved = {name: declared[name] for name in ("env", "backend", "episode_length") if name in declared}
+    if not of_a_run:
+        _check_published(preset, algo, layers)
     for layer in [] if of_a_run else layers:
         heads = layer.get(preset, {})
         resolved = _overlay(resolved, _known_to(spec, heads.get("all", {})))
         resolved = _overlay(resolved, heads.get(spec.presets_of or algo, {}))
     resolved = _overlay(resolved, said | ({"env": declared.get("env", env)} if "env" in said else {}))
     return _build(resolved)
+
+
+def _check_published(preset: Preset, algo: str, layers: list[Table]) -> None:
+    """Raise ValueError if a preset with an algorithm's published settings has none of this algorithm of purerl."""
+
+    def has(name: str) -> bool:
+        return any(algo in layer.get(name, {}) for layer in layers)
+
+    if preset.startswith("paper") and algo in ALGORITHMS and not has(preset):
+        others = [name for name in PRESETS if not name.startswith("paper") or has(name)]
+        raise ValueError(f"preset {preset!r} has no settings of {algo}; presets of {algo}: {', '.join(others)}")
 
 
 def _known_to(spec: AlgorithmSpec, table: Table) -> Table:
