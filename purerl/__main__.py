@@ -44,7 +44,7 @@ def usage() -> str:
         [
             "usage: purerl COMMAND ...",
             "",
-            "Train DDPG, TD3 and SAC on the accelerator, many seeds side by side.",
+            "Train DDPG, TD3, SAC, TQC, REDQ, DroQ and CrossQ on the accelerator, many seeds side by side.",
             "",
             "commands:",
             *lines,

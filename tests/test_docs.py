@@ -117,7 +117,7 @@ RESULTS = {  # what the examples of a page come to
     "README.md": lambda scope: len(scope["run"].returns) == 3 and scope["tuned"].settings.hyper.gamma == 0.98,
     "docs/start/first_run.md": lambda scope: scope["policy"](np.zeros((5, 3), np.float32)).shape == (5, 1),
     "docs/guides/own_algorithm.md": lambda scope: (
-        curves.load("runs/mean_sac")["colour"].unique().tolist() == ["#e69f00"]
+        curves.load("runs/mean_sac")["colour"].unique().tolist() == ["#8c564b"]
     ),
 }
 

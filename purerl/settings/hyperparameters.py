@@ -38,7 +38,7 @@ class Hyperparameters(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Learning(Hyperparameters):
-    """Hyperparameters that DDPG, TD3 and SAC share."""
+    """Hyperparameters that all algorithms share."""
 
     actor_lr: Annotated[PositiveNumber, Field(description="learning rate of the actor (Adam)")] = 3e-4
     critic_lr: Annotated[PositiveNumber, Field(description="learning rate of the critics (Adam)")] = 3e-4

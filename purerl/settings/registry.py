@@ -36,7 +36,8 @@ class AlgorithmSpec:
             "hyper". They override the preset's settings for all algorithms.
         presets_of: name of an algorithm whose presets it has, in presets.toml and in the files of environments; None:
             its own name.
-        title: its name in tables and figures, for example "DroQ"; None: its name in capitals.
+        title: its name in tables and figures, for example "DroQ"; None: its name in capitals. Only algorithms of
+            `ALGORITHMS` have one: module:NAME is shown as NAME in capitals.
 
     Raises ValueError if an attribute has the wrong type or form.
     """
@@ -173,6 +174,6 @@ def display_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def spoken() -> str:
-    """Return the names of all algorithms as text: "DDPG, TD3 or SAC"."""
+    """Return the names of all algorithms as text: "DDPG, TD3, SAC, TQC, REDQ, DroQ or CrossQ"."""
     *first, last = map(display_name, ALGORITHMS)
     return f"{', '.join(first)} or {last}"
