@@ -1,4 +1,4 @@
-"""DDPG, TD3, SAC and algorithms that build on SAC, trained entirely on the accelerator. Importing this imports no JAX."""
+"""DDPG, TD3, SAC and four algorithms that build on SAC, on the accelerator. Importing this imports no JAX."""
 
 from typing import TYPE_CHECKING
 
