@@ -20,7 +20,7 @@ def main(arguments=None):
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 256])
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=200, help="updates per seed in a round")
+    parser.add_argument("--steps", type=int, default=240, help="updates per seed in a round")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(arguments)
     plan = plan_of(options.steps, widths=tuple(options.widths), batch_size=options.batch_size)

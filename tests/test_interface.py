@@ -176,7 +176,7 @@ def test_hooks_hear_all_settings_of_a_sweep(tmp_path):
     ("more", "line"),
     [
         ({"num_seedz": 3}, "unknown setting 'num_seedz'; did you mean num_seeds"),
-        ({"alpha": 0.1}, "setting 'alpha' belongs to sac, not to td3"),
+        ({"alpha": 0.1}, "setting 'alpha' belongs to sac, tqc, redq, droq and crossq, not to td3"),
         ({"num_seeds": "many"}, "num_seeds is 'many' but should be a whole number"),
         ({"buffer_size": 201}, "buffer_size 201 is not a multiple of num_envs 4"),
         ({"env": "fasst"}, "'fasst'; did you mean fast?"),

@@ -103,7 +103,10 @@ def test_help_and_presets_are_its_own(capsys):
         (["--algo", "tqc"], ("'tqc', which is not an algorithm", "or module:NAME")),
         (["--algo", "tqc:tqc", "--num-quantile", "3"], ("unknown argument '--num-quantile'; did you mean",)),
         (["--algo", "tqc:tqc", "--num-quantiles", "0"], ("num_quantiles is '0' but",)),
-        (["--algo", "tqc:tqc", "--policy-delay", "2"], ("'policy_delay' belongs to td3, not to tqc:tqc",)),
+        (
+            ["--algo", "tqc:tqc", "--policy-delay", "2"],
+            ("'policy_delay' belongs to td3, redq, droq and crossq, not to tqc:tqc",),
+        ),
         (["--num-quantiles", "3"], ("unknown argument '--num-quantiles'",)),
     ],
 )

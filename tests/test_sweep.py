@@ -234,7 +234,7 @@ BAD = [
     ({"mode": "zip", "hyper": {"tau": [0.1], "gamma": [0.9, 0.8]}}, "one length under [hyper]; tau has 1, gamma has 2"),
     ({"hyper": {"batch_size": [8, 16]}}, "'batch_size' belongs at the top, not under [hyper]"),
     ({"tau": [0.1, 0.2]}, "'tau' belongs under [hyper]"),
-    ({"hyper": {"alpha": [0.1]}}, "'alpha' belongs to sac, not to td3"),
+    ({"hyper": {"alpha": [0.1]}}, "'alpha' belongs to sac, tqc, redq, droq and crossq, not to td3"),
     ({"hyper": {"tau": [0.1, 2]}}, "tau is 2 but should be less than or equal to 1"),
     ({"hyper": {"tau": [0.1, 0.1]}}, "[hyper] lists a setting twice: tau 0.1"),
     ({"mode": "cross"}, "mode is 'cross'; known: grid, zip"),

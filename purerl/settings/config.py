@@ -196,7 +196,8 @@ def why_unknown(name: str, algo: str) -> str:
             place = "at the top, not under [hyper] or [sweep], which hold hyperparameters"
         return f"setting {name!r} belongs {place}"
     if owners:
-        return f"setting {name!r} belongs to {' and '.join(owners)}, not to {algo}"
+        said = " and ".join(filter(None, (", ".join(owners[:-1]), owners[-1])))
+        return f"setting {name!r} belongs to {said}, not to {algo}"
     return f"unknown setting {name!r}{closest(name, tuple(known))}"
 
 

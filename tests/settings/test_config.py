@@ -28,8 +28,18 @@ def error_of(function, *arguments, **options):
     return message
 
 
-@pytest.mark.parametrize("algo", registry.ALGORITHMS)
-@pytest.mark.parametrize("preset", config.PRESETS)
+OF_2018 = ("ddpg", "td3", "sac")  # the algorithms that the preset paper-2018 is for
+
+
+@pytest.mark.parametrize(
+    ("algo", "preset"),
+    [
+        (algo, preset)
+        for algo in registry.ALGORITHMS
+        for preset in config.PRESETS
+        if preset != "paper-2018" or algo in OF_2018
+    ],
+)
 @pytest.mark.parametrize("env", config.environment_files())
 def test_every_environment_file_resolves_for_every_algorithm_and_preset(env, preset, algo):
     settings = config.resolve({"env": env, "preset": preset, "algo": algo})
@@ -124,8 +134,60 @@ def test_the_preset_paper_2018_has_the_settings_of_the_td3_paper():
         assert (plan.total_steps - plan.warmup_steps) / plan.num_epochs == 5000
 
 
+@pytest.mark.parametrize("algo", [algo for algo in registry.ALGORITHMS if algo not in OF_2018])
+def test_the_preset_of_2018_is_refused_for_an_algorithm_that_came_later(algo):
+    message = error_of(config.resolve, {"algo": algo, "preset": "paper-2018", "env": "Hopper-v5"})
+    assert message == f"preset 'paper-2018' has no settings of {algo}; presets of {algo}: tuned, paper, fast"
+
+
+def test_a_users_file_may_have_settings_of_2018_for_an_algorithm_that_came_later(tmp_path):
+    (tmp_path / "it.toml").write_text('env = "Hopper-v5"\n["paper-2018".tqc]\nbatch_size = 100\n')
+    assert config.resolve({"algo": "tqc", "preset": "paper-2018", "env": f"{tmp_path}/it.toml"}).plan.batch_size == 100
+
+
+@pytest.mark.parametrize("algo", ["redq", "droq"])
+@pytest.mark.parametrize(
+    ("task", "entropy", "steps"),
+    [
+        ("Hopper", -1, 125_000),
+        ("HalfCheetah", -3, 400_000),
+        ("Walker2d", -3, 300_000),
+        ("Ant", -4, 300_000),
+        ("Humanoid", -2, 300_000),
+    ],
+)
+def test_paper_settings_of_redq_and_droq_are_each_tasks_own(algo, task, entropy, steps):
+    """redq/algos/core.py of the authors of REDQ, and the table in the README of the authors of DroQ."""
+    for env in (f"{task}-v5", f"{task}-v4", task.lower()):
+        settings = config.resolve({"algo": algo, "preset": "paper", "env": env})
+        plan, hyper = settings.plan, settings.hyper
+        assert (hyper.target_entropy, plan.total_steps, plan.warmup_steps) == (entropy, steps, 5_000)
+        assert (plan.num_envs, plan.updates_per_step, hyper.policy_delay, plan.batch_size) == (1, 20, 20, 256)
+        assert (hyper.actor_lr, hyper.critic_lr, hyper.alpha_lr, hyper.tau) == (3e-4, 3e-4, 3e-4, 0.005)
+
+
+@pytest.mark.parametrize(("task", "dropped"), [("Hopper", 5), ("HalfCheetah", 0), ("Walker2d", 2), ("Swimmer", 2)])
+def test_quantiles_that_tqc_drops_are_each_tasks_own(task, dropped):
+    for preset in ("paper", "tuned", "fast"):
+        settings = config.resolve({"algo": "tqc", "preset": preset, "env": f"{task}-v5"})
+        hyper = settings.hyper
+        assert (hyper.num_critics, hyper.num_quantiles, hyper.dropped_quantiles) == (5, 25, dropped)
+    paper = config.resolve({"algo": "tqc", "preset": "paper", "env": f"{task}-v5"}).plan
+    assert (paper.critic_layers.widths, paper.actor_layers.widths) == ((512, 512, 512), (256, 256))
+
+
+def test_paper_settings_of_crossq_are_its_authors():
+    settings = config.resolve({"algo": "crossq", "preset": "paper", "env": "Walker2d-v5"})
+    plan, hyper = settings.plan, settings.hyper
+    assert (plan.critic_layers.widths, plan.actor_layers.widths) == ((2048, 2048), (256, 256))
+    assert (hyper.actor_lr, hyper.critic_lr, hyper.alpha_lr, hyper.adam_b1) == (1e-3, 1e-3, 1e-3, 0.5)
+    assert (hyper.policy_delay, hyper.renorm_warmup, hyper.gamma, plan.warmup_steps) == (3, 100_000, 0.99, 5_000)
+    swimmer = config.resolve({"algo": "crossq", "preset": "paper", "env": "Swimmer-v5"})
+    assert swimmer.hyper.gamma == 0.9999 and "tau" not in vars(swimmer.hyper)
+
+
 @pytest.mark.parametrize("name", config.environment_files())
-@pytest.mark.parametrize("algo", registry.ALGORITHMS)
+@pytest.mark.parametrize("algo", OF_2018)
 def test_random_steps_and_lengths_of_2018_are_each_tasks_own(name, algo):
     plan = config.resolve({"algo": algo, "preset": "paper-2018", "env": name}).plan
     task = name.removesuffix("-v5").lower()
