@@ -220,7 +220,7 @@ def test_the_paper_preset_has_the_authors_settings():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"algo": "td4"}, "algo is 'td4'.*did you mean td3.*known: ddpg, td3, sac, or module:NAME"),
+        ({"algo": "td4"}, "algo is 'td4'.*did you mean td3.*known: ddpg, td3, sac, tqc, redq, droq, crossq, or module:NAME"),
         ({"preset": "papr"}, "preset is 'papr'.*'tuned', 'paper', 'paper-2018' or 'fast'"),
         ({"num_seeds": "0"}, "num_seeds is '0'.*greater than or equal to 1"),
         ({"num_envs": "-4"}, "num_envs is '-4'.*greater than or equal to 1"),
