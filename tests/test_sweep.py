@@ -521,7 +521,7 @@ def test_more_devices_than_there_are_are_refused(tmp_path, capfd):
 SHIPPED = sorted(file.stem for file in (ROOT / "sweeps").glob("*.toml"))
 TINY = SMALL | {"warmup_steps": "64", "buffer_size": "256", "total_steps": "192", "num_evals": "2", "num_seeds": "2"}
 TINY = {name: value for name, value in TINY.items() if name not in ("num_envs", "updates_per_step")}
-SMALLER = {"gpu_minutes": {"num_envs": "4"}}
+SMALLER = {"gpu_minutes": {"num_envs": "4"}, "sample_efficiency": {"critic_widths": "8", "total_steps": "184"}}
 RUN = {
     "gpu_minutes": ["ddpg"],
     "noise": ["ddpg-noise=ou-noise_schedule=exponential"],
@@ -531,6 +531,7 @@ RUN = {
     "quick": ["1"],
     "readme": ["td3-fast"],
     "sac_temperature": ["sac-fast"],
+    "sample_efficiency": ["20-updates-redq", "tqc"],
     "td3_ablation": ["td3-without-double-q", "ddpg"],
     "utd": ["sac-num_envs=64-updates_per_step=4"],
 }

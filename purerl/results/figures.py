@@ -143,7 +143,7 @@ def _panel(
         for curve, dashes in zip(visible, cycle(DASHES), strict=False):
             steps = np.unique(np.minimum(curve.env_step, longest))
             mean = np.interp(steps, curve.env_step, curve.mean)
-            label = f"{curve.algo.upper()} by {curve.label}, mean of {curve.num_seeds} seeds"
+            label = f"{registry.display_name(curve.algo)} by {curve.label}, mean of {curve.num_seeds} seeds"
             axes.plot(steps / scale, mean, color=colour, linestyle=dashes, linewidth=0.9, label=label)
     most = "at most " if len(windows) > 1 else ""
     smoothed = f", smoothed over {most}{max(windows)}" if max(windows) > 1 else ""

@@ -36,8 +36,6 @@ class AlgorithmSpec:
             "hyper". They override the preset's settings for all algorithms.
         presets_of: name of an algorithm whose presets it has, in presets.toml and in the files of environments; None:
             its own name.
-        title: its name in tables and figures, for example "DroQ"; None: its name in capitals. Only algorithms of
-            `ALGORITHMS` have one: module:NAME is shown as NAME in capitals.
 
     Raises ValueError if an attribute has the wrong type or form.
     """
@@ -47,7 +45,6 @@ class AlgorithmSpec:
     colour: str | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     presets_of: str | None = None
-    title: str | None = None
 
     def __post_init__(self) -> None:
         kind = self.hyperparameters
@@ -57,8 +54,6 @@ class AlgorithmSpec:
             raise ValueError(f"constructor is {self.constructor!r}; it should be a function of (hyper, plan, env)")
         if self.colour is not None and not re.fullmatch("#[0-9a-fA-F]{6}", str(self.colour)):
             raise ValueError(f"colour is {self.colour!r}; it should be like '#0072b2'")
-        if self.title is not None and not (isinstance(self.title, str) and self.title.strip()):
-            raise ValueError(f"title is {self.title!r}; it should be a text, for example 'DroQ'")
         if self.presets_of is not None and self.presets_of not in ALGORITHMS:
             raise ValueError(f"presets_of is {self.presets_of!r}{closest(self.presets_of, tuple(ALGORITHMS))}")
         if not isinstance(self.presets, Mapping):
@@ -101,8 +96,8 @@ ALGORITHMS = {
     "sac": AlgorithmSpec(SAC, "purerl.algorithms.sac:sac", "#d55e00"),
     "tqc": AlgorithmSpec(TQC, "purerl.algorithms.tqc:tqc", "#cc79a7"),
     "redq": AlgorithmSpec(REDQ, "purerl.algorithms.redq:redq", "#e69f00"),
-    "droq": AlgorithmSpec(DroQ, "purerl.algorithms.droq:droq", "#56b4e9", title="DroQ"),
-    "crossq": AlgorithmSpec(CrossQ, "purerl.algorithms.crossq:crossq", "#6a3d9a", title="CrossQ"),
+    "droq": AlgorithmSpec(DroQ, "purerl.algorithms.droq:droq", "#56b4e9"),
+    "crossq": AlgorithmSpec(CrossQ, "purerl.algorithms.crossq:crossq", "#6a3d9a"),
 }
 
 
@@ -158,9 +153,12 @@ def _module(name: str, module_name: str) -> ModuleType:
 
 
 def display_name(name: str) -> str:
-    """Return the name of an algorithm in tables and figures: `TD3`, `DroQ`. Of module:NAME it is NAME, in capitals."""
+    """Return the name of an algorithm in tables and figures: `TD3`, `DroQ`. Of module:NAME it is NAME, in capitals.
+
+    An algorithm of purerl is called as its class of hyperparameters.
+    """
     own = ALGORITHMS.get(name)
-    return (own and own.title) or name.rpartition(":")[2].upper()
+    return own.hyperparameters.__name__ if own else name.rpartition(":")[2].upper()
 
 
 def display_names(names: Iterable[str]) -> dict[str, str]:

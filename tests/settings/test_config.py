@@ -28,6 +28,12 @@ def error_of(function, *arguments, **options):
     return message
 
 
+def test_algorithms_are_named_as_their_papers_name_them():
+    assert registry.spoken() == "DDPG, TD3, SAC, TQC, REDQ, DroQ or CrossQ"
+    names = registry.display_names(["droq", "my_module:droq", "my_module:mine"])
+    assert names == {"droq": "DroQ", "my_module:droq": "DROQ", "my_module:mine": "MINE"}
+
+
 OF_2018 = ("ddpg", "td3", "sac")  # the algorithms that the preset paper-2018 is for
 
 
@@ -220,7 +226,10 @@ def test_the_paper_preset_has_the_authors_settings():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"algo": "td4"}, "algo is 'td4'.*did you mean td3.*known: ddpg, td3, sac, tqc, redq, droq, crossq, or module:NAME"),
+        (
+            {"algo": "td4"},
+            "algo is 'td4'.*did you mean td3.*known: ddpg, td3, sac, tqc, redq, droq, crossq, or module:NAME",
+        ),
         ({"preset": "papr"}, "preset is 'papr'.*'tuned', 'paper', 'paper-2018' or 'fast'"),
         ({"num_seeds": "0"}, "num_seeds is '0'.*greater than or equal to 1"),
         ({"num_envs": "-4"}, "num_envs is '-4'.*greater than or equal to 1"),
