@@ -78,9 +78,14 @@ def assert_close(actual, expected, **tolerance):
     jax.tree_util.tree_map_with_path(check, actual, expected)
 
 
+@jax.jit
+def _sample(mean, key):
+    return distrax.MultivariateNormalDiag(mean).sample(seed=key)
+
+
 def policy_noise(key, dtype=None, shape=(BATCH_SIZE, ENV.action_size)):
     """The draw `[B, A]` behind an action of a Gaussian policy, as distrax makes it."""
-    return np.asarray(distrax.MultivariateNormalDiag(jnp.zeros(shape, dtype)).sample(seed=key), np.float64)
+    return np.asarray(_sample(jnp.zeros(shape, dtype), key), np.float64)
 
 
 def check_updates(hyper, algorithm, critic_update, actor_update, n=1, dtype=jnp.float64, rounds=3, **tolerance):
@@ -90,12 +95,13 @@ def check_updates(hyper, algorithm, critic_update, actor_update, n=1, dtype=jnp.
     """
     updates = jax.jit(algorithm.next_value), jax.jit(algorithm.update_critic), jax.jit(algorithm.update_actor)
     next_value, update_critic, update_actor = updates
+    to_batch = jax.jit(algorithm.to_batch)
     state, rng = begun(algorithm, dtype), np.random.default_rng(1)
     expected = in_numpy(state)
     for actor_key in jax.random.split(jax.random.key(1), rounds):
         for critic_key in jax.random.split(jax.random.fold_in(actor_key, 0), algorithm.policy_delay):
             window = windows(rng, n, dtype)
-            batch, same_batch = algorithm.to_batch(window), reference.prepare(jax.tree.map(np.asarray, window), hyper)
+            batch, same_batch = to_batch(window), reference.prepare(jax.tree.map(np.asarray, window), hyper)
             assert_close(batch, Batch(*same_batch), **tolerance)
             value = next_value(state, jax.tree.map(lambda x: x[None], batch), critic_key)
             state, metrics = update_critic(state, batch, jax.tree.map(lambda x: x[0], value), critic_key)
