@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from learners import BATCH_SIZE, ENV, PLAN, RATES, a_batch, assert_close, begun, check_loop, check_updates, policy_noise
+from learners import BATCH_SIZE, ENV, PLAN, RATES, a_batch, assert_close, check_loop, check_updates, policy_noise
 
 from purerl.algorithms import droq, redq
 from purerl.algorithms.networks import Critics
@@ -77,29 +77,37 @@ def test_no_value_is_computed_before_the_updates_of_a_round():
     assert jax.eval_shape(algorithm.next_value, jax.eval_shape(algorithm.init, key), batches, key) == ()
 
 
-def dropout_keys(monkeypatch, update, *arguments):
-    """The keys of dropout, one for each pass of the critics in an update."""
+def keys_of_passes(monkeypatch, updates, keys):
+    """The keys of dropout of every pass of the critics, a list for each of `updates`: functions of a key."""
     found, plain = [], Critics.apply
 
     def recording(self, *inputs, **passing):
-        found.append(passing["rngs"]["dropout"])
+        found[-1].append(passing["rngs"]["dropout"])
         return plain(self, *inputs, **passing)
 
-    def keys(*arguments):
-        update(*arguments)
-        return list(found)
+    def run(keys):
+        for update, key in zip(updates, keys, strict=True):
+            found.append([])
+            update(key)
+        return found
 
     with monkeypatch.context() as patched:
         patched.setattr(Critics, "apply", recording)
-        return jax.jit(keys)(*arguments)
+        return jax.jit(run)(keys)
 
 
 def test_every_pass_of_the_critics_has_masks_of_its_own(monkeypatch):
     """Two updates of the critics, with a pass of the targets and one of their own each, and one of the actor."""
     algorithm = droq.droq(HYPER, PLAN, ENV)
-    state, batch, keys = begun(algorithm), a_batch(algorithm), jax.random.split(jax.random.key(0), 3)
-    used = [dropout_keys(monkeypatch, algorithm.update_critic, state, batch, (), key) for key in keys[:2]]
-    used.append(dropout_keys(monkeypatch, algorithm.update_actor, state, batch, keys[2]))
+
+    def critic_update(key):
+        algorithm.update_critic(algorithm.init(key), a_batch(algorithm), (), key)
+
+    def actor_update(key):
+        algorithm.update_actor(algorithm.init(key), a_batch(algorithm), key)
+
+    updates, keys = [critic_update, critic_update, actor_update], jax.random.split(jax.random.key(0), 3)
+    used = keys_of_passes(monkeypatch, updates, keys)
     assert [len(passes) for passes in used] == [2, 2, 1]
     masks = [np.asarray(layer) for passes in used for key in passes for layer in dropout_outputs()(key)]
     assert len(np.unique(np.stack(masks), axis=0)) == 5 * 2  # passes and layers
@@ -136,21 +144,12 @@ def test_the_critics_have_layer_normalization_unless_it_is_off_for_them(settings
     assert layers_of(state.critic) == ({"Dense", "LayerNorm"} if normalized else {"Dense"})
 
 
-def test_the_actor_acts_without_dropout():
-    """Its action is that of NumPy, which has none."""
-    algorithm = droq.droq(HYPER, PLAN, ENV)
-    state, observation = begun(algorithm), a_batch(algorithm).observation
-    network = jax.tree.map(np.asarray, state.actor.params["params"])
-    mean, _ = np.split(reference.forward(network, observation)[0], 2, axis=1)
-    action = jax.jit(algorithm.act)(algorithm.policy(state), observation)
-    np.testing.assert_allclose(action, np.tanh(mean), rtol=1e-4, atol=1e-5)
-
-
 def test_without_dropout_and_layer_normalization_it_is_redq_with_two_critics():
     plan = Plan(num_envs=4, widths=(8, 8), critic_layer_norm=False)
     one = droq.droq(DroQ(**RATES, dropout_rate=0.0), plan, ENV)
     other = redq.redq(REDQ(**RATES, num_critics=2, subset_size=2), plan, ENV)
-    state, batch, key = begun(one), a_batch(one), jax.random.key(0)
+    key, batch = jax.random.key(0), a_batch(one)
+    state = jax.jit(one.init)(key)
     target_key, _ = jax.random.split(key)
     after, metrics = jax.jit(one.update_critic)(state, batch, (), key)
     expected, same_metrics = jax.jit(other.update_critic)(state, batch, (), target_key)

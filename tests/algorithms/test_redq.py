@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from learners import BATCH_SIZE, ENV, PLAN, RATES, a_batch, begun, check_loop, check_updates, policy_noise
+from learners import BATCH_SIZE, ENV, PLAN, RATES, a_batch, check_loop, check_updates, policy_noise
 
 from purerl.algorithms import redq, sac
 from purerl.algorithms.networks import critics_of
@@ -49,7 +49,7 @@ def test_no_value_is_computed_before_the_updates_of_a_round():
 
 def constant(params, values):
     """Critics `[N, ...]` whose values are `values` `[N]`, whatever they are given."""
-    zeros = jax.tree.map(jnp.zeros_like, params)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape), params)
     zeros["params"]["Dense_0"]["bias"] = jnp.asarray(values, jnp.float32)[:, None]
     return zeros
 
@@ -60,7 +60,7 @@ def numbered():
     hyper = replace(HYPER, alpha=1e-9)
     model = sac.make_model(hyper, PLAN, ENV, critics_of(PLAN, 10))
     algorithm = sac.make_algorithm(model)
-    state = begun(algorithm)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
     critic = state.critic._replace(params=constant(state.critic.params, np.zeros(10)))
     state = state._replace(critic=critic, target_critic=constant(state.target_critic, np.arange(10)))
     return hyper, model, state, a_batch(algorithm)

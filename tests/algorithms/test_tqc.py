@@ -36,7 +36,8 @@ def test_updates_of_the_loop_equal_numpy():
 def test_the_comparison_begins_where_critics_lose_different_numbers_of_quantiles():
     """Else a cut of each critic by itself would agree with NumPy."""
     algorithm = tqc.tqc(HYPER, PLAN, ENV)
-    state, batch = in_numpy(begun(algorithm)), a_batch(algorithm)
+    with jax.enable_x64(True):
+        state, batch = in_numpy(begun(algorithm, jnp.float64)), a_batch(algorithm)
     quantiles = reference.outputs(state.target_critic, batch.next_observation, batch.action)
     greatest_kept = reference.pooled(quantiles, HYPER.dropped_quantiles)[:, -1]
     lost = (quantiles > greatest_kept[:, None]).sum(axis=-1)  # [N, B]
