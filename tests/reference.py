@@ -1,8 +1,12 @@
-"""A second implementation of DDPG, TD3 and SAC for comparison: float64 NumPy with gradients by hand, without purerl.
+"""A second implementation of the algorithms for comparison: float64 NumPy with gradients by hand, without purerl.
 
 Networks have Flax's structure: `{"torso": {"Dense_0": {"kernel", "bias"}, ...}, "Dense_0": head}`, with relu after the
-layers of the torso. Gradients have the structure of their parameters. JAX is used only for `tree.map`. Letters: B is
-the batch, N the critics, A the size of an action, n the steps of a window.
+layers of the torso. If the torso has `"LayerNorm_0": {"scale", "bias"}` and so on, they precede relu. Gradients have
+the structure of their parameters. JAX is used only for `tree.map`. Letters: B is the batch, N the critics, M the
+outputs of a critic, K the numbers of a target, A the size of an action, n the steps of a window.
+
+Dropout multiplies the output of a layer by *factors*: 0, or one over the share that is kept. Those of an ensemble are
+`[N][layer]`, each `[B, width]`; None: no dropout.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +25,7 @@ class Trained(NamedTuple):
 
 
 class State(NamedTuple):
-    """The state of any of the three algorithms. Parts that an algorithm does not have are None."""
+    """The state of any of the algorithms. Parts that an algorithm does not have are None."""
 
     actor: Trained
     critic: Trained
@@ -72,42 +76,86 @@ def affine_gradient(layer, x, d_output):
     return {"kernel": x.T @ d_output, "bias": d_output.sum(axis=0)}, d_output @ layer["kernel"].T
 
 
-def forward(network, x):
-    """Return the output and the input of every layer."""
-    inputs = [x]
-    for index in range(len(network["torso"])):
-        inputs.append(np.maximum(affine(network["torso"][f"Dense_{index}"], inputs[-1]), 0.0))
-    return affine(network["Dense_0"], inputs[-1]), inputs
+NORM_EPSILON = 1e-5  # of DroQ; no other network here has layer normalization
 
 
-def backward(network, inputs, d_output):
+def layer_norm(layer, x):
+    """Return the output, the normalized `x`, and its standard deviation `[B, 1]`."""
+    std = np.sqrt(x.var(axis=1, keepdims=True) + NORM_EPSILON)
+    normalized = (x - x.mean(axis=1, keepdims=True)) / std
+    return layer["scale"] * normalized + layer["bias"], normalized, std
+
+
+def layer_norm_gradient(layer, normalized, std, d_output):
+    """Return the gradients of the layer and of `x`."""
+    gradient = {"scale": (d_output * normalized).sum(axis=0), "bias": d_output.sum(axis=0)}
+    d = d_output * layer["scale"]
+    shared = d.mean(axis=1, keepdims=True) + normalized * (d * normalized).mean(axis=1, keepdims=True)
+    return gradient, (d - shared) / std
+
+
+class Pass(NamedTuple):
+    """What `backward` needs of a layer: its input, its normalization, and where relu is active."""
+
+    x: Any
+    normalized: Any
+    std: Any
+    active: Any
+
+
+def forward(network, x, factors=None):
+    """Return the output, and the `Pass` of every layer with the input of the head at last."""
+    torso, passes = network["torso"], []
+    for index in range(sum(name.startswith("Dense") for name in torso)):
+        z, normalized, std = affine(torso[f"Dense_{index}"], x), None, None
+        if factors is not None:
+            z = z * factors[index]
+        if f"LayerNorm_{index}" in torso:
+            z, normalized, std = layer_norm(torso[f"LayerNorm_{index}"], z)
+        passes.append(Pass(x, normalized, std, z > 0.0))
+        x = np.maximum(z, 0.0)
+    return affine(network["Dense_0"], x), [*passes, x]
+
+
+def backward(network, passes, d_output, factors=None):
     """Return the gradients of the network and of `x`, given the gradient of the output."""
-    gradient = {"torso": {}}
-    gradient["Dense_0"], d_x = affine_gradient(network["Dense_0"], inputs[-1], d_output)
-    for index in reversed(range(len(network["torso"]))):
-        name = f"Dense_{index}"
-        d_x = d_x * (inputs[index + 1] > 0.0)
-        gradient["torso"][name], d_x = affine_gradient(network["torso"][name], inputs[index], d_x)
+    torso, gradient, (*layers, last) = network["torso"], {"torso": {}}, passes
+    gradient["Dense_0"], d_x = affine_gradient(network["Dense_0"], last, d_output)
+    for index in reversed(range(len(layers))):
+        x, normalized, std, active = layers[index]
+        d_x, norm, name = d_x * active, f"LayerNorm_{index}", f"Dense_{index}"
+        if norm in torso:
+            gradient["torso"][norm], d_x = layer_norm_gradient(torso[norm], normalized, std, d_x)
+        if factors is not None:
+            d_x = d_x * factors[index]
+        gradient["torso"][name], d_x = affine_gradient(torso[name], x, d_x)
     return gradient, d_x
 
 
-def members(critics):
-    """Return the N networks of an ensemble."""
+def members(critics, factors=None):
+    """Return the N networks of an ensemble, each with its factors of dropout."""
     count = len(jax.tree.leaves(critics)[0])
-    return [jax.tree.map(lambda x, i=i: x[i], critics["params"]) for i in range(count)]
+    networks = [jax.tree.map(lambda x, i=i: x[i], critics["params"]) for i in range(count)]
+    return list(zip(networks, factors or [None] * count, strict=True))
 
 
-def values(critics, observation, action):
+def outputs(critics, observation, action, factors=None):
+    """Return all outputs of the critics at (s, a), `[N, B, M]`."""
+    x = np.concatenate([observation, action], axis=1)
+    return np.array([forward(network, x, own)[0] for network, own in members(critics, factors)])
+
+
+def values(critics, observation, action, factors=None):
     """Return Qᵢ(s, a), `[N, B]`."""
-    x = np.concatenate([observation, action], axis=1)
-    return np.array([forward(network, x)[0][:, 0] for network in members(critics)])
+    return outputs(critics, observation, action, factors)[:, :, 0]
 
 
-def action_gradient(critics, observation, action):
-    """Return ∂Qᵢ/∂a, `[N, B, A]`."""
-    x = np.concatenate([observation, action], axis=1)
-    ones = np.ones((len(x), 1))
-    d_x = [backward(network, forward(network, x)[1], ones)[1] for network in members(critics)]
+def action_gradient(critics, observation, action, factors=None):
+    """Return the gradient of the sum of the outputs of each critic with respect to the action, `[N, B, A]`."""
+    x, d_x = np.concatenate([observation, action], axis=1), []
+    for network, own in members(critics, factors):
+        output, passes = forward(network, x, own)
+        d_x.append(backward(network, passes, np.ones_like(output), own)[1])
     return np.array(d_x)[:, :, observation.shape[1] :]
 
 
@@ -171,17 +219,82 @@ def sac_value(state, batch, xi, hyper):
     return q.min(axis=0) - temperature(state.log_alpha, hyper) * log_prob
 
 
-def critic_update(state, batch, value, hyper):
-    target = batch.reward + batch.discount * value
+def critic_step(state, batch, loss_of, hyper, factors=None):
+    """Move every critic by the gradient of `loss_of(output [B, M]) -> (loss, gradient)`."""
     x = np.concatenate([batch.observation, batch.action], axis=1)
-    q, gradients = [], []
-    for network in members(state.critic.params):
-        output, inputs = forward(network, x)
-        q.append(output[:, 0])
-        gradients.append(backward(network, inputs, 2 * (output - target[:, None]) / len(x))[0])
+    q, losses, gradients = [], [], []
+    for network, own in members(state.critic.params, factors):
+        output, passes = forward(network, x, own)
+        loss, d_output = loss_of(output)
+        q.append(output)
+        losses.append(loss)
+        gradients.append(backward(network, passes, d_output, own)[0])
     gradient = jax.tree.map(lambda *x: np.stack(x), *gradients)
-    metrics = {"critic_loss": sum(np.mean((x - target) ** 2) for x in q), "q": np.mean(q)}
+    metrics = {"critic_loss": sum(losses), "q": np.mean(q)}
     return state._replace(critic=network_adam(state.critic, gradient, hyper.critic_lr, hyper)), metrics
+
+
+def critic_update(state, batch, value, hyper, factors=None):
+    target = (batch.reward + batch.discount * value)[:, None]
+    return critic_step(state, batch, lambda q: (np.mean((q - target) ** 2), 2 * (q - target) / len(q)), hyper, factors)
+
+
+def move_targets(state, hyper):
+    return state._replace(target_critic=follow(state.critic.params, state.target_critic, hyper.tau))
+
+
+def pooled(quantiles, dropped):
+    """Return all quantiles `[N, B, M]` of each transition in ascending order, without the N · `dropped` last."""
+    together = np.sort(np.concatenate(list(quantiles), axis=1), axis=1)
+    return together[:, : together.shape[1] - dropped * len(quantiles)]
+
+
+def quantile_loss(theta, target):
+    """Return the loss of the quantiles `[B, M]` of one critic for the targets `[B, K]`, and its gradient."""
+    size, loss, gradient = theta.shape[1], 0.0, np.zeros_like(theta)
+    pairs = theta.size * target.shape[1]
+    for m in range(size):
+        for y in target.T:
+            error = y - theta[:, m]
+            weight = np.where(error < 0, 1 - (2 * m + 1) / (2 * size), (2 * m + 1) / (2 * size))
+            huber = np.where(abs(error) > 1, abs(error) - 1 / 2, error**2 / 2)
+            loss += np.sum(weight * huber) / pairs
+            gradient[:, m] -= weight * np.clip(error, -1, 1) / pairs
+    return loss, gradient
+
+
+def tqc_update(state, batch, xi, hyper):
+    """Update the critics of TQC, and their targets."""
+    action, log_prob, _, _ = tanh_gaussian(state.actor.params, batch.next_observation, xi)
+    quantiles = outputs(state.target_critic, batch.next_observation, action)
+    value = pooled(quantiles, hyper.dropped_quantiles) - temperature(state.log_alpha, hyper) * log_prob[:, None]
+    target = batch.reward[:, None] + batch.discount[:, None] * value
+
+    def loss_of(theta):
+        loss, gradient = quantile_loss(theta, target)
+        return loss / len(quantiles), gradient / len(quantiles)
+
+    state, metrics = critic_step(state, batch, loss_of, hyper)
+    return move_targets(state, hyper), metrics
+
+
+def redq_update(state, batch, xi, subset, hyper):
+    """Update the critics of REDQ, and their targets. `subset` has the numbers of the critics of the target."""
+    action, log_prob, _, _ = tanh_gaussian(state.actor.params, batch.next_observation, xi)
+    q = values(state.target_critic, batch.next_observation, action)
+    lowest = np.min([q[i] for i in subset], axis=0)
+    value = lowest - temperature(state.log_alpha, hyper) * log_prob
+    state, metrics = critic_update(state, batch, value, hyper)
+    return move_targets(state, hyper), metrics
+
+
+def droq_update(state, batch, xi, target_factors, factors, hyper):
+    """Update the critics of DroQ, and their targets. `target_factors` are those of the pass of the target critics."""
+    action, log_prob, _, _ = tanh_gaussian(state.actor.params, batch.next_observation, xi)
+    q = values(state.target_critic, batch.next_observation, action, target_factors)
+    value = np.minimum(q[0], q[1]) - temperature(state.log_alpha, hyper) * log_prob
+    state, metrics = critic_update(state, batch, value, hyper, factors)
+    return move_targets(state, hyper), metrics
 
 
 def deterministic_actor_update(state, batch, hyper):
@@ -200,28 +313,52 @@ def deterministic_actor_update(state, batch, hyper):
     ), metrics
 
 
-def soft_actor_update(state, batch, xi, hyper):
-    """Update the actor and the temperature of SAC, and the targets."""
+def policy_step(state, batch, xi, hyper, value_of):
+    """Update a Gaussian actor, where `value_of(action)` returns the value `[B]` to climb and its gradient `[B, A]`.
+
+    Returns the state, log π(a|s) and the metrics.
+    """
     network = state.actor.params["params"]
-    _, inputs = forward(network, batch.observation)
+    _, passes = forward(network, batch.observation)
     action, log_prob, std, within = tanh_gaussian(state.actor.params, batch.observation, xi)
     alpha, size = temperature(state.log_alpha, hyper), len(action)
-    q = values(state.critic.params, batch.observation, action)
-    lower = q.argmin(axis=0)
-    d_action = -action_gradient(state.critic.params, batch.observation, action)[lower, np.arange(size)] / size
-    d_mean = d_action * (1 - action**2) + alpha / size * 2 * action  # the gradient of −log(1 − tanh² u) is 2 tanh u
+    q, slope = value_of(action)
+    d_mean = -slope / size * (1 - action**2) + alpha / size * 2 * action  # that of −log(1 − tanh² u) is 2 tanh u
     d_log_std = (d_mean * std * xi - alpha / size) * within
-    gradient, _ = backward(network, inputs, np.concatenate([d_mean, d_log_std], axis=1))
-    log_alpha = state.log_alpha
+    gradient, _ = backward(network, passes, np.concatenate([d_mean, d_log_std], axis=1))
+    state = state._replace(actor=network_adam(state.actor, gradient, hyper.actor_lr, hyper))
+    return state, log_prob, {"actor_loss": np.mean(alpha * log_prob - q), "entropy": -log_prob.mean()}
+
+
+def excess_entropy(log_prob, action_size, hyper):
+    return np.mean(-log_prob) - (-action_size if hyper.target_entropy is None else hyper.target_entropy)
+
+
+def soft_actor_update(state, batch, xi, hyper):
+    """Update the actor and the temperature of SAC, and the targets."""
+
+    def lower(action):
+        q = values(state.critic.params, batch.observation, action)
+        chosen = q.argmin(axis=0), np.arange(len(action))
+        return q[chosen], action_gradient(state.critic.params, batch.observation, action)[chosen]
+
+    moved, log_prob, metrics = policy_step(state, batch, xi, hyper, lower)
     if hyper.alpha is None:
-        target_entropy = -action.shape[1] if hyper.target_entropy is None else hyper.target_entropy
-        log_alpha = adam(log_alpha, alpha * np.mean(-log_prob - target_entropy), hyper.alpha_lr)
-    return state._replace(
-        actor=network_adam(state.actor, gradient, hyper.actor_lr, hyper),
-        log_alpha=log_alpha,
-        target_critic=follow(state.critic.params, state.target_critic, hyper.tau),
-    ), {
-        "actor_loss": np.mean(alpha * log_prob - q.min(axis=0)),
-        "alpha": temperature(log_alpha, hyper),
-        "entropy": -log_prob.mean(),
-    }
+        slope = temperature(state.log_alpha, hyper) * excess_entropy(log_prob, xi.shape[1], hyper)
+        moved = moved._replace(log_alpha=adam(state.log_alpha, slope, hyper.alpha_lr))
+    return move_targets(moved, hyper), metrics | {"alpha": temperature(moved.log_alpha, hyper)}
+
+
+def mean_actor_update(state, batch, xi, hyper, factors=None):
+    """Update the actor and the temperature of TQC, REDQ or DroQ. The temperature moves by the loss of log α."""
+
+    def mean(action):
+        q = outputs(state.critic.params, batch.observation, action, factors)
+        slope = action_gradient(state.critic.params, batch.observation, action, factors)
+        return q.mean(axis=(0, 2)), slope.sum(axis=0) / (q.shape[0] * q.shape[2])
+
+    moved, log_prob, metrics = policy_step(state, batch, xi, hyper, mean)
+    if hyper.alpha is None:
+        slope = excess_entropy(log_prob, xi.shape[1], hyper)
+        moved = moved._replace(log_alpha=adam(state.log_alpha, slope, hyper.alpha_lr))
+    return moved, metrics | {"alpha": temperature(moved.log_alpha, hyper)}

@@ -79,6 +79,75 @@ def test_temperature_sends_no_gradient_to_the_policy():
     assert not jnp.any(jax.grad(equations.temperature_loss, argnums=1)(0.0, LOG_PROB, -3.0))
 
 
+def test_log_temperature_loss_has_no_factor_alpha_in_its_gradient():
+    log_alpha = jnp.log(2.0)  # entropies 1 and −2, mean −0.5, over a target of −3
+    assert_close(equations.log_temperature_loss(log_alpha, LOG_PROB, -3.0), np.log(2.0) * 2.5)
+    assert_close(jax.grad(equations.log_temperature_loss)(log_alpha, LOG_PROB, -3.0), 2.5)
+    assert not jnp.any(jax.grad(equations.log_temperature_loss, argnums=1)(log_alpha, LOG_PROB, -3.0))
+
+
+def test_mean_policy_loss_takes_the_mean_of_all_critics():
+    slopes = jax.grad(equations.mean_policy_loss, argnums=(0, 1))(Q, LOG_PROB, 0.5)
+    assert_close(equations.mean_policy_loss(Q, LOG_PROB, 0.5), 0.25 - 2.75)
+    assert_close(slopes[0], np.full((2, 2), -1 / 4))
+    assert_close(slopes[1], np.full(2, 0.5 / 2))
+
+
+def test_mean_policy_loss_takes_the_mean_of_all_quantiles():
+    """Of the greatest, too."""
+    quantiles = jnp.array([[[0.0, 1.0, 8.0]], [[-3.0, 2.0, 10.0]]])  # of two critics, for a batch of one
+    assert_close(equations.mean_policy_loss(quantiles, jnp.array([-2.0]), 0.5), -1.0 - 3.0)
+    assert_close(jax.grad(equations.mean_policy_loss)(quantiles, LOG_PROB[:1], 0.5), np.full((2, 1, 3), -1 / 6))
+
+
+QUANTILES = jnp.array([[[3.0, 1.0, 2.0], [0.0, -5.0, 4.0]], [[8.0, 9.0, 7.0], [4.5, 10.0, -1.0]]])
+
+
+@pytest.mark.parametrize(
+    ("dropped", "expected"),
+    [
+        pytest.param(0, [[1, 2, 3, 7, 8, 9], [-5, -1, 0, 4, 4.5, 10]], id="none"),
+        pytest.param(1, [[1, 2, 3, 7], [-5, -1, 0, 4]], id="one-per-critic"),
+        pytest.param(2, [[1, 2], [-5, -1]], id="two-per-critic"),
+    ],
+)
+def test_the_greatest_quantiles_of_all_critics_together_are_dropped(dropped, expected):
+    """The first transition loses both from its second critic, and then all three of it."""
+    assert_close(equations.truncated(QUANTILES, dropped), expected)
+
+
+def test_quantile_huber_loss_pairs_every_quantile_with_every_target():
+    """Quantiles 0 and 3 at levels 1/4 and 3/4, targets 0.5, −2 and 3: rows of quantiles, columns of targets."""
+    quantiles, target = jnp.array([[[0.0, 3.0]]]), jnp.array([[0.5, -2.0, 3.0]])
+    pairs = [[0.25 * 0.125, 0.75 * 1.5, 0.25 * 2.5], [0.25 * 2.0, 0.25 * 4.5, 0.0]]
+    slopes = [-0.25 * 0.5 + 0.75 * 1.0 - 0.25 * 1.0, 0.25 * 1.0 + 0.25 * 1.0]
+    assert_close(equations.quantile_huber_loss(quantiles, target), np.sum(pairs) / 6)
+    assert_close(jax.grad(equations.quantile_huber_loss)(quantiles, target), [[np.array(slopes) / 6]])
+
+
+def test_quantile_huber_loss_is_a_mean_over_critics_and_transitions():
+    rng = np.random.default_rng(0)
+    quantiles, target = rng.normal(size=(3, 4, 5)), rng.normal(size=(4, 7))
+    loss = jax.jit(equations.quantile_huber_loss)
+    one = np.mean([loss(quantiles[i : i + 1, b : b + 1], target[b : b + 1]) for i in range(3) for b in range(4)])
+    assert_close(loss(quantiles, target), one)
+    plain = np.mean([reference.quantile_loss(each, target)[0] for each in quantiles])
+    assert_close(loss(quantiles, target), plain)
+
+
+@pytest.mark.parametrize(("size", "quantiles"), [(25, 25), (100, 4)])
+def test_quantile_huber_loss_is_least_at_the_quantiles_of_the_targets(size, quantiles):
+    """Of 0 … K − 1, in any order, the quantile at level τ is τ K − 1/2. The Huber loss moves it by less than one.
+
+    The loss is convex. So it falls until the quantile and rises after it.
+    """
+    target = jnp.asarray(np.random.default_rng(0).permutation(size)[None], jnp.float32)
+    exact = (2 * np.arange(quantiles) + 1) / (2 * quantiles) * size - 0.5
+    slope = jax.jit(jax.grad(equations.quantile_huber_loss))
+    below, above = (slope(jnp.asarray(exact + way, jnp.float32)[None, None], target) for way in (-1.0, 1.0))
+    assert (below < 0).all() and (above > 0).all()
+
+
 def test_tau_weighs_the_new_parameters():
     online, target = (
         {"w": jnp.array([1.0, 2.0]), "b": jnp.array(4.0)},

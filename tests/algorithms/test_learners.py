@@ -1,30 +1,21 @@
 """The three learners against the NumPy of `reference.py`, and what each must not do."""
 
 from functools import partial
-from types import SimpleNamespace
 
-import distrax
 import jax
 import jax.numpy as jnp
+import learners
 import numpy as np
 import optax
 import pytest
 import reference
+from learners import BATCH_SIZE, ENV, PLAN, RATES, a_batch, assert_close, begun, in_numpy, policy_noise, windows
 
-from benchmarks.training import walk
 from purerl.algorithms import ddpg, optimization, sac, td3
 from purerl.algorithms.networks import critics_of
-from purerl.algorithms.optimization import Trained
 from purerl.settings.hyperparameters import DDPG, SAC, TD3
-from purerl.settings.schema import Plan
-from purerl.training import loop
-from purerl.types import Batch, Transition
 
-ENV = SimpleNamespace(obs_size=3, action_size=2)
-PLAN = Plan(num_envs=4, widths=(8, 8))
-BATCH_SIZE = 16
 LEARNERS = {"ddpg": (DDPG, ddpg.ddpg), "td3": (TD3, td3.td3), "sac": (SAC, sac.sac)}
-RATES = {"actor_lr": 1e-2, "critic_lr": 2e-2, "tau": 0.1}
 
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 
@@ -35,65 +26,10 @@ def learner(name, **settings):
     return hyper, build(hyper, PLAN, ENV)
 
 
-def begun(algorithm, dtype=jnp.float32, seed=13):
-    """A state with parameters far from their small beginnings, and targets far from what they follow."""
-    rng = np.random.default_rng(seed)
-    state = algorithm.init(jax.random.key(0))
-
-    def spread(params):
-        return jax.tree.map(lambda x: jnp.asarray(x + 0.5 * rng.normal(size=x.shape), dtype), params)
-
-    def cast(x):
-        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-    return type(state)(
-        *(
-            Trained(spread(x.params), jax.tree.map(cast, x.opt_state)) if isinstance(x, Trained) else spread(x)
-            for x in state
-        )
-    )
-
-
-def windows(rng, n=1, dtype=np.float32):
-    """`[n, B, ...]`, with ends of both kinds among them."""
-    shape = (n, BATCH_SIZE)
-    window = Transition(
-        observation=rng.normal(size=(*shape, ENV.obs_size)).astype(dtype),
-        action=rng.uniform(-1, 1, (*shape, ENV.action_size)).astype(dtype),
-        reward=rng.normal(size=shape).astype(dtype),
-        terminated=rng.random(shape) < 0.2,
-        truncated=rng.random(shape) < 0.2,
-        next_observation=rng.normal(size=(*shape, ENV.obs_size)).astype(dtype),
-    )
-    return jax.tree.map(jnp.asarray, window)
-
-
-def a_batch(algorithm, seed=1):
-    return algorithm.to_batch(windows(np.random.default_rng(seed)))
-
-
-def in_numpy(state):
-    """The state as `reference.py` has it."""
-
-    def one(x):
-        if isinstance(x, Trained):
-            x = reference.Trained(x.params, *(optax.tree.get(x.opt_state, name) for name in ("mu", "nu", "count")))
-        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), x)
-
-    return reference.State(**{name: one(x) for name, x in state._asdict().items()})
-
-
-def assert_close(actual, expected, **tolerance):
-    def check(path, x, y):
-        np.testing.assert_allclose(x, y, err_msg=jax.tree_util.keystr(path), **tolerance)
-
-    jax.tree_util.tree_map_with_path(check, actual, expected)
-
-
 def standard_normal(name, key, dtype=None, shape=(BATCH_SIZE, ENV.action_size)):
-    """The draw `[B, A]` behind an update: of the policy as distrax makes it for SAC, of the smoothing noise for TD3."""
+    """The draw `[B, A]` behind an update: of the policy for SAC, of the smoothing noise for TD3."""
     if name == "sac":
-        return np.asarray(distrax.MultivariateNormalDiag(jnp.zeros(shape, dtype)).sample(seed=key), np.float64)
+        return policy_noise(key, dtype, shape)
     return np.asarray(jax.random.normal(key, shape), np.float64)
 
 
@@ -110,28 +46,18 @@ def reference_actor_update(name, hyper, state, batch, xi):
     return reference.deterministic_actor_update(state, batch, hyper)
 
 
-def check_updates(name, settings, n, dtype, rounds=3, **tolerance):
-    """`rounds` actor updates, each after as many critic updates as the algorithm asks for, here and in NumPy."""
+def check_updates(name, settings, n, dtype, **options):
+    """As `learners.check_updates`, with the updates of `reference.py` for the algorithm called `name`."""
     hyper, algorithm = learner(name, **settings)
-    updates = jax.jit(algorithm.next_value), jax.jit(algorithm.update_critic), jax.jit(algorithm.update_actor)
-    next_value, update_critic, update_actor = updates
-    state, rng = begun(algorithm, dtype), np.random.default_rng(1)
-    expected = in_numpy(state)
-    for actor_key in jax.random.split(jax.random.key(1), rounds):
-        for critic_key in jax.random.split(jax.random.fold_in(actor_key, 0), algorithm.policy_delay):
-            window = windows(rng, n, dtype)
-            batch, same_batch = algorithm.to_batch(window), reference.prepare(jax.tree.map(np.asarray, window), hyper)
-            assert_close(batch, Batch(*same_batch), **tolerance)
-            value = next_value(state, jax.tree.map(lambda x: x[None], batch), critic_key)[0]
-            state, metrics = update_critic(state, batch, value, critic_key)
-            value = reference_value(name, hyper, expected, same_batch, standard_normal(name, critic_key, dtype))
-            expected, same_metrics = reference.critic_update(expected, same_batch, value, hyper)
-            assert_close(metrics, same_metrics, **tolerance)
-        state, metrics = update_actor(state, batch, actor_key)
-        xi = standard_normal(name, actor_key, dtype)
-        expected, same_metrics = reference_actor_update(name, hyper, expected, same_batch, xi)
-        assert_close(metrics, same_metrics, **tolerance)
-        assert_close(in_numpy(state), expected, **tolerance)
+
+    def critic_update(state, batch, key):
+        value = reference_value(name, hyper, state, batch, standard_normal(name, key, dtype))
+        return reference.critic_update(state, batch, value, hyper)
+
+    def actor_update(state, batch, key):
+        return reference_actor_update(name, hyper, state, batch, standard_normal(name, key, dtype))
+
+    learners.check_updates(hyper, algorithm, critic_update, actor_update, n, dtype, **options)
 
 
 @pytest.mark.parametrize("name", ["td3", "sac"])
@@ -177,33 +103,19 @@ def test_two_hundred_updates_equal_numpy(name):
 @pytest.mark.parametrize("name", ["td3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sac", "ddpg"))])
 def test_two_hundred_updates_of_the_loop_equal_numpy(name):
     """As they are made in training: two runs at once, their batches from packed rings, a round's targets together."""
-    sizes = {"warmup_steps": 128, "total_steps": 128 + 4, "num_evals": 2, "buffer_size": 128}
-    plan = Plan(num_envs=4, updates_per_step=200, widths=(8, 8), batch_size=BATCH_SIZE, **sizes)
     hyper_class, build = LEARNERS[name]
-    hyper, env = hyper_class(**RATES), walk(ENV.obs_size, ENV.action_size)
-    run = loop.setup(plan, build(hyper, plan, env), env)
-    carry = jax.jit(jax.vmap(partial(loop.warmed_up, run)))(jax.vmap(jax.random.key)(jnp.arange(2)))
-    row, delay = jnp.int32(plan.warmup_rows), run.cycle.critic_updates
-    with jax.enable_x64(True):
-        begins = [begun(run.algorithm, jnp.float64, seed) for seed in (13, 14)]
-        agents = jax.tree.map(lambda *x: jnp.stack(x), *begins)
-        after, _ = jax.jit(jax.vmap(lambda carry: loop.learn(run, carry, row)))(carry._replace(agent=agents))
-        sample = jax.jit(lambda ring, key: run.replay.sample(ring, row, key, (delay, BATCH_SIZE)))
-        for i, begin in enumerate(begins):
-            key, ring, learned = jax.tree.map(lambda x, i=i: x[i], (carry.key, carry.ring, after.agent))
-            expected = in_numpy(begin)
-            keys = jax.random.split(loop.key_for(key, loop.LEARN, row), (200 // delay, 3))
-            for sample_key, value_key, actor_key in keys:
-                window = jax.tree.map(np.asarray, sample(ring, sample_key))
-                xi = standard_normal(name, value_key, jnp.float64, (delay, BATCH_SIZE, ENV.action_size))
-                for j in range(delay):
-                    batch = reference.prepare(jax.tree.map(lambda x, j=j: x[:, j], window), hyper)
-                    value = reference_value(name, hyper, expected, batch, xi[j])
-                    expected, _ = reference.critic_update(expected, batch, value, hyper)
-                xi = standard_normal(name, actor_key, jnp.float64)
-                expected, _ = reference_actor_update(name, hyper, expected, batch, xi)
-            assert_close(in_numpy(learned), expected, rtol=1e-6, atol=1e-9)
-    assert (after.diverged == -1).all()
+    hyper = hyper_class(**RATES)
+    for expected, rounds, learned in learners.learned_by_the_loop(hyper, build, 200):
+        for batches, _, value_key, actor_key in rounds:
+            with jax.enable_x64(True):
+                shape = (len(batches), BATCH_SIZE, ENV.action_size)
+                draws = standard_normal(name, value_key, jnp.float64, shape)
+                last = standard_normal(name, actor_key, jnp.float64)
+            for batch, xi in zip(batches, draws, strict=True):
+                value = reference_value(name, hyper, expected, batch, xi)
+                expected, _ = reference.critic_update(expected, batch, value, hyper)
+            expected, _ = reference_actor_update(name, hyper, expected, batch, last)
+        assert_close(learned, expected, rtol=1e-6, atol=1e-9)
 
 
 @every_learner
