@@ -5,6 +5,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ import optax
 import pytest
 import reference
 import reference_crossq
-from test_learners import ENV, PLAN, assert_close, standard_normal, windows
+from test_learners import BATCH_SIZE, ENV, PLAN, assert_close, windows
 
 from purerl.algorithms import crossq, sac
 from purerl.algorithms.batch_renorm import STATISTICS
@@ -74,6 +75,12 @@ def in_numpy(state):
     return reference_crossq.State(one(state.actor), one(state.critic), one(state.log_alpha))
 
 
+@jax.jit
+def policy_noise(key):
+    """The draw `[B, A]` in float64 behind the actions of an update, as distrax makes it."""
+    return distrax.Normal(jnp.zeros(BATCH_SIZE * ENV.action_size), 1.0).sample(seed=key).reshape(BATCH_SIZE, -1)
+
+
 def batches(seed):
     """A batch in float64 as JAX arrays, and the same in NumPy."""
     window = jax.tree.map(np.asarray, windows(np.random.default_rng(seed), 1, np.float64))
@@ -95,13 +102,13 @@ def test_a_hundred_updates_equal_numpy_before_across_and_after_the_warm_up(learn
         for number in range(1, 101):
             key, (batch, same_batch) = jax.random.key(number), batches(number)
             state, metrics = learner.update_critic(state, batch, key)
-            xi = standard_normal("sac", key, jnp.float64)
+            xi = policy_noise(key)
             expected, same_metrics = reference_crossq.critic_update(expected, same_batch, xi, HYPER)
             assert_close(metrics, same_metrics, rtol=1e-6, atol=1e-9)
             if number % learner.algorithm.policy_delay == 0:
                 key = jax.random.fold_in(key, 0)
                 state, metrics = learner.update_actor(state, batch, key)
-                xi = standard_normal("sac", key, jnp.float64)
+                xi = policy_noise(key)
                 expected, same_metrics = reference_crossq.actor_update(expected, same_batch, xi, HYPER)
                 assert_close(metrics, same_metrics, rtol=1e-6, atol=1e-9)
             assert_close(in_numpy(state), expected, rtol=1e-6, atol=1e-9)
@@ -144,7 +151,7 @@ def test_one_pass_takes_the_statistics_of_both_halves_together(learner):
         output, _, _ = reference_crossq.forward(
             reference_crossq.variables(in_numpy(state).actor), batch.next_observation
         )
-        action = reference_crossq.squashed(output, standard_normal("sac", key, jnp.float64))[0]
+        action = reference_crossq.squashed(output, policy_noise(key))[0]
         x = np.concatenate([np.c_[batch.observation, batch.action], np.c_[batch.next_observation, action]])
         before, found = inputs(state.critic.variables), inputs(after.critic.variables)
         for i in range(2):
