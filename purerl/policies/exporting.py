@@ -45,4 +45,7 @@ def observations(kept: Policies, index: int, count: int = 1024) -> Float[np.ndar
     """Return random observations `[count, obs_size]`, with mean and scale of the training observations if known."""
     noise = 3 * np.random.default_rng(0).normal(size=(count, kept.obs_size)).astype(np.float32)
     _, statistics = acting.one(kept, index)
-    return statistics["mean"] + np.sqrt(statistics["variance"]) * noise if statistics else noise
+    if statistics:
+        return statistics["mean"] + np.sqrt(statistics["variance"]) * noise
+    first, *_ = kept.layers(index) or [{"kind": None}]
+    return first["mean"] + first["std"] * noise if first["kind"] == "normalize" else noise

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-Nested = dict[str, Any]  # nested dicts of arrays
+from purerl.policies.folding import Nested, folded, named
+
 Layer = dict[str, Any]  # kind, arrays and numbers
 Bound = Float[np.ndarray, ""] | Float[np.ndarray, " A"]  # of actions, in the environment's units
 Function = Callable[[Any], Float[np.ndarray, "*batch A"]]  # of observations [..., obs_size]
@@ -34,8 +35,9 @@ def describe(
     """Return the layers of an actor (`networks.Actor`, or the mean of a `GaussianActor`), from observation to action.
 
     `statistics` normalize observations, or are empty. The action is in the environment's units. Returns None if the
-    actor is not a chain of these layers.
+    actor is not a chain of these layers. Batch renormalization is folded into other layers.
     """
+    actor, first = folded(actor)
     if not _is_chain(actor, obs_size, action_size):
         return None
     torso = actor["params"]["torso"]
@@ -49,6 +51,7 @@ def describe(
                 "limit": 10.0,
             }
         )
+    layers += first
     for i in range(sum(name.startswith("Dense") for name in torso)):
         layers.append({"kind": "dense", **torso[f"Dense_{i}"]})
         if f"LayerNorm_{i}" in torso:
@@ -65,8 +68,8 @@ def _is_chain(actor: Nested, obs_size: int, action_size: int) -> bool:
 
     The head has the size of the action, or twice that size: mean and standard deviation.
     """
-    params = _named(_named(actor).get("params"))
-    torso = _named(params.get("torso"))
+    params = named(named(actor).get("params"))
+    torso = named(params.get("torso"))
     dense = [name for name in torso if name.startswith("Dense_")]
     dense, norms = ([f"{kind}_{i}" for i in range(len(dense))] for kind in ("Dense", "LayerNorm"))
     if set(actor) != {"params"} or set(params) != {"torso", "Dense_0"}:
@@ -74,14 +77,10 @@ def _is_chain(actor: Nested, obs_size: int, action_size: int) -> bool:
     if not torso or set(torso) not in (set(dense), {*dense, *norms}):
         return False
     stack = [*(torso[name] for name in dense), params["Dense_0"]]
-    found = [{name: np.shape(x) for name, x in _named(layer).items()} for layer in stack]
+    found = [{name: np.shape(x) for name, x in named(layer).items()} for layer in stack]
     widths = [obs_size, *(sum(shapes.get("bias", ())[:1]) for shapes in found)]
     chained = all(x == {"kernel": (n, m), "bias": (m,)} for x, (n, m) in zip(found, pairwise(widths), strict=True))
     return chained and widths[-1] in (action_size, 2 * action_size)
-
-
-def _named(tree: Any) -> Nested:
-    return tree if isinstance(tree, dict) else {}
 
 
 def apply(layers: list[Layer], observation: Any) -> Float[np.ndarray, "*batch A"]:

@@ -103,10 +103,16 @@ def exploit(
 
 
 def _limits(kind: type[Hyperparameters], name: str) -> tuple[float, float]:
-    """Return the smallest and the largest value of a hyperparameter."""
+    """Return the smallest and the largest value of a hyperparameter, as float32.
+
+    Where pydantic checks a number by a function, too, its schema has `ge`, `le` and `lt` for the usual names.
+    """
     schema = fields(kind)[name][2].json_schema()
     schema = next(kind for kind in schema.get("anyOf", [schema]) if kind["type"] == "number")
-    return float(schema.get("minimum", -np.inf)), float(schema.get("maximum", np.inf))
+    low = schema.get("ge", schema.get("minimum", -np.inf))
+    high = schema.get("le", schema.get("maximum", np.inf))
+    beyond = schema.get("lt", schema.get("exclusiveMaximum", np.inf))
+    return float(low), min(float(high), float(np.nextafter(np.float32(beyond), np.float32(-np.inf))))
 
 
 def _append(

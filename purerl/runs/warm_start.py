@@ -207,8 +207,14 @@ def _statistics(settings: Config, env: Environment) -> dict[str, jax.ShapeDtypeS
 
 def part_of(name: str) -> str:
     """Return the part to which the array called `name` in a carry belongs: actor, critic, statistics or ring."""
-    whole, field = [*re.findall(r"\w+", name), ""][:2]
+    whole, field = field_of(name)
     return whole if whole != "agent" else "critic" if "critic" in field else "actor"
+
+
+def field_of(name: str) -> tuple[str, str]:
+    """Return the first two names in the name of an array in a carry: the field of the carry, and one of its fields."""
+    whole, field = [*re.findall(r"\w+", name), ""][:2]
+    return whole, field
 
 
 def is_wanted(name: str, parts: Sequence[str]) -> bool:
@@ -220,7 +226,7 @@ def is_wanted(name: str, parts: Sequence[str]) -> bool:
 def _wanted(source: Source, settings: Config, like: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
     """Return the names of the arrays that are taken. `like` are those of this run, without an axis over runs.
 
-    Raises ValueError if one is absent there, or has another shape.
+    Raises ValueError if one is absent there, or has another shape, or if the same network has more arrays there.
     """
     parts = settings.job.init_parts
     wanted = [name for name, x in like.items() if x.size and is_wanted(name, parts)]
@@ -235,8 +241,11 @@ def _wanted(source: Source, settings: Config, like: dict[str, jax.ShapeDtypeStru
     there = source.groups[0].arrays
     if not source.from_checkpoint:
         wanted = [name for name in wanted if name in there]
-    for name in wanted:
-        here, found = (_shown(like[name].dtype, like[name].shape), there.get(name))
+    taken = {field_of(name) for name in wanted}
+    more = [name for name in there if name not in like and field_of(name) in taken and is_wanted(name, parts)]
+    for name in [*wanted, *more]:
+        own, found = like.get(name), there.get(name)
+        here = "absent" if own is None else _shown(own.dtype, own.shape)
         theirs = "absent" if found is None else _shown(found.dtype, found.shape[1:])
         if here != theirs:
             raise ValueError(

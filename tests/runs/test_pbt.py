@@ -12,6 +12,7 @@ from purerl import sweep
 from purerl.results import run_folder
 from purerl.runs import pbt, runner
 from purerl.settings import config, sweep_file
+from purerl.settings.hyperparameters import TD3, CrossQ
 from purerl.settings.schema import Population
 from purerl.training import loop, mapping
 
@@ -45,6 +46,20 @@ def test_what_is_taken_over_is_multiplied_or_divided_and_stays_within_its_limits
     values, source = np.full((2, 100), 0.8, np.float32), np.array([[1] * 100, [1] * 100])
     found = np.asarray(pbt.explored(values, source, jax.random.key(0), 2.0, 0.0, 1.0))
     assert set(np.round(found[0], 4)) == {np.float32(0.4), np.float32(1.0)} and (found[1] == values[1]).all()
+
+
+def test_a_number_that_must_be_less_than_1_stays_less_than_1():
+    """Adam's decay rate of CrossQ: 0.9 · 1.2 would be more than 1."""
+    low, high = pbt._limits(CrossQ, "adam_b1")
+    assert low == 0.0 and high < 1.0 and np.float32(high) == np.nextafter(np.float32(1), np.float32(0))
+    values, source = np.full((2, 8), 0.9, np.float32), np.ones((2, 8), int)
+    assert np.asarray(pbt.explored(values, source, jax.random.key(0), 1.2, low, high)).max() < 1.0
+
+
+def test_numbers_have_the_limits_of_their_settings():
+    assert pbt._limits(CrossQ, "gamma") == (0.0, 1.0)
+    assert pbt._limits(TD3, "tau")[1] == 1.0
+    assert pbt._limits(CrossQ, "actor_lr")[1] > 1e38 and pbt._limits(CrossQ, "target_entropy")[1] > 1e38
 
 
 def test_agents_are_copied_and_keys_rings_and_environments_are_not():
