@@ -13,7 +13,7 @@ import optax
 import pytest
 import reference
 import reference_crossq
-from test_learners import BATCH_SIZE, ENV, PLAN, assert_close, windows
+from learners import BATCH_SIZE, ENV, PLAN, assert_close, windows
 
 from purerl.algorithms import crossq, sac
 from purerl.algorithms.batch_renorm import STATISTICS
