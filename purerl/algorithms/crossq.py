@@ -107,7 +107,7 @@ def crossq(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
     """Return CrossQ for the observations and actions of `env`."""
     critics = Critics(2, Critic(torso(plan.critic_layers, hyper, plan)))
     actor = GaussianActor(env.action_size, torso(plan.actor_layers, hyper, plan))
-    model = sac.make_model(hyper, plan, env, critics, b1=hyper.adam_b1)._replace(actor=actor)
+    model = sac.make_model(hyper, plan, env, critics, b1=hyper.adam_b1)._replace(actor=actor)  # in place of SAC's
     return sac.make_algorithm(model)._replace(
         init=partial(init, model),
         policy=policy,

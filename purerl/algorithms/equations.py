@@ -76,7 +76,7 @@ def log_temperature_loss(log_alpha: Scalar, log_prob: Float[Array, " B"], target
 def mean_policy_loss(q: Float[Array, "N B ..."], log_prob: Float[Array, " B"], alpha: Scalar) -> Float[Array, ""]:
     """mean_b (α log π(a|s) − the mean of all Qᵢ(s, a)).  `q` `[N, B]`, or `[N, B, M]` with quantiles.
 
-    REDQ algorithm 1, line 11; TQC eq. 11.
+    REDQ algorithm 1; TQC algorithm 1.
     """
     return (alpha * log_prob).mean() - q.mean()
 

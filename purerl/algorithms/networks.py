@@ -175,7 +175,7 @@ class SquashedGaussian(NamedTuple):
 
         The log-density is exact also where tanh is saturated.
         """
-        import distrax  # Imported here, because only SAC needs it and tensorflow-probability takes a second.
+        import distrax  # Imported here, because TD3 and DDPG do not need it, and tensorflow-probability takes a second.
 
         u, log_prob = distrax.Normal(self.mean.ravel(), self.std.ravel()).sample_and_log_prob(seed=seed)
         action, log_det = distrax.Tanh().forward_and_log_det(u)

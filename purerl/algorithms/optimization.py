@@ -187,7 +187,7 @@ def td_step(
 ) -> tuple[State, Metrics]:
     """Make one gradient step of every critic toward y = r + γ (1 − d) V(s').
 
-    DDPG, TD3 and SAC differ only in `next_value`, V(s') `[B]`.
+    DDPG, TD3, SAC and REDQ differ only in `next_value`, V(s') `[B]`.
     """
     del key  # Only `next_value` may be random.
     target = td_target(batch.reward, batch.discount, next_value)

@@ -133,7 +133,8 @@ class Plan(Settings):
         OrNone[Activation], Field(description="activation function of the critics; none: the same as activation")
     ] = None
     critic_layer_norm: Annotated[
-        OrNone[bool], Field(description="layer normalization in the critics; none: the same as layer_norm")
+        OrNone[bool],
+        Field(description="layer normalization in the critics; none: the same as layer_norm, and on for droq"),
     ] = None
     precision: Annotated[
         Literal["float32", "tf32", "bf16"],
