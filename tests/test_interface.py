@@ -182,7 +182,7 @@ def test_hooks_hear_all_settings_of_a_sweep(tmp_path):
         ({"env": "fasst"}, "'fasst'; did you mean fast?"),
         ({"env": 3}, "an environment is a name or an Environment, not of int"),
         ({"actor_lr": [1e-3, 1e-4]}, r"actor_lr is \[0.001, 0.0001\] but should be a valid number"),
-        ({"sweep": {"num_critics": [1, 2]}}, "only numbers can be swept inside one program"),
+        ({"sweep": {"num_critics": [1, 2]}}, "only numbers that are inputs of the program can be swept"),
         ({"hyper": {"tau": 0.1}}, "hyper is a table; give its entries as keywords"),
         ({"config": 3}, "config is of int; it should be a TOML file"),
         ({"config": "no.toml"}, "cannot read no.toml"),

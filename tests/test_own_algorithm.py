@@ -177,7 +177,7 @@ def test_a_fixed_number_is_no_tracer_and_makes_a_program_of_its_own(monkeypatch)
     assert [(each.settings.hyper.rate, each.settings.swept) for each in programs] == [
         (rate, {"tau": (0.1, 0.2)}) for rate in (0.1, 0.2)
     ]
-    with pytest.raises(ValueError, match="only numbers can be swept inside one program"):
+    with pytest.raises(ValueError, match="only numbers that are inputs of the program can be swept"):
         config.resolve_table({}, {"algo": "tqc:tqc", "env": "Pendulum-v1", "sweep": {"rate": [0.1, 0.2]}})
 
 

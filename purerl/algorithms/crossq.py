@@ -104,7 +104,9 @@ def torso(layers: HiddenLayers, hyper: Hyper, plan: Plan) -> MLP:
 
 
 def crossq(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
-    """Return CrossQ for the observations and actions of `env`."""
+    """Return CrossQ for the observations and actions of `env`. Raises ValueError for batches of one transition."""
+    if plan.batch_size < 2:
+        raise ValueError("batch_size is 1, but CrossQ normalizes by the statistics of a batch; use 2 or more")
     critics = Critics(2, Critic(torso(plan.critic_layers, hyper, plan)))
     actor = GaussianActor(env.action_size, torso(plan.actor_layers, hyper, plan))
     model = sac.make_model(hyper, plan, env, critics, b1=hyper.adam_b1)._replace(actor=actor)  # in place of SAC's

@@ -174,7 +174,10 @@ def _build(settings: Table) -> Config:
     swept = {name: tuple(getattr(each, name) for each in hypers) for name in swept}
     for name, values in swept.items():
         if not all(map(flows, values)):
-            raise ValueError(f"sweep.{name} is {list(values)!r}, but only numbers can be swept inside one program")
+            raise ValueError(
+                f"sweep.{name} is {list(values)!r}, but only numbers that are inputs of the program can be swept "
+                f"inside one program; list {name} under [hyper] of a sweep file, which makes a program for each value"
+            )
     return Config(job, plan, hypers[0], keep, swept, None if pbt is None else Population(**pbt))
 
 

@@ -30,10 +30,13 @@ class Hyperparameters(Settings):
         policy_delay: critic updates per actor update. Where it can be set, as in TD3, it is a field of the subclass.
         initial_only: names of fields that are used only when a run starts. Population-based training cannot change
             them.
+        fixed_in_a_run: names of other fields that population-based training cannot change, because the state of the
+            agent depends on the value.
     """
 
     policy_delay: ClassVar[int] = 1
     initial_only: ClassVar[tuple[str, ...]] = ()
+    fixed_in_a_run: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +223,9 @@ class DroQ(SAC):
 @dataclass(frozen=True, kw_only=True)
 class CrossQ(SAC):
     """Hyperparameters of CrossQ. The defaults are those of the authors (ICLR 2024, arXiv:1902.05605)."""
+
+    # Adam corrects its moments by b1 to the power of all updates so far.
+    fixed_in_a_run: ClassVar[tuple[str, ...]] = ("adam_b1",)
 
     # There are no target networks. The class variable takes the setting of SAC away.
     tau: ClassVar[float] = 1.0  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -424,7 +424,7 @@ class Config:
     pbt: Population | None = None
 
     def __post_init__(self) -> None:
-        for name in self.hyper.initial_only:
+        for name in (*self.hyper.initial_only, *self.hyper.fixed_in_a_run):
             if self.pbt and name in self.swept:
                 raise ValueError(f"[pbt] cannot change {name} after a run has started; list another hyperparameter")
         if self.pbt and (not self.swept or self.job.seeds_per_batch not in (None, self.num_runs)):

@@ -54,11 +54,12 @@ def _check_class(name: str, kind: type[Hyperparameters]) -> None:
                 f"{name}: {kind.__name__} has a hyperparameter {field.name!r}, which is the name of another setting "
                 "or flag, or begins with _; rename it"
             )
-    for field in kind.initial_only:
-        if field not in known:
-            raise ValueError(
-                f"{name}: initial_only names {field!r}, which is not a hyperparameter{closest(field, tuple(known))}"
-            )
+    for group in ("initial_only", "fixed_in_a_run"):
+        for field in getattr(kind, group):
+            if field not in known:
+                raise ValueError(
+                    f"{name}: {group} names {field!r}, which is not a hyperparameter{closest(field, tuple(known))}"
+                )
     delay = kind.policy_delay
     if isinstance(delay, bool) or not isinstance(delay, int) or delay < 1:
         raise ValueError(f"{name}: policy_delay is {delay!r}; it should be a whole number of at least 1")

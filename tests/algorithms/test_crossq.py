@@ -276,3 +276,8 @@ def test_updates_are_finite_with_other_settings(plan, env):
     state, metrics = jax.jit(partial(updated, algorithm))(window, jax.random.key(0))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, metrics)))
     assert (inputs(state.actor.variables)["mean"] != 0).all() and (inputs(state.critic.variables)["mean"] != 0).all()
+
+
+def test_a_batch_of_one_transition_is_refused():
+    with pytest.raises(ValueError, match="^batch_size is 1, but CrossQ normalizes by the statistics of a batch"):
+        crossq.crossq(HYPER, replace(PLAN, batch_size=1), ENV)

@@ -48,8 +48,15 @@ def test_what_is_taken_over_is_multiplied_or_divided_and_stays_within_its_limits
     assert set(np.round(found[0], 4)) == {np.float32(0.4), np.float32(1.0)} and (found[1] == values[1]).all()
 
 
+def test_adams_decay_rate_cannot_change_within_a_run():
+    """Its moments are corrected by the rate to the power of all updates: near 1, the next step would be enormous."""
+    table = SMALL | {"algo": "crossq", "hyper": {"policy_delay": 2}, "sweep": {"adam_b1": [0.5, 0.9]}, "pbt": {}}
+    with pytest.raises(ValueError, match=r"^\[pbt\] cannot change adam_b1 after a run has started"):
+        config.resolve_table({}, table)
+
+
 def test_a_number_that_must_be_less_than_1_stays_less_than_1():
-    """Adam's decay rate of CrossQ: 0.9 · 1.2 would be more than 1."""
+    """0.9 · 1.2 would be more than 1."""
     low, high = pbt._limits(CrossQ, "adam_b1")
     assert low == 0.0 and high < 1.0 and np.float32(high) == np.nextafter(np.float32(1), np.float32(0))
     values, source = np.full((2, 8), 0.9, np.float32), np.ones((2, 8), int)
