@@ -279,5 +279,5 @@ def test_updates_are_finite_with_other_settings(plan, env):
 
 
 def test_a_batch_of_one_transition_is_refused():
-    with pytest.raises(ValueError, match="^batch_size is 1, but CrossQ normalizes by the statistics of a batch"):
+    with pytest.raises(ValueError, match=r"^batch_size is 1, but CrossQ normalizes by the statistics of a batch"):
         crossq.crossq(HYPER, replace(PLAN, batch_size=1), ENV)
