@@ -18,7 +18,7 @@ PARAMETERS = {
     "python_interface": "seeds, said = 2, {settings}",
     "custom_environment": "seeds, said = 2, {settings}",
     "sample_efficiency": "runs, env = {runs!r}, 'Pendulum-v1'",
-    "seeds_and_statistics": "runs, env = {runs!r}, 'Pendulum-v1'",
+    "seeds_and_statistics": "runs = [{runs!r}]",
     "paper_plots": "runs = '../results'",  # what is published is for tasks that take minutes to compile
 }
 FIGURES = {

@@ -100,14 +100,15 @@ def test_help_and_presets_are_its_own(capsys):
         ),
         (["--algo", "nowhere:tqc"], ("importing 'nowhere' fails", "No module named 'nowhere'; run from the folder")),
         (["--algo", "tqc:"], ("is not of the form module:NAME", "my_package.my_module:my_algorithm")),
-        (["--algo", "tqc"], ("'tqc', which is not an algorithm", "or module:NAME")),
+        (["--algo", "tcq"], ("'tcq', which is not an algorithm", "or module:NAME")),
         (["--algo", "tqc:tqc", "--num-quantile", "3"], ("unknown argument '--num-quantile'; did you mean",)),
         (["--algo", "tqc:tqc", "--num-quantiles", "0"], ("num_quantiles is '0' but",)),
         (
             ["--algo", "tqc:tqc", "--policy-delay", "2"],
             ("'policy_delay' belongs to td3, redq, droq and crossq, not to tqc:tqc",),
         ),
-        (["--num-quantiles", "3"], ("unknown argument '--num-quantiles'",)),
+        (["--num-quantiles", "3"], ("setting 'num_quantiles' belongs to tqc, not to td3",)),
+        (["--dropped", "3"], ("unknown argument '--dropped'",)),
     ],
 )
 def test_what_is_wrong_is_one_line(words, says, capsys):

@@ -3,6 +3,7 @@
 All probes of an algorithm are trained in one program, as an axis beside the seeds. γ = 0.9 throughout.
 """
 
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -31,9 +32,13 @@ HYPERS = {
     "ddpg": HYPER | {"exploration_noise": 0.3},
     "td3": HYPER | {"exploration_noise": 0.3},
     "sac": HYPER | {"alpha": 1e-3},  # Its entropy is worth less than 0.01.
+    "tqc": HYPER | {"alpha": 1e-3, "num_quantiles": 5, "dropped_quantiles": 1},
+    "redq": HYPER | {"alpha": 1e-3, "num_critics": 4, "policy_delay": 2},
+    "droq": HYPER | {"alpha": 1e-3, "policy_delay": 2},
+    "crossq": {"actor_lr": 3e-3, "critic_lr": 3e-3, "gamma": GAMMA, "alpha": 1e-3, "policy_delay": 2},
 }
 CASES = [*((name, 1) for name in BUILD), ("td3", 3)]
-MARKS = dict.fromkeys([("ddpg", 1), ("td3", 1), ("sac", 1)], pytest.mark.slow)
+MARKS = dict.fromkeys(((name, 1) for name in BUILD), pytest.mark.slow)
 EVERY = pytest.mark.parametrize(
     "name, n_step", [pytest.param(*case, id=f"{case[0]}-{case[1]}", marks=MARKS.get(case, ())) for case in CASES]
 )
@@ -74,10 +79,26 @@ def trained(name, n_step):
 
 
 def q(name, n_step, probe, observations, actions):
-    """Every critic of every seed, `[S, N, B]`, for observations `[B, 2]` and actions `[B]`."""
-    critic = Critics(1 if name == "ddpg" else 2, Critic(critic_torso(plan())))
+    """Every critic of every seed, `[S, N, B]`, for observations `[B, 2]` and actions `[B]`. Quantiles: their mean."""
+    critic = critics(name)
     observation, action = jnp.asarray(observations), jnp.asarray(actions)[:, None]
-    return jax.vmap(lambda agent: critic.apply(agent.critic.params, observation, action))(trained(name, n_step)[probe])
+
+    def values(agent):
+        found = critic.apply(dict(agent.critic.params, **dict(agent.critic.variables)), observation, action)
+        return found.mean(axis=-1) if name == "tqc" else found
+
+    return jax.vmap(values)(trained(name, n_step)[probe])
+
+
+def critics(name):
+    """The critics of an algorithm, without dropout."""
+    torso = critic_torso(plan())
+    if name == "droq":
+        torso = replace(torso, layer_norm=True, norm_epsilon=1e-5)
+    if name == "crossq":
+        torso = replace(torso, renorm_warmup=1)
+    counts = {"ddpg": 1, "tqc": 5, "redq": 4}
+    return Critics(counts.get(name, 2), Critic(torso, 5 if name == "tqc" else None))
 
 
 def acts(name, n_step, probe, observations):
