@@ -35,7 +35,15 @@ HYPERS = {
     "tqc": HYPER | {"alpha": 1e-3, "num_quantiles": 5, "dropped_quantiles": 1},
     "redq": HYPER | {"alpha": 1e-3, "num_critics": 4, "policy_delay": 2},
     "droq": HYPER | {"alpha": 1e-3, "policy_delay": 2},
-    "crossq": {"actor_lr": 3e-3, "critic_lr": 3e-3, "gamma": GAMMA, "alpha": 1e-3, "policy_delay": 2},
+    "crossq": {
+        "actor_lr": 3e-3,
+        "critic_lr": 3e-3,
+        "gamma": GAMMA,
+        "alpha": 1e-3,
+        "policy_delay": 2,
+        "lr_schedule": "cosine",
+        "renorm_warmup": 1000,
+    },
 }
 CASES = [*((name, 1) for name in BUILD), ("td3", 3)]
 MARKS = dict.fromkeys(((name, 1) for name in BUILD), pytest.mark.slow)
