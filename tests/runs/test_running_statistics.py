@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 KIND = {
     "algo": "crossq",
+    "policy_delay": "3",
     "updates_per_step": "3",
     "renorm_warmup": "50",  # critics pass it in the first of three epochs, the actor in the last
     "normalize_observations": "true",
