@@ -69,9 +69,11 @@ def resolve_table(flags: Table, settings: Table, file: str | Path = "this table"
     own = {name: {algo: table} for name, table in spec.presets.items()}
     layers = [read_toml(HERE / "presets.toml"), own, {name: declared[name] for name in PRESETS if name in declared}]
     resolved = {name: declared[name] for name in ("env", "backend", "episode_length") if name in declared}
-    if not of_a_run:
+    if of_a_run:
+        layers = []
+    else:
         _check_published(preset, algo, layers)
-    for layer in [] if of_a_run else layers:
+    for layer in layers:
         heads = layer.get(preset, {})
         resolved = _overlay(resolved, _known_to(spec, heads.get("all", {})))
         resolved = _overlay(resolved, heads.get(spec.presets_of or algo, {}))

@@ -160,11 +160,15 @@ class SAC(Learning):
     ] = None
 
 
+NumCritics = Annotated[WholeNumber, Field(ge=1, le=64, description="number of critics")]
+SoftDelay = Annotated[Count, Field(description="critic updates per update of the actor and the temperature")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TQC(SAC):
     """Hyperparameters of TQC. The defaults are those of the authors (arXiv:2005.04269)."""
 
-    num_critics: Annotated[WholeNumber, Field(ge=1, le=64, description="number of critics")] = 5
+    num_critics: NumCritics = 5
     num_quantiles: Annotated[
         WholeNumber, Field(ge=1, le=1024, description="quantiles of the return that each critic estimates")
     ] = 25
@@ -190,14 +194,12 @@ class TQC(SAC):
 class REDQ(SAC):
     """Hyperparameters of REDQ. The defaults are those of the authors (arXiv:2101.05982)."""
 
-    num_critics: Annotated[WholeNumber, Field(ge=1, le=64, description="number of critics")] = 10
+    num_critics: NumCritics = 10
     subset_size: Annotated[
         WholeNumber,
         Field(ge=1, le=64, description="critics that are drawn for each update; its target is their minimum"),
     ] = 2
-    policy_delay: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]  # as in TD3
-        Count, Field(description="critic updates per update of the actor and the temperature")
-    ] = 20
+    policy_delay: SoftDelay = 20  # pyright: ignore[reportIncompatibleVariableOverride]  # as in TD3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -215,9 +217,7 @@ class DroQ(SAC):
     dropout_rate: Annotated[
         FixedNumber, Field(ge=0, lt=1, description="probability that dropout sets a unit of the critics to 0")
     ] = 0.01
-    policy_delay: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]  # as in TD3
-        Count, Field(description="critic updates per update of the actor and the temperature")
-    ] = 20
+    policy_delay: SoftDelay = 20  # pyright: ignore[reportIncompatibleVariableOverride]  # as in TD3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +241,4 @@ class CrossQ(SAC):
         Count,
         Field(description="training passes of a network before its batch normalization becomes batch renormalization"),
     ] = 100_000
-    policy_delay: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]  # as in TD3
-        Count, Field(description="critic updates per update of the actor and the temperature")
-    ] = 3
+    policy_delay: SoftDelay = 3  # pyright: ignore[reportIncompatibleVariableOverride]  # as in TD3

@@ -70,13 +70,6 @@ def test_updates_of_the_loop_equal_numpy():
     check_loop(HYPER, droq.droq, critic_update, actor_update)
 
 
-def test_no_value_is_computed_before_the_updates_of_a_round():
-    """Each update computes its own, with the targets of its moment."""
-    algorithm, key = droq.droq(HYPER, PLAN, ENV), jax.random.key(0)
-    batches = jax.tree.map(lambda x: x[None], a_batch(algorithm))
-    assert jax.eval_shape(algorithm.next_value, jax.eval_shape(algorithm.init, key), batches, key) == ()
-
-
 def keys_of_passes(monkeypatch, updates, keys):
     """The keys of dropout of every pass of the critics, a list for each of `updates`: functions of a key."""
     found, plain = [], Critics.apply

@@ -14,6 +14,7 @@ from learners import BATCH_SIZE, ENV, PLAN, RATES, a_batch, assert_close, begun,
 from purerl.algorithms import ddpg, optimization, sac, td3
 from purerl.algorithms.networks import critics_of
 from purerl.settings.hyperparameters import DDPG, SAC, TD3
+from purerl.settings.registry import ALGORITHMS
 
 LEARNERS = {"ddpg": (DDPG, ddpg.ddpg), "td3": (TD3, td3.td3), "sac": (SAC, sac.sac)}
 
@@ -349,3 +350,12 @@ def test_a_run_that_optax_can_count_keeps_its_state(more):
         for count in (2**31 - 1, 2**31)
     )
     assert len(kept) == 4 and len(longer) == 5  # two counters and two moments; a count of two numbers for one of them
+
+
+@pytest.mark.parametrize("name", ["tqc", "redq", "droq", "crossq"])
+def test_no_value_is_computed_before_the_updates_of_a_round(name):
+    """Each update of these algorithms computes its own, with the targets of its moment."""
+    spec, key = ALGORITHMS[name], jax.random.key(0)
+    algorithm = spec.build(spec.hyperparameters(), PLAN, ENV)
+    batches = jax.tree.map(lambda x: x[None], a_batch(algorithm))
+    assert jax.eval_shape(algorithm.next_value, jax.eval_shape(algorithm.init, key), batches, key) == ()

@@ -40,13 +40,6 @@ def test_updates_of_the_loop_equal_numpy():
     check_loop(HYPER, redq.redq, critic_update, actor_update)
 
 
-def test_no_value_is_computed_before_the_updates_of_a_round():
-    """Each update computes its own, with the targets of its moment."""
-    algorithm, key = redq.redq(HYPER, PLAN, ENV), jax.random.key(0)
-    batches = jax.tree.map(lambda x: x[None], a_batch(algorithm))
-    assert jax.eval_shape(algorithm.next_value, jax.eval_shape(algorithm.init, key), batches, key) == ()
-
-
 def constant(params, values):
     """Critics `[N, ...]` whose values are `values` `[N]`, whatever they are given."""
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape), params)

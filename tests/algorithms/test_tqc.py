@@ -45,13 +45,6 @@ def test_the_comparison_begins_where_critics_lose_different_numbers_of_quantiles
     assert set(lost.ravel()) >= {0, 1, 2, 3, 4}
 
 
-def test_no_value_is_computed_before_the_updates_of_a_round():
-    """Each update computes its own, with the targets of its moment."""
-    algorithm, key = tqc.tqc(HYPER, PLAN, ENV), jax.random.key(0)
-    batches = jax.tree.map(lambda x: x[None], a_batch(algorithm))
-    assert jax.eval_shape(algorithm.next_value, jax.eval_shape(algorithm.init, key), batches, key) == ()
-
-
 def test_defaults_are_those_of_the_authors():
     hyper = TQC()
     assert (hyper.num_critics, hyper.num_quantiles, hyper.dropped_quantiles, hyper.policy_delay) == (5, 25, 2, 1)
