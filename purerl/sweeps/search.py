@@ -6,7 +6,8 @@ It is set in a file of sweeps/ with one program and no lists:
     trials = 32                # in total; the first trial has the settings of the file
     batch = 8                  # trials of one generation
     sampler = "tpe"            # tpe, random or cmaes
-    objective = "final"        # the IQM over all seeds of the final return; area: of the area under the curve
+    objective = "final"        # the final return of a seed; area: the area under its curve
+    aggregate = "iqm"          # over all seeds; mean and min also see the worst seeds
     rungs = [2, 4]             # after these evaluations the worse half of a generation is stopped
     [search.space]
     actor_lr = { log_uniform = [1e-4, 1e-2] }
@@ -22,6 +23,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,8 @@ Score = tuple[float, int]  # the score, and its evaluation
 Made = tuple[Environment, Constructor]
 
 STUDY = "study.log"  # Optuna's journal
+
+AGGREGATES = {"iqm": iqm, "mean": partial(np.mean, axis=-1), "min": partial(np.min, axis=-1)}  # `[..., seeds] -> [...]`
 
 
 @dataclass(frozen=True)
@@ -262,10 +266,11 @@ def _scores(folder: Path, plan: SearchPlan, index: int) -> Float[np.ndarray, " s
     if np.isnan(returns[:, -1]).all():
         raise Refused(f"every run of {folder} has diverged; narrow [search.space], or check the environment")
     returns = np.where(np.isnan(returns), np.nanmin(returns), returns)
+    aggregate = AGGREGATES[plan.search.aggregate]
     if plan.search.objective == "final":
-        return iqm(returns[:, -1])
+        return aggregate(returns[:, -1])
     steps = lines[0].steps[: index + 1]
-    return iqm(np.trapezoid(returns, steps, axis=1) / (steps[-1] - steps[0]))
+    return aggregate(np.trapezoid(returns, steps, axis=1) / (steps[-1] - steps[0]))
 
 
 def _draw(path: Path, study: "Study", plan: SearchPlan) -> None:

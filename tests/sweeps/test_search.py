@@ -13,6 +13,8 @@ from purerl.results import run_folder
 from purerl.runs import checkpoints, claims, runner
 from purerl.runs.display import Display
 from purerl.settings import config
+from purerl.settings.schema import Search
+from purerl.sweeps import search
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -88,6 +90,21 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(searched, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "aggregate, expected",
+    # The interquartile mean of two seeds is their mean.
+    [("iqm", np.mean), ("mean", np.mean), ("min", np.min)],
+)
+def test_the_score_of_a_setting_is_the_statistic_over_its_seeds(searched, aggregate, expected):
+    folder = searched[1] / "generation-000-rung-0"
+    settings = config.resolve({}, folder / "run.toml")
+    plan = search.SearchPlan(Search(aggregate=aggregate), {}, (), settings)
+    curves = run_folder.read_curves(folder)
+    for number, score in enumerate(search._scores(folder, plan, 1)):
+        there = run_folder.of_setting(curves, number)
+        assert score == pytest.approx(expected(there["return_mean"][there["env_step"] == 140]), rel=1e-6)
+
+
+@pytest.mark.parametrize(
     "table, words",
     [
         ({"space": {}}, "[search.space] is empty"),
@@ -96,6 +113,7 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(searched, tmp_path):
         ({"space": {"tau": {"uniform": [0.1, 0.2]}}}, "it should include 0.005, the value of the first trial"),
         ({"space": {"tau": [0.1, 0.2]}}, "it should be like { log_uniform"),
         ({"sampler": "grid"}, "sampler is 'grid'"),
+        ({"aggregate": "median"}, "aggregate is 'median'"),
         ({"trails": 3}, "unknown setting 'trails' under [search]"),
         ({"rungs": [3, 2]}, "it should be numbers of evaluations, increasing, from 1 to 3"),
         ({"rungs": [4]}, "it should be numbers of evaluations, increasing, from 1 to 3"),
