@@ -57,7 +57,7 @@ PEERS = {
     "rejax-0.1.2": Peer(("rejax==0.1.2", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True),
     "brax": Peer(("brax",), "brax", ("sac",)),
     "sbx": Peer(("sbx-rl", "torch==2.13.0"), "sbx", ("td3", "sac", "ddpg")),
-    "skrl": Peer(("skrl[jax]", "gymnasium"), "skrl", ("td3", "sac"), part=20),
+    "skrl": Peer(("skrl[jax]", "gymnasium"), "skrl", ("td3", "sac"), part=30),
     "evorl": Peer(("evorl-jax",), "evorl", ("td3", "sac", "ddpg"), many_seeds=True, part=2),
     "jaxnasium": Peer(("jaxnasium[algs]",), "jaxnasium", ("sac",), part=10),
     "rltools": Peer(

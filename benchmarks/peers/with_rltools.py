@@ -77,6 +77,7 @@ def started(number):
     """Start the process of a seed. Returns the pipe to it, after the warm-up."""
     ours, theirs = processes.Pipe()
     processes.Process(target=train_seed, args=(number, theirs), daemon=True).start()
+    theirs.close()  # Otherwise the end of the process would not be seen.
     ours.recv()
     return ours
 
