@@ -1,8 +1,8 @@
 """Time RLtools: its TD3 and SAC in C++, with MKL, on its own pendulum. Each seed is a process of one thread.
 
-RLtools compiles a module for the settings of a job, and keeps it in the folder for temporary files. It tells no number
-of updates. Its loop makes one step of the environment, and then one update of both critics. The steps are counted in
-the environment. The policy is compared from step to step once, which shows how often the actor is updated.
+RLtools compiles a module for the settings of a job, and keeps it in the folder for temporary files. It does not report
+the number of updates. Its loop makes one step of the environment, and then one update of both critics. The steps are
+counted in the environment. The policy is compared from step to step once, which shows how often the actor is updated.
 """
 
 import ctypes

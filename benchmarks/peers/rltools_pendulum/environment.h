@@ -1,4 +1,6 @@
-// RLtools' own pendulum. It counts its steps, because RLtools' Python module tells no number of steps.
+// RLtools' own pendulum. It counts its steps, because RLtools' Python module does not report a number of steps.
+// RLtools compiles again only if its command changes. After a change of this file, delete the folder `rltools` in the
+// folder for temporary files.
 
 #include <rl_tools/rl/environments/pendulum/pendulum.h>
 #include <rl_tools/rl/environments/pendulum/operations_generic.h>
