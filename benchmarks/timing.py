@@ -42,7 +42,12 @@ def medians(times):
     return Taken(*map(median, zip(*times, strict=True)))
 
 
+def ratios(numerators, denominators):
+    """Return the ratios of what was measured in the same round, as a list of `Taken`."""
+    pairs = zip(numerators, denominators, strict=True)
+    return [Taken(a.wall / b.wall, a.cpu / b.cpu) for a, b in pairs]
+
+
 def ratio(numerators, denominators):
     """Return the median of the ratios of what was measured in the same round, as `Taken`."""
-    pairs = zip(numerators, denominators, strict=True)
-    return medians([Taken(a.wall / b.wall, a.cpu / b.cpu) for a, b in pairs])
+    return medians(ratios(numerators, denominators))

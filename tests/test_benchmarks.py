@@ -115,7 +115,9 @@ def test_the_bare_loop_trains_as_many_agents_at_a_time_as_the_real_program(monke
         (kernels.main, ["--table", "--algo", "sac"], "--table measures every row"),
         (kernels.main, ["--backend", "spring"], "--backend is for Brax's environments"),
         (peers.main, ["--peer", "brax", "--algo", "td3"], "brax has sac, one seed at a time"),
-        (peers.main, ["--steps", "25"], "--steps 25 is odd"),
+        (peers.main, ["--peer", "rltools", "--algo", "ddpg"], "rltools has td3, sac in Pendulum-v1, one seed per core"),
+        (peers.main, ["--algo", "tqc"], "invalid choice: 'tqc'"),
+        (peers.main, ["--steps", "25"], "--steps 25 is not a positive even number"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(main, arguments, says, capsys):
@@ -204,9 +206,11 @@ DIES = ANSWERS.replace("for _ in sys.stdin:", "sys.stdin.readline()\nraise Memor
 def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, tmp_path, capsys):
     """Stand-ins for the peers, so that nothing is installed: each is a program that answers as `serve` does."""
     programs = {"purerl": ANSWERS.replace("3.0", "1.5"), "rejax": ANSWERS, "sbx": "raise ValueError('no such thing')"}
-    programs |= {"lazy": LAZY, "dies": DIES}
-    for name in ("lazy", "dies"):
-        monkeypatch.setitem(peers.PEERS, name, peers.PEERS["rejax"])
+    programs |= {"lazy": LAZY, "dies": DIES, "slow": ANSWERS.replace(": 30", ": 2"), "elsewhere": ANSWERS}
+    same = peers.PEERS["rejax"]._replace(part=1)
+    changes = {"slow": {"part": 20}, "elsewhere": {"environment": "Pendulum-v1"}}
+    for name in ("rejax", "lazy", "dies", *changes):
+        monkeypatch.setitem(peers.PEERS, name, same._replace(**changes.get(name, {})))
 
     def cannot_install(name, folder):
         if name == "brax":
@@ -219,6 +223,9 @@ def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, t
     peers.main(["--algo", "sac", "--seeds", "1", "--rounds", "3", "--steps", "30"])
     rows = {row["peer"]: row for row in kept("peers")}
     assert rows["rejax"]["purerl_is_faster"] == "2.000" and rows["rejax"]["env_steps_per_s"] == "10.0"
+    assert (rows["rejax"]["environment"], rows["rejax"]["processes"]) == ("walk", "1")
+    assert rows["slow"]["updates_per_s"] == "0.7", "30 / 20 steps are 2 at the least, and took 3 seconds"
+    assert "elsewhere" not in rows
     assert rows["sbx"]["remark"] == "does not run: ValueError: no such thing"
     assert rows["lazy"]["remark"] == "made 15 updates of 30" and not rows["lazy"]["updates_per_s"]
     assert rows["dies"]["remark"] == "does not run: MemoryError: too much"
@@ -226,9 +233,42 @@ def test_peers_are_timed_in_turns_and_a_broken_one_says_why(kept, monkeypatch, t
     assert "no such thing" in capsys.readouterr().out
 
 
+def test_the_median_and_the_extremes_of_the_rounds_are_kept():
+    purerl = [timing.Taken(0.5, 0.5), timing.Taken(0.1, 0.1), timing.Taken(0.2, 0.1)]
+    peer = [timing.Taken(0.5, 0.5), timing.Taken(0.4, 0.2), timing.Taken(0.25, 0.3)]
+    kept = dict(zip(peers.FIGURES, peers.figures(peer, purerl), strict=True))
+    # 1 / 0.4, 1 / 0.5 and 1 / 0.25 updates per second; ratios 1, 4 and 1.25, and by CPU time 1, 2 and 3
+    assert [kept[f"updates_per_s{which}"] for which in ("", "_min", "_max")] == ["2.5", "2.0", "4.0"]
+    assert [kept[f"purerl_is_faster{which}"] for which in ("", "_min", "_max")] == ["1.250", "1.000", "4.000"]
+    assert kept["by_cpu_time"] == "2.000"
+
+
+def test_every_case_has_a_peer_and_rltools_trains_one_process_per_core():
+    assert all(any(case.taken_by(peer) for peer in peers.PEERS.values()) for case in peers.CASES)
+    rltools = [case for case in peers.CASES if case.taken_by(peers.PEERS["rltools"])]
+    assert {case.environment for case in rltools} == {"Pendulum-v1"} and len(rltools) == 4
+    assert {case.processes_of("rltools") for case in rltools} == {peers.NUM_CORES}
+    assert {case.processes_of("purerl") for case in rltools} == {1}
+    assert not any(case.num_seeds > 1 and case.taken_by(peers.PEERS["jaxnasium"]) for case in peers.CASES)
+
+
+def test_a_stretch_of_every_peer_has_whole_actor_updates():
+    steps = [case.steps_of(name) for case in peers.CASES for name in ("purerl", *peers.PEERS)]
+    assert all(number > 0 and number % 2 == 0 for number in steps)
+    assert peers.CASES[0]._replace(steps=2).steps_of("skrl") == 2
+
+
+def test_kept_figures_of_peers_have_the_columns_of_new_ones():
+    with open(peers.ROOT / "benchmarks/results/peers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [*peers.COLUMNS, *table.WHERE]
+    assert all(row["environment"] and int(row["processes"]) > 0 for row in rows)
+
+
 @pytest.mark.slow
-def test_purerl_answers_as_a_peer_does():
-    job = {"algo": "td3", "num_seeds": 2, "width": 8, "batch_size": 16, "buffer_size": 512}
+@pytest.mark.parametrize("environment", ["walk", "Pendulum-v1"])
+def test_purerl_answers_as_a_peer_does(environment):
+    job = {"algo": "td3", "num_seeds": 2, "width": 8, "batch_size": 16, "buffer_size": 512, "environment": environment}
     worker = peers.Worker("purerl", sys.executable, job | {"warmup_steps": 64, "steps": 6})
     assert worker.train(6).wall > 0 and worker.versions["jax"] == jax.__version__
     with pytest.raises(peers.Failed, match="made 6 updates of 7"):

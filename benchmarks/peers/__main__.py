@@ -1,9 +1,10 @@
-"""Compare purerl with other libraries: rejax (TD3, SAC; two versions), Brax's SAC, and SBX (TD3, SAC, DDPG).
+"""Compare purerl with other libraries: rejax (two versions), Brax, SBX, skrl, EvoRL, jaxnasium and RLtools.
 
 `python -m benchmarks.peers [--venvs FOLDER]` installs each of them from the package index into a virtual environment of
-its own. All train in turns on this machine. The command prints a table and adds to results/peers.csv. All of them train
-in the same environment, which costs almost nothing. They use one environment per seed, one update per step, and equal
-networks, batches and replay buffers. A stretch of training is compared, after everything was compiled.
+its own. All train in turns on this machine. The command prints a table and adds to results/peers.csv. They use one
+environment per seed, one update per step, and equal networks, batches and replay buffers. A stretch of training is
+compared, after everything was compiled. All train in the same environment, which costs almost nothing. RLtools, which
+is written in C++, trains in its own pendulum, and purerl in `Pendulum-v1`.
 """
 
 import argparse
@@ -18,42 +19,89 @@ from typing import NamedTuple
 
 from benchmarks import table, timing
 from benchmarks.command import WHOLE_TRACEBACKS, last_line
-from purerl.settings.registry import ALGORITHMS
 
 ROOT = Path(__file__).parents[2]
 WARMUP = 256
-COLUMNS = ("peer", "algo", "num_seeds", "widths", "batch_size", "buffer_size", "env_steps_per_s", "updates_per_s")
-COLUMNS += ("purerl_is_faster", "by_cpu_time", "start_seconds", "versions", "remark")
+NUM_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+FIGURES = ("env_steps_per_s", "updates_per_s", "updates_per_s_min", "updates_per_s_max")
+FIGURES += ("purerl_is_faster", "purerl_is_faster_min", "purerl_is_faster_max", "by_cpu_time")
+COLUMNS = ("peer", "algo", "environment", "num_seeds", "processes", "widths", "batch_size", "buffer_size", *FIGURES)
+COLUMNS += ("start_seconds", "versions", "remark")
 
 
 class Peer(NamedTuple):
-    """The packages that pip installs, the `with_*.py` to run, its algorithms, and whether it trains seeds at once."""
+    """A library and how it is used.
+
+    Attributes:
+        requirements: the packages that pip installs
+        program: the `with_*.py` to run
+        algos: the algorithms that it trains
+        many_seeds: whether it trains several seeds at once
+        environment: the environment in which it is compared
+        process_per_seed: whether each seed is a process of its own
+        part: a stretch of a slow library is this many times as short
+    """
 
     requirements: tuple[str, ...]
     program: str
     algos: tuple[str, ...]
     many_seeds: bool = False
+    environment: str = "walk"
+    process_per_seed: bool = False
+    part: int = 1
 
 
 # rejax 0.1.3 samples without replacement: it draws a number for every entry of the replay buffer. 0.1.2 draws indices.
 PEERS = {
-    "rejax": Peer(("rejax", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True),  # 0.1.3 fails on gymnax 1.0
+    "rejax": Peer(("rejax", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True, part=2),  # fails on gymnax 1.0
     "rejax-0.1.2": Peer(("rejax==0.1.2", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True),
     "brax": Peer(("brax",), "brax", ("sac",)),
     "sbx": Peer(("sbx-rl", "torch==2.13.0"), "sbx", ("td3", "sac", "ddpg")),
+    "skrl": Peer(("skrl[jax]", "gymnasium"), "skrl", ("td3", "sac"), part=30),
+    "evorl": Peer(("evorl-jax",), "evorl", ("td3", "sac", "ddpg"), many_seeds=True, part=2),
+    "jaxnasium": Peer(("jaxnasium[algs]",), "jaxnasium", ("sac",), part=10),
+    "rltools": Peer(
+        ("rltools", "mkl", "mkl-include"),
+        "rltools",
+        ("td3", "sac"),
+        many_seeds=True,
+        environment="Pendulum-v1",
+        process_per_seed=True,
+    ),
 }
 
 
 class Case(NamedTuple):
+    """What is trained. `steps` are the environment steps and updates per seed in a stretch."""
+
     algo: str
+    environment: str
     num_seeds: int
     width: int
     batch_size: int
     buffer_size: int
+    steps: int
+
+    def steps_of(self, name):
+        """Return the steps of a stretch of a peer: an even number, because TD3 updates the actor every second time."""
+        part = PEERS[name].part if name in PEERS else 1
+        return max(2, self.steps // part // 2 * 2)
+
+    def processes_of(self, name):
+        """Return the number of processes that train the seeds of a peer."""
+        return self.num_seeds if name in PEERS and PEERS[name].process_per_seed else 1
+
+    def taken_by(self, peer):
+        """Return whether a peer trains this case."""
+        seeds = self.num_seeds == 1 or peer.many_seeds
+        return seeds and self.algo in peer.algos and self.environment == peer.environment
 
 
-CASES = [Case(algo, 1, 256, 256, 1_000_000) for algo in ALGORITHMS]
-CASES += [Case(algo, 8, 64, 64, 100_000) for algo in ("td3", "sac")]
+ALGOS = ("td3", "sac", "ddpg")
+CASES = [Case(algo, "walk", 1, 256, 256, 1_000_000, 300) for algo in ALGOS]
+CASES += [Case(algo, "walk", 8, 64, 64, 100_000, 1000) for algo in ("td3", "sac")]
+CASES += [Case(algo, "Pendulum-v1", NUM_CORES, 64, 64, 100_000, 8000) for algo in ("td3", "sac")]
+CASES += [Case(algo, "Pendulum-v1", NUM_CORES, 256, 256, 1_000_000, 300) for algo in ("td3", "sac")]
 
 
 class Failed(Exception):
@@ -126,10 +174,9 @@ class Worker:
         self.errors.close()
 
 
-def compared(case, names, folder, steps, rounds):
+def compared(case, names, folder, rounds):
     """Return one row of results/peers.csv per name. The first is purerl's."""
     workers, rows, times = {}, [], {}
-    fixed = (case.algo, case.num_seeds, f"{case.width}x{case.width}", case.batch_size, case.buffer_size)
 
     def attempted(name, function, *args):
         """Return `function(*args)`. If it failed, return None and add a row that says why."""
@@ -138,12 +185,12 @@ def compared(case, names, folder, steps, rounds):
         except Failed as error:
             if name == "purerl":
                 raise
-            rows.append((name, *fixed, "", "", "", "", "", "", str(error)))
+            rows.append((*setting(case, name), *[""] * len(FIGURES), "", "", str(error)))
             times.pop(name, None)
             return None
 
     def started(name):
-        job = case._asdict() | {"warmup_steps": WARMUP, "steps": steps}
+        job = case._asdict() | {"warmup_steps": WARMUP, "steps": case.steps_of(name)}
         workers[name], times[name] = Worker(name, installed(name, folder), job), []
 
     try:
@@ -151,59 +198,71 @@ def compared(case, names, folder, steps, rounds):
             attempted(name, started, name)
         for _ in range(rounds):
             for name in list(times):
-                if taken := attempted(name, workers[name].train, steps):
-                    times[name].append(taken)
+                if taken := attempted(name, workers[name].train, case.steps_of(name)):
+                    times[name] += timing.per(case.num_seeds * case.steps_of(name), [taken])
     finally:
         for worker in workers.values():
             worker.end()
-    done = case.num_seeds * steps
     for name in times:
-        worker, per_second = workers[name], done / timing.medians(times[name]).wall
-        faster = timing.ratio(times[name], times["purerl"])
-        versions = " ".join(f"{package} {version}" for package, version in worker.versions.items())
-        figures = (f"{per_second:.1f}", f"{per_second:.1f}", f"{faster.wall:.3f}", f"{faster.cpu:.3f}")
-        rows.append((name, *fixed, *figures, f"{worker.start_seconds:.1f}", versions, ""))
+        versions = " ".join(f"{package} {version}" for package, version in workers[name].versions.items())
+        measured = figures(times[name], times["purerl"])
+        rows.append((*setting(case, name), *measured, f"{workers[name].start_seconds:.1f}", versions, ""))
     return rows
+
+
+def setting(case, name):
+    """Return the first columns of the row of a peer."""
+    widths = f"{case.width}x{case.width}"
+    processes = case.processes_of(name)
+    return name, case.algo, case.environment, case.num_seeds, processes, widths, case.batch_size, case.buffer_size
+
+
+def figures(times, purerl):
+    """Return the columns `FIGURES`, from the seconds per update in each round, of a peer and of purerl."""
+    speed, ratios = sorted(1 / taken.wall for taken in times), timing.ratios(times, purerl)
+    walls, middle = sorted(ratio.wall for ratio in ratios), timing.medians(ratios)
+    per_second = f"{1 / timing.medians(times).wall:.1f}"
+    faster = (f"{ratio:.3f}" for ratio in (middle.wall, walls[0], walls[-1], middle.cpu))
+    return per_second, per_second, f"{speed[0]:.1f}", f"{speed[-1]:.1f}", *faster
 
 
 def show(row):
     cells = dict(zip(COLUMNS, row, strict=True))
-    print("{peer:>11} {algo:>5} {num_seeds:>3} seeds {widths:>8} batch {batch_size:>4}".format(**cells), end=" ")
-    print("ring {buffer_size:>9,}:".format(**cells), end=" ")
+    print("{peer:>11} {algo:>4} {environment:>11} {num_seeds:>2} seeds {widths:>7}".format(**cells), end=" ")
+    print("batch {batch_size:>3} ring {buffer_size:>9,}:".format(**cells), end=" ")
     if cells["remark"]:
         print(cells["remark"], flush=True)
         return
-    print(
-        "{env_steps_per_s:>9} steps/s and updates/s; purerl is {purerl_is_faster} times as fast".format(**cells),
-        end=" ",
-    )
-    print("({by_cpu_time} by CPU time); started in {start_seconds} s; {versions}".format(**cells), flush=True)
-
-
-def takes(name, num_seeds):
-    """Return whether a peer trains that many seeds at once."""
-    return num_seeds == 1 or PEERS[name].many_seeds
+    print("{updates_per_s:>8} steps/s and updates/s".format(**cells), end=" ")
+    print("({updates_per_s_min} to {updates_per_s_max});".format(**cells), end=" ")
+    print("purerl is {purerl_is_faster} times as fast".format(**cells), end=" ")
+    print("({purerl_is_faster_min} to {purerl_is_faster_max}; {by_cpu_time} by CPU time);".format(**cells), end=" ")
+    print("started in {start_seconds} s; {processes} process(es); {versions}".format(**cells), flush=True)
 
 
 def described(name):
     """Return a text that says what a peer trains."""
     peer = PEERS[name]
-    return f"{name} has {', '.join(peer.algos)}" + ("" if peer.many_seeds else ", one seed at a time")
+    where = "" if peer.environment == "walk" else f" in {peer.environment}, one seed per core"
+    return f"{name} has {', '.join(peer.algos)}{where}" + ("" if peer.many_seeds else ", one seed at a time")
 
 
 def main(arguments=None):
+    numbers = sorted({case.num_seeds for case in CASES})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venvs", metavar="FOLDER", type=Path, default=Path("~/.cache/purerl/peers").expanduser())
     parser.add_argument("--peer", choices=PEERS, nargs="+", default=list(PEERS))
-    parser.add_argument("--algo", choices=ALGORITHMS, nargs="+", default=list(ALGORITHMS))
-    parser.add_argument("--seeds", type=int, choices=(1, 8), nargs="+", default=[1, 8])
-    parser.add_argument("--steps", type=int, default=200, help="environment steps and updates per seed in a stretch")
+    parser.add_argument("--algo", choices=ALGOS, nargs="+", default=list(ALGOS))
+    parser.add_argument("--seeds", type=int, choices=numbers, nargs="+", default=numbers)
+    parser.add_argument("--steps", type=int, help="environment steps and updates per seed in a stretch")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
-    if options.steps % 2:
-        parser.error(f"--steps {options.steps} is odd; there is one actor update per two critic updates")
+    if options.steps is not None and (options.steps < 2 or options.steps % 2):
+        parser.error(f"--steps {options.steps} is not a positive even number; TD3 updates the actor every second time")
     cases = {
-        case: [name for name in options.peer if case.algo in PEERS[name].algos and takes(name, case.num_seeds)]
+        case if options.steps is None else case._replace(steps=options.steps): [
+            name for name in options.peer if case.taken_by(PEERS[name])
+        ]
         for case in CASES
         if case.algo in options.algo and case.num_seeds in options.seeds
     }
@@ -211,7 +270,7 @@ def main(arguments=None):
         parser.error("none of the peers trains any of these cases: " + "; ".join(map(described, options.peer)))
     for case, names in cases.items():
         if names:
-            rows = compared(case, names, options.venvs, options.steps, options.rounds)
+            rows = compared(case, names, options.venvs, options.rounds)
             for row in rows:
                 show(row)
             table.add("peers", COLUMNS, rows)

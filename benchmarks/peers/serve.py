@@ -14,7 +14,10 @@ from benchmarks.timing import taken
 
 
 def job():
-    """Return `algo, num_seeds, width, batch_size, buffer_size, warmup_steps, steps` (per seed and stretch)."""
+    """Return what to train.
+
+    It has `algo, environment, num_seeds, width, batch_size, buffer_size, warmup_steps, steps` (per seed and stretch).
+    """
     return json.loads(sys.argv[1])
 
 

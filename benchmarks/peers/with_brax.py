@@ -10,11 +10,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from brax import envs
 from brax.training import acting
 from brax.training.agents.sac import networks, train
 
 from benchmarks.peers import serve
+from benchmarks.peers.brax_walk import Walk
 from benchmarks.timing import Taken
 
 if not hasattr(jax, "device_put_replicated"):  # JAX 0.10 dropped it, and brax.training 0.14.2 calls it.
@@ -25,20 +25,6 @@ if not hasattr(jax, "device_put_replicated"):  # JAX 0.10 dropped it, and brax.t
         return jax.tree.map(lambda x: jax.device_put(jnp.stack([jnp.asarray(x)] * len(devices)), sharding), tree)
 
     jax.device_put_replicated = device_put_replicated
-
-
-class Walk(envs.Env):
-    """The environment of `benchmarks.training.walk`."""
-
-    observation_size, action_size, backend = 17, 6, "none"
-
-    def reset(self, rng):
-        zero = jnp.float32(0.0)
-        return envs.State(None, jax.random.normal(rng, (17,)), zero, zero, {}, {})
-
-    def step(self, state, action):
-        obs = 0.9 * state.obs + 0.1 * jnp.resize(action, (17,))
-        return state.replace(obs=obs, reward=obs.sum())
 
 
 class Evaluator(acting.Evaluator):

@@ -5,7 +5,8 @@ import time
 import optax
 
 from benchmarks.peers import serve
-from benchmarks.training import Training, plan_of
+from benchmarks.training import Training, plan_of, walk
+from purerl import environments
 
 begun = time.perf_counter()
 job = serve.job()
@@ -16,7 +17,8 @@ plan = plan_of(
     batch_size=job["batch_size"],
     widths=(job["width"], job["width"]),
 )
-training = Training(job["algo"], plan, job["num_seeds"])
+env = walk() if job["environment"] == "walk" else environments.make(job["environment"])
+training = Training(job["algo"], plan, job["num_seeds"], env)
 
 
 def updates():

@@ -4,7 +4,6 @@ Several seeds use all cores, as in purerl, with `jax.pmap`, which its README nam
 """
 
 import time
-from math import gcd
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from benchmarks.peers import serve
-from purerl.cli.startup import use_cores
+from benchmarks.peers.seeds import Seeds
 
 
 @struct.dataclass
@@ -78,19 +77,10 @@ def create(job):
 
 begun = time.perf_counter()
 job = serve.job()
-use_cores()
-algo, num_seeds = create(job), job["num_seeds"]
-keys = jax.random.split(jax.random.PRNGKey(0), num_seeds)
-
-
-def mapped(function, **how):
-    return jax.pmap(jax.vmap(function), **how) if num_seeds > 1 else jax.jit(function, **how)
-
-
-num_devices = gcd(num_seeds, jax.local_device_count())
-state = mapped(algo.init_state)(keys.reshape(num_devices, -1, 2) if num_seeds > 1 else keys[0])
-step = mapped(lambda state: algo.train(train_state=state)[0], donate_argnums=0)
-while int(jnp.ravel(state.global_step)[0]) <= job["warmup_steps"]:
+seeds, algo = Seeds(job["num_seeds"]), create(job)
+state = seeds.map(algo.init_state)(seeds.keys())
+step = seeds.map(lambda state: algo.train(train_state=state)[0], donate_argnums=0)
+while int(seeds.first(state.global_step)) <= job["warmup_steps"]:
     state = step(state)
 
 
@@ -99,6 +89,8 @@ def train():
     state = jax.block_until_ready(step(state))
 
 
-serve.serve(
-    ("rejax", "gymnax", "jax", "jaxlib", "flax", "optax"), begun, train, lambda: int(jnp.ravel(state.critic_ts.step)[0])
-)
+def updates():
+    return int(seeds.first(state.critic_ts.step))
+
+
+serve.serve(("rejax", "gymnax", "jax", "jaxlib", "flax", "optax"), begun, train, updates)
