@@ -47,9 +47,10 @@ YNNPACK = "xla_cpu_experimental_ynn_fusion_type"  # the operations that YNNPACK 
 
 # XLA for GPUs makes one product of two with the same weights, for example of π(s) and π(s') in SAC. Then it adds the
 # biases in kernels of their own, which read and write all values again. With 64 seeds that is 6 % of an update's memory
-# traffic. Products up to this size [MB] are still merged: there, launches cost more.
+# traffic. If the operands and the result of a product have up to `MERGED` MB, it is still merged: there, launches cost
+# more. 256x256 with batches of 256 reaches this size at 11 seeds.
 DOT_MERGER = "xla_gpu_dot_merger_threshold_mb"
-MERGED = "4"
+MERGED = "8"
 
 # Bytes of agents that train at the same time on a device with a cache of that size; at least two agents do. An update
 # reads all parameters and moments. If those of all runs do not fit into the cache, each run takes longer.

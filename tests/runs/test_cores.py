@@ -186,6 +186,6 @@ def test_a_gpu_merges_only_small_products_if_its_compiler_can_be_told(platform, 
     def options():
         return mapping.compiler_options(Plan(), platform, None)
 
-    assert options() == {"xla_gpu_dot_merger_threshold_mb": "4"}
+    assert options() == {"xla_gpu_dot_merger_threshold_mb": "8"}
     monkeypatch.setattr(mapping, "_knows", lambda option, value: False)
     assert options() is None
