@@ -43,37 +43,47 @@ class Instruction(NamedTuple):
 class Loop(NamedTuple):
     """A `while` loop of a compiled program.
 
-    `depth` is the number of loops around it. `trips` is None if their number is known only at run time. `launches` are
-    those of one trip.
+    `depth` is the number of loops around it. `trips` is None if their number is known only at run time. `launched` is
+    `{instruction: launches}` in one trip.
     """
 
     name: str
     depth: int
     trips: int | None
-    launches: Counter
+    launched: Counter
+
+    @property
+    def launches(self):
+        """Launches per trip, by kind."""
+        return by_kind(self.launched)
 
     @property
     def kernels(self):
         """Launches per trip."""
-        return self.launches.total()
+        return self.launched.total()
 
 
 class Counts(NamedTuple):
-    """What one call of a program launches, by kind, and its loops, the outermost last.
+    """What one call of a program launches, `{instruction: launches}`, and its loops, the outermost last.
 
     A loop of known length counts once per trip, and a loop of unknown length counts once. A conditional counts as one
     launch and its longest branch. `large_copies` are the names of instructions in loops that make a new array with one
     of the given axes.
     """
 
-    launches: Counter
+    launched: Counter
     loops: list[Loop]
     conditionals: int
     large_copies: list[str]
 
     @property
+    def launches(self):
+        """Launches by kind."""
+        return by_kind(self.launched)
+
+    @property
     def kernels(self):
-        return self.launches.total()
+        return self.launched.total()
 
     @property
     def unknown_loops(self):
@@ -99,7 +109,7 @@ def count(text, axes=()):
 
     def walk(name, depth):
         nonlocal conditionals
-        launches = Counter()
+        launched = Counter()
         for instruction in computations[name]:
             opcode, text = instruction.opcode, instruction.text
             if opcode in NO_KERNEL:
@@ -110,25 +120,33 @@ def count(text, axes=()):
                     instruction.name, depth, int(known[1]) if known else None, walk(BODY.search(text)[1], depth + 1)
                 )
                 loops.append(loop)
-                launches += times(loop.launches, loop.trips or 1)
+                launched += times(loop.launched, loop.trips or 1)
             elif opcode in ("call", "async-start"):
-                launches += walk(CALLED.search(text)[1], depth)
+                launched += walk(CALLED.search(text)[1], depth)
             elif opcode == "conditional":
                 several = BRANCHES.search(text)
                 branches = [x.strip().lstrip("%") for x in several[1].split(",")] if several else BRANCH.findall(text)
                 conditionals += 1
-                launches += Counter(conditional=1) + max((walk(x, depth) for x in branches), key=Counter.total)
+                launched += Counter([instruction]) + max((walk(x, depth) for x in branches), key=Counter.total)
             else:
-                launches[instruction.kind] += 1
+                launched[instruction] += 1
                 if depth and large and large.search(instruction.result) and not updates_in_place(instruction):
                     large_copies.append(instruction.name)
-        return launches
+        return launched
 
     return Counts(walk(entry, 0), loops, conditionals, large_copies)
 
 
-def times(launches, number):
-    return Counter({kind: number * once for kind, once in launches.items()})
+def times(launched, number):
+    return Counter({instruction: number * once for instruction, once in launched.items()})
+
+
+def by_kind(launched):
+    """Return `{kind: launches}` of `{instruction: launches}`."""
+    launches = Counter()
+    for instruction, number in launched.items():
+        launches[instruction.kind] += number
+    return launches
 
 
 def parse(text):

@@ -1,8 +1,9 @@
-"""Count the kernels that the training programs launch on a GPU, without a GPU.
+"""Count the kernels that the training programs launch on a GPU, and the bytes that they move, without a GPU.
 
 XLA can compile ahead of time from a description of the device. So the program that it makes for a GPU can be read on
 any machine. Small programs in a loop are limited by launches, which take two to four microseconds each. So their number
-predicts what a step costs.
+predicts what a step costs. With many seeds the limit is memory traffic, so `benchmarks/traffic.py` predicts the time of
+an update from the bytes.
 
     python -m benchmarks.kernels --target h200.txtpb                          # all three algorithms, one line each
     python -m benchmarks.kernels --target h200.txtpb --algo td3 --update-only # only the updates, in seconds
@@ -24,9 +25,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from benchmarks import bare, hlo, table
+from benchmarks import bare, hlo, table, traffic
 from benchmarks.training import plan_of, walk
 from purerl import environments
+from purerl.algorithms.networks import PRECISIONS
 from purerl.environments import brax
 from purerl.environments.mujoco import tasks
 from purerl.settings.registry import ALGORITHMS
@@ -35,9 +37,12 @@ from purerl.training import loop, mapping
 TARGET = "PURERL_GPU_TARGET"  # environment variable with the default of --target
 ROUNDS = 1000  # turns of a program's main loop
 OPTIONS = {"xla_gpu_autotune_level": "0"}  # Autotuning needs a device.
-COLUMNS = ("algo", "env", "backend", "num_seeds", "num_envs", "kernels_per_update", "kernels_per_env_step")
+JOB = ("algo", "env", "backend", "num_seeds", "num_envs")
+COLUMNS = (*JOB, "kernels_per_update", "kernels_per_env_step")
 COLUMNS += ("conditionals", "unknown_loops", "ring_copies")
 COLUMNS += ("kernels_per_bare_update", "kernels_per_cycle", "loops", "copies_per_cycle", "live_bytes")
+COLUMNS += ("precision", "us_per_round", "mb_per_round", *(f"mb_{kind}" for kind in traffic.KINDS))
+COLUMNS += ("us_per_bare_round", "mb_per_bare_round")
 DEVICE = re.compile(r'^  name: "([^"]*)"', re.MULTILINE)
 PLUGIN = (
     "JAX has no CUDA compiler here; install, in a virtual environment of its own, purerl and "
@@ -66,28 +71,20 @@ def device(path):
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
-def compiled(function, sharding, *args, **jit):
-    """Compile `jax.jit(function)` for a GPU and for arguments like `args`, which may be abstract."""
-    args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), args)
-    return jax.jit(function, **jit).lower(*args).compile(compiler_options=OPTIONS)
-
-
 class Programs:
     """The training programs of one algorithm in one environment, and their parts.
 
-    Each method compiles one of them for a GPU.
+    Each method compiles one of them for a GPU. `more` are fields of the `Plan`.
     """
 
-    def __init__(self, sharding, algo, env, num_seeds, num_envs, widths=(256, 256), batch_size=256):
+    def __init__(self, sharding, algo, env, num_seeds, num_envs, **more):
         self.sharding, self.env, self.num_seeds = sharding, env, num_seeds
         self.hyper, self.build = ALGORITHMS[algo].hyperparameters(), ALGORITHMS[algo].build
         self.delay = self.hyper.policy_delay
         self.plan = plan_of(
             ROUNDS * num_envs * max(1, self.delay // num_envs),  # an epoch of ROUNDS cycles
             num_envs,
-            warmup_steps=max(batch_size, 1024),
-            widths=widths,
-            batch_size=batch_size,
+            **{"widths": (256, 256), "batch_size": 256} | more,
         )
         self.programs = mapping.programs(self.plan, self.build, env, self.hyper, platform="cuda")
         self.numbers = mapping.flowing(self.hyper)
@@ -96,10 +93,16 @@ class Programs:
         self.row = jax.ShapeDtypeStruct((), jnp.int32)
         self.turns = jax.ShapeDtypeStruct((num_seeds,), jnp.int32)
 
+    def compiled(self, function, *args, **jit):
+        """Compile `jax.jit(function)` for the GPU and for arguments like `args`, which may be abstract."""
+        args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding), args)
+        options = OPTIONS | (mapping.compiler_options(self.plan, "cuda", mesh=None) or {})
+        return jax.jit(function, **jit).lower(*args).compile(compiler_options=options)
+
     def epoch(self):
         """Compile the training between two evaluations, as the command line runs it."""
         given = (self.numbers, self.carry, self.turns, self.row)
-        return compiled(self.programs.cycles, self.sharding, *given, donate_argnums=1)
+        return self.compiled(self.programs.cycles, *given, donate_argnums=1)
 
     def learning(self):
         """Compile the epoch without acting: cycles of sampling and updates on a fixed replay buffer."""
@@ -108,7 +111,7 @@ class Programs:
             rows = row + jnp.arange(ROUNDS)
             return loop.scan_mean(lambda carry, row: loop.learn(self.run, carry, row), carry, rows)
 
-        return compiled(jax.vmap(learn, in_axes=(0, None)), self.sharding, self.carry, self.row, donate_argnums=0)
+        return self.compiled(jax.vmap(learn, in_axes=(0, None)), self.carry, self.row, donate_argnums=0)
 
     def updates(self):
         """Compile only the updates, on fixed batches."""
@@ -116,16 +119,23 @@ class Programs:
         agents = jax.eval_shape(partial(bare.agents, self.plan, self.build, self.env, self.hyper), keys)
         batches = jax.eval_shape(partial(bare.batches, self.plan, self.env, self.delay), keys)
         function = bare.updates(self.plan, self.build, self.env, self.hyper, ROUNDS)
-        return compiled(function, self.sharding, self.numbers, agents, batches, keys, donate_argnums=1)
+        return self.compiled(function, self.numbers, agents, batches, keys, donate_argnums=1)
 
 
-def per_round(counts):
-    """Return the launches in one round of a program's main loop, by kind. XLA may have unrolled the loop.
+def per_turn(counts):
+    """Return `{instruction: launches}` in one turn of a program's main loop. XLA may have unrolled the loop.
 
-    If its length is known only at run time, as for an epoch, one turn is a round.
+    If its length is known only at run time, as for an epoch, one trip is a turn.
     """
     loop = counts.main_loop
-    return Counter({kind: number * (loop.trips or ROUNDS) / ROUNDS for kind, number in loop.launches.items()})
+    return Counter({made: number * (loop.trips or ROUNDS) / ROUNDS for made, number in loop.launched.items()})
+
+
+def traffic_of(text, launched, rounds):
+    """Return the predicted time [us], the memory traffic [MB] and `{kind: [MB]}` of one of the `rounds` of a turn."""
+    kernels = traffic.kernels(text, launched)
+    by_kind = {kind: round(moved / rounds / 1e6, 2) for kind, moved in traffic.moved(kernels).items()}
+    return round(traffic.seconds(kernels) / rounds * 1e6, 1), round(sum(by_kind.values()), 1), by_kind
 
 
 def live_bytes(program):
@@ -136,27 +146,38 @@ def live_bytes(program):
 
 
 def measured(programs, update_only=False, keep=lambda name, text: None):
-    """Return `{column: figure}`. `keep` is called with the name and the text of every program."""
-    critic_updates = programs.run.cycle.critic_updates * programs.run.cycle.actor_updates
+    """Return `{column: figure}`. `keep` is called with the name and the text of every program.
+
+    A round is the critic updates of one actor update, and that actor update.
+    """
+    cycle = programs.run.cycle
 
     def counted(name):
         program = getattr(programs, name)()
         keep(name, program.as_text())
         return program, hlo.count(program.as_text(), (programs.plan.rows, programs.plan.rows + 1))
 
-    bare_updates, learning = (per_round(counted(name)[1]) for name in ("updates", "learning"))
+    (bare, bare_counts), (learning, learning_counts) = counted("updates"), counted("learning")
+    bare_turn, turn = per_turn(bare_counts), per_turn(learning_counts)
+    us, mb, by_kind = traffic_of(learning.as_text(), turn, cycle.actor_updates)
+    bare_us, bare_mb, _ = traffic_of(bare.as_text(), bare_turn, 1)
     figures = {
-        "kernels_per_bare_update": bare_updates.total() / programs.delay,
-        "kernels_per_update": learning.total() / critic_updates,
+        "kernels_per_bare_update": bare_turn.total() / programs.delay,
+        "kernels_per_update": turn.total() / (cycle.critic_updates * cycle.actor_updates),
+        "us_per_round": us,
+        "mb_per_round": mb,
+        **{f"mb_{kind}": moved for kind, moved in by_kind.items()},
+        "us_per_bare_round": bare_us,
+        "mb_per_bare_round": bare_mb,
     }
     if update_only:
         return figures
     epoch, counts = counted("epoch")
-    cycle = per_round(counts)
+    whole = per_turn(counts)
     return figures | {
-        "kernels_per_env_step": (cycle.total() - learning.total()) / programs.run.cycle.collects,
-        "kernels_per_cycle": cycle.total(),
-        "copies_per_cycle": cycle["copy"] + cycle["copy-start"],
+        "kernels_per_env_step": (whole.total() - turn.total()) / cycle.collects,
+        "kernels_per_cycle": whole.total(),
+        "copies_per_cycle": sum(number for made, number in whole.items() if made.opcode in ("copy", "copy-start")),
         "loops": len(counts.loops),
         "conditionals": counts.conditionals,
         "unknown_loops": counts.unknown_loops,
@@ -196,13 +217,13 @@ def parsed(arguments):
     parser.add_argument("--backend", choices=brax.BACKENDS, default=None)
     parser.add_argument("--num-seeds", type=int, default=64)
     parser.add_argument("--num-envs", type=int, nargs="+", default=[1])
+    parser.add_argument("--precision", choices=PRECISIONS, default="tf32", help="of matrix products")
     parser.add_argument("--update-only", action="store_true", help="compile only the updates")
     parser.add_argument("--text", metavar="FOLDER", type=Path, help="save XLA's text of the compiled programs")
     parser.add_argument("--keep", action="store_true", help="add the rows to results/kernels.csv")
     parser.add_argument("--table", action="store_true", help="measure and keep every row of that file")
     options = parser.parse_args(arguments)
-    rows_of_a_table = ("algo", "env", "backend", "num_seeds", "num_envs")
-    if options.table and any(getattr(options, name) != parser.get_default(name) for name in rows_of_a_table):
+    if options.table and any(getattr(options, name) != parser.get_default(name) for name in (*JOB, "precision")):
         parser.error("--table measures every row; leave out flags that select rows, or use --keep instead")
     if options.backend and not set(options.env) <= set(brax.names()):
         parser.error(f"--backend is for Brax's environments: {', '.join(brax.names())}")
@@ -232,11 +253,13 @@ def main(arguments=None):
                 options.text.mkdir(parents=True, exist_ok=True)
                 (options.text / "-".join(str(part or "") for part in (*job, f"{program}.txt"))).write_text(text)
 
-        programs = Programs(sharding, algo, environment(name, backend), num_seeds, num_envs)
+        programs = Programs(
+            sharding, algo, environment(name, backend), num_seeds, num_envs, precision=options.precision
+        )
         figures = measured(programs, options.update_only, keep)
         show(*job, figures)
         if options.table or options.keep:
-            kept = dict(zip(COLUMNS, job, strict=False)) | figures
+            kept = dict(zip(JOB, job, strict=True)) | {"precision": options.precision} | figures
             table.add(
                 "kernels",
                 COLUMNS,

@@ -154,7 +154,7 @@ def _plain_sample(shape: Shape, data: Float[Array, "rows E F"], added: IntScalar
 def _plain_read(
     shape: Shape, data: Float[Array, "rows E F"], row: Int[Array, " n *size"], env: Int[Array, "*size"]
 ) -> tuple[Transition, Bool[Array, " n *size"]]:
-    found = data[row % shape.rows, env]
+    found = _read_once(data[row % shape.rows, env])
     observation, done, next_observation = _split(found, shape.words, -shape.words)
     return _transition(shape, observation, done, next_observation)
 
@@ -191,7 +191,7 @@ def _compact_read(
     shape: Shape, ring: Compact, row: Int[Array, " n *size"], env: Int[Array, "*size"]
 ) -> tuple[Transition, Bool[Array, " n *size"]]:
     around = jnp.concatenate([row[:1], row + 1])  # the observation before row r is stored with the action of row r - 1
-    found = ring.data[around % (shape.rows + 1), env]
+    found = _read_once(ring.data[around % (shape.rows + 1), env])
     observation, done = _split(found, shape.words)
     last = ring.last[row // shape.episode_length % len(ring.last), env]
     next_observation = jnp.where(done[1:, ..., -1:] == TRUNCATED, last, observation[1:])
@@ -253,6 +253,15 @@ def _without(window: Transition, missing: Bool[Array, " n *size"]) -> Transition
         return jnp.where(missing[0].reshape(missing[0].shape + (1,) * (x.ndim - missing.ndim)), other, x)
 
     return jax.tree.map(replaced, window)
+
+
+def _read_once(found: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
+    """Return the rows that were found in a ring. XLA for GPUs stores them, and reads random places of the ring once.
+
+    Otherwise every kernel that uses a field would read the ring again: nine kernels of TD3, and seven of DDPG. XLA for
+    CPUs removes the barrier first, so that its programs do not change.
+    """
+    return jax.lax.optimization_barrier(found)
 
 
 def _split(data: Float[Array, "*batch D"], *ends: int) -> list[Float[Array, "*batch _"]]:

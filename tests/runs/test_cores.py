@@ -173,9 +173,19 @@ def test_a_checkpoint_of_several_devices_is_written_and_read_without_a_copy_of_t
 def test_only_large_products_on_several_devices_of_a_cpu_do_without_ynnpack():
     large, small = (Plan(widths=(width, width), batch_size=256) for width in (256, 64))
     mesh = jax.make_mesh((1,), (mapping.RUNS,))
-    without = {mapping.YNNPACK: ""} if mapping._knows(mapping.YNNPACK) else {}
+    without = {mapping.YNNPACK: ""} if mapping._knows(mapping.YNNPACK, "") else {}
     assert mapping.compiler_options(large, "cpu", mesh) == mapping.COMPILER_OPTIONS["cpu"] | without
     assert mapping.compiler_options(large, "cpu", None) == mapping.COMPILER_OPTIONS["cpu"]
     assert mapping.compiler_options(small, "cpu", mesh) == mapping.COMPILER_OPTIONS["cpu"]
-    assert mapping.compiler_options(large, "cuda", mesh) is None
-    assert not mapping._knows("xla_cpu_there_is_no_such_option")
+    assert mapping.YNNPACK not in (mapping.compiler_options(large, "cuda", mesh) or {})
+    assert not mapping._knows("xla_cpu_there_is_no_such_option", "")
+
+
+@pytest.mark.parametrize("platform", ["cuda", "gpu"])
+def test_a_gpu_merges_only_small_products_if_its_compiler_can_be_told(platform, monkeypatch):
+    def options():
+        return mapping.compiler_options(Plan(), platform, None)
+
+    assert options() == {"xla_gpu_dot_merger_threshold_mb": "8"}
+    monkeypatch.setattr(mapping, "_knows", lambda option, value: False)
+    assert options() is None

@@ -23,6 +23,7 @@ SEEDS = 4
 CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 A_MATRIX = r"tensor<\d+x\d+[\dx]*xi32>"  # the indices of a scatter to many places
 SCATTER = re.compile(rf"\(tensor<[\dx]*{ROWS}x[^>]*>, {A_MATRIX}, .*-> tensor<[\dx]*{ROWS}x")
+GATHER = re.compile(rf'(%\d+) = "stablehlo.gather".*\(tensor<\d+x{ROWS}x')
 
 
 def looped(computations):
@@ -116,6 +117,23 @@ def add(ring, time, value):
     buffer = replay.plain(replay.Shape(ROWS, 1, 1, 2, 5, "float32"))
     row, never = jnp.full((4, 1), value, float), jnp.zeros(4, bool)
     return buffer.add(ring, time, Transition(row, jnp.tile(row, 2), row[:, 0], never, never, row), row)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("kind", [replay.plain, replay.compact])
+def test_rows_are_read_from_a_ring_once_and_stored_before_they_are_used(kind, n_step):
+    rows = ROWS - (kind is replay.compact)  # The compact ring has one place more.
+    buffer = kind(replay.Shape(rows, n_step, 1, 2, 5, "float32"))
+    ring = jax.eval_shape(jax.vmap(partial(buffer.empty, 0)), jnp.zeros((SEEDS, 4, 1)))
+
+    def sample(ring, key):
+        return buffer.sample(ring, jnp.int32(40), key, (2, 16))
+
+    text = jax.jit(jax.vmap(sample)).lower(ring, keys(0, SEEDS)).as_text()
+    lines = text.split("func.func private")[0].splitlines()  # Each function numbers its values from 0.
+    (found,) = [gather[1] for line in lines if (gather := GATHER.search(line))]
+    users = [line for line in lines if re.search(rf"{found}\b(?! =)", line)]
+    assert len(users) == 1 and f"optimization_barrier {found} " in users[0]
 
 
 def write(ring, added):
