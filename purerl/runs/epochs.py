@@ -99,16 +99,15 @@ def _trained(event: Event) -> Event:
     plan, warms_up = session.plan, at.row < session.plan.warmup_rows
     session.display.stage("warming up" if warms_up else "training")
     if warms_up:
-        what, rows, done, end = "warm_up", 1, 0, plan.warmup_rows
+        what, rows = "warm_up", range(at.row, plan.warmup_rows)
     else:
-        what, rows, done, end = "cycles", session.programs.cycle.collects, plan.warmup_rows, session.due(at.evaluations)
-    turns = range((at.row - done) // rows, (end - done) // rows)
-    turn, carry = stretches.advance(session, what, event.numbers, event.carry, turns)
-    new = (turn - turns.start) * rows
+        what, rows = "cycles", range(at.row, session.due(at.evaluations), session.programs.cycle.collects)
+    row, carry = stretches.advance(session, what, event.numbers, event.carry, rows)
+    new = row - at.row
     steps = new * len(session.runs(event.group))
     session.clock.env_steps += steps * plan.num_envs
     session.clock.updates += 0 if warms_up else steps * plan.updates_per_step
-    return event._replace(at=at._replace(row=at.row + new), carry=carry)
+    return event._replace(at=at._replace(row=row), carry=carry)
 
 
 def _evaluated(event: Event) -> Event:

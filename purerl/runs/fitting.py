@@ -39,8 +39,8 @@ def programs_of(settings: Config, env: Environment, build: Constructor, num_runs
     """Return the programs of `num_runs`, distributed over the devices that `settings` ask for."""
     mesh = mapping.mesh(num_devices(settings, num_runs))
     has_policy = settings.job.init_from is not None and "actor" in settings.job.init_parts
-    warm_up = loop.refill if has_policy else loop.warm_up
-    return mapping.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh, warm_up=warm_up)
+    warming_up = loop.exploring if has_policy else loop.at_random
+    return mapping.programs(settings.plan, build, env, settings.hyper, settings.swept, mesh, warming_up=warming_up)
 
 
 def numbers_of(settings: Config, runs: Runs) -> Numbers:

@@ -151,10 +151,10 @@ def _truncate(session: Session, group: int, at: Position, num_evals: int | None)
 
 def _refilled(session: Session, group: int, at: Position, carry: Carry) -> Carry:
     """Return `carry` with a ring that its policy fills, or unchanged if the run is to end before that."""
-    numbers, turn = session.numbers(group, at.index), loop.first_refilled(session.plan, at.row)
+    numbers, row = session.numbers(group, at.index), loop.first_refilled(session.plan, at.row)
     acting = session.programs.begin_refill(numbers, carry, at.row)
-    while turn < at.row:
+    while row < at.row:
         if session.interrupt.reason:
             return carry
-        turn, acting = stretches.advance(session, "refill", numbers, acting, range(turn, at.row))
+        row, acting = stretches.advance(session, "refill", numbers, acting, range(row, at.row))
     return session.programs.refilled(carry, acting)

@@ -9,14 +9,14 @@ from purerl.training.loop import Carry
 from purerl.training.mapping import Numbers
 
 
-def advance(session: Session, what: str, numbers: Numbers, carry: Carry, turns: range) -> tuple[int, Carry]:
-    """Run a stretch of the program `what`: the first of `turns`, as many as its pace allows.
+def advance(session: Session, what: str, numbers: Numbers, carry: Carry, rows: range) -> tuple[int, Carry]:
+    """Run a stretch of the program `what`: the first of `rows`, as many as its pace allows.
 
-    Returns `(next turn, carry)`. The carry is donated.
+    Returns `(next row, carry)`. The carry is donated.
     """
     pace, begun = session.paces[what], time.perf_counter()
-    turns = turns[: pace.turns]
+    rows = rows[: pace.turns]
     with session.interrupt.stretch(session.clock), session.clock.on("train"):
-        carry = jax.block_until_ready(session.programs.advance(what, numbers, carry, turns.start, turns.stop))
-    pace.took(len(turns), time.perf_counter() - begun)
-    return turns.stop, carry
+        carry = jax.block_until_ready(session.programs.advance(what, numbers, carry, rows.start, rows.stop))
+    pace.took(len(rows), time.perf_counter() - begun)
+    return rows.stop, carry

@@ -75,8 +75,9 @@ class Carry(NamedTuple):
     key: Key
 
 
-Turn = tuple[Int[Array, ""], Carry]  # the number of the next row or cycle, and the carry before it
-Work = Callable[[Run, Carry, IntScalar, IntScalar], Turn]  # from one turn to another, or until the pool runs low
+Turn = tuple[Int[Array, ""], Carry]  # the number of the next row, and the carry before it
+Work = Callable[[Run, Carry, IntScalar, IntScalar], Turn]  # from one row to another, or until the pool runs low
+Acting = Callable[[Run, Carry, IntScalar], tuple[PyTree, Float[Array, "E A"]]]  # (state of the noise, action) of a row
 
 
 def setup(plan: Plan, algorithm: Algorithm, env: Environment) -> Run:
@@ -125,13 +126,13 @@ def starts(run: Run, key: Key, purpose: IntScalar, index: IntScalar = 0, begun: 
 
 
 def _with_pools(run: Run, carry: Carry, work: Work, first: IntScalar, end: IntScalar) -> Carry:
-    """Return the carry after `work` (`warm_up` or `cycles`) from turn `first` to `end`, drawing pools as needed."""
+    """Return the carry after `work` (`warm_up` or `cycles`) from row `first` to `end`, drawing pools as needed."""
 
-    def one_pool(turn_and_carry: Turn) -> Turn:
-        turn, carry = turn_and_carry
-        return work(run, _with_pool(run, carry), turn, end)
+    def one_pool(turn: Turn) -> Turn:
+        row, carry = turn
+        return work(run, _with_pool(run, carry), row, end)
 
-    return jax.lax.while_loop(lambda turn_and_carry: turn_and_carry[0] < end, one_pool, (jnp.int32(first), carry))[1]
+    return jax.lax.while_loop(lambda turn: turn[0] < end, one_pool, (jnp.int32(first), carry))[1]
 
 
 def _with_pool(run: Run, carry: Carry) -> Carry:
@@ -141,22 +142,27 @@ def _with_pool(run: Run, carry: Carry) -> Carry:
 
 
 def _while_starts_last(
-    run: Run, body: Callable[[Int[Array, ""], Carry], Carry], first: IntScalar, end: IntScalar, carry: Carry
+    run: Run,
+    body: Callable[[Int[Array, ""], Carry], Carry],
+    first: IntScalar,
+    end: IntScalar,
+    carry: Carry,
+    rows: int = 1,
 ) -> Turn:
-    """Apply `body(turn, carry)` for each turn from `first` up to `end`, or until the pool runs low.
+    """Apply `body(row, carry)` for every `rows`-th row from `first` up to `end`, or until the pool runs low.
 
-    Returns `(turn, carry)`. `first` and `end` may be traced. All runs of a `vmap` stop at the same turn, which has no
+    Returns `(row, carry)`. `first` and `end` may be traced. All runs of a `vmap` stop at the same row, which has no
     axis over runs.
     """
 
-    def goes_on(turn_and_carry: Turn) -> Bool[Array, ""]:
-        turn, carry = turn_and_carry
+    def goes_on(turn: Turn) -> Bool[Array, ""]:
+        row, carry = turn
         low = ~episodes.holds(carry.episodes, run.cycle.collects * run.plan.num_envs)
-        return (turn < end) & ~episodes.anywhere(low)
+        return (row < end) & ~episodes.anywhere(low)
 
-    def one_turn(turn_and_carry: Turn) -> Turn:
-        turn, carry = turn_and_carry
-        return turn + 1, body(turn, carry)
+    def one_turn(turn: Turn) -> Turn:
+        row, carry = turn
+        return row + rows, body(row, carry)
 
     return jax.lax.while_loop(goes_on, one_turn, (jnp.asarray(first, jnp.int32), carry))
 
@@ -182,14 +188,7 @@ def initial_carry(run: Run, key: Key, pool: PyTree) -> Carry:
 
 def warm_up(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
     """Run the warm-up from row `first` up to row `end`, or until the pool runs low. Returns `(row, carry)`."""
-    plan, env = run.plan, run.env
-
-    def one_row(row: Int[Array, ""], carry: Carry) -> Carry:
-        shape = (plan.num_envs, env.action_size)
-        action = jax.random.uniform(key_for(carry.key, WARMUP, row), shape, minval=-1.0, maxval=1.0)
-        return remember(run, carry, action, row)
-
-    return _while_starts_last(run, one_row, first, end, carry)
+    return _while_starts_last(run, lambda row, carry: collect(run, carry, row, at_random), first, end, carry)
 
 
 def begin_refill(run: Run, carry: Carry, row: int) -> Carry:
@@ -212,7 +211,7 @@ def refill(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
 
     Returns `(row, carry)`.
     """
-    return _while_starts_last(run, lambda row, carry: collect(run, carry, row), first, end, carry)
+    return _while_starts_last(run, lambda row, carry: collect(run, carry, row, exploring), first, end, carry)
 
 
 REFILLED = ("ring", "episodes", "noise", "diverged", "environment_nan", "dropped")  # fields taken from `refill`
@@ -220,8 +219,9 @@ REFILLED = ("ring", "episodes", "noise", "diverged", "environment_nan", "dropped
 
 def epoch(run: Run, carry: Carry, index: IntScalar) -> tuple[Carry, Metrics]:
     """Train from evaluation `index` to `index + 1`. Returns `(carry, means of the metrics)`."""
-    length = run.cycle.per_epoch
-    carry = _with_pools(run, carry, cycles, index * length, (index + 1) * length)
+    first = row_of(run.plan, run.cycle, jnp.asarray(index))
+    end = first + run.cycle.per_epoch * run.cycle.collects
+    carry = _with_pools(run, carry, cycles, first, end)
     return carry, means(run.cycle, carry)
 
 
@@ -231,22 +231,57 @@ def means(cycle: Cycle, carry: Carry) -> dict[str, Float[Array, "*R"]]:
 
 
 def cycles(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
-    """Train from cycle `first` up to cycle `end`, or until the pool runs low. Returns `(cycle, carry)`."""
-    return _while_starts_last(run, lambda number, carry: one_cycle(run, carry, number), first, end, carry)
+    """Train in whole cycles from row `first` up to row `end`, or until the pool runs low. Returns `(row, carry)`."""
+    collects = run.cycle.collects
+    return _while_starts_last(run, lambda row, carry: one_cycle(run, carry, row), first, end, carry, collects)
 
 
-def one_cycle(run: Run, carry: Carry, number: IntScalar) -> Carry:
-    """Run cycle number `number`: first learn, then act.
+def one_cycle(run: Run, carry: Carry, row: IntScalar) -> Carry:
+    """Run the cycle that begins at row number `row`: first learn, then act.
 
     The written row depends on the sampled batches, through the actor and its action. Therefore XLA cannot move the
     write before the read, and never has to copy the ring.
     """
-    row = run.plan.warmup_rows + number * run.cycle.collects
-    carry, metrics = learn(run, carry, row)
-    begun = number % run.cycle.per_epoch == 0
-    sums = {name: jnp.where(begun, 0.0, total) + metrics[name] for name, total in carry.sums.items()}
     rows = row + jnp.arange(run.cycle.collects)
-    return jax.lax.scan(lambda carry, row: (collect(run, carry, row), None), carry._replace(sums=sums), rows)[0]
+    carry = learned(run, carry, row)
+    return jax.lax.scan(lambda carry, row: (collect(run, carry, row, exploring), None), carry, rows)[0]
+
+
+LEARNED = ("agent", "diverged", "environment_nan", "sums")  # the fields of a carry that `learned` changes
+
+
+def one_loop(warming_up: Acting) -> Work:
+    """Return `warm_up` and `cycles` as one loop over rows, so that one program has the environment's step.
+
+    `warming_up` selects the actions of the warm-up. The updates are in a conditional. On a CPU it costs nothing. On a
+    GPU it copies the agent in every cycle.
+    """
+
+    def acting(run: Run, carry: Carry, row: IntScalar) -> tuple[PyTree, Float[Array, "E A"]]:
+        warms_up = jnp.asarray(row < run.plan.warmup_rows)
+        return select(warms_up, warming_up(run, carry, row), exploring(run, carry, row))
+
+    def one_row(run: Run, carry: Carry, row: IntScalar) -> Carry:
+        def after(carry: Carry) -> dict[str, PyTree]:
+            return {name: getattr(carry, name) for name in LEARNED}
+
+        trained = row - run.plan.warmup_rows
+        learns = (trained >= 0) & (trained % run.cycle.collects == 0)
+        changed = jax.lax.cond(learns, lambda: after(learned(run, carry, row)), lambda: after(carry))
+        return collect(run, carry._replace(**changed), row, acting)
+
+    def warm_up_and_cycles(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
+        return _while_starts_last(run, lambda row, carry: one_row(run, carry, row), first, end, carry)
+
+    return warm_up_and_cycles
+
+
+def learned(run: Run, carry: Carry, row: IntScalar) -> Carry:
+    """Return `carry` after the updates of the cycle that begins at row number `row`, with their metrics in `sums`."""
+    carry, metrics = learn(run, carry, row)
+    begun = (row - run.plan.warmup_rows) % (run.cycle.per_epoch * run.cycle.collects) == 0
+    sums = {name: jnp.where(begun, 0.0, total) + metrics[name] for name, total in carry.sums.items()}
+    return carry._replace(sums=sums)
 
 
 def learn(run: Run, carry: Carry, row: IntScalar) -> tuple[Carry, Metrics]:
@@ -296,14 +331,25 @@ def critic_updates(
     return jax.lax.scan(update, agent, xs, unroll=len(jax.tree.leaves(xs)[0]) <= UNROLLED)
 
 
-def collect(run: Run, carry: Carry, row: IntScalar) -> Carry:
-    """Act with the exploring policy in every environment, and store the transitions as row number `row`."""
+def exploring(run: Run, carry: Carry, row: IntScalar) -> tuple[PyTree, Float[Array, "E A"]]:
+    """Return `(state of the noise, action)` of the exploring policy."""
     noise_key, act_key = jax.random.split(key_for(carry.key, COLLECT, row))
     progress = row * (run.plan.num_envs / run.plan.total_steps)
     noise_state, noise = run.algorithm.noise.draw(carry.noise, progress, noise_key)
     observation = for_actor(run, carry, episodes.observe(run.env, carry.episodes))
-    action = run.algorithm.explore(carry.agent, observation, noise, act_key)
-    return remember(run, carry._replace(noise=noise_state), action, row)
+    return noise_state, run.algorithm.explore(carry.agent, observation, noise, act_key)
+
+
+def at_random(run: Run, carry: Carry, row: IntScalar) -> tuple[PyTree, Float[Array, "E A"]]:
+    """Return `(state of the noise, action)` with uniformly random actions, which use no noise."""
+    shape = (run.plan.num_envs, run.env.action_size)
+    return carry.noise, jax.random.uniform(key_for(carry.key, WARMUP, row), shape, minval=-1.0, maxval=1.0)
+
+
+def collect(run: Run, carry: Carry, row: IntScalar, acting: Acting) -> Carry:
+    """Act in every environment with the actions of `acting`, and store the transitions as row number `row`."""
+    noise, action = acting(run, carry, row)
+    return remember(run, carry._replace(noise=noise), action, row)
 
 
 def for_actor(run: Run, carry: Carry, observation: Float[Array, "*batch obs"]) -> Float[Array, "*batch seen"]:

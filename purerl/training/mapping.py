@@ -24,7 +24,7 @@ from purerl.settings.hyperparameters import Hyperparameters
 from purerl.settings.kinds import flows
 from purerl.settings.schema import Cycle, Plan
 from purerl.training import loop
-from purerl.training.loop import Carry, Run, Work
+from purerl.training.loop import Acting, Carry, Run, Work
 from purerl.trees import Tree
 from purerl.types import Constructor, IntScalar, Key, Keys
 
@@ -66,9 +66,9 @@ class Programs(NamedTuple):
     Attributes:
         starts: `(keys [R], purpose, index, begun [R]) -> states [R, P, ...]`.
         initial_carry: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated.
-        warm_up: `(numbers, carry, turns [R], end) -> (turns, carry)`, the rows of the warm-up up to turn `end`, or
-            until a pool runs low; the carry is donated.
-        cycles: the same for the cycles of training.
+        warm_up: `(numbers, carry, rows [R], end) -> (rows, carry)`, the warm-up up to row `end`, or until a pool runs
+            low; the carry is donated.
+        cycles: the same for training, in whole cycles. On a CPU it is the same program as `warm_up`.
         begin_play: `(states) -> play [R, ...]`, an evaluation at its start.
         play_on: `(numbers, carry, play, count) -> play`, at most `count` strides of it; the play is donated.
         judged: `(numbers, carry, play, row) -> metrics [R]` of an evaluation, and of the epoch before it.
@@ -112,14 +112,14 @@ class Programs(NamedTuple):
         return self.initial_carry(numbers, keys, self.starts(keys, loop.START, 0, none_begun(self.mesh, len(keys))))
 
     def advance(self, what: str, numbers: Numbers, carry: Carry, first: int, end: int) -> Carry:
-        """Return the carry after turns `first` to `end` of `what`: "warm_up", "cycles" or "refill".
+        """Return the carry after rows `first` to `end` of `what`: "warm_up", "cycles" or "refill".
 
         `carry` is donated.
         """
-        turns = laid_out(self.mesh, jnp.full(len(carry.diverged), first, jnp.int32))
+        rows = laid_out(self.mesh, jnp.full(len(carry.diverged), first, jnp.int32))
         while True:
-            turns, carry = getattr(self, what)(numbers, carry, turns, end)
-            if (jax.device_get(turns) == end).all():
+            rows, carry = getattr(self, what)(numbers, carry, rows, end)
+            if (jax.device_get(rows) == end).all():
                 return carry
             carry = self.with_pools(carry)
 
@@ -131,8 +131,8 @@ class Programs(NamedTuple):
 
     def run_epoch(self, numbers: Numbers, carry: Carry, index: int) -> tuple[Carry, Evaluations]:
         """Train epoch `index`. Returns `(carry, metrics [R])`; the given carry is donated."""
-        length = self.cycle.per_epoch
-        carry = self.advance("cycles", numbers, carry, index * length, (index + 1) * length)
+        first, end = (loop.row_of(self.plan, self.cycle, i) for i in (index, index + 1))
+        carry = self.advance("cycles", numbers, carry, first, end)
         return carry, loop.means(self.cycle, carry)
 
     def refilled(self, carry: Carry, acted: Carry) -> Carry:
@@ -171,21 +171,26 @@ def compiled(programs: Programs, numbers: Numbers, num_runs: int) -> Programs:
             name: workers.submit(getattr(programs, name).lower(*given).compile, programs.options)
             for name, given in arguments(programs, numbers, carry).items()
         }
-        return programs._replace(carry=carry, **{name: program.result() for name, program in compiling.items()})
+        done = {name: program.result() for name, program in compiling.items()}
+    return programs._replace(carry=carry, **{"warm_up": done["cycles"]} | done)
 
 
 def arguments(programs: Programs, numbers: Numbers, carry: Carry) -> dict[str, tuple[Any, ...]]:
-    """Return `{name: arguments}` with which the programs are compiled for an abstract `carry`."""
+    """Return `{name: arguments}` with which the programs are compiled for an abstract `carry`.
+
+    The program that takes longest comes first. A program with two names has one entry.
+    """
     numbers, own = laid_out(programs.mesh, numbers), laid_out(programs.mesh, keys(0, len(carry.diverged)))
-    turns = jax.ShapeDtypeStruct(carry.diverged.shape, jnp.int32, sharding=carry.diverged.sharding)
+    rows = jax.ShapeDtypeStruct(carry.diverged.shape, jnp.int32, sharding=carry.diverged.sharding)
     begun = none_begun(programs.mesh, len(carry.diverged))
     states = _abstract(programs.mesh, jax.eval_shape(programs.starts, own, loop.START, 0, begun))
     play = _abstract(programs.mesh, jax.eval_shape(programs.begin_play, states))
+    warm_up = {} if programs.warm_up is programs.cycles else {"warm_up": (numbers, carry, rows, 0)}
     return {
+        "cycles": (numbers, carry, rows, 0),
+        **warm_up,
         "starts": (own, loop.START, 0, begun),
         "initial_carry": (numbers, own, states),
-        "warm_up": (numbers, carry, turns, 0),
-        "cycles": (numbers, carry, turns, 0),
         "begin_play": (states,),
         "play_on": (numbers, carry, play, 0),
         "judged": (numbers, carry, play, 0),
@@ -268,13 +273,13 @@ def programs(
     swept: Iterable[str] = (),
     mesh: Mesh | None = None,
     platform: str | None = None,
-    warm_up: Work = loop.warm_up,
+    warming_up: Acting = loop.at_random,
 ) -> Programs:
     """Return the `Programs` for the runs of `plan`. `build(hyper, plan, env)` creates the algorithm.
 
     The hyperparameters in `swept` have an axis over runs. `mesh` shares the runs among devices. The programs are
-    compiled for `platform`; None means the default of JAX. `warm_up` is what the warm-up does: `loop.warm_up`, or
-    `loop.refill` to act with a policy that is there before.
+    compiled for `platform`; None means the default of JAX. `warming_up` selects the actions of the warm-up:
+    `loop.at_random`, or `loop.exploring` if there is a policy before.
     """
     platform = platform or jax.default_backend()
     cache, options = CACHE.get(platform), compiler_options(plan, platform, mesh)
@@ -291,11 +296,17 @@ def programs(
         begun = jax.vmap(lambda numbers, carry: loop.begin_refill(one.setup(numbers), carry, row), (axes, 0))
         return over_devices(mesh, begun, axes, 0)(numbers, carry)
 
+    if platform == "cpu":
+        warm_up = cycles = advancing(loop.one_loop(warming_up), cache)
+    else:
+        warm_up = advancing(loop.warm_up if warming_up is loop.at_random else loop.refill)
+        cycles = advancing(loop.cycles, cache)
+
     return Programs(
         starts=mapped(one.starts, 0, None, None, 0),
         initial_carry=mapped(one.initial_carry, axes, 0, 0, donate_argnums=2),
-        warm_up=advancing(warm_up),
-        cycles=advancing(loop.cycles, cache),
+        warm_up=warm_up,
+        cycles=cycles,
         begin_play=mapped(one.initial_play, 0),
         play_on=mapped(one.play_on, axes, 0, 0, None, donate_argnums=2),
         judged=mapped(one.judged, axes, 0, 0, None),
@@ -311,20 +322,20 @@ def programs(
 def in_turns(
     one: OneRun, axes: Axes, work: Work, cache: int | None = None
 ) -> Callable[[Numbers, Carry, Int[Array, " R"], IntScalar], Turns]:
-    """Map `work(run, carry, turn, end)` of `loop` over runs: `(numbers, carry, turns, end) -> (turns, carry)`.
+    """Map `work(run, carry, row, end)` of `loop` over runs: `(numbers, carry, rows, end) -> (rows, carry)`.
 
     As many runs as fit into `cache` [bytes] train at the same time (`side_by_side`); with None, all of them. Runs that
-    train together are at the same turn, which has no axis over runs.
+    train together are at the same row, which has no axis over runs.
     """
 
-    def all_runs(numbers: Numbers, carry: Carry, turns: Int[Array, " R"], end: IntScalar) -> Turns:
-        def one_group(numbers: Numbers, carry: Carry, turns: Int[Array, " G"]) -> tuple[Carry, Int[Array, " G"]]:
-            each = jax.vmap(lambda numbers, carry: work(one.setup(numbers), carry, turns[0], end), (axes, 0), (None, 0))
-            turn, carry = each(numbers, carry)
-            return carry, jnp.full_like(turns, turn)
+    def all_runs(numbers: Numbers, carry: Carry, rows: Int[Array, " R"], end: IntScalar) -> Turns:
+        def one_group(numbers: Numbers, carry: Carry, rows: Int[Array, " G"]) -> tuple[Carry, Int[Array, " G"]]:
+            each = jax.vmap(lambda numbers, carry: work(one.setup(numbers), carry, rows[0], end), (axes, 0), (None, 0))
+            row, carry = each(numbers, carry)
+            return carry, jnp.full_like(rows, row)
 
-        carry, turns = in_groups(one_group, axes, side_by_side(carry.agent, cache), numbers, carry, turns)
-        return turns, carry
+        carry, rows = in_groups(one_group, axes, side_by_side(carry.agent, cache), numbers, carry, rows)
+        return rows, carry
 
     all_runs.__name__ = work.__name__  # the name in profilers and compilation logs
     return all_runs

@@ -185,23 +185,34 @@ def test_the_command_line_donates_the_carry_of_an_epoch():
     assert carry.ring.data.is_deleted() and all(x.is_deleted() for x in jax.tree.leaves(carry.episodes))
 
 
-def test_the_command_lines_epoch_writes_its_rings_in_place_and_decides_nothing():
+@pytest.mark.parametrize("platform, expected", [("cpu", ["conditional"]), ("cuda", [])])
+def test_the_command_lines_epoch_writes_its_rings_in_place(platform, expected):
+    """On a CPU one conditional separates the warm-up from training. A GPU decides nothing."""
     setup, hyper = run(), HYPERS["td3"]()
-    programs, numbers = mapping.programs(setup.plan, BUILD["td3"], setup.env, hyper), mapping.flowing(hyper)
+    programs = mapping.programs(setup.plan, BUILD["td3"], setup.env, hyper, platform=platform)
+    numbers = mapping.flowing(hyper)
     carry = mapping.abstract_carry(programs, numbers, SEEDS)
     cycles = mapping.arguments(programs, numbers, carry)["cycles"]
-    assert flaws(lambda carry, *more: programs.cycles(numbers, carry, *more)[::-1], *cycles[1:]) == []
+    assert flaws(lambda carry, *more: programs.cycles(numbers, carry, *more)[::-1], *cycles[1:]) == expected
 
 
-def test_only_one_program_resets():
+@pytest.mark.parametrize(
+    "platform, stepping", [("cpu", ["cycles", "play_on"]), ("cuda", ["cycles", "warm_up", "play_on"])]
+)
+def test_one_program_resets_and_two_step_the_environment_on_a_cpu(platform, stepping):
     setup, hyper = run(), HYPERS["td3"]()
 
     def reset(key):
         state = setup.env.reset(key)
         return state._replace(start=jnp.sinh(state.start))
 
-    programs = mapping.programs(setup.plan, BUILD["td3"], setup.env._replace(reset=reset), hyper)
+    def step(state, action):
+        return setup.env.step(state, jnp.cosh(action))
+
+    env = setup.env._replace(reset=reset, step=step)
+    programs = mapping.programs(setup.plan, BUILD["td3"], env, hyper, platform=platform)
     numbers = mapping.flowing(hyper)
     given = mapping.arguments(programs, numbers, mapping.abstract_carry(programs, numbers, 2))
-    resets = [name for name, each in given.items() if "sinh" in getattr(programs, name).lower(*each).as_text()]
-    assert resets == ["starts"] and len(given) == 7
+    texts = {name: getattr(programs, name).lower(*each).as_text() for name, each in given.items()}
+    assert [name for name, text in texts.items() if "sinh" in text] == ["starts"]
+    assert [name for name, text in texts.items() if "cosh" in text] == stepping

@@ -243,6 +243,22 @@ def test_a_run_in_one_program_equals_its_parts():
         np.testing.assert_allclose(values, chunks, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("warming_up", [loop.at_random, pytest.param(loop.exploring, marks=pytest.mark.slow)])
+def test_a_cpu_warms_up_and_trains_in_one_loop_as_a_gpu_does_in_two(warming_up):
+    """With cycles of two rows, a warm-up of an odd number of rows, and episodes that end within it."""
+    plan, hyper, carries = small(num_envs=4, updates_per_step=1, warmup_steps=68, total_steps=132), HYPERS["td3"](), []
+    numbers = mapping.flowing(hyper)
+    for platform in ("cpu", "cuda"):
+        programs = mapping.programs(plan, BUILD["td3"], world(), hyper, platform=platform, warming_up=warming_up)
+        carry = programs.run_warm_up(numbers, mapping.keys(0, 2))
+        carries.append([jax.device_get(carry)])
+        for index in range(plan.num_epochs):
+            carry, metrics = programs.run_epoch(numbers, carry, index)
+            carries[-1].append(jax.device_get((carry.agent, carry.noise, carry.episodes, carry.ring, metrics)))
+    assert plan.warmup_rows % 2 == 1 and programs.cycle.collects == 2
+    close(*carries, rtol=1e-5)
+
+
 @pytest.mark.parametrize("evaluations", [0, 3])
 def test_evaluation_changes_nothing(evaluations):
     begin, epoch, evaluate = parts("td3")
@@ -393,7 +409,7 @@ def test_exploration_noise_begins_anew_with_every_episode():
     run = loop.setup(plan, learner("ddpg", plan, env, noise="ou", exploration_noise=0.5), env)
     carry = loop.warmed_up(run, jax.random.key(0))
     for row, forgotten in ((8, False), (9, True), (10, False), (11, True)):
-        carry = loop.collect(run, carry, row)
+        carry = loop.collect(run, carry, row, loop.exploring)
         assert ((carry.noise == 0.0) == forgotten).all()
 
 
