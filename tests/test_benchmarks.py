@@ -286,16 +286,17 @@ def test_full_rings_are_timed(kept, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_start_is_timed_cold_and_cached(kept):
+def test_the_start_is_timed_cold_and_cached(kept, monkeypatch):
+    monkeypatch.setattr(compile, "commit", lambda checkout: "abc1234")
     flags = [part for name, value in headline.SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    compile.main(["--starts", "1", "--", "--env", "fast", *flags])
+    compile.main(["--starts", "1", "--against", str(peers.ROOT), "--", "--env", "fast", *flags])
     assert [row["program"] for row in kept("compile")] == [
-        *("starts", "initial_carry", "warm_up", "cycles", "begin_play", "play_on", "judged")
+        *("cycles", "starts", "initial_carry", "begin_play", "play_on", "judged")
     ]
     assert all(float(row["compile_seconds"]) > 0 for row in kept("compile"))
-    cold, cached = kept("start")
-    assert (cold["start"], cached["start"]) == ("cold", "cached")
-    for row in (cold, cached):
+    rows = kept("start")
+    assert [row["start"] for row in rows] == ["cold", "cached", "cold at abc1234", "cached at abc1234"]
+    for row in rows:
         assert 0 < float(row["to_first_line"]) < float(row["to_compiled"]) <= float(row["to_first_training_step"])
 
 
@@ -315,3 +316,9 @@ def test_the_headline_refuses_what_it_would_ignore(flag, word, capsys):
     with pytest.raises(SystemExit):
         headline.main([flag, "3"])
     assert "unknown argument" in (shown := capsys.readouterr().err) and word in shown
+
+
+def test_another_checkout_must_be_one(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        compile.main(["--against", str(tmp_path)])
+    assert "is not a checkout of purerl" in capsys.readouterr().err
