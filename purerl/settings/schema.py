@@ -401,10 +401,10 @@ class Search(Settings):
     trials: Annotated[Count, Field(description="total number of trials; the first has the settings of the file")] = 32
     batch: Annotated[Count, Field(description="trials that train in one program")] = 8
     sampler: Annotated[Literal["tpe", "random", "cmaes"], Field(description="sampler of Optuna")] = "tpe"
-    objective: Annotated[Literal["final", "area"], Field(description="score of a seed, which is maximized")] = "final"
-    aggregate: Annotated[Literal["iqm", "mean", "min"], Field(description="statistic over the scores of all seeds")] = (
-        "iqm"
-    )
+    objective: Annotated[Literal["final", "area"], Field(description="score of a seed")] = "final"
+    aggregate: Annotated[
+        Literal["iqm", "mean", "min"], Field(description="statistic over the scores of all seeds, which is maximized")
+    ] = "iqm"
     seed: Annotated[WholeNumber, Field(ge=0, le=COUNT_LIMIT, description="seed of the sampler")] = 0
     keep: Annotated[
         WholeNumber, Field(ge=2, le=COUNT_LIMIT, description="after a rung, one of this many trials continues")

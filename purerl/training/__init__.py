@@ -1,6 +1,6 @@
 """The training loop on the device: one run as a pure function of a key, and many runs as one program.
 
-loop        act, store, learn and evaluate, in one scan
+loop        learn, act, store and evaluate
 replay      the replay buffer (a ring: new rows overwrite the oldest)
 normalizer  running statistics of observations
 mapping     maps the loop over seeds, settings and devices; no other module does
@@ -12,6 +12,6 @@ Terms:
 - A row is one step of all environments of a run.
 - A round is `policy_delay` critic updates and the actor update after them.
 - A cycle is some rounds and then some rows. An epoch is the cycles between two evaluations.
-- A turn is a row or a cycle, depending on which of them is counted.
-- A stretch is the turns that run before control returns to the host.
+- A turn is what a loop has to know to go on: the number of the next row, and the carry.
+- A stretch is the rows that run before control returns to the host.
 """

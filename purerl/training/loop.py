@@ -1,4 +1,4 @@
-"""The training loop: act, store transitions, learn, in one scan. It does not depend on a particular algorithm.
+"""The training loop: learn, act, store transitions, in one loop. It does not depend on a particular algorithm.
 
 A *row* is one step of every environment. Rows are numbered from the start of the warm-up. The row number is the time of
 the loop, a scalar without an axis over seeds. Every random number comes from a key that is a function of (run key,
@@ -188,7 +188,16 @@ def initial_carry(run: Run, key: Key, pool: PyTree) -> Carry:
 
 def warm_up(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
     """Run the warm-up from row `first` up to row `end`, or until the pool runs low. Returns `(row, carry)`."""
-    return _while_starts_last(run, lambda row, carry: collect(run, carry, row, at_random), first, end, carry)
+    return collecting(at_random)(run, carry, first, end)
+
+
+def collecting(acting: Acting) -> Work:
+    """Return the work that collects rows with the actions of `acting`, and does not learn."""
+
+    def collected(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
+        return _while_starts_last(run, lambda row, carry: collect(run, carry, row, acting), first, end, carry)
+
+    return collected
 
 
 def begin_refill(run: Run, carry: Carry, row: int) -> Carry:
@@ -211,7 +220,7 @@ def refill(run: Run, carry: Carry, first: IntScalar, end: IntScalar) -> Turn:
 
     Returns `(row, carry)`.
     """
-    return _while_starts_last(run, lambda row, carry: collect(run, carry, row, exploring), first, end, carry)
+    return collecting(exploring)(run, carry, first, end)
 
 
 REFILLED = ("ring", "episodes", "noise", "diverged", "environment_nan", "dropped")  # fields taken from `refill`
@@ -247,14 +256,14 @@ def one_cycle(run: Run, carry: Carry, row: IntScalar) -> Carry:
     return jax.lax.scan(lambda carry, row: (collect(run, carry, row, exploring), None), carry, rows)[0]
 
 
-LEARNED = ("agent", "diverged", "environment_nan", "sums")  # the fields of a carry that `learned` changes
+LEARNED = ("agent", "diverged", "environment_nan", "sums")  # the only fields of a carry that `learned` changes
 
 
 def one_loop(warming_up: Acting) -> Work:
     """Return `warm_up` and `cycles` as one loop over rows, so that one program has the environment's step.
 
-    `warming_up` selects the actions of the warm-up. The updates are in a conditional. On a CPU it costs nothing. On a
-    GPU it copies the agent in every cycle.
+    `warming_up` selects the actions of the warm-up. The updates are in a conditional. It stays one under `jax.vmap`,
+    because the row has no axis over runs. On a GPU it would copy the agent in every cycle.
     """
 
     def acting(run: Run, carry: Carry, row: IntScalar) -> tuple[PyTree, Float[Array, "E A"]]:

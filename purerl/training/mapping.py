@@ -36,7 +36,7 @@ Options = dict[str, int | str]  # options of XLA's compiler
 
 RUNS = "runs"  # the axis of the mesh of devices
 
-# At level 3, the default, `begin` of the default job compiles in 10 s instead of 6.6 s, and nothing runs faster.
+# At level 3, the default, `warm_up` of the default job compiled in 10 s instead of 6.6 s, and nothing runs faster.
 COMPILER_OPTIONS: dict[str, Options] = {"cpu": {"xla_backend_optimization_level": 2}}
 
 # With several CPU devices, each matrix product of YNNPACK of this size or larger keeps 2.4 kB of memory until the
@@ -68,7 +68,8 @@ class Programs(NamedTuple):
         initial_carry: `(numbers, keys [R], states) -> carry [R, ...]`; the states are donated.
         warm_up: `(numbers, carry, rows [R], end) -> (rows, carry)`, the warm-up up to row `end`, or until a pool runs
             low; the carry is donated.
-        cycles: the same for training, in whole cycles. On a CPU it is the same program as `warm_up`.
+        cycles: the same for training, from the beginning of a cycle up to the end of another. On a CPU it is the same
+            program as `warm_up`.
         begin_play: `(states) -> play [R, ...]`, an evaluation at its start.
         play_on: `(numbers, carry, play, count) -> play`, at most `count` strides of it; the play is donated.
         judged: `(numbers, carry, play, row) -> metrics [R]` of an evaluation, and of the epoch before it.
@@ -172,7 +173,8 @@ def compiled(programs: Programs, numbers: Numbers, num_runs: int) -> Programs:
             for name, given in arguments(programs, numbers, carry).items()
         }
         done = {name: program.result() for name, program in compiling.items()}
-    return programs._replace(carry=carry, **{"warm_up": done["cycles"]} | done)
+    done.setdefault("warm_up", done["cycles"])
+    return programs._replace(carry=carry, **done)
 
 
 def arguments(programs: Programs, numbers: Numbers, carry: Carry) -> dict[str, tuple[Any, ...]]:
@@ -296,10 +298,10 @@ def programs(
         begun = jax.vmap(lambda numbers, carry: loop.begin_refill(one.setup(numbers), carry, row), (axes, 0))
         return over_devices(mesh, begun, axes, 0)(numbers, carry)
 
-    if platform == "cpu":
+    if platform == "cpu":  # One program less compiles the physics. A GPU would copy the agent in every cycle.
         warm_up = cycles = advancing(loop.one_loop(warming_up), cache)
     else:
-        warm_up = advancing(loop.warm_up if warming_up is loop.at_random else loop.refill)
+        warm_up = advancing(loop.collecting(warming_up))
         cycles = advancing(loop.cycles, cache)
 
     return Programs(
