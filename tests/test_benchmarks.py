@@ -112,7 +112,7 @@ def test_the_bare_loop_trains_as_many_agents_at_a_time_as_the_real_program(monke
         (precision.main, ["--env", "nope"], "nope"),
         (headline.main, ["--precision", "fp32"], "invalid choice: 'fp32'"),
         (mjx_changes.main, ["--env", "Pendulum-v1"], "invalid choice: 'Pendulum-v1'"),
-        (kernels.main, ["--table", "--algo", "sac"], "--table measures every row"),
+        (kernels.main, ["--table", "--algo", "sac"], "--table measures its own rows"),
         (kernels.main, ["--backend", "spring"], "--backend is for Brax's environments"),
         (peers.main, ["--peer", "brax", "--algo", "td3"], "brax has sac, one seed at a time"),
         (peers.main, ["--peer", "rltools", "--algo", "ddpg"], "rltools has td3, sac in Pendulum-v1, one seed per core"),
