@@ -309,6 +309,7 @@ def test_the_headline_runs_small_and_a_wrong_flag_is_a_remark(tmp_path, capsys, 
     headline.main([*command, "--profile", str(tmp_path)])
     shown = capsys.readouterr().out
     assert re.search(r"td3 on fast in tf32, XLA flags: none: *\n +minutes 0\.\d+\n +epochs 4 of 4\n", shown)
+    assert "kernels per cycle" not in shown, "on a CPU, the program's main loop is over rows"
     assert re.search(r"no graphs: failed: .*xla_no_such_flag", shown)
     assert re.search(r"\d ms +\d+ x \w+", shown), "the profile's top kernels"
 
