@@ -87,7 +87,6 @@ def measured(settings, seconds, folder, lock):
     """
     import jax
 
-    from benchmarks import hlo
     from purerl.runs import runner
     from purerl.settings import config
     from purerl.training import loop, mapping
@@ -101,7 +100,7 @@ def measured(settings, seconds, folder, lock):
     took = {"compile": time.perf_counter() - begun}
     run = loop.setup(plan, build(hyper, plan, env), env)
     learning = learning_alone(run, compiled.carry)
-    kernels = hlo.count(compiled.cycles.as_text()).main_loop.kernels  # One turn of that loop is one cycle.
+    kernels = kernels_per_cycle(compiled)
     flops, accessed = costs_of_an_epoch(plan, build, env, hyper, numbers, keys)
     with open(lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -124,13 +123,25 @@ def measured(settings, seconds, folder, lock):
         "epochs": f"{len(epochs)} of {plan.num_epochs}",
         "updates_per_s": round(plan.num_updates / plan.num_epochs * size / epoch, 1),
         "env_steps_per_s": round((plan.total_steps - plan.warmup_steps) / plan.num_epochs * size / epoch, 1),
-        "kernels_per_cycle": round(kernels, 1),
-        "us_per_kernel": round(epoch / run.cycle.per_epoch / kernels * 1e6, 3),
+        "kernels_per_cycle": kernels,
+        "us_per_kernel": kernels and round(epoch / run.cycle.per_epoch / kernels * 1e6, 3),
         "flops_per_s": round(flops / updating),
         "bytes_per_s": round(accessed / updating),
         "peak_bytes": stats.get("peak_bytes_in_use", ""),
         "return_mean": round(float(values["return_mean"].mean()), 3),
     }
+
+
+def kernels_per_cycle(compiled):
+    """Return the kernels that a cycle launches on a GPU, or None on a CPU.
+
+    A turn of the program's main loop is a cycle on a GPU, but a row on a CPU (`mapping.programs`).
+    """
+    import jax
+
+    from benchmarks import hlo
+
+    return None if jax.default_backend() == "cpu" else hlo.count(compiled.cycles.as_text()).main_loop.kernels
 
 
 def trained(compiled, numbers, keys, num_epochs, seconds):
@@ -244,7 +255,7 @@ def in_a_process_of_its_own(job, flags):
 def show(title, figures, folder):
     print(f"{title}:", figures.get("remark", ""))
     for column in COLUMNS[COLUMNS.index("minutes") : -1]:
-        if column in figures:
+        if figures.get(column) is not None:
             print(f"  {column.replace('_', ' '):>18} {figures[column]}")
     if folder and "remark" not in figures:
         for seconds, calls, kernel in top_kernels(folder):

@@ -32,7 +32,7 @@ class Instruction(NamedTuple):
         return self.text[: self.text.index(f"{self.opcode}(")]
 
     @property
-    def kind(self):
+    def operation(self):
         """The opcode. For a library call, its name is added."""
         target = TARGET.search(self.text) if self.opcode == "custom-call" else None
         if "__triton_gemm" in self.text or "triton_nested_gemm" in self.text:
@@ -54,8 +54,8 @@ class Loop(NamedTuple):
 
     @property
     def launches(self):
-        """Launches per trip, by kind."""
-        return by_kind(self.launched)
+        """Launches per trip, by operation."""
+        return by_operation(self.launched)
 
     @property
     def kernels(self):
@@ -78,8 +78,8 @@ class Counts(NamedTuple):
 
     @property
     def launches(self):
-        """Launches by kind."""
-        return by_kind(self.launched)
+        """Launches by operation."""
+        return by_operation(self.launched)
 
     @property
     def kernels(self):
@@ -111,21 +111,21 @@ def count(text, axes=()):
         nonlocal conditionals
         launched = Counter()
         for instruction in computations[name]:
-            opcode, text = instruction.opcode, instruction.text
+            opcode, said = instruction.opcode, instruction.text
             if opcode in NO_KERNEL:
                 continue
             if opcode == "while":
-                known = TRIPS.search(text)
+                known = TRIPS.search(said)
                 loop = Loop(
-                    instruction.name, depth, int(known[1]) if known else None, walk(BODY.search(text)[1], depth + 1)
+                    instruction.name, depth, int(known[1]) if known else None, walk(BODY.search(said)[1], depth + 1)
                 )
                 loops.append(loop)
                 launched += times(loop.launched, loop.trips or 1)
             elif opcode in ("call", "async-start"):
-                launched += walk(CALLED.search(text)[1], depth)
+                launched += walk(CALLED.search(said)[1], depth)
             elif opcode == "conditional":
-                several = BRANCHES.search(text)
-                branches = [x.strip().lstrip("%") for x in several[1].split(",")] if several else BRANCH.findall(text)
+                several = BRANCHES.search(said)
+                branches = [x.strip().lstrip("%") for x in several[1].split(",")] if several else BRANCH.findall(said)
                 conditionals += 1
                 launched += Counter([instruction]) + max((walk(x, depth) for x in branches), key=Counter.total)
             else:
@@ -141,11 +141,11 @@ def times(launched, number):
     return Counter({instruction: number * once for instruction, once in launched.items()})
 
 
-def by_kind(launched):
-    """Return `{kind: launches}` of `{instruction: launches}`."""
+def by_operation(launched):
+    """Return `{operation: launches}` of `{instruction: launches}`."""
     launches = Counter()
     for instruction, number in launched.items():
-        launches[instruction.kind] += number
+        launches[instruction.operation] += number
     return launches
 
 

@@ -1,17 +1,17 @@
 """Count the kernels that the training programs launch on a GPU, and the bytes that they move, without a GPU.
 
 XLA can compile ahead of time from a description of the device. So the program that it makes for a GPU can be read on
-any machine. Small programs in a loop are limited by launches, which take two to four microseconds each. So their number
-predicts what a step costs. With many seeds the limit is memory traffic, so `benchmarks/traffic.py` predicts the time of
-an update from the bytes.
+any machine. Small programs in a loop are limited by launches: 1.3 to 1.8 microseconds each were measured on an H200. So
+their number predicts what a step costs. With many seeds the limit is memory traffic, so `benchmarks/traffic.py` models
+the time of an update from the bytes, with fitted constants.
 
-    python -m benchmarks.kernels --target h200.txtpb                          # all three algorithms, one line each
+    python -m benchmarks.kernels --target h200.txtpb                          # every algorithm, one line each
     python -m benchmarks.kernels --target h200.txtpb --algo td3 --update-only # only the updates, in seconds
     python -m benchmarks.kernels --target h200.txtpb --env Ant-v5 --keep      # and add the rows to results/kernels.csv
-    python -m benchmarks.kernels --target h200.txtpb --table                  # all rows of that file
+    python -m benchmarks.kernels --target h200.txtpb --table                  # one row per job of `jobs_of_the_table`
 
 The command needs JAX's CUDA plugin of the same version as jaxlib, and NVIDIA's compiler, but no CUDA device (see
-README.md).
+docs/benchmarks_kernels.md).
 """
 
 import argparse
@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import bare, hlo, table, traffic
+from benchmarks.command import refusing
 from benchmarks.training import plan_of, walk
 from purerl import environments
 from purerl.algorithms.networks import PRECISIONS
@@ -35,7 +36,7 @@ from purerl.settings.registry import ALGORITHMS
 from purerl.training import loop, mapping
 
 TARGET = "PURERL_GPU_TARGET"  # environment variable with the default of --target
-ROUNDS = 1000  # turns of a program's main loop
+TURNS = 1000  # of a program's main loop: cycles, or rounds of the bare updates
 OPTIONS = {"xla_gpu_autotune_level": "0"}  # Autotuning needs a device.
 JOB = ("algo", "env", "backend", "num_seeds", "num_envs")
 COLUMNS = (*JOB, "kernels_per_update", "kernels_per_env_step")
@@ -82,7 +83,7 @@ class Programs:
         self.hyper, self.build = ALGORITHMS[algo].hyperparameters(), ALGORITHMS[algo].build
         self.delay = self.hyper.policy_delay
         self.plan = plan_of(
-            ROUNDS * num_envs * max(1, self.delay // num_envs),  # an epoch of ROUNDS cycles
+            TURNS * num_envs * max(1, self.delay // num_envs),  # an epoch of TURNS cycles
             num_envs,
             **{"widths": (256, 256), "batch_size": 256} | more,
         )
@@ -90,8 +91,8 @@ class Programs:
         self.numbers = mapping.flowing(self.hyper)
         self.run = loop.setup(self.plan, self.build(self.hyper, self.plan, env), env)
         self.carry = mapping.abstract_carry(self.programs, self.numbers, num_seeds)
-        self.row = jax.ShapeDtypeStruct((), jnp.int32)
-        self.turns = jax.ShapeDtypeStruct((num_seeds,), jnp.int32)
+        self.rows = jax.ShapeDtypeStruct((num_seeds,), jnp.int32)  # the row of each run
+        self.row = jax.ShapeDtypeStruct((), jnp.int32)  # the number of any row
 
     def compiled(self, function, *args, **jit):
         """Compile `jax.jit(function)` for the GPU and for arguments like `args`, which may be abstract."""
@@ -101,14 +102,14 @@ class Programs:
 
     def epoch(self):
         """Compile the training between two evaluations, as the command line runs it."""
-        given = (self.numbers, self.carry, self.turns, self.row)
-        return self.compiled(self.programs.cycles, *given, donate_argnums=1)
+        end = self.row
+        return self.compiled(self.programs.cycles, self.numbers, self.carry, self.rows, end, donate_argnums=1)
 
     def learning(self):
         """Compile the epoch without acting: cycles of sampling and updates on a fixed replay buffer."""
 
         def learn(carry, row):
-            rows = row + jnp.arange(ROUNDS)
+            rows = row + jnp.arange(TURNS)
             return loop.scan_mean(lambda carry, row: loop.learn(self.run, carry, row), carry, rows)
 
         return self.compiled(jax.vmap(learn, in_axes=(0, None)), self.carry, self.row, donate_argnums=0)
@@ -118,7 +119,7 @@ class Programs:
         keys = mapping.keys(0, self.num_seeds)
         agents = jax.eval_shape(partial(bare.agents, self.plan, self.build, self.env, self.hyper), keys)
         batches = jax.eval_shape(partial(bare.batches, self.plan, self.env, self.delay), keys)
-        function = bare.updates(self.plan, self.build, self.env, self.hyper, ROUNDS)
+        function = bare.updates(self.plan, self.build, self.env, self.hyper, TURNS)
         return self.compiled(function, self.numbers, agents, batches, keys, donate_argnums=1)
 
 
@@ -128,14 +129,14 @@ def per_turn(counts):
     If its length is known only at run time, as for an epoch, one trip is a turn.
     """
     loop = counts.main_loop
-    return Counter({made: number * (loop.trips or ROUNDS) / ROUNDS for made, number in loop.launched.items()})
+    return Counter({made: number * (loop.trips or TURNS) / TURNS for made, number in loop.launched.items()})
 
 
 def traffic_of(text, launched, rounds):
     """Return the predicted time [us], the memory traffic [MB] and `{kind: [MB]}` of one of the `rounds` of a turn."""
     kernels = traffic.kernels(text, launched)
-    by_kind = {kind: round(moved / rounds / 1e6, 2) for kind, moved in traffic.moved(kernels).items()}
-    return round(traffic.seconds(kernels) / rounds * 1e6, 1), round(sum(by_kind.values()), 1), by_kind
+    by_kind = {kind: round(moved / rounds / 1e6, 2) for kind, moved in traffic.bytes_by_kind(kernels).items()}
+    return round(traffic.predicted(kernels) / rounds * 1e6, 1), round(sum(by_kind.values()), 1), by_kind
 
 
 def live_bytes(program):
@@ -193,8 +194,9 @@ def show(algo, env, backend, num_seeds, num_envs, figures):
 
 
 def jobs_of_the_table():
-    """Return `(algo, env, backend, num_seeds, num_envs)` of every row of results/kernels.csv.
+    """Return `(algo, env, backend, num_seeds, num_envs)` of the rows that `--table` adds to results/kernels.csv.
 
+    They are in tf32 and have 64 seeds. `--keep` adds others, one command each.
     The launches of learning do not depend on physics, and those of physics do not depend on the algorithm.
     """
     learning = [(algo, "walk", None, 64, num_envs) for algo in ALGORITHMS for num_envs in (1, 16, 64)]
@@ -221,10 +223,12 @@ def parsed(arguments):
     parser.add_argument("--update-only", action="store_true", help="compile only the updates")
     parser.add_argument("--text", metavar="FOLDER", type=Path, help="save XLA's text of the compiled programs")
     parser.add_argument("--keep", action="store_true", help="add the rows to results/kernels.csv")
-    parser.add_argument("--table", action="store_true", help="measure and keep every row of that file")
+    parser.add_argument(
+        "--table", action="store_true", help="add 64 seeds of every algorithm and of every task, in tf32"
+    )
     options = parser.parse_args(arguments)
     if options.table and any(getattr(options, name) != parser.get_default(name) for name in (*JOB, "precision")):
-        parser.error("--table measures every row; leave out flags that select rows, or use --keep instead")
+        parser.error("--table measures its own rows; leave out flags that select rows, or use --keep instead")
     if options.backend and not set(options.env) <= set(brax.names()):
         parser.error(f"--backend is for Brax's environments: {', '.join(brax.names())}")
     if options.update_only and (options.keep or options.table):
@@ -232,6 +236,7 @@ def parsed(arguments):
     return options
 
 
+@refusing
 def main(arguments=None):
     options = parsed(arguments)
     jax.config.update("jax_platforms", "cpu")  # The plugin can compile here, but not run.

@@ -211,7 +211,7 @@ HloModule moving, is_scheduled=true
   %copying = f32[1000,4]{1,0} copy(%data)
   %copying.1 = (f32[100]{0}, f32[100]{0}, u32[]) copy-start(%gradient)
   %narrowing = bf16[8,4]{1,0} convert(%mask)
-  %calling = (f32[2,8,16]{2,1,0}, s8[4194304]{0}) custom-call(%short, %weights), custom_call_target="__cublas$gemm"
+  %calling = (f32[2,8,16]{2,1,0}, s8[4194304]{0}) custom-call(%short, %weights), custom_call_target="cholesky"
   ROOT %next = (f32[1000,4]{1,0}, f32[100]{0}) tuple(%data, %gradient)
 }
 
@@ -235,7 +235,7 @@ MOVED = {  # kind, bytes read and bytes written, by hand
     "copying": ("copies", 16_000, 16_000),
     "copying.1": ("copies", 400, 400),
     "narrowing": ("other", 32, 64),  # a byte for a truth value
-    "calling": ("products", 128 + 512, 1024),  # without the working space of the library
+    "calling": ("other", 128 + 512, 1024),  # without the working space of the library
 }
 
 
@@ -248,8 +248,10 @@ def test_a_kernel_moves_only_the_bytes_that_it_touches():
 
 
 def test_bytes_are_summed_by_kind_and_by_launches():
-    once, twice = (traffic.moved([(number * launches, made) for launches, made in moving()]) for number in (1, 2))
-    assert once["products"] == (896 + 1024) + (640 + 1024) and once["copies"] == 64 + 32_000 + 800
+    once, twice = (
+        traffic.bytes_by_kind([(number * launches, made) for launches, made in moving()]) for number in (1, 2)
+    )
+    assert once["products"] == 896 + 1024 and once["copies"] == 64 + 32_000 + 800
     assert sum(once.values()) == sum(read + written for _, read, written in MOVED.values())
     assert twice == {kind: 2 * moved for kind, moved in once.items()}
 
@@ -257,23 +259,29 @@ def test_bytes_are_summed_by_kind_and_by_launches():
 @pytest.mark.parametrize("precision, peak", [("high,high", 390e12), ("highest,highest", 50e12)])
 def test_a_product_costs_two_operations_per_pair_of_factors_at_the_peak_of_its_precision(precision, peak):
     text = MOVING.replace("high,high", precision)
-    (product,) = [made for _, made in traffic.kernels(text, hlo.count(text).main_loop.launched) if made.flop]
-    assert (product.flop, product.peak) == (2 * 2 * 8 * 16 * 4, peak)
+    (product,) = [made for _, made in traffic.kernels(text, hlo.count(text).main_loop.launched) if made.arithmetic]
+    assert product.arithmetic == pytest.approx(2 * 2 * 8 * 16 * 4 / peak)
+
+
+def test_a_product_that_hides_in_a_library_is_refused():
+    text = MOVING.replace('custom_call_target="cholesky"', 'custom_call_target="__cublas$gemm"')
+    with pytest.raises(ValueError, match=r"the product calling is a call to a library \(custom-call __cublas\$gemm\)"):
+        traffic.kernels(text, hlo.count(text).main_loop.launched)
 
 
 @pytest.mark.parametrize(
-    "gathered, moved, flop, microseconds",
+    "gathered, moved, arithmetic, microseconds",
     [
         (0, 1000, 0, 3.0),
         (0, 43_000_000, 0, 10.5),
-        (0, 43_000_000, 3_900_000_000, 20.5),
+        (0, 43_000_000, 10e-6, 20.5),
         (9_000_000, 52_000_000, 0, 20.5),
     ],
     ids=["a launch", "memory", "arithmetic", "random reads"],
 )
-def test_the_predicted_time_adds_a_launch_memory_and_arithmetic(gathered, moved, flop, microseconds):
-    made = traffic.Kernel("by hand", "other", moved, gathered, 0, flop, 390e12)
-    assert traffic.seconds([(2, made)]) == pytest.approx(2e-6 * microseconds)
+def test_the_predicted_time_adds_a_launch_memory_and_arithmetic(gathered, moved, arithmetic, microseconds):
+    made = traffic.Kernel("by hand", "other", moved, gathered, 0, arithmetic)
+    assert traffic.predicted([(2, made)]) == pytest.approx(2e-6 * microseconds)
 
 
 def test_only_rows_of_an_array_larger_than_the_cache_are_read_at_random():

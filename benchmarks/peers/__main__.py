@@ -1,10 +1,10 @@
 """Compare purerl with other libraries: rejax (two versions), Brax, SBX, skrl, EvoRL, jaxnasium and RLtools.
 
 `python -m benchmarks.peers [--venvs FOLDER]` installs each of them from the package index into a virtual environment of
-its own. All train in turns on this machine. The command prints a table and adds to results/peers.csv. They use one
+its own. They train in turns on this machine. The command prints a table and adds to results/peers.csv. They use one
 environment per seed, one update per step, and equal networks, batches and replay buffers. A stretch of training is
-compared, after everything was compiled. All train in the same environment, which costs almost nothing. RLtools, which
-is written in C++, trains in its own pendulum, and purerl in `Pendulum-v1`.
+compared, after everything was compiled. All but RLtools train in the same environment, which costs almost nothing.
+RLtools, which is written in C++, trains in its own pendulum, and purerl beside it in `Pendulum-v1`.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from benchmarks.command import WHOLE_TRACEBACKS, last_line
 
 ROOT = Path(__file__).parents[2]
 WARMUP = 256
+# As many seeds as RLtools gets cores, and as purerl makes devices (`use_cores` in purerl/cli/startup.py).
 NUM_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 FIGURES = ("env_steps_per_s", "updates_per_s", "updates_per_s_min", "updates_per_s_max")
 FIGURES += ("purerl_is_faster", "purerl_is_faster_min", "purerl_is_faster_max", "by_cpu_time")
@@ -33,13 +34,13 @@ class Peer(NamedTuple):
     """A library and how it is used.
 
     Attributes:
-        requirements: the packages that pip installs
+        requirements: the packages that pip installs; none for purerl, which runs in this environment
         program: the `with_*.py` to run
         algos: the algorithms that it trains
         many_seeds: whether it trains several seeds at once
         environment: the environment in which it is compared
         process_per_seed: whether each seed is a process of its own
-        part: a stretch of a slow library is this many times as short
+        part: divides the steps of a stretch, for a slow library
     """
 
     requirements: tuple[str, ...]
@@ -51,8 +52,10 @@ class Peer(NamedTuple):
     part: int = 1
 
 
+ALGOS = ("td3", "sac", "ddpg")
 # rejax 0.1.3 samples without replacement: it draws a number for every entry of the replay buffer. 0.1.2 draws indices.
 PEERS = {
+    "purerl": Peer((), "purerl", ALGOS, many_seeds=True),  # It trains every case, in the environment of its peers.
     "rejax": Peer(("rejax", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True, part=2),  # fails on gymnax 1.0
     "rejax-0.1.2": Peer(("rejax==0.1.2", "gymnax<1"), "rejax", ("td3", "sac"), many_seeds=True),
     "brax": Peer(("brax",), "brax", ("sac",)),
@@ -84,12 +87,11 @@ class Case(NamedTuple):
 
     def steps_of(self, name):
         """Return the steps of a stretch of a peer: an even number, because TD3 updates the actor every second time."""
-        part = PEERS[name].part if name in PEERS else 1
-        return max(2, self.steps // part // 2 * 2)
+        return max(2, self.steps // PEERS[name].part // 2 * 2)
 
     def processes_of(self, name):
         """Return the number of processes that train the seeds of a peer."""
-        return self.num_seeds if name in PEERS and PEERS[name].process_per_seed else 1
+        return self.num_seeds if PEERS[name].process_per_seed else 1
 
     def taken_by(self, peer):
         """Return whether a peer trains this case."""
@@ -97,7 +99,6 @@ class Case(NamedTuple):
         return seeds and self.algo in peer.algos and self.environment == peer.environment
 
 
-ALGOS = ("td3", "sac", "ddpg")
 CASES = [Case(algo, "walk", 1, 256, 256, 1_000_000, 300) for algo in ALGOS]
 CASES += [Case(algo, "walk", 8, 64, 64, 100_000, 1000) for algo in ("td3", "sac")]
 CASES += [Case(algo, "Pendulum-v1", NUM_CORES, 64, 64, 100_000, 8000) for algo in ("td3", "sac")]
@@ -110,15 +111,16 @@ class Failed(Exception):
 
 def installed(name, folder):
     """Return the Python of a peer's virtual environment, which is created if necessary. Raises Failed."""
-    if name == "purerl":
+    requirements = PEERS[name].requirements
+    if not requirements:
         return sys.executable
     python, done = folder / name / "bin" / "python", folder / name / "requirements.json"
-    wanted = json.dumps(PEERS[name].requirements)
+    wanted = json.dumps(requirements)
     if not done.exists() or done.read_text() != wanted:
-        print(f"installing {', '.join(PEERS[name].requirements)}", flush=True)
+        print(f"installing {', '.join(requirements)}", flush=True)
         for step in (
             [sys.executable, "-m", "venv", folder / name],
-            [python, "-m", "pip", "install", "-q", *PEERS[name].requirements],
+            [python, "-m", "pip", "install", "-q", *requirements],
         ):
             made = subprocess.run(step, capture_output=True, text=True)
             if made.returncode:
@@ -128,9 +130,8 @@ def installed(name, folder):
 
 
 def command(name, python, job):
-    """Return the command that starts the program of a peer, or of purerl."""
-    program = PEERS[name].program if name in PEERS else name
-    return [python, "-m", f"benchmarks.peers.with_{program}", json.dumps(job)]
+    """Return the command that starts the program of a peer."""
+    return [python, "-m", f"benchmarks.peers.with_{PEERS[name].program}", json.dumps(job)]
 
 
 class Worker:
@@ -159,7 +160,10 @@ class Worker:
         raise Failed(f"does not run: {last_line(self.errors.read())}")
 
     def train(self, updates):
-        """Return the `timing.Taken` of a stretch, in which each seed must make the given number of updates."""
+        """Return the `timing.Taken` of a stretch.
+
+        The peer's own count of `updates` must agree. A peer without a count, as Brax, is believed. Raises Failed.
+        """
         with suppress(BrokenPipeError):  # The answer gives the reason.
             self.process.stdin.write("\n")
             self.process.stdin.flush()
@@ -175,17 +179,17 @@ class Worker:
 
 
 def compared(case, names, folder, rounds):
-    """Return one row of results/peers.csv per name. The first is purerl's."""
-    workers, rows, times = {}, [], {}
+    """Return one row of results/peers.csv per name, purerl's first. A failed peer's row says why it failed."""
+    workers, failures, times = {}, {}, {}
 
     def attempted(name, function, *args):
-        """Return `function(*args)`. If it failed, return None and add a row that says why."""
+        """Return `function(*args)`. If it failed, return None and note why."""
         try:
             return function(*args)
         except Failed as error:
             if name == "purerl":
                 raise
-            rows.append((*setting(case, name), *[""] * len(FIGURES), "", "", str(error)))
+            failures[name] = str(error)
             times.pop(name, None)
             return None
 
@@ -203,11 +207,15 @@ def compared(case, names, folder, rounds):
     finally:
         for worker in workers.values():
             worker.end()
-    for name in times:
+
+    def row(name):
+        if name in failures:
+            return *setting(case, name), *[""] * len(FIGURES), "", "", failures[name]
         versions = " ".join(f"{package} {version}" for package, version in workers[name].versions.items())
         measured = figures(times[name], times["purerl"])
-        rows.append((*setting(case, name), *measured, f"{workers[name].start_seconds:.1f}", versions, ""))
-    return rows
+        return *setting(case, name), *measured, f"{workers[name].start_seconds:.1f}", versions, ""
+
+    return [row(name) for name in ("purerl", *names)]
 
 
 def setting(case, name):
@@ -249,26 +257,27 @@ def described(name):
 
 def main(arguments=None):
     numbers = sorted({case.num_seeds for case in CASES})
+    others = [name for name in PEERS if name != "purerl"]
+    folder = Path("~/.cache/purerl/peers").expanduser()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--venvs", metavar="FOLDER", type=Path, default=Path("~/.cache/purerl/peers").expanduser())
-    parser.add_argument("--peer", choices=PEERS, nargs="+", default=list(PEERS))
-    parser.add_argument("--algo", choices=ALGOS, nargs="+", default=list(ALGOS))
-    parser.add_argument("--seeds", type=int, choices=numbers, nargs="+", default=numbers)
+    parser.add_argument(
+        "--venvs", metavar="FOLDER", type=Path, default=folder, help="the peers' virtual environments, made if missing"
+    )
+    parser.add_argument("--peer", choices=others, nargs="+", default=others, help="peers to compare with (all)")
+    parser.add_argument("--algo", choices=ALGOS, nargs="+", default=list(ALGOS), help="algorithms to train (all)")
+    parser.add_argument("--seeds", type=int, choices=numbers, nargs="+", default=numbers, help="cases to train (all)")
     parser.add_argument("--steps", type=int, help="environment steps and updates per seed in a stretch")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="stretches per peer, in turns; the median counts")
     options = parser.parse_args(arguments)
     if options.steps is not None and (options.steps < 2 or options.steps % 2):
         parser.error(f"--steps {options.steps} is not a positive even number; TD3 updates the actor every second time")
-    cases = {
-        case if options.steps is None else case._replace(steps=options.steps): [
-            name for name in options.peer if case.taken_by(PEERS[name])
-        ]
-        for case in CASES
-        if case.algo in options.algo and case.num_seeds in options.seeds
-    }
-    if not any(cases.values()):
+    cases = [case for case in CASES if case.algo in options.algo and case.num_seeds in options.seeds]
+    if options.steps is not None:
+        cases = [case._replace(steps=options.steps) for case in cases]
+    taken = [(case, [name for name in options.peer if case.taken_by(PEERS[name])]) for case in cases]
+    if not any(names for _, names in taken):
         parser.error("none of the peers trains any of these cases: " + "; ".join(map(described, options.peer)))
-    for case, names in cases.items():
+    for case, names in taken:
         if names:
             rows = compared(case, names, options.venvs, options.rounds)
             for row in rows:

@@ -26,7 +26,7 @@ def say(**facts):
 
 
 def ready(packages, begun, stretch):
-    """Print that everything is compiled, and the seconds since `begun`, without the `Taken` of a stretch."""
+    """Print that everything is compiled, and the seconds since `begun` minus the seconds of one stretch."""
     versions = {name: metadata.version(name) for name in packages}
     say(versions=versions, start_seconds=time.perf_counter() - begun - stretch.wall)
 
@@ -39,7 +39,7 @@ def asked():
 def serve(packages, begun, train, updates):
     """Train a stretch with `train()` for each request, and print how long it took.
 
-    `updates()` returns how many critic updates each seed has made since the start, by its own count.
+    `updates()` returns how many critic updates the first seed has made since the start, by the peer's own count.
     """
     train()
     ready(packages, begun, taken(train))

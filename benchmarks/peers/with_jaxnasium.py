@@ -1,7 +1,7 @@
 """Time jaxnasium's SAC: its `train_iteration`, scanned, with one environment step and one update each.
 
 Its `train` makes a new replay buffer in every call, so this program keeps the state itself. It is returned and donated.
-Several seeds use all cores by `jax.pmap`, and `jax.vmap`, which jaxnasium's `AlgorithmEvaluation` uses for seeds.
+It trains one seed.
 """
 
 import time
@@ -17,7 +17,7 @@ from jaxnasium.algorithms.architectures import MLP
 from jaxnasium.algorithms.core import TransitionBuffer
 
 from benchmarks.peers import serve
-from benchmarks.peers.seeds import Seeds
+from purerl.cli.startup import use_cores
 
 
 class State(eqx.Module):
@@ -43,7 +43,7 @@ class Walk(jaxnasium.Environment):
 
 begun = time.perf_counter()
 job = serve.job()
-seeds = Seeds(job["num_seeds"])
+use_cores()  # the same devices as those of purerl
 env = jaxnasium.VecEnvWrapper(Walk())
 network = {"body": MLP.with_params(hidden_sizes=(job["width"], job["width"]))}
 sac = SAC(
@@ -79,8 +79,8 @@ def steps(state):
     return jax.lax.scan(lambda state, i: (iteration(state, i)[0], None), state, jnp.arange(job["steps"]))[0]
 
 
-state = seeds.map(start)(seeds.keys())
-stretch = seeds.map(steps, donate_argnums=0)
+state = jax.jit(start)(jax.random.PRNGKey(0))
+stretch = jax.jit(steps, donate_argnums=0)
 
 
 def train():
@@ -89,7 +89,7 @@ def train():
 
 
 def updates():
-    return int(seeds.first(optax.tree.get_all_with_path(state[0].optimizer_state["critics"], "count")[0][1]))
+    return int(optax.tree.get_all_with_path(state[0].optimizer_state["critics"], "count")[0][1])
 
 
 train()  # It turns Python's numbers in the state into arrays. The next call is compiled for these.

@@ -2,7 +2,8 @@
 
 RLtools compiles a module for the settings of a job, and keeps it in the folder for temporary files. It does not report
 the number of updates. Its loop makes one step of the environment, and then one update of both critics. The steps are
-counted in the environment. The policy is compared from step to step once, which shows how often the actor is updated.
+counted in the environment. Before the timing, the policy of a separate state is compared over eight steps, which shows
+how often the actor is updated.
 """
 
 import ctypes
@@ -52,7 +53,7 @@ def warmed_up(number):
 
 
 def check_actor_updates(state):
-    """Raise ValueError unless the actor is updated at every `DELAY`th step."""
+    """Raise ValueError unless the policy of `state` changes as often in eight steps as the actor should be updated."""
     policies = []
     for _ in range(9):
         state.step()
