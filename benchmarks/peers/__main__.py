@@ -19,11 +19,10 @@ from typing import NamedTuple
 
 from benchmarks import table, timing
 from benchmarks.command import WHOLE_TRACEBACKS, last_line
+from purerl.cli.startup import num_cores
 
 ROOT = Path(__file__).parents[2]
 WARMUP = 256
-# As many seeds as RLtools gets cores, and as purerl makes devices (`use_cores` in purerl/cli/startup.py).
-NUM_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 FIGURES = ("env_steps_per_s", "updates_per_s", "updates_per_s_min", "updates_per_s_max")
 FIGURES += ("purerl_is_faster", "purerl_is_faster_min", "purerl_is_faster_max", "by_cpu_time")
 COLUMNS = ("peer", "algo", "environment", "num_seeds", "processes", "widths", "batch_size", "buffer_size", *FIGURES)
@@ -99,6 +98,7 @@ class Case(NamedTuple):
         return seeds and self.algo in peer.algos and self.environment == peer.environment
 
 
+NUM_CORES = num_cores()  # RLtools trains one seed per core, and purerl makes one device per core.
 CASES = [Case(algo, "walk", 1, 256, 256, 1_000_000, 300) for algo in ALGOS]
 CASES += [Case(algo, "walk", 8, 64, 64, 100_000, 1000) for algo in ("td3", "sac")]
 CASES += [Case(algo, "Pendulum-v1", NUM_CORES, 64, 64, 100_000, 8000) for algo in ("td3", "sac")]
