@@ -89,6 +89,12 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(searched, tmp_path):
     assert trials(tmp_path / "out") == trials(folder)
 
 
+def test_only_the_interquartile_mean_leaves_out_the_best_and_the_worst_seed():
+    scores = np.array([[0.0, 1.0, 2.0, 9.0]])
+    found = {name: float(aggregate(scores)[0]) for name, aggregate in search.AGGREGATES.items()}
+    assert found == {"iqm": 1.5, "mean": 3.0, "min": 0.0}
+
+
 @pytest.mark.parametrize(
     "aggregate, expected",
     # The interquartile mean of two seeds is their mean.
