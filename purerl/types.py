@@ -139,6 +139,8 @@ class Algorithm(NamedTuple):
         metrics: the names of the scalars that `update_critic` and `update_actor` return, in the order of curves.csv,
             report.html and the loggers. curves.csv holds their means over all updates since the last evaluation. They
             must be finite: a run is frozen after the first that is not. Guard ratios and logs.
+        terminal_observations: whether an update depends on s' of terminated transitions, for example through the
+            statistics of a batch. If so, the replay buffer is plain, because the compact one does not keep them.
     """
 
     init: Callable[[Key], Agent]
@@ -152,6 +154,7 @@ class Algorithm(NamedTuple):
     noise: Noise
     policy_delay: int
     metrics: tuple[str, ...] = ()
+    terminal_observations: bool = False
 
 
 Constructor = Callable[[Any, Any, EnvSizes], Algorithm]  # (hyperparameters, plan, environment or its sizes)

@@ -158,8 +158,15 @@ def test_a_users_own_environment_trains_by_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algo", registry.ALGORITHMS)
+@pytest.mark.parametrize("algo", [algo for algo in registry.ALGORITHMS if algo != "crossq"])
 def test_the_compact_ring_trains_exactly_as_the_plain_one(algo, tmp_path):
     for ring in ("plain", "compact"):
         assert train.main([*arguments(algo=algo, ring=ring, n_step="2"), "--out", str(tmp_path / ring)]) == 0
     assert_same_run(tmp_path / "plain", tmp_path / "compact")
+
+
+def test_the_compact_ring_is_refused_for_crossq(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train.main([*arguments(algo="crossq", ring="compact"), "--out", str(tmp_path / "run")])
+    assert "does not keep s' of terminated transitions" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -117,4 +117,5 @@ def crossq(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
         next_value=no_value,
         update_critic=partial(update_critic, model),
         update_actor=partial(update_actor, model),
+        terminal_observations=True,  # The statistics of the joint pass contain every s'.
     )

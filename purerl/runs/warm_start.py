@@ -89,7 +89,7 @@ def check(settings: Config, env: Environment, build: Constructor) -> None:
     _wanted(source, settings, like)
     _rows_of(source, settings, settings.runs)
     if "ring" in settings.job.init_parts:
-        _check_ring(source, settings, env)
+        _check_ring(source, settings, env, build)
 
 
 def read_source(settings: Config, env: Environment, build: Constructor, verify: bool = False) -> Source:
@@ -287,7 +287,7 @@ def _chosen(source: Source, job: Job, seed: int) -> tuple[int, int]:
     return int(source.final["setting"][index]), int(source.final["seed"][index])
 
 
-def _check_ring(source: Source, settings: Config, env: Environment) -> None:
+def _check_ring(source: Source, settings: Config, env: Environment, build: Constructor) -> None:
     """Raise ValueError if the warm-up of `settings` cannot be taken from the replay buffer of the source."""
     plan, theirs = settings.plan, source.settings.plan
     taken = {group for group, _ in _rows_of(source, settings, settings.runs)}
@@ -297,6 +297,12 @@ def _check_ring(source: Source, settings: Config, env: Environment) -> None:
         raise ValueError(
             f"the replay buffer of {source.path} has the rows of {theirs.num_envs} environments, and this run has "
             f"{plan.num_envs}; set --num-envs {theirs.num_envs}, or leave ring out of --init-parts"
+        )
+    reads = build(settings.hyper, plan, env).terminal_observations
+    if reads and not all(_is_plain(source.groups[group].arrays) for group in taken):
+        raise ValueError(
+            f"the replay buffer of {source.path} is compact: it does not keep s' of terminated transitions, which "
+            f"{settings.job.algo} reads; leave ring out of --init-parts"
         )
     there, here = (_sizes(each) for each in (_environment(source), env))
     if there != here:
@@ -379,11 +385,13 @@ def _gathered(source: Source, rows: Sequence[tuple[int, int]], name: str) -> Sha
 def _with_ring(session: Session, group: int, source: Source, rows: Sequence[tuple[int, int]], carry: Carry) -> Carry:
     """Return `carry` with the newest transitions of the source in its replay buffer."""
     plan, theirs = session.plan, source.settings.plan
-    kinds = replay.replay(theirs, _environment(source)), replay.replay(plan, session.env)
+    env, reads = session.env, session.build(session.settings.hyper, plan, session.env).terminal_observations
+    kept = _is_plain(source.groups[rows[0][0]].arrays)
+    kinds = replay.replay(theirs, _environment(source), kept), replay.replay(plan, env, reads)
 
     @partial(jax.jit, static_argnums=2)
     def copied(old: PyTree, begun: episodes.Episodes, added: int) -> PyTree:
-        observation = episodes.observe(session.env, begun)
+        observation = episodes.observe(env, begun)
         return replay.copied(kinds[0], old, added, kinds[1], plan.warmup_rows, observation)
 
     made = []
@@ -394,8 +402,13 @@ def _with_ring(session: Session, group: int, source: Source, rows: Sequence[tupl
     return carry._replace(ring=session.with_copies(group, ring))
 
 
+def _is_plain(arrays: Arrays) -> bool:
+    """Return whether the replay buffer in the arrays of a checkpoint is plain."""
+    return ".ring" in arrays
+
+
 def _ring(arrays: Arrays, row: int) -> PyTree:
     """Return the replay buffer of one run in the arrays of a checkpoint."""
-    if ".ring" in arrays:
+    if _is_plain(arrays):
         return jnp.asarray(arrays[".ring"][row])
     return replay.Compact(jnp.asarray(arrays[".ring.data"][row]), jnp.asarray(arrays[".ring.last"][row]))

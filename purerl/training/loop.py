@@ -81,8 +81,9 @@ Acting = Callable[[Run, Carry, IntScalar], tuple[PyTree, Float[Array, "E A"]]]  
 
 
 def setup(plan: Plan, algorithm: Algorithm, env: Environment) -> Run:
-    """Return the `Run`. Raises ValueError if `plan` does not fit the policy delay or its `ring` the environment."""
-    return Run(plan, algorithm, env, normalizer(plan), replay(plan, env), cycle(plan, algorithm.policy_delay))
+    """Return the `Run`. Raises ValueError if `plan` does not fit the policy delay, or its `ring` what it must keep."""
+    buffer = replay(plan, env, algorithm.terminal_observations)
+    return Run(plan, algorithm, env, normalizer(plan), buffer, cycle(plan, algorithm.policy_delay))
 
 
 def train(

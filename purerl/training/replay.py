@@ -66,15 +66,24 @@ class Shape(NamedTuple):
         return -(-self.obs_size * jnp.dtype(self.dtype).itemsize // 4)
 
 
-def replay(plan: Plan, env: Environment) -> Replay:
-    """Return the replay buffer that `plan` selects. Raises ValueError if a compact ring does not fit `env`."""
+def replay(plan: Plan, env: Environment, terminal_observations: bool) -> Replay:
+    """Return the replay buffer that `plan` selects.
+
+    `terminal_observations` is the field of the algorithm. Raises ValueError if `plan` selects a compact ring that
+    cannot hold what `env` returns, or does not keep what the algorithm reads.
+    """
     shape = Shape(plan.rows, plan.n_step, env.obs_size, env.action_size, env.episode_length, plan.ring_dtype)
     if plan.ring == "compact" and env.truncates:
         raise ValueError(
             f"ring 'compact' cannot hold {env.name}, which may truncate an episode before its time limit; "
             f"use ring 'plain' or 'auto'"
         )
-    kind = plain if plan.ring == "plain" or env.truncates else compact
+    if plan.ring == "compact" and terminal_observations:
+        raise ValueError(
+            "ring 'compact' does not keep s' of terminated transitions, which this algorithm reads; "
+            "use ring 'plain' or 'auto'"
+        )
+    kind = plain if plan.ring == "plain" or env.truncates or terminal_observations else compact
     return kind(shape)
 
 

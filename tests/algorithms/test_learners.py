@@ -359,3 +359,25 @@ def test_no_value_is_computed_before_the_updates_of_a_round(name):
     algorithm = spec.build(spec.hyperparameters(), PLAN, ENV)
     batches = jax.tree.map(lambda x: x[None], a_batch(algorithm))
     assert jax.eval_shape(algorithm.next_value, jax.eval_shape(algorithm.init, key), batches, key) == ()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_algorithm_declares_whether_it_reads_next_observations_of_terminated_transitions(name):
+    """Otherwise the compact replay buffer, which does not keep them, changes what is learned."""
+    spec, key = ALGORITHMS[name], jax.random.key(0)
+    algorithm = spec.build(spec.hyperparameters(), PLAN, ENV)
+
+    @jax.jit
+    def updated(window):
+        batch, state = algorithm.to_batch(window), algorithm.init(key)
+        count = algorithm.policy_delay
+        values = algorithm.next_value(state, jax.tree.map(lambda x: jnp.stack([x] * count), batch), key)
+        state, _ = algorithm.update_critic(state, batch, jax.tree.map(lambda x: x[0], values), key)
+        return algorithm.update_actor(state, batch, key)[0]
+
+    window = windows(np.random.default_rng(1))
+    ended = window.terminated[..., None]
+    others = window._replace(next_observation=jnp.where(ended, 7.0, window.next_observation))
+    same = jax.tree.map(lambda x, y: bool((x == y).all()), updated(window), updated(others))
+    assert ended.any() and not ended.all()
+    assert all(jax.tree.leaves(same)) is not algorithm.terminal_observations

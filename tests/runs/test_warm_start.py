@@ -132,7 +132,7 @@ def assert_newest(ours, theirs, rows, count):
     Returns the transitions, `[count, 4, ...]`.
     """
     plans = [config.resolve({}, path / "run.toml") for path in (theirs, ours)]
-    kinds = [replay.replay(settings.plan, runner.prepare(settings)[0]) for settings in plans]
+    kinds = [replay.replay(settings.plan, runner.prepare(settings)[0], False) for settings in plans]
     envs, numbers = jnp.arange(4), jnp.arange(count)[:, None] + jnp.zeros(4, int)
     old, _ = kinds[0].read(warm_start._ring(held(theirs), 0), rows - count + numbers, envs)
     new, missing = kinds[1].read(warm_start._ring(held(ours), 0), numbers, envs)
@@ -165,6 +165,19 @@ def test_a_ring_is_taken_into_another_kind_of_ring_with_the_ends_of_its_episodes
     more = ["--init-parts", "ring,actor", "--init-seed", "5"]
     begun(tmp_path / "run", source, monkeypatch, *more, **(settings | {"ring": "plain", "seed": "9"}))
     assert assert_newest(tmp_path / "run", source, 320 // 4, 80 // 4).truncated[:-1].any()
+
+
+@pytest.mark.slow
+def test_crossq_takes_a_ring_only_with_the_next_observations_of_terminated_transitions(tmp_path, monkeypatch, capfd):
+    settings = {"num_seeds": "1", "normalize_observations": "false", "warmup_steps": "80", "total_steps": "320"}
+    for ring in ("compact", "plain"):
+        trained(tmp_path / ring, **(settings | {"ring": ring}))
+    more = ["--init-parts", "ring", "--init-seed", "5"]
+    kind = settings | {"algo": "crossq", "policy_delay": "2"}
+    shown = refusal(capfd, "--init-from", tmp_path / "compact", *more, **kind)
+    assert "is compact: it does not keep s' of terminated transitions, which crossq reads; leave ring out" in shown
+    begun(tmp_path / "run", tmp_path / "plain", monkeypatch, *more, **(kind | {"ring": "plain"}))
+    assert_newest(tmp_path / "run", tmp_path / "plain", 320 // 4, 80 // 4)
 
 
 def test_policies_without_a_checkpoint_give_actor_and_statistics(source, tmp_path, monkeypatch, capfd):

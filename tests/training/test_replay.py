@@ -237,13 +237,16 @@ def test_the_compact_ring_is_smaller(obs_size, action_size, least, num_envs):
     assert 1 - bytes_of(replay.compact) / bytes_of(replay.plain) > least
 
 
-def test_auto_is_compact_unless_the_environment_truncates_by_itself():
+def test_auto_is_compact_unless_a_truncation_or_an_algorithm_needs_the_plain_ring():
     own, timed = counting(), counting()._replace(truncates=False)
-    for ring, env, compact in (("auto", own, False), ("auto", timed, True), ("plain", timed, False)):
-        buffer = replay.replay(Plan(ring=ring), env)
+    cases = [("auto", own, False, False), ("auto", timed, False, True), ("auto", timed, True, False)]
+    for ring, env, reads, compact in (*cases, ("plain", timed, False, False)):
+        buffer = replay.replay(Plan(ring=ring), env, reads)
         assert isinstance(jax.eval_shape(buffer.empty, 0, jnp.zeros((16, 2))), replay.Compact) == compact
     with pytest.raises(ValueError, match=r"ring 'compact' cannot hold counting, .* use ring 'plain' or 'auto'"):
-        replay.replay(Plan(ring="compact"), own)
+        replay.replay(Plan(ring="compact"), own, False)
+    with pytest.raises(ValueError, match=r"does not keep s' of terminated transitions, .* use ring 'plain' or 'auto'"):
+        replay.replay(Plan(ring="compact"), timed, True)
 
 
 def with_a_hole(kind, n_step, hole):
