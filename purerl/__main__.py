@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "measure the return of trained policies",
     "render": "draw an episode of a trained policy",
     "export": "write a trained policy as an ONNX, StableHLO or NumPy file",
+    "keep": "copy settings, curves and some policies of a run, without checkpoints",
 }
 
 

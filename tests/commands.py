@@ -43,9 +43,14 @@ def arguments(**more):
 
 def refusal(capfd, *words):
     """Return the one line with which `purerl train` refuses."""
+    return refusal_of(capfd, train, *words)
+
+
+def refusal_of(capfd, command, *words):
+    """Return the one line with which the module `command` refuses."""
     capfd.readouterr()
     with pytest.raises(SystemExit) as refused:
-        train.main([str(word) for word in words])
+        command.main([str(word) for word in words])
     shown = capfd.readouterr().err
     assert refused.value.code == 2 and shown.startswith("error: ") and shown.count("\n") == 1
     return shown

@@ -58,7 +58,7 @@ def test_an_import_upwards_is_found(tmp_path, contract, module, line, broken):
     assert f"{contract} BROKEN" in output and broken in output, output
 
 
-@pytest.mark.parametrize("command", ["train", "sweep", "plot", "report", "evaluate", "export", "render"])
+@pytest.mark.parametrize("command", ["train", "sweep", "plot", "report", "evaluate", "export", "render", "keep"])
 def test_the_help_of_no_command_waits_for_jax(command):
     code = "import sys; from purerl import {0}\ntry: {0}.main(['--help'])\nfinally: print('jax' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code.format(command)], capture_output=True, text=True, check=True)
