@@ -43,8 +43,8 @@ def test_the_figure_says_seeds_units_bands_and_sources(runs, tmp_path, capsys):
     words = text_of(out)
     assert {"TD3, 10 seeds, 1 diverged", "SAC, 10 seeds", "environment steps [millions]"} <= set(words)
     assert {
-        "TD3 by Fujimoto et al. 2018, Hopper-v1, mean of 10 seeds",
-        "SAC by JAXRL, Hopper-v2, mean of 10 seeds",
+        "TD3 by Fujimoto et al. 2018 (v1), mean of 10 seeds",
+        "SAC by JAXRL (v2), mean of 10 seeds",
     } <= set(words)
     assert "IQM, 95% bootstrap interval" in words and "return of an episode" in words
     assert "Hopper-v5: TD3, 10 seeds, 1 diverged" in capsys.readouterr().out
@@ -98,7 +98,7 @@ def test_published_curves_stand_by_their_algorithm_whatever_tells_lines_apart(ru
     assert plot.main([str(runs), "--by", "tau", "--published", "--out", str(out)]) == 0
     words = text_of(out)
     assert "tau 0.005, 20 seeds, 1 diverged" in words
-    for algo, source in (("TD3", "Fujimoto et al. 2018, Hopper-v1"), ("SAC", "JAXRL, Hopper-v2")):
+    for algo, source in (("TD3", "Fujimoto et al. 2018 (v1)"), ("SAC", "JAXRL (v2)")):
         assert f"{algo} by {source}, mean of 10 seeds" in words
 
 
@@ -127,7 +127,7 @@ def test_published_curves_do_not_stand_beside_episodes_of_another_length(tmp_pat
         write_run(tmp_path / name, [0, 100_000], np.ones((2, 2)), env="Hopper-v5", episode_length=length)
     out = tmp_path / "figure.svg"
     assert plot.main([str(tmp_path), "--by", "run", "--published", "--out", str(out)]) == 0
-    assert "TD3 by Tianshou, Hopper-v3, mean of 10 seeds" in text_of(out)
+    assert "TD3 by Tianshou (v3), mean of 10 seeds" in text_of(out)
     with pytest.raises(SystemExit):
         plot.main([str(tmp_path / "short"), "--published", "--out", str(out)])
     assert "no results are published for Hopper-v5" in capsys.readouterr().err
@@ -188,12 +188,41 @@ def test_a_curve_of_few_evaluations_is_not_smoothed(runs):
     assert "smoothed" not in axes.get_title()
 
 
-def test_beside_published_curves_no_panel_is_narrower_than_a_column_of_a_paper(runs):
+def test_panels_with_equal_labels_share_one_legend_and_stand_four_in_a_row(runs):
     shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))
+    envs = ("Hopper-v5", "Ant-v5", "HalfCheetah-v5", "Walker2d-v5", "none")
+    theirs = {env: {"TD3": published.find_curves(env, "td3")} for env in envs}
+    for count, columns in ((4, 4), (5, 3)):
+        figure = figures.learning_curves({env: {"TD3": shown} for env in envs[:count]}, published=theirs)
+        assert figure.axes[0].get_subplotspec().get_gridspec().ncols == columns
+        assert not any(axes.get_legend() for axes in figure.axes)
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == [
+            "TD3, 10 seeds, 1 diverged",
+            "TD3 by Fujimoto et al. 2018 (v1), mean of 10 seeds",
+            "TD3 by Tianshou (v3), mean of 10 seeds",
+        ]
+
+
+def test_panels_whose_labels_differ_have_a_legend_each_and_no_panel_is_narrower_than_a_column(runs):
+    shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))
+    fewer = shown._replace(values=shown.values[:, :5], seeds=shown.seeds[:5], diverged=shown.diverged[:5])
     theirs = {"Hopper-v5": {"TD3": published.find_curves("Hopper-v5", "td3")}}
-    figure = figures.learning_curves({env: {"TD3": shown} for env in ("Hopper-v5", "a", "b")}, published=theirs)
-    assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 2
+    panels = {"Hopper-v5": {"TD3": shown}, "a": {"TD3": fewer}, "b": {"TD3": shown}}
+    figure = figures.learning_curves(panels, published=theirs)
+    assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 2 and not figure.legends
+    assert [len(axes.get_legend().get_texts()) for axes in figure.axes[:3]] == [3, 1, 1]
     assert figure.get_size_inches()[0] >= 2 * figures.COLUMN
+
+
+def test_a_source_has_the_same_dashes_beside_every_algorithm(runs):
+    shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))
+    dashes = set()
+    for algo in ("ddpg", "td3", "sac"):
+        theirs = {"Hopper-v5": {algo: published.find_curves("Hopper-v5", algo)}}
+        (axes,) = figures.learning_curves({"Hopper-v5": {algo: shown}}, published=theirs).axes
+        dashes |= {str(line._dash_pattern) for line in axes.lines if "Tianshou" in line.get_label()}
+    assert len(dashes) == 1
 
 
 def test_published_curves_go_as_far_as_ours(runs):

@@ -1,9 +1,8 @@
 """Figures of learning curves, in the styles of the papers."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from jaxtyping import Float
 
 from purerl.results import statistics
 from purerl.results.curves import AXES, Axis, Returns, Runs
-from purerl.results.published import Curve
+from purerl.results.published import SOURCES, Curve
 from purerl.results.statistics import Band, Line, iqm
 from purerl.settings import registry
 
@@ -22,9 +21,11 @@ if TYPE_CHECKING:
 BLUE = "#0072b2"
 # Okabe and Ito: safe for color-blind readers
 PALETTE = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
-DASHES = ((0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # for published sources
+DASHES = dict(zip(SOURCES, ((0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))), strict=True))  # of published curves
 COLUMN = 3.4  # inches: one column of a paper
 LINE = 0.12  # inches: one line of a legend
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 6}
+LEGEND_COLUMNS = 3  # of a legend that all panels share
 
 
 class Style(NamedTuple):
@@ -84,23 +85,78 @@ def learning_curves(
 
     `panels` is `{title: {label: curves.Runs}}`. `published` is `{title: {label: [published.Curve]}}`. Published curves
     are dashed, in the color of their label. A diverged seed is drawn separately, and a cross marks where it diverged.
-    The figure is as wide as one column of a paper, or two if there are several panels.
+    The figure is as wide as one column of a paper, or two if there are several panels. If equal lines have equal labels
+    in all panels, the figure has one legend, and up to four panels per row.
     """
     published = published or {}
-    columns = min(len(panels), 2 if published else 3)  # The labels of published curves are long.
-    rows = -(-len(panels) // columns)
-    entries = max(sum(1 + len(published.get(env, {}).get(label, ())) for label in panels[env]) for env in panels)
-    size = (COLUMN if columns == 1 else 2 * COLUMN + 0.2, (2.2 + LINE * entries) * rows)
-    figure = blank(size)
+    legends = [_labels(lines, published.get(title, {})) for title, lines in panels.items()]
+    together = {key: label for labels in legends for key, label in labels.items()}
+    shared = len(panels) > 1 and all(together[key] == label for labels in legends for key, label in labels.items())
+    most = 4 if shared else 2 if published else 3  # The labels of published curves are long.
+    rows = -(-len(panels) // most)
+    columns = -(-len(panels) // rows)
+    figure = blank(_size(rows, columns, len(together) if shared else max(map(len, legends)), shared))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    drawn, empty = axes[: len(panels)], axes[len(panels) :]
     colours = palette({label: runs.colour for lines in panels.values() for label, runs in lines.items()})
-    for panel, (title, lines) in zip(axes, panels.items(), strict=False):
+    for panel, (title, lines) in zip(drawn, panels.items(), strict=True):
         _panel(panel, title, lines, x, STYLES[style], colours, published.get(title, {}))
-    for panel in axes[len(panels) :]:
+    for panel in empty:
         panel.set_axis_off()
-    for panel in axes[::columns]:
+    for panel in drawn[::columns]:
         panel.set_ylabel("return of an episode", fontsize=8)
+    for panel in drawn if columns > 2 else ():
+        panel.xaxis.label.set_size(6)  # the width of a narrow panel
+    if shared:
+        _share_legend(figure, drawn, together.values())
+    else:
+        for panel in drawn:
+            panel.legend(**LEGEND, loc="upper center", bbox_to_anchor=(0.5, -0.26), borderaxespad=0)
     return figure
+
+
+def _share_legend(
+    figure: "matplotlib.figure.Figure", panels: "Sequence[matplotlib.axes.Axes]", labels: Iterable[str]
+) -> None:
+    """Write one legend with `labels`, in this order, below all panels."""
+    lines = {line.get_label(): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
+    handles = [lines[label] for label in labels]
+    figure.legend(handles=handles, **LEGEND, loc="outside lower center", ncols=LEGEND_COLUMNS)
+
+
+def _size(rows: int, columns: int, entries: int, shared: bool) -> tuple[float, float]:
+    """Return `(width, height)` [inches] of a figure whose legends, or whose one legend, has this number of entries."""
+    width = COLUMN if columns == 1 else 2 * COLUMN + 0.2
+    if shared:
+        return width, 2.1 * rows + LINE * -(-entries // LEGEND_COLUMNS) + 0.1
+    return width, (2.2 + LINE * entries) * rows
+
+
+def _labels(lines: dict[str, Runs], published: dict[str, list[Curve]]) -> dict[tuple[str, ...], str]:
+    """Return `{what the line is: label}` of the legend of a panel. Lines of the same kind may have other labels."""
+    longest, labels = _longest(lines), {}
+    for name, runs in lines.items():
+        labels[(name,)] = _label(name, runs)
+        for curve in _visible(published.get(name, ()), longest):
+            labels[name, curve.algo, curve.source] = _label_of_published(curve)
+    return labels
+
+
+def _label(name: str, runs: Runs) -> str:
+    return literal(counted(name, runs.diverged))
+
+
+def _label_of_published(curve: Curve) -> str:
+    return f"{registry.display_name(curve.algo)} by {curve.label}, mean of {curve.num_seeds} seeds"
+
+
+def _longest(lines: dict[str, Runs]) -> float:
+    return float(max(runs.x[-1] for runs in lines.values()))
+
+
+def _visible(published: Iterable[Curve], longest: float) -> list[Curve]:
+    """Return the published curves that begin before the end of the panel."""
+    return [curve for curve in published if curve.env_step[0] < longest]
 
 
 def palette(wanted: dict[str, str | None]) -> dict[str, str]:
@@ -128,7 +184,7 @@ def _panel(
     colours: dict[str, str],
     published: dict[str, list[Curve]],
 ) -> None:
-    longest = float(max(runs.x[-1] for runs in lines.values()))
+    longest = _longest(lines)
     scale, unit = _unit(x, longest)
     windows = set()
     for name, runs in lines.items():
@@ -136,15 +192,13 @@ def _panel(
         window = max(1, min(style.window, (len(runs.x) // 20 - 1) // 2 * 2 + 1))
         windows.add(window)
         centre, low, high = style.draw(smooth(runs.values, window))
-        axes.plot(runs.x / scale, centre, color=colour, linewidth=1.2, label=literal(counted(name, runs.diverged)))
+        axes.plot(runs.x / scale, centre, color=colour, linewidth=1.2, label=_label(name, runs))
         axes.fill_between(runs.x / scale, low, high, color=colour, alpha=0.2, linewidth=0)
         _diverged(axes, runs, scale, colour)
-        visible = [curve for curve in published.get(name, ()) if curve.env_step[0] < longest]
-        for curve, dashes in zip(visible, cycle(DASHES), strict=False):
+        for curve in _visible(published.get(name, ()), longest):
             steps = np.unique(np.minimum(curve.env_step, longest))
-            mean = np.interp(steps, curve.env_step, curve.mean)
-            label = f"{registry.display_name(curve.algo)} by {curve.label}, mean of {curve.num_seeds} seeds"
-            axes.plot(steps / scale, mean, color=colour, linestyle=dashes, linewidth=0.9, label=label)
+            mean, label = np.interp(steps, curve.env_step, curve.mean), _label_of_published(curve)
+            axes.plot(steps / scale, mean, color=colour, linestyle=DASHES[curve.source], linewidth=0.9, label=label)
     most = "at most " if len(windows) > 1 else ""
     smoothed = f", smoothed over {most}{max(windows)}" if max(windows) > 1 else ""
     axes.set_title(f"{title}\n{style.says}{smoothed}", fontsize=7)
@@ -152,7 +206,6 @@ def _panel(
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.5)
-    axes.legend(frameon=False, fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.26), borderaxespad=0)
 
 
 def counted(label: str, diverged: Float[np.ndarray, " R"]) -> str:

@@ -63,7 +63,8 @@ class Curve(NamedTuple):
 
     @property
     def label(self) -> str:
-        return f"{SOURCES[self.source][0]}, {self.env}"
+        """Return the source and the version of the task, for example `Tianshou (v3)`."""
+        return f"{SOURCES[self.source][0]} ({self.env.rpartition('-')[2]})"
 
 
 class Verdict(NamedTuple):
