@@ -38,7 +38,7 @@ def keep(path: Path, target: Path, which: Sequence[str | int], setting: int | No
         new.mkdir()
         for name in FILES:
             shutil.copyfile(folder / name, new / name)
-        if chosen:
+        if kept:
             run_folder.write_policy(new, _some(kept, chosen))
         os.replace(new, target)
     return [kept.name(index) for index in chosen] if kept else []

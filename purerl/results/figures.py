@@ -116,7 +116,7 @@ def learning_curves(
 
 
 def _share_legend(
-    figure: "matplotlib.figure.Figure", panels: "Sequence[matplotlib.axes.Axes]", labels: Iterable[str]
+    figure: "matplotlib.figure.Figure", panels: "Iterable[matplotlib.axes.Axes]", labels: Iterable[str]
 ) -> None:
     """Write one legend with `labels`, in this order, below all panels."""
     lines = {line.get_label(): line for panel in panels for line in panel.get_legend_handles_labels()[0]}

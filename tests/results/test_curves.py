@@ -200,6 +200,35 @@ def test_what_cannot_be_held_against_anything_has_no_verdict(tmp_path, returns, 
     assert row["verdict"] == "no reference" and reason in row["of"]
 
 
+def test_every_source_is_compared_with_its_own_interval_and_settings(tmp_path):
+    steps = [0, 20_000, 60_000, 90_000]
+    for algo in ("td3", "sac"):
+        write_run(tmp_path / algo, steps, [[0.0] * 3, *[[900.0, 1000.0, 1100.0]] * 3], env="Hopper-v5", algo=algo)
+    table = published.beside_sources(curves.load(tmp_path))
+    assert list(table.index) == [
+        ("Hopper-v5", "sac", "Tianshou"),
+        ("Hopper-v5", "sac", "JAXRL"),
+        ("Hopper-v5", "td3", "Fujimoto et al. 2018"),
+    ]  # Tianshou's TD3 begins at step 25,000.
+    for (env, algo, source), row in table.iterrows():
+        (curve,) = (curve for curve in published.find_curves(env, algo) if published.SOURCES[curve.source][0] == source)
+        mean, std = (np.interp(steps[1:], curve.env_step, values).mean() for values in (curve.mean, curve.std))
+        assert row["mean"] == 1000 and row["published"] == pytest.approx(mean)
+        assert row["published_high"] - mean == pytest.approx(2.2622 * std / 3, rel=1e-4)  # t of 9 degrees of freedom
+        high = row["high"] < row["published_low"], row["low"] > row["published_high"]
+        assert row["verdict"] == {(True, False): "below", (False, True): "above"}.get(high, "inside")
+    assert table.loc[("Hopper-v5", "sac", "JAXRL"), "settings"] == "target entropy -dim(A)/2"
+
+
+def test_sources_of_another_task_and_a_single_seed_give_no_verdict(tmp_path):
+    write_run(tmp_path / "walker", [0, 90_000], [[0.0] * 2, [9000.0] * 2], env="Walker2d-v5")
+    write_run(tmp_path / "single", [0, 90_000], [[0.0], [9000.0]], env="Hopper-v5")
+    table = published.beside_sources(curves.load(tmp_path))
+    assert set(table["verdict"]) == {"no reference"} and len(table) > 2
+    write_run(tmp_path / "long" / "run", [0, 3_000_000], [[0.0] * 2, [9000.0] * 2], env="Hopper-v5")
+    assert not len(published.beside_sources(curves.load(tmp_path / "long")))
+
+
 def test_reachers_verdict_says_that_its_reward_is_not_quite_that_of_the_sources(tmp_path):
     write_run(tmp_path / "run", [0, 500_000], [[-40.0] * 2, [-4.0, -4.1]], env="Reacher-v5", episode_length=50)
     row = published.beside_published(curves.load(tmp_path)).loc[("Reacher-v5", "td3")]

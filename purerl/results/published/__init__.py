@@ -12,10 +12,10 @@ import csv
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from purerl.results import curves, statistics
 
@@ -37,6 +37,17 @@ SOURCES = {
 # Random steps that a source does not count. Tianshou's examples/mujoco/mujoco_*.py fill the buffer before the trainer
 # starts to count steps: with 10,000 steps for SAC and 25,000 for the others (its README.md, footnote 8).
 UNCOUNTED = {("tianshou", "ddpg"): 25_000, ("tianshou", "td3"): 25_000, ("tianshou", "sac"): 10_000}
+# The settings of a source that differ from the preset `paper`. Where a source is not named, none is known to differ.
+# Tianshou: the defaults of examples/mujoco/mujoco_*.py and its README.md, which runs SAC without --auto-alpha. JAXRL:
+# jax_rl/agents/sac/sac_learner.py.
+SETTINGS = {
+    ("td3_paper", "td3"): (
+        "networks of 400x300, learning rates 1e-3, batches of 100, 1,000 random steps (10,000 on Ant and HalfCheetah)"
+    ),
+    ("tianshou", "ddpg"): "learning rates 1e-3",
+    ("tianshou", "sac"): "learning rates 1e-3, fixed temperature 0.2",
+    ("jaxrl", "sac"): "target entropy -dim(A)/2",
+}
 INCOMPARABLE = {
     "Walker2d-v5": "v5 raises the foot's friction from 0.9 to 1.9",
     "Humanoid-v5": "v5 restores the contact cost",
@@ -62,9 +73,19 @@ class Curve(NamedTuple):
     num_seeds: int
 
     @property
+    def settings(self) -> str:
+        """Return the settings that differ from those of the preset `paper`, as text."""
+        return SETTINGS.get((self.source, self.algo), "")
+
+    @property
     def label(self) -> str:
         """Return the source and the version of the task, for example `Tianshou (v3)`."""
-        return f"{SOURCES[self.source][0]} ({self.env.rpartition('-')[2]})"
+        return f"{SOURCES[self.source][0]} ({self.version})"
+
+    @property
+    def version(self) -> str:
+        """Return the version of the task, for example `v3`."""
+        return self.env.rpartition("-")[2]
 
 
 class Verdict(NamedTuple):
@@ -138,9 +159,8 @@ def judge(env: str, algo: str, runs: curves.Runs, limits: Iterable[int | float] 
         return Verdict("no reference", low, high, f"{of}; {why}")
     if np.isnan(low):
         return Verdict("no reference", low, high, of)
-    least, most = statistics.interval(statistics.mean, ours)
     of = f"{of}; {REMARKS[env]}" if env in REMARKS else of
-    return Verdict("below" if most < low else "above" if least > high else "inside", low, high, of)
+    return Verdict(_verdict(statistics.interval(statistics.mean, ours), (low, high)), low, high, of)
 
 
 def _reason(env: str, limits: Iterable[int | float], num_seeds: int) -> str | None:
@@ -172,9 +192,61 @@ def beside_published(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "alg
     return table.join(pandas.DataFrame(verdicts, index=table.index))
 
 
+def beside_sources(frame: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Return a DataFrame that compares each task and algorithm with each published curve at the same steps.
+
+    `frame` comes from `curves.load`. The index is task, algorithm and source. The columns are:
+
+    - `mean`, `low`, `high`: our mean of the last 10 evaluations, with its 95% interval over `seeds` seeds
+    - `published`, `published_low`, `published_high`: the same of the curve, over `published_seeds` seeds
+    - `verdict`: `inside` if the two intervals overlap, otherwise `above` or `below`. `no reference` as in `judge`.
+    - `version`: the version of the task
+    - `settings`: the settings of the source that differ from those of the preset `paper`
+
+    Curves that begin later than the compared steps, or end before them, are left out.
+    """
+    import pandas
+
+    rows = {}
+    for (env, algo), part in curves.groups(frame, ("env", "algo")):
+        runs = curves.gather(part)
+        steps = _compared(runs.x)
+        ours = statistics.present(curves.mean_of_last(runs.x, runs.finished))
+        why = _reason(env, part["limit"].unique(), len(ours))
+        for curve in find_curves(env, algo) if len(ours) and len(steps) and steps[-1] <= 1.05 * HORIZON else ():
+            if curve.env_step[0] <= steps[0]:
+                row = _comparison(curve, steps, ours)
+                rows[env, algo, SOURCES[curve.source][0]] = row | ({"verdict": "no reference"} if why else {})
+    index = pandas.MultiIndex.from_tuples(rows, names=("env", "algo", "source"))
+    return pandas.DataFrame(list(rows.values()), index=index)
+
+
+def _comparison(curve: Curve, steps: curves.Axis, ours: Float[np.ndarray, " R"]) -> dict[str, Any]:
+    """Return a row of `beside_sources`."""
+    low, high = statistics.interval(statistics.mean, ours)
+    published_low, published_high = _mean_over(curve, steps)
+    return {
+        "mean": float(np.mean(ours)), "low": low, "high": high, "seeds": len(ours),
+        "published": (published_low + published_high) / 2,
+        "published_low": published_low, "published_high": published_high, "published_seeds": curve.num_seeds,
+        "verdict": _verdict((low, high), (published_low, published_high)),
+        "version": curve.version, "settings": curve.settings,
+    }  # fmt: skip
+
+
+def _verdict(ours: tuple[float, float], theirs: tuple[float, float]) -> str:
+    return "below" if ours[1] < theirs[0] else "above" if ours[0] > theirs[1] else "inside"
+
+
+def _compared(x: curves.Axis) -> Num[np.ndarray, " compared"]:
+    """Return the environment steps that are compared: those of the last 10 evaluations after step 0."""
+    steps = np.asarray(x)
+    return steps[steps > 0][-curves.LAST :]
+
+
 def _range(env: str, algo: str, x: curves.Axis) -> tuple[float, float, str]:
     """Return `(low, high, description)` of the published mean over the last 10 of the environment steps `x`."""
-    steps = np.asarray(x)[np.asarray(x) > 0][-curves.LAST :]
+    steps = _compared(x)
     if not len(steps):
         return np.nan, np.nan, "none published"
     if steps[-1] > 1.05 * HORIZON:
