@@ -325,3 +325,34 @@ def test_another_checkout_must_be_one(tmp_path, capsys):
     with pytest.raises(SystemExit):
         compile.main(["--against", str(tmp_path)])
     assert "is not a checkout of purerl" in capsys.readouterr().err
+
+
+AUTHORS = """
+import numpy as np
+
+
+class TD3:
+    def __init__(self, obs_size, action_size, most, policy_noise, noise_clip):
+        assert (obs_size, action_size, most) == (3, 1, 2.0) and (policy_noise, noise_clip) == (0.4, 1.0)
+        self.trained = []
+
+    def select_action(self, state):
+        return np.zeros(1)
+
+    def train(self, buffer, batch_size):
+        self.trained.append((buffer.count, [x.copy() for x in buffer.sample(batch_size)]))
+"""
+
+
+def test_the_authors_agents_train_as_purerl_counts_steps_and_bootstrap_at_time_limits(tmp_path):
+    authors = import_module("benchmarks.authors")
+    (tmp_path / "TD3.py").write_text(AUTHORS)
+    agent = authors.agent_of(str(tmp_path), "td3", "Pendulum-v1")
+    rows = list(authors.trained(agent, "Pendulum-v1", 0, 450, 250, 5, 2, np.asarray))
+    assert [step for step, _ in rows] == [0, 300, 350, 400, 450]
+    assert all(value < -100 for _, value in rows)
+    assert [count for count, _ in agent.trained] == list(range(251, 451))  # one update per step after the warm-up
+    state, action, after, reward, alive = agent.trained[-1][1]
+    assert alive.shape == reward.shape == (256, 1) and (alive == 1).all()  # Pendulum-v1 only ends by its time limit.
+    assert state.shape == after.shape == (256, 3) and np.abs(action).max() > 1
+    assert np.ptp(action[np.abs(action) < 1]) > 0.3  # exploration noise around 0
