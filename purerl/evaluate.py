@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -11,8 +12,11 @@ from purerl.cli.flags import add_cache, add_choice
 from purerl.cli.parser import Parser, fail
 from purerl.cli.startup import use_compilation_cache
 from purerl.policies import evaluation, load
-from purerl.results import choice
+from purerl.policies.kept import Policies
+from purerl.results import choice, run_folder
 from purerl.results.statistics import interval, mean
+
+COLUMNS = ("env", "algo", "setting", "seed", "place", "episode", "return")  # of the file of --out
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,12 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--episodes", metavar="N", type=int, default=100, help="episodes per policy (default: %(default)s)"
     )
+    parser.add_argument("--out", metavar="FILE", help="also write the return of every episode to this .csv file")
     add_choice(parser, "all")
     add_cache(parser)
     options = parser.parse_args(arguments)
     try:
         if options.episodes < 2:
             raise ValueError(f"episodes is {options.episodes} but an interval needs at least 2")
+        if options.out:
+            check_file(Path(options.out).expanduser())
         evaluate(options)
     except (ValueError, OSError) as error:
         fail(error)
@@ -50,6 +57,31 @@ def evaluate(options: Namespace) -> None:
     returns = evaluation.returns(env, kept, chosen, options.episodes, options.place == "gymnasium")
     title = f"{kept.settings.job.algo} on {env.name}, mean return of {options.episodes} episodes, 95% intervals"
     show(title, [kept.name(index) for index in chosen], returns)
+    if options.out:
+        file = Path(options.out).expanduser()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        run_folder.write(file.parent, file.name, table(kept, chosen, env.name, returns))
+        print(file)
+
+
+def check_file(file: Path) -> None:
+    """Raise ValueError if no CSV file can be written at `file`."""
+    if file.suffix != ".csv":
+        raise ValueError(f"out {str(file)!r} is not a table; end it with .csv")
+    if file.is_dir():
+        raise ValueError(f"out {str(file)!r} is a folder; name a file in it")
+    run_folder.check_writable(file.parent)
+
+
+def table(kept: Policies, chosen: Sequence[int], env: str, returns: Mapping[str, np.ndarray]) -> str:
+    """Return the text of a CSV file with one row per place, policy and episode. `returns` is as in `show`."""
+    rows = [
+        (env, kept.settings.job.algo, int(kept.final["setting"][index]), kept.seed(index), place, episode, value)
+        for place, values in returns.items()
+        for index, episodes in zip(chosen, values, strict=True)
+        for episode, value in enumerate(map(run_folder.cell, episodes))
+    ]
+    return run_folder.lines([COLUMNS, *rows])
 
 
 def show(title: str, names: Sequence[str], returns: Mapping[str, np.ndarray]) -> None:

@@ -1,5 +1,6 @@
 """What evaluate says of policies, here and in the real Gymnasium."""
 
+import csv
 import dataclasses
 import sys
 
@@ -77,6 +78,23 @@ def test_the_best_seed_alone_is_evaluated_where_it_was_trained(pendulums, capsys
     assert evaluate.main([str(pendulums["td3"]), "--seed", "6", "--episodes", "2"]) == 0
     shown = capsys.readouterr().out
     assert "seed 6" in shown and "seed 5" not in shown and "Gymnasium" not in shown
+
+
+def test_the_return_of_every_episode_is_written_to_a_file(pendulums, tmp_path, capsys):
+    out = tmp_path / "new" / "returns.csv"
+    words = [str(pendulums["td3"]), "--in", "gymnasium", "--episodes", "3", "--out", str(out)]
+    assert evaluate.main(words) == 0
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    seeds = load.read_policies(pendulums["td3"]).final["seed"].astype(int).tolist()
+    assert [(row["place"], int(row["seed"]), int(row["episode"])) for row in rows] == [
+        (place, seed, episode) for place in ("purerl", "Gymnasium") for seed in seeds for episode in range(3)
+    ]
+    assert {(row["env"], row["algo"], row["setting"]) for row in rows} == {("Pendulum-v1", "td3", "0")}
+    mean = np.mean([float(row["return"]) for row in rows[:3]])
+    assert f"{mean:.1f} [" in capsys.readouterr().out
+    assert is_one_line(capsys, [*words[:1], "--out", tmp_path / "returns"], "is not a table; end it with .csv")
+    assert is_one_line(capsys, [*words[:1], "--out", "/proc/no/returns.csv"], "cannot be written")
 
 
 def test_intervals_that_do_not_touch_are_not_called_the_same():
