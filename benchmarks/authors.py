@@ -5,8 +5,9 @@ The authors' code is not part of purerl. Clone github.com/sfujim/TD3, install to
 
     python -m benchmarks.authors --code TD3 --algo td3 --env Hopper-v5 --seeds 0 1
 
-`TD3.py` and `OurDDPG.py` there are the agents. This module has the loop: exploration, replay buffer and evaluations, as
-their main.py describes them. Evaluations are at the steps of a run of purerl with the same lengths.
+`TD3.py` and `OurDDPG.py` there are the agents. For SAC, whose authors used TensorFlow 1, it is `sac_in_pytorch.py`, and
+`--code` is not needed. This module has the loop: exploration, replay buffer and evaluations, as their main.py describes
+them. Evaluations are at the steps of a run of purerl with the same lengths.
 """
 
 import argparse
@@ -19,7 +20,8 @@ import numpy as np
 
 from benchmarks import table
 
-AGENTS = {"td3": ("TD3", "TD3"), "ddpg": ("OurDDPG", "DDPG")}  # algorithm: (module, class)
+AGENTS = {"td3": ("TD3", "TD3"), "ddpg": ("OurDDPG", "DDPG")}  # algorithm: (module, class) of the authors
+WARMUPS = {"td3": 25_000, "ddpg": 25_000, "sac": 10_000}
 NOISES = {"td3": {"policy_noise": 0.2, "noise_clip": 0.5}, "ddpg": {}}  # in units of the largest action
 EXPLORATION = 0.1
 BATCH = 256
@@ -64,8 +66,7 @@ def trained(agent, name, seed, total, warmup, evaluations, episodes, tensor):
         if step < warmup:
             action = env.action_space.sample()
         else:
-            noise = rng.normal(0, most * EXPLORATION, size=action_size)
-            action = (agent.select_action(np.asarray(state, np.float32)) + noise).clip(-most, most)
+            action = explored(agent, np.asarray(state, np.float32), most, rng)
         after, reward, terminated, truncated, _ = env.step(action)
         buffer.add(state, action, after, reward, 1.0 - terminated)
         state = env.reset()[0] if terminated or truncated else after
@@ -73,6 +74,14 @@ def trained(agent, name, seed, total, warmup, evaluations, episodes, tensor):
             agent.train(buffer, BATCH)
         if step + 1 in due:
             yield step + 1, evaluated(agent, name, seed, episodes)
+
+
+def explored(agent, state, most, rng):
+    """Return an action with exploration: the agent's own, or with Gaussian noise."""
+    if hasattr(agent, "explore"):
+        return agent.explore(state)
+    action = agent.select_action(state)
+    return (action + rng.normal(0, most * EXPLORATION, size=action.shape)).clip(-most, most)
 
 
 def evaluated(agent, name, seed, episodes):
@@ -90,35 +99,44 @@ def evaluated(agent, name, seed, episodes):
 
 
 def agent_of(code, algo, name):
-    """Return the authors' agent for a task, from the folder `code`."""
-    sys.path.insert(0, code)
-    module, cls = AGENTS[algo]
+    """Return the agent for a task. Those of the authors are in the folder `code`."""
     env = gymnasium.make(name)
     most = float(env.action_space.high[0])
-    noises = {key: value * most for key, value in NOISES[algo].items()}
     sizes = env.observation_space.shape[0], env.action_space.shape[0]
+    if algo == "sac":
+        from benchmarks.sac_in_pytorch import SAC
+
+        if most != 1:
+            raise SystemExit(f"actions of {name} reach {most}; SAC here is for tasks whose actions are in [-1, 1]")
+        return SAC(*sizes)
+    sys.path.insert(0, code)
+    module, cls = AGENTS[algo]
+    noises = {key: value * most for key, value in NOISES[algo].items()}
     return getattr(importlib.import_module(module), cls)(*sizes, most, **noises)
 
 
 def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.authors", description=__doc__.splitlines()[0])
-    parser.add_argument("--code", metavar="FOLDER", required=True, help="a clone of github.com/sfujim/TD3")
-    parser.add_argument("--algo", choices=tuple(AGENTS), required=True)
+    parser.add_argument("--code", metavar="FOLDER", help="a clone of github.com/sfujim/TD3, for td3 and ddpg")
+    parser.add_argument("--algo", choices=tuple(WARMUPS), required=True)
     parser.add_argument("--env", metavar="NAME", required=True, help="a task of Gymnasium")
     parser.add_argument("--seeds", metavar="K", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--total-steps", metavar="N", type=int, default=101_000)
-    parser.add_argument("--warmup-steps", metavar="N", type=int, default=25_000)
+    parser.add_argument("--warmup-steps", metavar="N", type=int, help="default: that of the preset paper")
     parser.add_argument("--num-evals", metavar="N", type=int, default=21)
     parser.add_argument("--eval-episodes", metavar="N", type=int, default=10)
     options = parser.parse_args(arguments)
+    if options.algo in AGENTS and not options.code:
+        parser.error("td3 and ddpg need --code, a clone of github.com/sfujim/TD3")
+    warmup = WARMUPS[options.algo] if options.warmup_steps is None else options.warmup_steps
     import torch
 
     torch.set_num_threads(1)  # Two seeds in two processes are faster than one seed on two cores.
     for seed in options.seeds:
         torch.manual_seed(seed)
         agent, begin, rows = agent_of(options.code, options.algo, options.env), time.perf_counter(), []
-        lengths = options.total_steps, options.warmup_steps, options.num_evals, options.eval_episodes
+        lengths = options.total_steps, warmup, options.num_evals, options.eval_episodes
         for step, value in trained(agent, options.env, seed, *lengths, torch.from_numpy):
             rows.append((options.algo, options.env, seed, step, round(value, 2), round(time.perf_counter() - begin)))
             print(f"{options.algo} on {options.env}, seed {seed}: {step:,} steps, return {value:.1f}", flush=True)

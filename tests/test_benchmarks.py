@@ -356,3 +356,21 @@ def test_the_authors_agents_train_as_purerl_counts_steps_and_bootstrap_at_time_l
     assert alive.shape == reward.shape == (256, 1) and (alive == 1).all()  # Pendulum-v1 only ends by its time limit.
     assert state.shape == after.shape == (256, 3) and np.abs(action).max() > 1
     assert np.ptp(action[np.abs(action) < 1]) > 0.3  # exploration noise around 0
+
+
+def test_an_agent_that_explores_by_itself_gets_no_noise():
+    authors = import_module("benchmarks.authors")
+    rng = np.random.default_rng(0)
+
+    class Explorer:
+        def explore(self, state):
+            return state + 0.5
+
+    class Greedy:
+        def select_action(self, state):
+            return state
+
+    assert authors.explored(Explorer(), np.zeros(2), 1.0, rng).tolist() == [0.5, 0.5]
+    drawn = np.array([authors.explored(Greedy(), np.zeros(2), 2.0, rng) for _ in range(1000)])
+    assert drawn.std() == pytest.approx(0.2, rel=0.05)  # a tenth of the largest action
+    assert (authors.explored(Greedy(), np.full(2, 5.0), 2.0, rng) == 2.0).all()
