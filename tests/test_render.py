@@ -2,6 +2,7 @@
 
 import base64
 import ctypes.util
+import io
 import json
 import re
 import subprocess
@@ -95,6 +96,19 @@ def test_a_film_shows_a_pendulum_that_moves(pendulums, tmp_path):
         image.seek(9)
         last = np.asarray(image.convert("RGB"), int)
     assert len(np.unique(first.reshape(-1, 3), axis=0)) > 10 and (np.abs(first - last) > 50).any()
+
+
+def test_a_webp_has_its_frames_and_is_smaller_than_a_gif():
+    x, y = np.meshgrid(np.arange(film.SIZE[0]), np.arange(film.SIZE[1]))
+    waves = [127 + 60 * np.sin((x + 7 * i) / 9) + 60 * np.sin((y + 5 * i) / 13) for i in range(12)]
+    images = np.stack([np.stack([wave, 255 - wave, y / 2], axis=-1) for wave in waves]).astype(np.uint8)
+    content = film.webp(images, 0.05)
+    with Image.open(io.BytesIO(content)) as image:
+        assert (image.format, image.size, image.n_frames, image.info["loop"]) == ("WEBP", film.SIZE, 12, 0)
+        image.seek(11)
+        assert np.abs(np.asarray(image.convert("RGB"), int) - images[11]).mean() < 5
+        assert image.info["duration"] == 50
+    assert len(content) < len(film.gif(images, 0.05)) / 2
 
 
 def test_an_mp4_has_its_frames():

@@ -25,7 +25,7 @@ NAMES = {"return_mean": "return of an episode", "episode_length": "length of an 
 SHOWN = 256  # maximum number of lines in a panel. The title says if lines are left out.
 LINKED = ("*/report.html", "policy/*.npz", "checkpoints/*", "*.png", "table.csv", "curves.csv", "pbt.csv", "log.jsonl")
 LINKED += ("run.toml",)
-EPISODES = ("*.html", "*.mp4", "*.gif", "*/*.html", "*/*.mp4", "*/*.gif")
+EPISODES = tuple(f"{folder}*.{ending}" for folder in ("", "*/") for ending in ("html", "mp4", "webp", "gif"))
 
 
 def write_page(path: str | Path) -> None:
