@@ -22,7 +22,8 @@ from purerl.settings import config
 
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
-readability, table_of_environments = (importlib.import_module(name) for name in ("readability", "environments"))
+modules = (importlib.import_module(name) for name in ("readability", "environments", "kept_runs"))
+readability, table_of_environments, kept_runs = modules
 
 GENERATED = ("changelog.md", "contributing.md", "reference/settings.md", "reference/commands.md")
 WRITTEN = sorted(
@@ -196,6 +197,11 @@ def test_sentences_are_short(page):
 def test_sentences_are_measured(text, mean, longest):
     length = readability.measure(text)
     assert (length.mean, length.longest) == (mean, longest)
+
+
+def test_the_tables_of_the_results_are_those_of_the_kept_runs():
+    shown = kept_runs.PAGE.read_text()
+    assert shown == kept_runs.written(shown), "results/ has changed; run python docs/kept_runs.py"
 
 
 def test_the_table_of_environments_is_theirs():

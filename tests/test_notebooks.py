@@ -23,7 +23,7 @@ PARAMETERS = {
 }
 FIGURES = {
     "quickstart": 1, "python_interface": 1, "custom_environment": 1, "sample_efficiency": 2, "seeds_and_statistics": 1,
-    "paper_plots": 3,
+    "paper_plots": 4,
 }  # fmt: skip
 
 

@@ -1,0 +1,202 @@
+"""`python docs/kept_runs.py` writes the tables of `docs/results.md` from the runs in `results/`."""
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas
+from generate import Row, table
+
+from purerl.results import curves, published, run_folder
+from purerl.results.statistics import interval, mean
+from purerl.settings import config, registry
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+PAGE = Path(__file__).parent / "results.md"
+OTHERS = ("sample_efficiency", "other_settings")  # their runs have settings of their own, and tables of their own
+EXPLAINED = {  # run in `other_settings`: (its flags, the source that has these settings)
+    "Hopper-v5-sac-target-entropy": ("--target-entropy -1.5", "jaxrl"),
+    "Hopper-v5-td3-2018": ("--preset paper-2018", "td3_paper"),
+}
+EVALUATED = "gymnasium.csv"  # in the folder of a run: what `purerl evaluate --in gymnasium --out` wrote
+ALGORITHMS = ("td3", "sac", "ddpg")
+WALKING = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")  # the tasks in `results/locomotion`
+TRAIN = "purerl train --algo {algo} --env {env} --preset paper --num-seeds 5 --seed {seed} --total-steps 101000"
+TRAIN += " --num-evals 21"
+
+
+def folders() -> list[Path]:
+    """Return the folders of the kept runs, without those of `OTHERS`."""
+    return [folder for folder in curves.folders(RESULTS) if folder.relative_to(RESULTS).parts[0] not in OTHERS]
+
+
+def frames() -> list[pandas.DataFrame]:
+    """Return the curves of the runs on tasks with published results: one frame per length of a run."""
+    frame = curves.load(*folders(), by=["total_steps"])
+    frame = frame[frame["env"].map(published.task).isin(published.tasks())]
+    return [part for _, part in frame.groupby("total_steps", sort=False)]
+
+
+def ordered(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the rows of a frame with the index `(env, algo, ...)`: tasks by name, algorithms in the order above."""
+    place = [(env, ALGORITHMS.index(algo), i) for i, (env, algo, *_) in enumerate(frame.index)]
+    return frame.iloc[sorted(range(len(place)), key=place.__getitem__)]
+
+
+def verdicts() -> str:
+    """Return the table of verdicts on the range of all sources."""
+    rows = []
+    for frame in frames():
+        for (env, algo), row in ordered(published.beside_published(frame)).iterrows():
+            last = next(name for name in row.index if re.fullmatch(r"last_\d+", name))
+            ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
+            known = np.isfinite(row["low"])
+            rows.append((
+                f"`{env}`, {row['env_step']:,}", registry.display_name(algo), str(row["seeds"]), ours,
+                f"{number(row['low'])} to {number(row['high'])}" if known else "", count_of(row["of"]), row["verdict"],
+            ))  # fmt: skip
+    head = ("task, steps", "algorithm", "seeds", "ours (95 % interval)", "published range", "sources", "verdict")
+    return table(head, rows)
+
+
+def count_of(text: str) -> str:
+    """Return the number of sources that a verdict names."""
+    if found := re.search(r"of (\d+) source", text):
+        return found[1]
+    return str(sum(name in text for name, _ in published.SOURCES.values()))
+
+
+def sources() -> str:
+    """Return the table of verdicts on each published curve."""
+    rows = []
+    for frame in frames():
+        for (env, algo, source), row in ordered(published.beside_sources(frame)).iterrows():
+            rows.append((
+                f"`{env}`", registry.display_name(algo), span(row["mean"], row["low"], row["high"]),
+                f"{source} ({row['version']})",
+                span(row["published"], row["published_low"], row["published_high"]), row["verdict"], row["settings"],
+            ))  # fmt: skip
+    head = ("task", "algorithm", "ours", "source", "theirs", "verdict", "their other settings")
+    return table(head, rows)
+
+
+def explained() -> str:
+    """Return the table of runs with the settings of a source, beside the preset `paper` and that source."""
+    rows = []
+    for name, (flags, source) in EXPLAINED.items():
+        if not (RESULTS / "other_settings" / name).is_dir():
+            continue
+        there = published.beside_sources(curves.load(RESULTS / "other_settings" / name))
+        (env, algo, _), row = next(each for each in there.iterrows() if each[0][2] == published.SOURCES[source][0])
+        preset = published.beside_published(curves.load(RESULTS / "locomotion" / f"{env}-{algo}")).loc[(env, algo)]
+        rows.append((
+            f"`{env}`", registry.display_name(algo), f"`{flags}`",
+            span(preset["last_10"], preset["last_10_low"], preset["last_10_high"]),
+            span(row["mean"], row["low"], row["high"]),
+            f"{published.SOURCES[source][0]}: {span(row['published'], row['published_low'], row['published_high'])}",
+            row["verdict"],
+        ))  # fmt: skip
+    head = ("task", "algorithm", "changed settings", "preset `paper`", "changed", "source", "verdict")
+    return table(head, rows)
+
+
+def runs() -> str:
+    """Return the table of all kept runs: what each of them took, and where."""
+    rows = []
+    there = [RESULTS / name for name in OTHERS if (RESULTS / name).is_dir()]
+    for folder in [*folders(), *curves.folders(*there)]:
+        kept, found = config.read_toml(folder / "run.toml"), run_folder.read_curves(folder)
+        record = kept[config.RECORD]
+        policies = "policy" if (folder / run_folder.POLICY).is_file() else ""
+        rows.append((
+            f"`{folder.relative_to(RESULTS)}`", seeds_of(found), f"{found['env_step'].max():,.0f}",
+            f"{np.nanmax(found['wall_s']) / 60:.0f}", device(record), record["commit"][:7], record["date"][:10],
+            {"policy": "yes", "": ""}[policies],
+        ))  # fmt: skip
+    head = ("run", "seeds", "steps per seed", "minutes", "device", "commit", "date", "policies")
+    return table(head, rows)
+
+
+def missing() -> str:
+    """Return the table of the runs of `WALKING` that are missing, with the command of each."""
+    rows = []
+    for env in WALKING:
+        for algo in ALGORITHMS:
+            for seed in (0, 5):
+                name = f"{env}-{algo}" + (f"-seed{seed}" if seed else "")
+                if not (RESULTS / "locomotion" / name).is_dir():
+                    command = TRAIN.format(algo=algo, env=env, seed=seed)
+                    rows.append((f"`{env}`", registry.display_name(algo), f"{seed} to {seed + 4}", f"`{command}`"))
+    return table(("task", "algorithm", "seeds", "command"), rows)
+
+
+def seeds_of(found: run_folder.Curves) -> str:
+    seeds = np.unique(found["seed"]).astype(int)
+    return f"{seeds[0]} to {seeds[-1]}"
+
+
+def device(record: dict[str, str]) -> str:
+    cores = int(record["num_cores"])
+    return f"{cores} CPU core{'s' * (cores > 1)}" if record["platform"] == "cpu" else record["device"]
+
+
+def in_gymnasium() -> str:
+    """Return the table of returns of kept policies in purerl and in Gymnasium."""
+    rows = []
+    for folder in folders():
+        if not (folder / EVALUATED).is_file():
+            continue
+        with open(folder / EVALUATED, newline="") as file:
+            found = list(csv.DictReader(file))
+        seeds = sorted({int(row["seed"]) for row in found})
+        rows += [compared(folder, found, [seed], f"seed {seed}") for seed in seeds]
+    head = ("task", "algorithm", "policy", "episodes", "purerl", "Gymnasium", "overlap")
+    return table(head, rows)
+
+
+def compared(folder: Path, found: Sequence[dict[str, str]], seeds: Sequence[int], name: str) -> Row:
+    """Return the row of some policies of a run."""
+    returns = {
+        place: [
+            np.array([float(row["return"]) for row in found if row["place"] == place and int(row["seed"]) == seed])
+            for seed in seeds
+        ]
+        for place in ("purerl", "Gymnasium")
+    }
+    spans = {place: interval(mean, *values) for place, values in returns.items()}
+    (low, high), (other_low, other_high) = spans.values()
+    cells = [span(mean(*returns[place]), *spans[place]) for place in returns]
+    overlap = "yes" if low <= other_high and other_low <= high else "no"
+    episodes = str(len(returns["purerl"][0]))
+    return (f"`{found[0]['env']}`", registry.display_name(found[0]["algo"]), name, episodes, *cells, overlap)
+
+
+def span(middle: float, low: float, high: float) -> str:
+    return f"{number(middle)} ({number(low)} to {number(high)})"
+
+
+def number(value: float) -> str:
+    """Return a return as text: with decimals only where they count."""
+    return f"{value:.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+TABLES = {"verdicts": verdicts, "sources": sources, "gymnasium": in_gymnasium, "runs": runs}
+TABLES |= {"missing": missing, "explained": explained}
+
+
+def written(text: str, names: Iterable[str] = TABLES) -> str:
+    """Return the text of the page with each table between `<!-- table: NAME -->` and `<!-- end -->` made again."""
+    for name in names:
+        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+        before, _, rest = text.partition(begin)
+        after = rest.partition(end)[2]
+        text = f"{before}{begin}{TABLES[name]()}{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
+    print(PAGE)
