@@ -19,12 +19,12 @@ import gymnasium
 import numpy as np
 
 from benchmarks import table
+from purerl.settings import config
+from purerl.training import loop
 
 AGENTS = {"td3": ("TD3", "TD3"), "ddpg": ("OurDDPG", "DDPG")}  # algorithm: (module, class) of the authors
-WARMUPS = {"td3": 25_000, "ddpg": 25_000, "sac": 10_000}
 NOISES = {"td3": {"policy_noise": 0.2, "noise_clip": 0.5}, "ddpg": {}}  # in units of the largest action
 EXPLORATION = 0.1
-BATCH = 256
 COLUMNS = ("algo", "env", "seed", "env_step", "return_mean", "wall_s")
 
 
@@ -47,33 +47,28 @@ class Buffer:
         return [self.tensor(array[rows]) for array in self.arrays]
 
 
-def steps_of(total, warmup, evaluations):
-    """Return the environment steps of the evaluations of a run of purerl, without step 0."""
-    return [round(step) for step in np.linspace(warmup, total, evaluations)[1:]]
-
-
-def trained(agent, name, seed, total, warmup, evaluations, episodes, tensor):
-    """Train `agent` and yield `(env_step, mean return)` of every evaluation."""
+def trained(agent, name, seed, plan, tensor):
+    """Train `agent` for the steps of `plan` and yield `(env_step, mean return)` of every evaluation."""
     env, rng = gymnasium.make(name), np.random.default_rng(seed)
     env.action_space.seed(seed)
     most = float(env.action_space.high[0])
     obs_size, action_size = env.observation_space.shape[0], env.action_space.shape[0]
-    buffer = Buffer(total, obs_size, action_size, rng, tensor)
-    yield 0, evaluated(agent, name, seed, episodes)
+    buffer = Buffer(plan.total_steps, obs_size, action_size, rng, tensor)
+    yield 0, evaluated(agent, name, seed, plan.eval_episodes)
     state, _ = env.reset(seed=seed)
-    due = steps_of(total, warmup, evaluations)
-    for step in range(total):
-        if step < warmup:
+    due = {loop.env_steps(plan, index) for index in range(1, plan.num_evals)}
+    for step in range(plan.total_steps):
+        if step < plan.warmup_steps:
             action = env.action_space.sample()
         else:
             action = explored(agent, np.asarray(state, np.float32), most, rng)
         after, reward, terminated, truncated, _ = env.step(action)
         buffer.add(state, action, after, reward, 1.0 - terminated)
         state = env.reset()[0] if terminated or truncated else after
-        if step >= warmup:
-            agent.train(buffer, BATCH)
+        if step >= plan.warmup_steps:
+            agent.train(buffer, plan.batch_size)
         if step + 1 in due:
-            yield step + 1, evaluated(agent, name, seed, episodes)
+            yield step + 1, evaluated(agent, name, seed, plan.eval_episodes)
 
 
 def explored(agent, state, most, rng):
@@ -119,7 +114,7 @@ def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.authors", description=__doc__.splitlines()[0])
     parser.add_argument("--code", metavar="FOLDER", help="a clone of github.com/sfujim/TD3, for td3 and ddpg")
-    parser.add_argument("--algo", choices=tuple(WARMUPS), required=True)
+    parser.add_argument("--algo", choices=(*AGENTS, "sac"), required=True)
     parser.add_argument("--env", metavar="NAME", required=True, help="a task of Gymnasium")
     parser.add_argument("--seeds", metavar="K", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--total-steps", metavar="N", type=int, default=101_000)
@@ -129,15 +124,16 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.algo in AGENTS and not options.code:
         parser.error("td3 and ddpg need --code, a clone of github.com/sfujim/TD3")
-    warmup = WARMUPS[options.algo] if options.warmup_steps is None else options.warmup_steps
+    lengths = {name: getattr(options, name) for name in ("warmup_steps", "total_steps", "num_evals", "eval_episodes")}
+    given = {name: value for name, value in lengths.items() if value is not None}
+    plan = config.resolve({"algo": options.algo, "env": options.env, "preset": "paper"} | given).plan
     import torch
 
     torch.set_num_threads(1)  # Two seeds in two processes are faster than one seed on two cores.
     for seed in options.seeds:
         torch.manual_seed(seed)
         agent, begin, rows = agent_of(options.code, options.algo, options.env), time.perf_counter(), []
-        lengths = options.total_steps, warmup, options.num_evals, options.eval_episodes
-        for step, value in trained(agent, options.env, seed, *lengths, torch.from_numpy):
+        for step, value in trained(agent, options.env, seed, plan, torch.from_numpy):
             rows.append((options.algo, options.env, seed, step, round(value, 2), round(time.perf_counter() - begin)))
             print(f"{options.algo} on {options.env}, seed {seed}: {step:,} steps, return {value:.1f}", flush=True)
         table.add("authors", COLUMNS, rows)

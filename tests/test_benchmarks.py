@@ -24,6 +24,7 @@ from benchmarks import (
     updates,
 )
 from benchmarks.training import Training, Updates, plan_of
+from purerl.settings.schema import Plan
 from purerl.training import mapping
 
 environments = pytest.importorskip("benchmarks.environments")
@@ -348,10 +349,12 @@ def test_the_authors_agents_train_as_purerl_counts_steps_and_bootstrap_at_time_l
     authors = import_module("benchmarks.authors")
     (tmp_path / "TD3.py").write_text(AUTHORS)
     agent = authors.agent_of(str(tmp_path), "td3", "Pendulum-v1")
-    rows = list(authors.trained(agent, "Pendulum-v1", 0, 450, 250, 5, 2, np.asarray))
-    assert [step for step, _ in rows] == [0, 300, 350, 400, 450]
+    lengths = {"warmup_steps": 300, "total_steps": 500, "num_evals": 5, "eval_episodes": 2}
+    plan = Plan(num_envs=1, updates_per_step=1, batch_size=256, **lengths)
+    rows = list(authors.trained(agent, "Pendulum-v1", 0, plan, np.asarray))
+    assert [step for step, _ in rows] == [0, 350, 400, 450, 500]
     assert all(value < -100 for _, value in rows)
-    assert [count for count, _ in agent.trained] == list(range(251, 451))  # one update per step after the warm-up
+    assert [count for count, _ in agent.trained] == list(range(301, 501))  # one update per step after the warm-up
     state, action, after, reward, alive = agent.trained[-1][1]
     assert alive.shape == reward.shape == (256, 1) and (alive == 1).all()  # Pendulum-v1 only ends by its time limit.
     assert state.shape == after.shape == (256, 3) and np.abs(action).max() > 1
