@@ -1,8 +1,10 @@
 """`python docs/kept_runs.py` writes the tables of `docs/results.md` from the runs in `results/`."""
 
 import csv
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pandas
 from generate import Row, table
 
 from purerl.results import curves, published, run_folder
-from purerl.results.statistics import interval, mean
+from purerl.results.statistics import interval, mean, overlaps
 from purerl.settings import config, registry
 
 ROOT = Path(__file__).parent.parent
@@ -19,12 +21,12 @@ PAGE = Path(__file__).parent / "results.md"
 OTHERS = ("sample_efficiency", "other_settings")  # their runs have settings of their own, and tables of their own
 EXPLAINED = {  # run in `other_settings`: (its flags, the source that has these settings)
     "Hopper-v5-sac-target-entropy": ("--target-entropy -1.5", "jaxrl"),
-    "Hopper-v5-td3-2018": ("--preset paper-2018", "td3_paper"),
 }
 EVALUATED = "gymnasium.csv"  # in the folder of a run: what `purerl evaluate --in gymnasium --out` wrote
 ALGORITHMS = ("td3", "sac", "ddpg")
 WALKING = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")  # the tasks in `results/locomotion`
-TRAIN = "purerl train --algo {algo} --env {env} --preset paper --num-seeds 5 --seed {seed} --total-steps 101000"
+STEPS = 101_000  # of the runs there
+TRAIN = "purerl train --algo {algo} --env {env} --preset paper --num-seeds 5 --seed {seed} --total-steps {steps}"
 TRAIN += " --num-evals 21"
 
 
@@ -33,6 +35,7 @@ def folders() -> list[Path]:
     return [folder for folder in curves.folders(RESULTS) if folder.relative_to(RESULTS).parts[0] not in OTHERS]
 
 
+@cache
 def frames() -> list[pandas.DataFrame]:
     """Return the curves of the runs on tasks with published results: one frame per length of a run."""
     frame = curves.load(*folders(), by=["total_steps"])
@@ -87,8 +90,6 @@ def explained() -> str:
     """Return the table of runs with the settings of a source, beside the preset `paper` and that source."""
     rows = []
     for name, (flags, source) in EXPLAINED.items():
-        if not (RESULTS / "other_settings" / name).is_dir():
-            continue
         there = published.beside_sources(curves.load(RESULTS / "other_settings" / name))
         (env, algo, _), row = next(each for each in there.iterrows() if each[0][2] == published.SOURCES[source][0])
         preset = published.beside_published(curves.load(RESULTS / "locomotion" / f"{env}-{algo}")).loc[(env, algo)]
@@ -106,30 +107,27 @@ def explained() -> str:
 def runs() -> str:
     """Return the table of all kept runs: what each of them took, and where."""
     rows = []
-    there = [RESULTS / name for name in OTHERS if (RESULTS / name).is_dir()]
-    for folder in [*folders(), *curves.folders(*there)]:
+    for folder in [*folders(), *curves.folders(*(RESULTS / name for name in OTHERS))]:
         kept, found = config.read_toml(folder / "run.toml"), run_folder.read_curves(folder)
         record = kept[config.RECORD]
-        policies = "policy" if (folder / run_folder.POLICY).is_file() else ""
         rows.append((
             f"`{folder.relative_to(RESULTS)}`", seeds_of(found), f"{found['env_step'].max():,.0f}",
             f"{np.nanmax(found['wall_s']) / 60:.0f}", device(record), record["commit"][:7], record["date"][:10],
-            {"policy": "yes", "": ""}[policies],
+            "yes" if (folder / run_folder.POLICY).is_file() else "",
         ))  # fmt: skip
     head = ("run", "seeds", "steps per seed", "minutes", "device", "commit", "date", "policies")
     return table(head, rows)
 
 
 def missing() -> str:
-    """Return the table of the runs of `WALKING` that are missing, with the command of each."""
-    rows = []
-    for env in WALKING:
-        for algo in ALGORITHMS:
-            for seed in (0, 5):
-                name = f"{env}-{algo}" + (f"-seed{seed}" if seed else "")
-                if not (RESULTS / "locomotion" / name).is_dir():
-                    command = TRAIN.format(algo=algo, env=env, seed=seed)
-                    rows.append((f"`{env}`", registry.display_name(algo), f"{seed} to {seed + 4}", f"`{command}`"))
+    """Return the table of the seeds of `WALKING` that are missing, with the command of each five."""
+    rows, kept = [], pandas.concat(frames())
+    kept = kept[kept["total_steps"] == STEPS]
+    there = set(zip(kept["env"], kept["algo"], kept["seed"], strict=True))
+    for env, algo, seed in itertools.product(WALKING, ALGORITHMS, (0, 5)):
+        if (env, algo, seed) not in there:
+            command = TRAIN.format(algo=algo, env=env, seed=seed, steps=STEPS)
+            rows.append((f"`{env}`", registry.display_name(algo), f"{seed} to {seed + 4}", f"`{command}`"))
     return table(("task", "algorithm", "seeds", "command"), rows)
 
 
@@ -152,26 +150,21 @@ def in_gymnasium() -> str:
         with open(folder / EVALUATED, newline="") as file:
             found = list(csv.DictReader(file))
         seeds = sorted({int(row["seed"]) for row in found})
-        rows += [compared(folder, found, [seed], f"seed {seed}") for seed in seeds]
+        rows += [compared([row for row in found if int(row["seed"]) == seed]) for seed in seeds]
     head = ("task", "algorithm", "policy", "episodes", "purerl", "Gymnasium", "overlap")
     return table(head, rows)
 
 
-def compared(folder: Path, found: Sequence[dict[str, str]], seeds: Sequence[int], name: str) -> Row:
-    """Return the row of some policies of a run."""
-    returns = {
-        place: [
-            np.array([float(row["return"]) for row in found if row["place"] == place and int(row["seed"]) == seed])
-            for seed in seeds
-        ]
-        for place in ("purerl", "Gymnasium")
-    }
-    spans = {place: interval(mean, *values) for place, values in returns.items()}
-    (low, high), (other_low, other_high) = spans.values()
-    cells = [span(mean(*returns[place]), *spans[place]) for place in returns]
-    overlap = "yes" if low <= other_high and other_low <= high else "no"
-    episodes = str(len(returns["purerl"][0]))
-    return (f"`{found[0]['env']}`", registry.display_name(found[0]["algo"]), name, episodes, *cells, overlap)
+def compared(found: Sequence[dict[str, str]]) -> Row:
+    """Return the row of one policy, whose episodes in both places are `found`."""
+    env, algo, seed = (found[0][name] for name in ("env", "algo", "seed"))
+    returns = [
+        np.array([float(row["return"]) for row in found if row["place"] == place]) for place in ("purerl", "Gymnasium")
+    ]
+    ours, theirs = (interval(mean, values) for values in returns)
+    cells = [span(mean(values), *between) for values, between in zip(returns, (ours, theirs), strict=True)]
+    overlap = "yes" if overlaps(ours, theirs) else "no"
+    return (f"`{env}`", registry.display_name(algo), f"seed {seed}", str(len(returns[0])), *cells, overlap)
 
 
 def span(middle: float, low: float, high: float) -> str:
@@ -183,17 +176,23 @@ def number(value: float) -> str:
     return f"{value:.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
 
 
-TABLES = {"verdicts": verdicts, "sources": sources, "gymnasium": in_gymnasium, "runs": runs}
-TABLES |= {"missing": missing, "explained": explained}
+TABLES = {
+    "verdicts": verdicts, "sources": sources, "explained": explained, "gymnasium": in_gymnasium, "runs": runs,
+    "missing": missing,
+}  # fmt: skip
 
 
-def written(text: str, names: Iterable[str] = TABLES) -> str:
-    """Return the text of the page with each table between `<!-- table: NAME -->` and `<!-- end -->` made again."""
-    for name in names:
-        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        before, _, rest = text.partition(begin)
-        after = rest.partition(end)[2]
-        text = f"{before}{begin}{TABLES[name]()}{end}{after}"
+def written(text: str) -> str:
+    """Return the text of the page with each table between `<!-- table: NAME -->` and `<!-- end -->` made again.
+
+    Raises ValueError if a table has no place in the text.
+    """
+    for name, make in TABLES.items():
+        before, begin, rest = text.partition(f"<!-- table: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not end:
+            raise ValueError(f"{PAGE} has no place for the table {name}")
+        text = f"{before}{begin}{make()}{end}{after}"
     return text
 
 

@@ -14,7 +14,7 @@ from purerl.cli.startup import use_compilation_cache
 from purerl.policies import evaluation, load
 from purerl.policies.kept import Policies
 from purerl.results import choice, run_folder
-from purerl.results.statistics import interval, mean
+from purerl.results.statistics import interval, mean, overlaps
 
 COLUMNS = ("env", "algo", "setting", "seed", "place", "episode", "return")  # of the file of --out
 
@@ -40,15 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.episodes < 2:
             raise ValueError(f"episodes is {options.episodes} but an interval needs at least 2")
-        if options.out:
-            check_file(Path(options.out).expanduser())
-        evaluate(options)
+        out = Path(options.out).expanduser() if options.out else None
+        if out:
+            check_file(out)
+        evaluate(options, out)
     except (ValueError, OSError) as error:
         fail(error)
     return 0
 
 
-def evaluate(options: Namespace) -> None:
+def evaluate(options: Namespace, out: Path | None) -> None:
     jax_flags.settle()
     kept = load.read_policies(options.run, options.at)
     chosen = choice.several(kept, options.seed, options.setting)
@@ -57,11 +58,10 @@ def evaluate(options: Namespace) -> None:
     returns = evaluation.returns(env, kept, chosen, options.episodes, options.place == "gymnasium")
     title = f"{kept.settings.job.algo} on {env.name}, mean return of {options.episodes} episodes, 95% intervals"
     show(title, [kept.name(index) for index in chosen], returns)
-    if options.out:
-        file = Path(options.out).expanduser()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        run_folder.write(file.parent, file.name, table(kept, chosen, env.name, returns))
-        print(file)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        run_folder.write(out.parent, out.name, table(kept, chosen, env.name, returns))
+        print(out)
 
 
 def check_file(file: Path) -> None:
@@ -108,8 +108,8 @@ def compared(places: Sequence[Iterable[np.ndarray]]) -> list[str]:
     cells = [f"{mean(*values):.1f} [{low:.1f}, {high:.1f}]" for values, (low, high) in zip(places, spans, strict=True)]
     if len(places) == 1:
         return cells
-    (ours, theirs), ((low, high), (other_low, other_high)) = places, spans
-    return [*cells, f"{mean(*theirs) - mean(*ours):+.1f}", "yes" if low <= other_high and other_low <= high else "no"]
+    ours, theirs = places
+    return [*cells, f"{mean(*theirs) - mean(*ours):+.1f}", "yes" if overlaps(*spans) else "no"]
 
 
 if __name__ == "__main__":

@@ -55,6 +55,11 @@ def interquartile_mean(*tasks: Scores) -> Value:
     return scores[..., cut : scores.shape[-1] - cut].mean(axis=-1)
 
 
+def overlaps(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    """Return whether two intervals `(low, high)` have a point in common."""
+    return bool(first[0] <= second[1] and second[0] <= first[1])
+
+
 def mean(*tasks: Scores) -> Value:
     """Return the mean over tasks of the mean over runs."""
     return np.mean(_means(tasks), axis=0)

@@ -235,7 +235,7 @@ def _comparison(curve: Curve, steps: curves.Axis, ours: Float[np.ndarray, " R"])
 
 
 def _verdict(ours: tuple[float, float], theirs: tuple[float, float]) -> str:
-    return "below" if ours[1] < theirs[0] else "above" if ours[0] > theirs[1] else "inside"
+    return "inside" if statistics.overlaps(ours, theirs) else "below" if ours[1] < theirs[0] else "above"
 
 
 def _compared(x: curves.Axis) -> Num[np.ndarray, " compared"]:
