@@ -24,10 +24,14 @@ EXPLAINED = {  # run in `other_settings`: (its flags, the source that has these 
 }
 EVALUATED = "gymnasium.csv"  # in the folder of a run: what `purerl evaluate --in gymnasium --out` wrote
 ALGORITHMS = ("td3", "sac", "ddpg")
-WALKING = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")  # the tasks in `results/locomotion`
-STEPS = 101_000  # of the runs there
+WALKING = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")
+STEPS = 101_000  # of the runs in `results/locomotion`; those in `results/million` are longer
 TRAIN = "purerl train --algo {algo} --env {env} --preset paper --num-seeds 5 --seed {seed} --total-steps {steps}"
 TRAIN += " --num-evals 21"
+MILLION = 980_000  # steps of a run that counts as whole
+ON_GPU = "purerl train --algo {algo} --env {env} --preset paper --num-seeds 10 --num-envs 64 --updates-per-step 64"
+ON_GPU += " --warmup-steps {warmup} --total-steps {total} --buffer-size 1024000 --num-evals 21"
+LENGTHS = {"td3": {"warmup": 25_600, "total": 1_025_280}, "sac": {"warmup": 10_240, "total": 1_009_920}}
 
 
 def folders() -> list[Path]:
@@ -37,52 +41,40 @@ def folders() -> list[Path]:
 
 @cache
 def frames() -> list[pandas.DataFrame]:
-    """Return the curves of the runs on tasks with published results: one frame per length of a run."""
+    """Return the curves of the runs on tasks with published results: a frame per task, algorithm and length."""
     frame = curves.load(*folders(), by=["total_steps"])
     frame = frame[frame["env"].map(published.task).isin(published.tasks())]
-    return [part for _, part in frame.groupby("total_steps", sort=False)]
-
-
-def ordered(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """Return the rows of a frame with the index `(env, algo, ...)`: tasks by name, algorithms in the order above."""
-    place = [(env, ALGORITHMS.index(algo), i) for i, (env, algo, *_) in enumerate(frame.index)]
-    return frame.iloc[sorted(range(len(place)), key=place.__getitem__)]
+    parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps"])}
+    return [parts[key] for key in sorted(parts, key=lambda key: (key[0], ALGORITHMS.index(key[1]), key[2]))]
 
 
 def verdicts() -> str:
     """Return the table of verdicts on the range of all sources."""
     rows = []
     for frame in frames():
-        for (env, algo), row in ordered(published.beside_published(frame)).iterrows():
+        for (env, algo), row in published.beside_published(frame).iterrows():
             last = next(name for name in row.index if re.fullmatch(r"last_\d+", name))
             ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
-            known = np.isfinite(row["low"])
+            theirs = f"{number(row['low'])} to {number(row['high'])}" if row["sources"] else ""
             rows.append((
-                f"`{env}`, {row['env_step']:,}", registry.display_name(algo), str(row["seeds"]), ours,
-                f"{number(row['low'])} to {number(row['high'])}" if known else "", count_of(row["of"]), row["verdict"],
+                f"`{env}`, {row['env_step']:,}", registry.display_name(algo), str(row["seeds"]), ours, theirs,
+                str(row["sources"] or ""), row["verdict"],
             ))  # fmt: skip
     head = ("task, steps", "algorithm", "seeds", "ours (95 % interval)", "published range", "sources", "verdict")
     return table(head, rows)
-
-
-def count_of(text: str) -> str:
-    """Return the number of sources that a verdict names."""
-    if found := re.search(r"of (\d+) source", text):
-        return found[1]
-    return str(sum(name in text for name, _ in published.SOURCES.values()))
 
 
 def sources() -> str:
     """Return the table of verdicts on each published curve."""
     rows = []
     for frame in frames():
-        for (env, algo, source), row in ordered(published.beside_sources(frame)).iterrows():
+        for (env, algo, source), row in published.beside_sources(frame).iterrows():
             rows.append((
-                f"`{env}`", registry.display_name(algo), span(row["mean"], row["low"], row["high"]),
-                f"{source} ({row['version']})",
+                f"`{env}`, {frame['env_step'].max():,}", registry.display_name(algo),
+                span(row["mean"], row["low"], row["high"]), f"{source} ({row['version']})",
                 span(row["published"], row["published_low"], row["published_high"]), row["verdict"], row["settings"],
             ))  # fmt: skip
-    head = ("task", "algorithm", "ours", "source", "theirs", "verdict", "their other settings")
+    head = ("task, steps", "algorithm", "ours", "source", "theirs", "verdict", "their other settings")
     return table(head, rows)
 
 
@@ -120,15 +112,21 @@ def runs() -> str:
 
 
 def missing() -> str:
-    """Return the table of the seeds of `WALKING` that are missing, with the command of each five."""
-    rows, kept = [], pandas.concat(frames())
-    kept = kept[kept["total_steps"] == STEPS]
-    there = set(zip(kept["env"], kept["algo"], kept["seed"], strict=True))
-    for env, algo, seed in itertools.product(WALKING, ALGORITHMS, (0, 5)):
-        if (env, algo, seed) not in there:
-            command = TRAIN.format(algo=algo, env=env, seed=seed, steps=STEPS)
-            rows.append((f"`{env}`", registry.display_name(algo), f"{seed} to {seed + 4}", f"`{command}`"))
-    return table(("task", "algorithm", "seeds", "command"), rows)
+    """Return the table of the runs of `WALKING` that are missing, with the command of each."""
+    kept = pandas.concat(frames())
+    short, long = kept[kept["total_steps"] == STEPS], kept[kept["total_steps"] > STEPS]
+    there = set(zip(short["env"], short["algo"], short["seed"], strict=True))
+    longer = long.groupby(["env", "algo"])["env_step"].max()
+    rows = []
+    for env, algo in itertools.product(WALKING, ALGORITHMS):
+        name = (f"`{env}`", registry.display_name(algo))
+        if algo != "ddpg" and longer.get((env, algo), 0) < MILLION:
+            rows.append((*name, "0 to 9", "1M, GPU", f"`{ON_GPU.format(algo=algo, env=env, **LENGTHS[algo])}`"))
+        for seed in (0, 5):
+            if (env, algo, seed) not in there and (env, algo) not in longer:
+                command = TRAIN.format(algo=algo, env=env, seed=seed, steps=STEPS)
+                rows.append((*name, f"{seed} to {seed + 4}", f"{STEPS:,}", f"`{command}`"))
+    return table(("task", "algorithm", "seeds", "steps", "command"), rows)
 
 
 def seeds_of(found: run_folder.Curves) -> str:

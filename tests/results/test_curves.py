@@ -12,7 +12,6 @@ from folders import ROOT, write_run
 from purerl.results import curves, published
 
 STEPS = [0, 100, 200, 300]
-CUT_SHORT = "HalfCheetah-v5-td3"  # A GPU was lent for minutes: an evaluation is missing, a benchmark was not committed.
 RETURNS = np.array([[9.0, 1.0, 1.0], [2.0, 4.0, 3.0], [6.0, 2.0, 3.0], [4.0, 5.0, 3.0]])
 
 
@@ -294,7 +293,7 @@ def test_a_shorter_run_is_held_against_the_curves_at_its_steps(tmp_path):
     write_run(tmp_path / "run", [0, 100_000], [[0.0] * 3, [at["td3_paper"] + x for x in (-1, 0, 1)]], env="Hopper-v5")
     row = published.beside_published(curves.load(tmp_path)).loc[("Hopper-v5", "td3")]
     assert row["verdict"] == "inside" and row["low"] < min(at.values()) and row["high"] > max(at.values())
-    assert "Tianshou" in row["of"] and "same steps" in row["of"]
+    assert "Tianshou" in row["of"] and "same steps" in row["of"] and row["sources"] == len(at)
 
 
 def test_what_is_shipped_of_real_runs_is_whole_and_says_where_it_comes_from():
@@ -303,14 +302,12 @@ def test_what_is_shipped_of_real_runs_is_whole_and_says_where_it_comes_from():
     for folder in folders:
         said, record = curves.settings(folder)[0], tomllib.loads((folder / "run.toml").read_text())["record"]
         rows = curves.load(folder)
-        if folder.name == CUT_SHORT:
-            ran, planned = sorted(rows["env_step"].unique()), said["num_evals"]
-            steps = np.linspace(said["warmup_steps"], said["total_steps"], planned)[1:].astype(int)
-            assert ran == [0, *steps[: planned - 2]] and len(rows) == said["num_seeds"] * len(ran)
-            assert said["time_limit"] == 243.0 and re.fullmatch(r"[0-9a-f]{40}\+", record["commit"])
-        else:
-            assert len(rows) == said["num_seeds"] * said["num_evals"] and rows["env_step"].max() == said["total_steps"]
-            assert len(record["commit"]) == 40
+        planned = [0, *np.linspace(said["warmup_steps"], said["total_steps"], said["num_evals"])[1:].astype(int)]
+        ran = sorted(rows["env_step"].unique())
+        if said.get("time_limit"):  # A GPU was lent for minutes.
+            planned = planned[: len(ran)]
+        assert ran == planned and len(rows) == said["num_seeds"] * len(ran)
+        assert re.fullmatch(r"[0-9a-f]{40}\+?", record["commit"])
         assert record["versions"]["jax"]
 
 
@@ -333,4 +330,4 @@ def test_a_published_curve_counts_only_where_it_has_begun(algo, verdict, of):
     values = np.interp(x, curve.env_step, curve.mean)[:, None] + np.array([-1.0, 0.0, 1.0])
     runs = curves.Runs(x, values, np.arange(3), np.full(3, np.nan))
     found = published.judge("InvertedPendulum-v5", algo, runs)
-    assert (found.verdict, found.of) == (verdict, of)
+    assert (found.verdict, found.of, found.sources) == (verdict, of, verdict == "inside")

@@ -94,6 +94,7 @@ class Verdict(NamedTuple):
     verdict: str
     low: float
     high: float
+    sources: int  # number of published curves or returns in the range
     of: str
 
 
@@ -153,14 +154,14 @@ def judge(env: str, algo: str, runs: curves.Runs, limits: Iterable[int | float] 
     There is no verdict on a single seed, because it has no interval. There is also none if `limits`, the time limits of
     our episodes, differ from the published ones.
     """
-    low, high, of = _range(env, algo, runs.x)
+    low, high, sources, of = _range(env, algo, runs.x)
     ours = statistics.present(curves.mean_of_last(runs.x, runs.finished))
     if why := _reason(env, limits, len(ours)):
-        return Verdict("no reference", low, high, f"{of}; {why}")
-    if np.isnan(low):
-        return Verdict("no reference", low, high, of)
+        return Verdict("no reference", low, high, sources, f"{of}; {why}")
+    if not sources:
+        return Verdict("no reference", low, high, sources, of)
     of = f"{of}; {REMARKS[env]}" if env in REMARKS else of
-    return Verdict(_verdict(statistics.interval(statistics.mean, ours), (low, high)), low, high, of)
+    return Verdict(_verdict(statistics.interval(statistics.mean, ours), (low, high)), low, high, sources, of)
 
 
 def _reason(env: str, limits: Iterable[int | float], num_seeds: int) -> str | None:
@@ -244,26 +245,30 @@ def _compared(x: curves.Axis) -> Num[np.ndarray, " compared"]:
     return steps[steps > 0][-curves.LAST :]
 
 
-def _range(env: str, algo: str, x: curves.Axis) -> tuple[float, float, str]:
-    """Return `(low, high, description)` of the published mean over the last 10 of the environment steps `x`."""
+def _range(env: str, algo: str, x: curves.Axis) -> tuple[float, float, int, str]:
+    """Return the published mean over the last 10 of the environment steps `x`: low, high, how many sources, and which.
+
+    Without a source, low and high are NaN, and the text says why.
+    """
     steps = _compared(x)
     if not len(steps):
-        return np.nan, np.nan, "none published"
+        return np.nan, np.nan, 0, "none published"
     if steps[-1] > 1.05 * HORIZON:
-        return np.nan, np.nan, "none published after 1M steps"
+        return np.nan, np.nan, 0, "none published after 1M steps"
     returns, there = find_returns(env, algo), find_curves(env, algo)
     begun = [curve for curve in there if curve.env_step[0] <= steps[0]]
     if returns and steps[-1] >= HORIZON and steps[-1] - steps[0] <= WINDOW:
         low, _, high, count = returns
-        return low, high, f"published returns at 1M steps, of {count} source{'s' * (count > 1)}"
+        return low, high, count, f"published returns at 1M steps, of {count} source{'s' * (count > 1)}"
     if not there:
-        return np.nan, np.nan, "none published"
+        return np.nan, np.nan, 0, "none published"
     if not begun:
         first = min(curve.env_step[0] for curve in there)
-        return np.nan, np.nan, f"none published before step {first:,.0f}"
+        return np.nan, np.nan, 0, f"none published before step {first:,.0f}"
     means = [_mean_over(curve, steps) for curve in begun]
     names = ", ".join(SOURCES[curve.source][0] for curve in begun)
-    return min(low for low, _ in means), max(high for _, high in means), f"{names}, at the same steps"
+    lows, highs = zip(*means, strict=True)
+    return min(lows), max(highs), len(begun), f"{names}, at the same steps"
 
 
 def _mean_over(curve: Curve, steps: curves.Axis) -> tuple[float, float]:
