@@ -1,11 +1,10 @@
 """The three networks: a deterministic actor, a Gaussian actor, and an ensemble of critics.
 
-Initial kernels are uniform in ±1/√fan_in in hidden layers, and uniform in ±3e-3 in output layers. Thus the first
-actions and values are near zero, and no tanh is saturated (DDPG arXiv:1509.02971, §7). The authors of TD3 use PyTorch's
-default, which has the same hidden kernels. Initial biases are zero; DDPG and PyTorch draw them at random.
+Their initial weights are drawn as one of `INITIALIZERS` says.
 """
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,12 +30,38 @@ PRECISIONS: dict[str, dict[str, Any]] = {
 
 Factors = tuple[Float[Array, "*batch n"], Float[Array, "n m"]]  # factors of a layer's product, or their gradients
 
-hidden_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+def uniform(bound: float) -> nn.initializers.Initializer:
+    """Return an initializer that draws uniformly from ±`bound`."""
+
+    def draw(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
+        return nn.initializers.uniform(2 * bound)(key, shape, dtype) - bound
+
+    return draw
 
 
-def output_init(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
-    """Return a kernel that is uniform in ±3e-3."""
-    return nn.initializers.uniform(6e-3)(key, shape, dtype) - 3e-3
+class Initializers(NamedTuple):
+    """How a network begins: the initializers of hidden kernels, of output kernels, and whether biases are 0.
+
+    Other biases are uniform in ±1/√fan_in.
+    """
+
+    hidden: nn.initializers.Initializer
+    output: nn.initializers.Initializer
+    zero_bias: bool = True
+
+
+fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # uniform in ±1/√fan_in
+glorot, lecun = nn.initializers.glorot_uniform(), nn.initializers.lecun_normal()
+
+INITIALIZERS = {
+    # First actions and values are near zero, and no tanh is saturated (DDPG arXiv:1509.02971, §7, where biases are
+    # drawn as kernels are).
+    "small": Initializers(fan_in, uniform(3e-3)),
+    "pytorch": Initializers(fan_in, fan_in, zero_bias=False),  # PyTorch's default: the TD3 authors' code
+    "glorot": Initializers(glorot, glorot),  # the SAC, REDQ and DroQ authors' code
+    "lecun": Initializers(lecun, lecun),  # Flax's default: the CrossQ authors' code
+}
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -77,14 +102,18 @@ def _backward(
 product.defvjp(_forward, _backward)
 
 
-def dense(size: int, kernel_init: nn.initializers.Initializer, precision: str) -> nn.Dense:
-    """Return a layer of `size` units."""
-    return nn.Dense(size, kernel_init=kernel_init, dot_general=product, **PRECISIONS[precision])
+def dense(size: int, torso: "MLP", x: Float[Array, "*batch n"], *, output: bool = False) -> Float[Array, "*batch m"]:
+    """Apply a layer of `size` units, of `torso` or after it: `[..., n]` -> `[..., size]`."""
+    how = INITIALIZERS[torso.initialization]
+    kernel = how.output if output else how.hidden
+    bias = nn.initializers.zeros_init() if how.zero_bias else uniform(1 / math.sqrt(x.shape[-1]))
+    layer = nn.Dense(size, kernel_init=kernel, bias_init=bias, dot_general=product, **PRECISIONS[torso.precision])
+    return layer(x)
 
 
 def head(size: int, torso: "MLP", x: Float[Array, "*batch n"]) -> Float[Array, "*batch {size}"]:
     """Apply the last layer, after `torso`: `[..., n]` -> `[..., size]`, at least float32."""
-    x = dense(size, output_init, torso.precision)(x)
+    x = dense(size, torso, x, output=True)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -96,6 +125,7 @@ class MLP(nn.Module):
         activation: the name of a function in `flax.linen`.
         layer_norm: whether layer normalization precedes each activation.
         precision: a name in `PRECISIONS`.
+        initialization: a name in `INITIALIZERS`.
         dropout: the share of units that dropout sets to 0 after each matrix product. If it is not 0, every pass needs
             random numbers: `apply(..., rngs={"dropout": key})`.
         norm_epsilon: epsilon of layer normalization.
@@ -107,6 +137,7 @@ class MLP(nn.Module):
     activation: str
     layer_norm: bool
     precision: str = "float32"
+    initialization: str = "small"
     dropout: float = 0.0
     norm_epsilon: float = 1e-6
     renorm_warmup: int | None = None
@@ -116,7 +147,7 @@ class MLP(nn.Module):
         if self.renorm_warmup is not None:
             x = BatchRenorm(self.renorm_warmup)(x)
         for width in self.widths:
-            x = dense(width, hidden_init, self.precision)(x)
+            x = dense(width, self, x)
             if self.dropout:
                 x = nn.Dropout(self.dropout, deterministic=False)(x)
             if self.layer_norm:
@@ -253,12 +284,12 @@ def _fields(module: nn.Module) -> dict[str, Any]:
 
 def actor_torso(plan: Plan) -> MLP:
     """Return the hidden layers of the actor."""
-    return MLP(*plan.actor_layers, plan.precision)
+    return MLP(*plan.actor_layers, plan.precision, plan.initialization)
 
 
 def critic_torso(plan: Plan) -> MLP:
     """Return the hidden layers of a critic."""
-    return MLP(*plan.critic_layers, plan.precision)
+    return MLP(*plan.critic_layers, plan.precision, plan.initialization)
 
 
 def critics_of(plan: Plan, count: int, outputs: int | None = None) -> Critics:

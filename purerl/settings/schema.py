@@ -136,6 +136,14 @@ class Plan(Settings):
         OrNone[bool],
         Field(description="layer normalization in the critics; none: the same as layer_norm, and on for droq"),
     ] = None
+    initialization: Annotated[
+        Literal["small", "pytorch", "glorot", "lecun"],
+        Field(
+            description="initial weights; small: hidden kernels uniform in ±1/√fan_in, output kernels in ±3e-3, "
+            "biases 0; pytorch: kernels and biases uniform in ±1/√fan_in; glorot: Glorot uniform, biases 0; lecun: "
+            "LeCun normal, biases 0"
+        ),
+    ] = "small"
     precision: Annotated[
         Literal["float32", "tf32", "bf16"],
         Field(description="precision of matrix products in the networks; parameters, targets and physics stay float32"),

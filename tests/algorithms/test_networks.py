@@ -1,6 +1,7 @@
 """Networks: what they begin as, what shapes them, and the density of squashed actions."""
 
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from purerl.algorithms import networks
+from purerl.settings import registry
 from purerl.settings.schema import Plan
 
 OBSERVATION = jnp.array(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
@@ -117,6 +119,40 @@ def test_critics_begin_small():
     assert_uniform(params["torso"]["Dense_1"]["kernel"], 1 / np.sqrt(60))
     assert_uniform(params["Dense_0"]["kernel"], 3e-3)
     assert not params["Dense_0"]["bias"].any()
+
+
+@pytest.mark.parametrize(("initialization", "gain"), [("pytorch", 1.0), ("glorot", None), ("lecun", None)])
+def test_networks_begin_as_those_of_other_authors(initialization, gain):
+    sizes = (40, 50, 60, 30)
+    torso = networks.MLP(sizes[1:3], "relu", False, initialization=initialization)
+    params = networks.Actor(sizes[3], torso).init(jax.random.key(0), jnp.zeros(sizes[0]))["params"]
+    layers = (params["torso"]["Dense_0"], params["torso"]["Dense_1"], params["Dense_0"])
+    for layer, inputs, outputs in zip(layers, sizes, sizes[1:], strict=False):
+        if initialization == "lecun":
+            assert abs(layer["kernel"].std() * np.sqrt(inputs) - 1) < 0.06 and layer["kernel"].mean() < 0.02
+        else:
+            assert_uniform(layer["kernel"], gain / np.sqrt(inputs) if gain else np.sqrt(6 / (inputs + outputs)))
+        if initialization == "pytorch":
+            assert 0.8 / np.sqrt(inputs) < np.abs(layer["bias"]).max() <= 1 / np.sqrt(inputs)
+        else:
+            assert not layer["bias"].any()
+
+
+@pytest.mark.parametrize("algo", registry.ALGORITHMS)
+def test_every_algorithm_begins_as_its_settings_say(algo):
+    """Output kernels are in ±3e-3, unless Glorot's bound is asked for."""
+    env, largest = SimpleNamespace(obs_size=3, action_size=1), {}
+    for initialization in ("small", "glorot"):
+        spec, plan = registry.ALGORITHMS[algo], Plan(widths=(8, 8), initialization=initialization)
+        state = spec.build(spec.hyperparameters(), plan, env).init(jax.random.key(0))
+        paths = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+        kernels = [
+            jnp.abs(leaf).max() for path, leaf in paths.items() if path.endswith("['params']['Dense_0']['kernel']")
+        ]
+        kernels = [bound for bound in kernels if bound > 0]  # without the moments of Adam
+        assert len(kernels) >= 2  # of an actor and of critics
+        largest[initialization] = kernels
+    assert max(largest["small"]) <= 3e-3 < min(largest["glorot"])
 
 
 def test_log_density_of_a_squashed_action_is_exact_up_to_saturation():

@@ -52,7 +52,10 @@ INCOMPARABLE = {
     "Walker2d-v5": "v5 raises the foot's friction from 0.9 to 1.9",
     "Humanoid-v5": "v5 restores the contact cost",
 }
-REMARKS = {"Reacher-v5": "v5 pays about 0.2 more: for where the arm is after a step, not before"}
+REMARKS = {
+    "Reacher-v5": "v5 pays about 0.2 more: for where the arm is after a step, not before",
+    "Ant-v5": "with MuJoCo 2, v2 and v3 have no contact forces in observation and reward (openai/gym issue 1541)",
+}
 LIMITS = {"Reacher": 50}  # time limit of an episode [steps]. The other tasks have 1000.
 HORIZON = 1_000_000  # environment steps after which the returns in returns.csv were measured
 WINDOW = HORIZON // 10  # the last environment steps, at most, that they are averaged over
