@@ -5,6 +5,7 @@ CPU, JAX emits a loop of five passes, which XLA does not fuse: 1,536 numbers tak
 9 µs, and compile faster (jax 0.10.2).
 """
 
+import jax
 from jax.extend.random import threefry2x32_p
 from jax.interpreters import mlir
 from jaxtyping import Array, UInt32
@@ -20,6 +21,10 @@ def threefry2x32(
     x1: UInt32[Array, "*#shape"],
 ) -> tuple[UInt32[Array, "*shape"], UInt32[Array, "*shape"]]:
     """Return two uint32 arrays of Threefry-2x32 with 20 rounds (Salmon et al. 2011, §3.3). The arguments broadcast."""
+    # LLVM in jaxlib 0.11.2 and 0.12.0 follows every path from the index of a loop to a maximum or a sine in that loop.
+    # Each round doubles the number of paths, so two draws in one loop never compile. With the barrier, the loop reads
+    # the counters from memory, and no path begins at its index.
+    x0, x1 = jax.lax.optimization_barrier((x0, x1))
     keys = (key0, key1, key0 ^ key1 ^ PARITY)
     x0, x1 = x0 + key0, x1 + key1
     for i in range(5):

@@ -1,5 +1,6 @@
 """The random generator that a CPU is given: JAX's numbers to the bit."""
 
+import os
 import subprocess
 import sys
 
@@ -45,3 +46,20 @@ def test_every_number_is_jaxs_own():
     (looped, own), (straight, numbers) = draw(False), draw(True)
     assert (looped, straight) == ("True", "False")
     assert own == numbers
+
+
+COMPILE = """
+import jax, jax.numpy as jnp
+from purerl.training import threefry
+threefry.unroll()
+def start(key, number):
+    return jax.random.uniform(jax.random.fold_in(key, number), (2,))[0]
+jax.jit(lambda key: jax.vmap(start, (None, 0))(key, jnp.arange(64))).lower(jax.random.key(0)).compile()
+"""
+
+
+@pytest.mark.smoke
+def test_a_number_drawn_per_index_is_compiled_in_seconds():
+    """Without the barrier in `threefry2x32`, jaxlib 0.11.2 and 0.12.0 do not end."""
+    optimized = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", COMPILE], env=optimized, check=True, timeout=120)
