@@ -104,7 +104,7 @@ def runs() -> str:
         record = kept[config.RECORD]
         rows.append((
             f"`{folder.relative_to(RESULTS)}`", seeds_of(found), f"{found['env_step'].max():,.0f}",
-            f"{np.nanmax(found['wall_s']) / 60:.0f}", device(record), record["commit"][:7], record["date"][:10],
+            f"{np.nanmax(found['wall_s']) / 60:.0f}", device(record), commit(record), record["date"][:10],
             "yes" if (folder / run_folder.POLICY).is_file() else "",
         ))  # fmt: skip
     head = ("run", "seeds", "steps per seed", "minutes", "device", "commit", "date", "policies")
@@ -134,6 +134,11 @@ def seeds_of(found: run_folder.Curves) -> str:
     return f"{seeds[0]} to {seeds[-1]}"
 
 
+def commit(record: dict[str, str]) -> str:
+    """Return the short name of the commit, with `+` if files were changed."""
+    return record["commit"][:7] + "+" * record["commit"].endswith("+")
+
+
 def device(record: dict[str, str]) -> str:
     cores = int(record["num_cores"])
     return f"{cores} CPU core{'s' * (cores > 1)}" if record["platform"] == "cpu" else record["device"]
@@ -148,13 +153,14 @@ def in_gymnasium() -> str:
         with open(folder / EVALUATED, newline="") as file:
             found = list(csv.DictReader(file))
         seeds = sorted({int(row["seed"]) for row in found})
-        rows += [compared([row for row in found if int(row["seed"]) == seed]) for seed in seeds]
-    head = ("task", "algorithm", "policy", "episodes", "purerl", "Gymnasium", "overlap")
+        steps = f"{run_folder.read_curves(folder)['env_step'].max():,.0f}"
+        rows += [compared([row for row in found if int(row["seed"]) == seed], steps) for seed in seeds]
+    head = ("task, steps", "algorithm", "policy", "episodes", "purerl", "Gymnasium", "overlap")
     return table(head, rows)
 
 
-def compared(found: Sequence[dict[str, str]]) -> Row:
-    """Return the row of one policy, whose episodes in both places are `found`."""
+def compared(found: Sequence[dict[str, str]], steps: str) -> Row:
+    """Return the row of one policy, trained for `steps`, whose episodes in both places are `found`."""
     env, algo, seed = (found[0][name] for name in ("env", "algo", "seed"))
     returns = [
         np.array([float(row["return"]) for row in found if row["place"] == place]) for place in ("purerl", "Gymnasium")
@@ -162,7 +168,7 @@ def compared(found: Sequence[dict[str, str]]) -> Row:
     ours, theirs = (interval(mean, values) for values in returns)
     cells = [span(mean(values), *between) for values, between in zip(returns, (ours, theirs), strict=True)]
     overlap = "yes" if overlaps(ours, theirs) else "no"
-    return (f"`{env}`", registry.display_name(algo), f"seed {seed}", str(len(returns[0])), *cells, overlap)
+    return (f"`{env}`, {steps}", registry.display_name(algo), f"seed {seed}", str(len(returns[0])), *cells, overlap)
 
 
 def span(middle: float, low: float, high: float) -> str:

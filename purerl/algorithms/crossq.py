@@ -100,7 +100,7 @@ def update_actor(model: sac.Model, state: sac.State, batch: Batch, key: Key) -> 
 
 def torso(layers: HiddenLayers, hyper: Hyper, plan: Plan) -> MLP:
     """Return hidden layers with batch renormalization of their input and after each activation."""
-    return MLP(*layers, plan.precision, plan.initialization, renorm_warmup=hyper.renorm_warmup)
+    return MLP(*layers, plan.precision, initialization=plan.initialization, renorm_warmup=hyper.renorm_warmup)
 
 
 def crossq(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:

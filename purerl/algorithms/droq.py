@@ -25,7 +25,9 @@ def dropout_critics(plan: Plan, rate: float) -> Critics:
     Layer normalization is on, unless `plan.critic_layer_norm` is False. Its epsilon is that of PyTorch.
     """
     layers = plan.critic_layers._replace(layer_norm=plan.critic_layer_norm is not False)
-    return Critics(2, Critic(MLP(*layers, plan.precision, plan.initialization, dropout=rate, norm_epsilon=1e-5)))
+    return Critics(
+        2, Critic(MLP(*layers, plan.precision, initialization=plan.initialization, dropout=rate, norm_epsilon=1e-5))
+    )
 
 
 def next_value(model: sac.Model, state: sac.State, batch: Batch, key: Key) -> Float[Array, " B"]:

@@ -125,22 +125,22 @@ class MLP(nn.Module):
         activation: the name of a function in `flax.linen`.
         layer_norm: whether layer normalization precedes each activation.
         precision: a name in `PRECISIONS`.
-        initialization: a name in `INITIALIZERS`.
         dropout: the share of units that dropout sets to 0 after each matrix product. If it is not 0, every pass needs
             random numbers: `apply(..., rngs={"dropout": key})`.
         norm_epsilon: epsilon of layer normalization.
         renorm_warmup: the number of training passes after which batch normalization of the input and of the output of
             each activation becomes batch renormalization (`BatchRenorm`); None: no batch normalization.
+        initialization: a name in `INITIALIZERS`.
     """
 
     widths: tuple[int, ...]
     activation: str
     layer_norm: bool
     precision: str = "float32"
-    initialization: str = "small"
     dropout: float = 0.0
     norm_epsilon: float = 1e-6
     renorm_warmup: int | None = None
+    initialization: str = "small"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n"]) -> Float[Array, "*batch width"]:
@@ -284,12 +284,12 @@ def _fields(module: nn.Module) -> dict[str, Any]:
 
 def actor_torso(plan: Plan) -> MLP:
     """Return the hidden layers of the actor."""
-    return MLP(*plan.actor_layers, plan.precision, plan.initialization)
+    return MLP(*plan.actor_layers, plan.precision, initialization=plan.initialization)
 
 
 def critic_torso(plan: Plan) -> MLP:
     """Return the hidden layers of a critic."""
-    return MLP(*plan.critic_layers, plan.precision, plan.initialization)
+    return MLP(*plan.critic_layers, plan.precision, initialization=plan.initialization)
 
 
 def critics_of(plan: Plan, count: int, outputs: int | None = None) -> Critics:

@@ -237,6 +237,11 @@ def test_a_seed_that_diverged_and_a_run_that_was_not_evaluated_are_refused(sourc
     assert "has no evaluation yet" in refusal(capfd, "--init-from", copy, **KIND)
 
 
+def test_initial_weights_that_another_run_brings_are_refused(source, capfd):
+    words = ["--init-from", source, "--initialization", "glorot"]
+    assert "initialization glorot has no effect" in refusal(capfd, *words, **KIND)
+
+
 @pytest.mark.slow
 def test_a_run_with_a_checkpoint_needs_its_source_no_more(source, tmp_path, monkeypatch):
     copy = shutil.copytree(source, tmp_path / "copy")
