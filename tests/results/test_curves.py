@@ -216,7 +216,9 @@ def test_every_source_is_compared_with_its_own_interval_and_settings(tmp_path):
         assert row["published_high"] - mean == pytest.approx(2.2622 * std / 3, rel=1e-4)  # t of 9 degrees of freedom
         high = row["high"] < row["published_low"], row["low"] > row["published_high"]
         assert row["verdict"] == {(True, False): "below", (False, True): "above"}.get(high, "inside")
-    assert table.loc[("Hopper-v5", "sac", "JAXRL"), "settings"] == "target entropy -dim(A)/2"
+    assert (
+        table.loc[("Hopper-v5", "sac", "JAXRL"), "settings"] == "target entropy -dim(A)/2, orthogonal initial weights"
+    )
 
 
 def test_sources_of_another_task_and_a_single_seed_give_no_verdict(tmp_path):
