@@ -166,7 +166,7 @@ def _names_of_policy(settings: Config, env: Environment, build: Constructor) -> 
 
 
 def _check_initial(settings: Config) -> None:
-    """Raise ValueError if a hyperparameter was set that is used only for a new actor."""
+    """Raise ValueError if a setting was set that is used only for new networks."""
     hyper = settings.hyper
     for name in hyper.initial_only if "actor" in settings.job.init_parts else ():
         if name in settings.swept or getattr(hyper, name) != fields(type(hyper))[name].default:

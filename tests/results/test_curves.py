@@ -12,6 +12,9 @@ from folders import ROOT, write_run
 from purerl.results import curves, published
 
 STEPS = [0, 100, 200, 300]
+# A GPU was lent for minutes. These runs ended early, after so many evaluations.
+CUT_SHORT = {"million/HalfCheetah-v5-td3": 25, "million/Walker2d-v5-td3": 18, "million/Ant-v5-td3": 9}
+EDITED = ("million/HalfCheetah-v5-td3", "other_settings/HalfCheetah-v5-sac-40k-glorot")  # of a commit and changes to it
 RETURNS = np.array([[9.0, 1.0, 1.0], [2.0, 4.0, 3.0], [6.0, 2.0, 3.0], [4.0, 5.0, 3.0]])
 
 
@@ -303,13 +306,12 @@ def test_what_is_shipped_of_real_runs_is_whole_and_says_where_it_comes_from():
     assert folders
     for folder in folders:
         said, record = curves.settings(folder)[0], tomllib.loads((folder / "run.toml").read_text())["record"]
-        rows = curves.load(folder)
+        rows, name = curves.load(folder), folder.relative_to(ROOT / "results").as_posix()
         planned = [0, *np.linspace(said["warmup_steps"], said["total_steps"], said["num_evals"])[1:].astype(int)]
         ran = sorted(rows["env_step"].unique())
-        if said.get("time_limit"):  # A GPU was lent for minutes.
-            planned = planned[: len(ran)]
-        assert ran == planned and len(rows) == said["num_seeds"] * len(ran)
-        assert re.fullmatch(r"[0-9a-f]{40}\+?", record["commit"])
+        assert ran == planned[: CUT_SHORT.get(name)] and len(rows) == said["num_seeds"] * len(ran)
+        assert name not in CUT_SHORT or said["time_limit"]
+        assert re.fullmatch(r"[0-9a-f]{40}" + r"\+" * (name in EDITED), record["commit"])
         assert record["versions"]["jax"]
 
 
