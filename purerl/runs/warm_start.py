@@ -33,7 +33,7 @@ from purerl.runs.position import Position
 from purerl.runs.session import Session
 from purerl.settings import config
 from purerl.settings.kinds import fields
-from purerl.settings.schema import Config, Job, Plan
+from purerl.settings.schema import Config, Job
 from purerl.training import replay
 from purerl.training.loop import Carry
 from purerl.training.normalizer import normalizer
@@ -171,9 +171,6 @@ def _check_initial(settings: Config) -> None:
     for name in hyper.initial_only if "actor" in settings.job.init_parts else ():
         if name in settings.swept or getattr(hyper, name) != fields(type(hyper))[name].default:
             raise ValueError(f"{name} has no effect, because its value is part of the actor of init_from; leave it out")
-    drawn = settings.plan.initialization
-    if drawn != fields(Plan)["initialization"].default and {"actor", "critic"} <= set(settings.job.init_parts):
-        raise ValueError(f"initialization {drawn} has no effect, because init_from gives all networks; leave it out")
 
 
 def _check_networks(source: Source, settings: Config) -> None:

@@ -78,7 +78,11 @@ def resolve_table(flags: Table, settings: Table, file: str | Path = "this table"
         resolved = _overlay(resolved, _known_to(spec, heads.get("all", {})))
         resolved = _overlay(resolved, heads.get(spec.presets_of or algo, {}))
     resolved = _overlay(resolved, said | ({"env": declared.get("env", env)} if "env" in said else {}))
-    return _build(resolved)
+    config = _build(resolved)
+    if "initialization" in flags and config.job.init_from and {"actor", "critic"} <= set(config.job.init_parts):
+        drawn = config.plan.initialization
+        raise ValueError(f"initialization {drawn} has no effect, because init_from gives all networks; leave it out")
+    return config
 
 
 def _check_published(preset: Preset, algo: str, layers: list[Table]) -> None:

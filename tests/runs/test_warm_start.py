@@ -242,6 +242,13 @@ def test_initial_weights_that_another_run_brings_are_refused(source, capfd):
     assert "initialization glorot has no effect" in refusal(capfd, *words, **KIND)
 
 
+@pytest.mark.parametrize("parts", ["actor,critic", "actor"])
+def test_initial_weights_of_a_preset_are_not_refused(parts):
+    """No flag was given in vain. A network that is not taken begins as the preset says."""
+    flags = {"algo": "sac", "preset": "paper", "env": "Hopper-v5", "init_from": "runs/a", "init_parts": parts}
+    assert config.resolve(flags).plan.initialization == "glorot"
+
+
 @pytest.mark.slow
 def test_a_run_with_a_checkpoint_needs_its_source_no_more(source, tmp_path, monkeypatch):
     copy = shutil.copytree(source, tmp_path / "copy")

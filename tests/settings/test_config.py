@@ -211,6 +211,32 @@ def test_where_the_limit_of_a_torque_is_3_the_noises_of_2018_are_a_third():
         assert getattr(then, name) == pytest.approx(getattr(now, name) / 3, rel=2e-3)
 
 
+@pytest.mark.parametrize("preset", ["paper", "paper-2018"])
+@pytest.mark.parametrize(
+    ("initialization", "algos"),
+    [("pytorch", ("ddpg", "td3", "tqc")), ("glorot", ("sac", "redq", "droq")), ("lecun", ("crossq",))],
+)
+def test_the_presets_of_papers_begin_with_the_authors_weights(preset, initialization, algos):
+    """The codes that `presets.toml` names: PyTorch's default, Glorot of Keras and `xavier_uniform_`, Flax's default."""
+    for algo in algos if preset == "paper" else set(algos) & set(OF_2018):
+        for env in ("Hopper-v5", "Pendulum-v1", "halfcheetah"):
+            assert config.resolve({"algo": algo, "preset": preset, "env": env}).plan.initialization == initialization
+
+
+@pytest.mark.parametrize("preset", ["tuned", "fast"])
+def test_the_other_presets_begin_with_small_weights(preset):
+    for algo in registry.ALGORITHMS:
+        assert config.resolve({"algo": algo, "preset": preset, "env": "hopper"}).plan.initialization == "small"
+
+
+def test_a_run_of_before_there_were_initial_weights_to_choose_keeps_its_own(tmp_path):
+    """Its run.toml has the preset `paper` and no `initialization`. A value of today's preset would be another run."""
+    text = config.to_toml(config.resolve({"algo": "sac", "preset": "paper", "env": "Hopper-v5"}))
+    file = tmp_path / "run.toml"
+    file.write_text(text.replace('initialization = "glorot"\n', "") + "\n[record]\ndate = 2026-11-26\n")
+    assert config.resolve({"seed": 5}, file).plan.initialization == "small"
+
+
 def test_the_paper_preset_has_the_authors_settings():
     td3, sac = (config.resolve({"algo": a, "preset": "paper", "env": "halfcheetah"}) for a in ("td3", "sac"))
     for settings in (td3, sac):

@@ -38,14 +38,14 @@ SOURCES = {
 # starts to count steps: with 10,000 steps for SAC and 25,000 for the others (its README.md, footnote 8).
 UNCOUNTED = {("tianshou", "ddpg"): 25_000, ("tianshou", "td3"): 25_000, ("tianshou", "sac"): 10_000}
 # The settings of a source that differ from the preset `paper`. Where a source is not named, none is known to differ.
-# Tianshou: the defaults of examples/mujoco/mujoco_*.py and its README.md, which runs SAC without --auto-alpha. JAXRL:
-# jax_rl/agents/sac/sac_learner.py and networks/common.py. The initial weights of the others differ, too.
+# Tianshou: the defaults of examples/mujoco/mujoco_*.py and its README.md, which runs SAC without --auto-alpha. Its
+# networks have PyTorch's initial weights. JAXRL: jax_rl/agents/sac/sac_learner.py and networks/common.py.
 SETTINGS = {
     ("td3_paper", "td3"): (
         "networks of 400x300, learning rates 1e-3, batches of 100, 1,000 random steps (10,000 on Ant and HalfCheetah)"
     ),
     ("tianshou", "ddpg"): "learning rates 1e-3",
-    ("tianshou", "sac"): "learning rates 1e-3, fixed temperature 0.2",
+    ("tianshou", "sac"): "learning rates 1e-3, fixed temperature 0.2, initial weights of PyTorch",
     ("jaxrl", "sac"): "target entropy -dim(A)/2, orthogonal initial weights",
 }
 INCOMPARABLE = {
