@@ -21,10 +21,10 @@ from jaxtyping import Array, Float, PyTree
 from purerl.algorithms import sac
 from purerl.algorithms.batch_renorm import STATISTICS
 from purerl.algorithms.equations import critic_loss, entropy_policy_loss, soft_value, td_target
-from purerl.algorithms.networks import MLP, Critic, Critics, GaussianActor, SquashedGaussian
+from purerl.algorithms.networks import Critic, Critics, GaussianActor, SquashedGaussian, torso
 from purerl.algorithms.optimization import Trained, descend, no_value
 from purerl.settings.hyperparameters import CrossQ as Hyper
-from purerl.settings.schema import HiddenLayers, Plan
+from purerl.settings.schema import Plan
 from purerl.types import Algorithm, Batch, EnvSizes, Key, Metrics, Params, Policy, actor_part
 
 
@@ -98,17 +98,12 @@ def update_actor(model: sac.Model, state: sac.State, batch: Batch, key: Key) -> 
     return state, sac.policy_metrics(model, state, loss, log_prob)
 
 
-def torso(layers: HiddenLayers, hyper: Hyper, plan: Plan) -> MLP:
-    """Return hidden layers with batch renormalization of their input and after each activation."""
-    return MLP(*layers, plan.precision, initialization=plan.initialization, renorm_warmup=hyper.renorm_warmup)
-
-
 def crossq(hyper: Hyper, plan: Plan, env: EnvSizes) -> Algorithm:
     """Return CrossQ for the observations and actions of `env`. Raises ValueError for batches of one transition."""
     if plan.batch_size < 2:
         raise ValueError("batch_size is 1, but CrossQ normalizes by the statistics of a batch; use 2 or more")
-    critics = Critics(2, Critic(torso(plan.critic_layers, hyper, plan)))
-    actor = GaussianActor(env.action_size, torso(plan.actor_layers, hyper, plan))
+    critics = Critics(2, Critic(torso(plan, plan.critic_layers, renorm_warmup=hyper.renorm_warmup)))
+    actor = GaussianActor(env.action_size, torso(plan, plan.actor_layers, renorm_warmup=hyper.renorm_warmup))
     model = sac.make_model(hyper, plan, env, critics, b1=hyper.adam_b1)._replace(actor=actor)  # in place of SAC's
     return sac.make_algorithm(model)._replace(
         init=partial(init, model),

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from purerl.algorithms import sac
 from purerl.algorithms.equations import critic_loss, log_temperature_loss, mean_policy_loss, soft_value, td_target
-from purerl.algorithms.networks import MLP, Critic, Critics, gaussian_actor
+from purerl.algorithms.networks import Critic, Critics, gaussian_actor, torso
 from purerl.algorithms.optimization import critic_step, no_value
 from purerl.algorithms.own_networks import Factory
 from purerl.settings.hyperparameters import DroQ as Hyper
@@ -25,9 +25,7 @@ def dropout_critics(plan: Plan, rate: float) -> Critics:
     Layer normalization is on, unless `plan.critic_layer_norm` is False. Its epsilon is that of PyTorch.
     """
     layers = plan.critic_layers._replace(layer_norm=plan.critic_layer_norm is not False)
-    return Critics(
-        2, Critic(MLP(*layers, plan.precision, initialization=plan.initialization, dropout=rate, norm_epsilon=1e-5))
-    )
+    return Critics(2, Critic(torso(plan, layers, dropout=rate, norm_epsilon=1e-5)))
 
 
 def next_value(model: sac.Model, state: sac.State, batch: Batch, key: Key) -> Float[Array, " B"]:

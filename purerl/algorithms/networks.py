@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from purerl.algorithms.batch_renorm import BatchRenorm
-from purerl.settings.schema import Plan
+from purerl.errors import closest
+from purerl.settings.schema import HiddenLayers, Plan
 from purerl.types import EnvSizes, Key, Params
 
 LOG_STD_RANGE = (-20.0, 2.0)
@@ -131,6 +132,8 @@ class MLP(nn.Module):
         renorm_warmup: the number of training passes after which batch normalization of the input and of the output of
             each activation becomes batch renormalization (`BatchRenorm`); None: no batch normalization.
         initialization: a name in `INITIALIZERS`.
+
+    Raises ValueError for an unknown activation, precision or initialization.
     """
 
     widths: tuple[int, ...]
@@ -141,6 +144,15 @@ class MLP(nn.Module):
     norm_epsilon: float = 1e-6
     renorm_warmup: int | None = None
     initialization: str = "small"
+
+    def __post_init__(self) -> None:
+        for name, known in (("precision", PRECISIONS), ("initialization", INITIALIZERS)):
+            if (given := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {given!r}{closest(given, known)}")
+        function = getattr(nn, self.activation, None)
+        if isinstance(function, type) or not callable(function):
+            raise ValueError(f"activation is {self.activation!r}, which is not a function in flax.linen, as relu is")
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n"]) -> Float[Array, "*batch width"]:
@@ -282,14 +294,19 @@ def _fields(module: nn.Module) -> dict[str, Any]:
     return {name: getattr(module, name) for name in names}
 
 
+def torso(plan: Plan, layers: HiddenLayers, **other: Any) -> MLP:
+    """Return the hidden `layers`, with the precision and the initial weights of `plan`. `other` goes to `MLP`."""
+    return MLP(*layers, plan.precision, initialization=plan.initialization, **other)
+
+
 def actor_torso(plan: Plan) -> MLP:
     """Return the hidden layers of the actor."""
-    return MLP(*plan.actor_layers, plan.precision, initialization=plan.initialization)
+    return torso(plan, plan.actor_layers)
 
 
 def critic_torso(plan: Plan) -> MLP:
     """Return the hidden layers of a critic."""
-    return MLP(*plan.critic_layers, plan.precision, initialization=plan.initialization)
+    return torso(plan, plan.critic_layers)
 
 
 def critics_of(plan: Plan, count: int, outputs: int | None = None) -> Critics:

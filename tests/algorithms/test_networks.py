@@ -138,6 +138,20 @@ def test_networks_begin_as_those_of_other_authors(initialization, gain):
             assert not layer["bias"].any()
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"initialization": "orthogonal"}, "initialization is 'orthogonal'; known: small, pytorch, glorot, lecun"),
+        ({"precision": "float16"}, "precision is 'float16'; did you mean float32"),
+        ({"activation": "relux"}, "activation is 'relux'"),
+        ({"activation": "Dense"}, "activation is 'Dense'"),
+    ],
+)
+def test_unknown_names_are_refused_where_a_network_is_made(given, says):
+    with pytest.raises(ValueError, match=says):
+        networks.MLP(**{"widths": (8,), "activation": "relu", "layer_norm": False} | given)
+
+
 @pytest.mark.parametrize("algo", registry.ALGORITHMS)
 def test_every_algorithm_begins_as_its_settings_say(algo):
     """Output kernels are in ±3e-3, unless Glorot's bound is asked for."""
