@@ -66,6 +66,7 @@ def name_of(value: object, called: str, modules: Iterable[object]) -> str:
 
 
 def _imported() -> list[str]:
-    """Return the names of the imported modules that may be a user's: not purerl's, and not `__main__`."""
+    """Return the names of the imported modules that may be a user's: not purerl's, and not `__main__` or its alias."""
     named = [(name, getattr(module, "__dict__", {}).get("__spec__")) for name, module in list(sys.modules.items())]
-    return [name for name, spec in named if spec and name != "__main__" and name.partition(".")[0] != "purerl"]
+    others = ("__main__", "__mp_main__", "purerl")  # multiprocessing makes the second of them
+    return [name for name, spec in named if spec and name.partition(".")[0] not in others]

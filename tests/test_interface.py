@@ -195,9 +195,24 @@ def test_bad_input_is_one_line_before_anything_is_written(more, line, tmp_path):
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
+def test_an_older_run_is_continued_with_the_settings_that_it_did_not_write(whole, tmp_path):
+    """A preset that sets initial weights today did not then."""
+    old = shutil.copytree(whole[0].path, tmp_path / "old")
+    text = (old / "run.toml").read_text()
+    assert 'initialization = "small"\n' in text
+    (old / "run.toml").write_text(text.replace('initialization = "small"\n', ""))
+    with pytest.raises(ValueError, match=r"or continue it with --initialization small: it is of an older version$"):
+        trained(old, initialization="glorot")
+    with pytest.raises(ValueError, match=r"or delete it$"):
+        trained(old, initialization="glorot", tau=0.01)
+    assert trained(old, initialization="small").complete
+
+
 def test_another_run_and_a_complete_run_are_not_overwritten(whole):
     with pytest.raises(ValueError, match=r"holds another run: tau is 0.005 there and 0.01 here"):
         trained(whole[0].path, tau=0.01)
+    with pytest.raises(ValueError, match=r"activation is relu there and tanh here; name another folder, or delete it$"):
+        trained(whole[0].path, activation="tanh")
     before = (whole[0].path / "log.jsonl").read_bytes()
     again = trained(whole[0].path, on_evaluation=lambda evaluation: 1 / 0)  # as when a notebook's cell runs again
     assert again.complete and again.path == whole[0].path and (again.path / "log.jsonl").read_bytes() == before

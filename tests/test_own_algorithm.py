@@ -90,6 +90,17 @@ def test_help_and_presets_are_its_own(capsys):
     assert config.resolve({"algo": "tqc:tqc", "env": "swimmer", "dropped": "1"}).hyper.dropped == 1
 
 
+def test_its_own_presets_override_those_that_it_takes(monkeypatch, tmp_path):
+    own = {"paper": {"initialization": "lecun", "hyper": {"tau": 0.1}}}
+    theirs = registry.ALGORITHMS["tqc"]
+    spec = registry.AlgorithmSpec(theirs.hyperparameters, theirs.constructor, presets=own, presets_of="tqc")
+    monkeypatch.setattr(tqc, "tqc", spec)
+    (tmp_path / "it.toml").write_text('env = "Hopper-v5"\n[paper."tqc:tqc"]\nbatch_size = 100\n')
+    settings = config.resolve({"algo": "tqc:tqc", "preset": "paper", "env": f"{tmp_path}/it.toml"})
+    assert (settings.plan.initialization, settings.hyper.tau, settings.plan.batch_size) == ("lecun", 0.1, 100)
+    assert settings.plan.critic_widths == (512, 512, 512)  # of purerl's TQC
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -147,9 +147,10 @@ class MLP(nn.Module):
 
     def __post_init__(self) -> None:
         for name, known in (("precision", PRECISIONS), ("initialization", INITIALIZERS)):
-            if (given := getattr(self, name)) not in known:
+            given = getattr(self, name)
+            if not isinstance(given, str) or given not in known:
                 raise ValueError(f"{name} is {given!r}{closest(given, known)}")
-        function = getattr(nn, self.activation, None)
+        function = getattr(nn, self.activation, None) if isinstance(self.activation, str) else None
         if isinstance(function, type) or not callable(function):
             raise ValueError(f"activation is {self.activation!r}, which is not a function in flax.linen, as relu is")
         super().__post_init__()

@@ -20,6 +20,7 @@ from purerl.runs.fingerprint import Fingerprint
 from purerl.runs.fitting import Runs
 from purerl.runs.provenance import record
 from purerl.settings import config, registry
+from purerl.settings.kinds import fields
 from purerl.settings.schema import Config, Plan
 from purerl.training.loop import Carry
 from purerl.training.mapping import Programs
@@ -70,13 +71,25 @@ def check_same_run(path: Path, settings: Config, longer: bool = False) -> Config
         length = {name: getattr(settings.plan, name) for name in checkpoints.LENGTH}
         there = replace(there, plan=replace(there.plan, **length))
     if differs := config.differences(config.computation(there), here):
-        raise ValueError(f"{path} holds another run: {differs}; name another folder, or delete it{_hint(there, here)}")
+        hint = _as_then(path, there, here) or _hint(there, here)
+        raise ValueError(f"{path} holds another run: {differs}; name another folder, or delete it{hint}")
     for number in checkpoints.numbers(path):
         with suppress(checkpoints.Damaged):
             checkpoints.read_label(path, number, here)
     if run_folder.has_begun(path):
         run_folder.read_curves(path)
     return settings
+
+
+def _as_then(path: Path, there: Config, here: dict[str, Any]) -> str:
+    """Return the flags that continue the run in `path`, if `here` differs only in settings that came after it."""
+    wrote = config.read_toml(path / "run.toml")
+    ran = {name: value for name, value in config.computation(there).items() if name in fields(Plan)}
+    came = {name: value for name, value in ran.items() if name not in wrote and value != here[name]}
+    if not came or config.differences(config.computation(there), here | came):
+        return ""
+    flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in came.items())
+    return f", or continue it with {flags}: it is of an older version"
 
 
 def _hint(there: Config, here: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ algorithm. The table `sweep` holds the swept hyperparameters, each as a list wit
 
 import re
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,16 +46,18 @@ def resolve(flags: Table, file: str | Path | Table | None = None) -> Config:
     """
     is_file = isinstance(file, str | Path)
     table = read_toml(Path(file)) if is_file else dict(file or {})
-    of_a_run = table.pop(RECORD, None) is not None and not {"algo", "env", "preset"} & flags.keys()
+    of_a_run = table.pop(RECORD, None) is not None
     return resolve_table(flags, table, file if is_file else "this table", of_a_run)
 
 
 def resolve_table(flags: Table, settings: Table, file: str | Path = "this table", of_a_run: bool = False) -> Config:
     """Return the `Config` of `flags` and of the table `settings`, which was read from `file`.
 
-    With `of_a_run`, the table is the run.toml of a run, which is complete. A setting that it lacks has its default,
-    and presets and envs/ are not read.
+    With `of_a_run`, the table is the run.toml of a run. It is complete, unless an older version wrote it: a setting of
+    the plan that it lacks has its default. Presets and envs/ are read only if `flags` name another of them.
     """
+    if of_a_run:
+        settings = _defaults(Plan) | settings
     Job(**{name: value for name, value in settings.items() if name in ("algo", "env", "preset")})
     for head in ("hyper", "sweep", "pbt"):
         _table(file, head, settings.get(head, {}))
@@ -69,20 +71,30 @@ def resolve_table(flags: Table, settings: Table, file: str | Path = "this table"
     own = {name: {algo: table} for name, table in spec.presets.items()}
     layers = [read_toml(HERE / "presets.toml"), own, {name: declared[name] for name in PRESETS if name in declared}]
     resolved = {name: declared[name] for name in ("env", "backend", "episode_length") if name in declared}
-    if of_a_run:
+    if of_a_run and not {"algo", "env", "preset"} & flags.keys():
         layers = []
     else:
         _check_published(preset, algo, layers)
     for layer in layers:
         heads = layer.get(preset, {})
         resolved = _overlay(resolved, _known_to(spec, heads.get("all", {})))
-        resolved = _overlay(resolved, heads.get(spec.presets_of or algo, {}))
+        for name in dict.fromkeys((spec.presets_of or algo, algo)):
+            resolved = _overlay(resolved, heads.get(name, {}))
     resolved = _overlay(resolved, said | ({"env": declared.get("env", env)} if "env" in said else {}))
-    config = _build(resolved)
-    if "initialization" in flags and config.job.init_from and {"actor", "critic"} <= set(config.job.init_parts):
+    return _without_initial_weights(_build(resolved), flags if of_a_run else said)
+
+
+def _without_initial_weights(config: Config, said: Table) -> Config:
+    """Return `config` with the default initial weights if another run gives all networks.
+
+    Raises ValueError if `said`, the settings that the user wrote, have initial weights nevertheless.
+    """
+    if config.job.init_from is None or not {"actor", "critic"} <= set(config.job.init_parts):
+        return config
+    if "initialization" in said:
         drawn = config.plan.initialization
         raise ValueError(f"initialization {drawn} has no effect, because init_from gives all networks; leave it out")
-    return config
+    return replace(config, plan=replace(config.plan, initialization=Plan.initialization))
 
 
 def _check_published(preset: Preset, algo: str, layers: list[Table]) -> None:
@@ -133,14 +145,18 @@ def _flat(computation: Table) -> Table:
     `seeds_per_batch` "none" is replaced by the number of all runs, because both mean the same.
     """
     swept, population = (computation.get(name, {}) for name in ("sweep", "pbt"))
-    classes = (Job, Plan, *_hyperparameters(computation.get("algo", Job.algo)))
-    flat = {name: default for cls in classes for name, default in _defaults(cls).items()}
+    flat = defaults(computation.get("algo", Job.algo))
     flat |= {f"pbt.{name}": value for name, value in (population and _defaults(Population) | population).items()}
     flat |= {name: value for name, value in computation.items() if name not in ("hyper", "sweep", "pbt")}
     flat |= computation.get("hyper", {}) | swept
     if flat["seeds_per_batch"] == "none":
         flat["seeds_per_batch"] = flat["num_seeds"] * max(map(len, swept.values()), default=1)
     return flat
+
+
+def defaults(algo: str) -> Table:
+    """Return `{name: default}` of all settings that determine the results of a run of `algo`."""
+    return {name: default for cls in (Job, Plan, *_hyperparameters(algo)) for name, default in _defaults(cls).items()}
 
 
 def _defaults(cls: type) -> Table:

@@ -33,7 +33,7 @@ class AlgorithmSpec:
         constructor: the function `(hyper, plan, env) -> Algorithm`, or its location "module:function".
         colour: color of its curves, for example "#0072b2"; None: the next free color.
         presets: `{preset: settings}` in the form of presets.toml: settings of the plan, and hyperparameters under
-            "hyper". They override the preset's settings for all algorithms.
+            "hyper". They override the preset's settings for all algorithms, and those of `presets_of`.
         presets_of: name of an algorithm whose presets it has, in presets.toml and in the files of environments; None:
             its own name.
 

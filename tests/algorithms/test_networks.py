@@ -145,6 +145,8 @@ def test_networks_begin_as_those_of_other_authors(initialization, gain):
         ({"precision": "float16"}, "precision is 'float16'; did you mean float32"),
         ({"activation": "relux"}, "activation is 'relux'"),
         ({"activation": "Dense"}, "activation is 'Dense'"),
+        ({"activation": None}, "activation is None"),
+        ({"precision": ["float32"]}, "precision is \\['float32'\\]"),
     ],
 )
 def test_unknown_names_are_refused_where_a_network_is_made(given, says):

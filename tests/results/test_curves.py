@@ -40,6 +40,11 @@ def test_what_a_program_sweeps_is_a_column(tmp_path):
     assert curves.gather(frame).values.shape == (4, 6)
 
 
+def test_a_setting_that_an_older_run_does_not_name_has_its_default(tmp_path):
+    write_run(tmp_path / "run", STEPS, RETURNS)
+    assert set(curves.load(tmp_path, by=["initialization"])["initialization"]) == {"small"}
+
+
 def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
     write_run(tmp_path / "run", STEPS, RETURNS)
     with pytest.raises(ValueError, match="there is no run in"):

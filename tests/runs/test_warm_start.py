@@ -13,7 +13,7 @@ from commands import arguments, assert_same_run, stopped_after
 from purerl import train
 from purerl.results import run_folder
 from purerl.runs import checkpoints, runner, warm_start
-from purerl.settings import config
+from purerl.settings import config, sweep_file
 from purerl.training import loop, replay
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -242,11 +242,26 @@ def test_initial_weights_that_another_run_brings_are_refused(source, capfd):
     assert "initialization glorot has no effect" in refusal(capfd, *words, **KIND)
 
 
-@pytest.mark.parametrize("parts", ["actor,critic", "actor"])
-def test_initial_weights_of_a_preset_are_not_refused(parts):
-    """No flag was given in vain. A network that is not taken begins as the preset says."""
+@pytest.mark.parametrize(("parts", "drawn"), [("actor,critic", "small"), ("actor", "glorot")])
+def test_initial_weights_of_a_preset_are_for_the_networks_that_are_not_taken(parts, drawn):
     flags = {"algo": "sac", "preset": "paper", "env": "Hopper-v5", "init_from": "runs/a", "init_parts": parts}
-    assert config.resolve(flags).plan.initialization == "glorot"
+    assert config.resolve(flags).plan.initialization == drawn
+
+
+@pytest.mark.parametrize("file", [{"initialization": "lecun"}, {"initialization": "small"}])
+def test_initial_weights_in_a_file_or_a_sweep_are_refused_if_another_run_brings_them(file):
+    for make in (
+        lambda: config.resolve({"init_from": "runs/a"}, file),
+        lambda: sweep_file.expand({"init_from": "runs/a", "env": "Pendulum-v1"} | file, {}),
+        lambda: sweep_file.expand({"init_from": "runs/a", "env": "Pendulum-v1"}, file),
+    ):
+        with pytest.raises(ValueError, match="has no effect, because init_from gives all networks"):
+            make()
+
+
+def test_the_settings_of_a_run_may_begin_from_another_run(source):
+    """They have initial weights, which nobody wrote for this run."""
+    assert config.resolve({"init_from": str(source)}, source / "run.toml").job.init_from == str(source)
 
 
 @pytest.mark.slow

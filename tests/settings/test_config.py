@@ -234,7 +234,9 @@ def test_a_run_of_before_there_were_initial_weights_to_choose_keeps_its_own(tmp_
     text = config.to_toml(config.resolve({"algo": "sac", "preset": "paper", "env": "Hopper-v5"}))
     file = tmp_path / "run.toml"
     file.write_text(text.replace('initialization = "glorot"\n', "") + "\n[record]\ndate = 2026-11-26\n")
-    assert config.resolve({"seed": 5}, file).plan.initialization == "small"
+    for flags in ({"seed": 5}, {"env": "Reacher-v5"}, {"preset": "paper"}):
+        assert config.resolve(flags, file).plan.initialization == "small"
+    assert config.resolve({"initialization": "lecun"}, file).plan.initialization == "lecun"
 
 
 def test_the_paper_preset_has_the_authors_settings():
