@@ -14,6 +14,7 @@ from generate import Row, table
 from purerl.results import curves, published, run_folder
 from purerl.results.statistics import interval, mean, overlaps
 from purerl.settings import config, registry
+from purerl.settings.schema import Plan
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -26,7 +27,7 @@ EVALUATED = "gymnasium.csv"  # in the folder of a run: what `purerl evaluate --i
 ALGORITHMS = ("td3", "sac", "ddpg")
 WALKING = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")
 STEPS = 101_000  # of the runs in `results/locomotion`; those in `results/million` are longer
-TRAIN = "purerl train --algo {algo} --env {env} --preset paper --num-seeds 5 --seed {seed} --total-steps {steps}"
+TRAIN = "purerl train --algo {algo} --env {env} --preset paper --num-seeds {seeds} --seed {seed} --total-steps {steps}"
 TRAIN += " --num-evals 21"
 MILLION = 980_000  # steps of a run that counts as whole
 ON_GPU = "purerl train --algo {algo} --env {env} --preset paper --num-seeds 10 --num-envs 64 --updates-per-step 64"
@@ -41,11 +42,11 @@ def folders() -> list[Path]:
 
 @cache
 def frames() -> list[pandas.DataFrame]:
-    """Return the curves of the runs on tasks with published results: a frame per task, algorithm and length."""
-    frame = curves.load(*folders(), by=["total_steps"])
+    """Return the curves of the runs on tasks with published results: a frame per kind of run."""
+    frame = curves.load(*folders(), by=["total_steps", "initialization"])
     frame = frame[frame["env"].map(published.task).isin(published.tasks())]
-    parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps"])}
-    return [parts[key] for key in sorted(parts, key=lambda key: (key[0], ALGORITHMS.index(key[1]), key[2]))]
+    parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps", "initialization"])}
+    return [parts[key] for key in sorted(parts, key=lambda key: (key[0], ALGORITHMS.index(key[1]), *key[2:]))]
 
 
 def verdicts() -> str:
@@ -57,10 +58,19 @@ def verdicts() -> str:
             ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
             theirs = f"{number(row['low'])} to {number(row['high'])}" if row["sources"] else ""
             rows.append((
-                f"`{env}`, {row['env_step']:,}", registry.display_name(algo), str(row["seeds"]), ours, theirs,
-                str(row["sources"] or ""), row["verdict"],
+                f"`{env}`, {row['env_step']:,}", registry.display_name(algo), frame["initialization"].iloc[0],
+                str(row["seeds"]), ours, theirs, str(row["sources"] or ""), row["verdict"],
             ))  # fmt: skip
-    head = ("task, steps", "algorithm", "seeds", "ours (95 % interval)", "published range", "sources", "verdict")
+    head = (
+        "task, steps",
+        "algorithm",
+        "initial weights",
+        "seeds",
+        "ours (95 % interval)",
+        "published range",
+        "sources",
+        "verdict",
+    )
     return table(head, rows)
 
 
@@ -104,16 +114,18 @@ def runs() -> str:
         record = kept[config.RECORD]
         rows.append((
             f"`{folder.relative_to(RESULTS)}`", seeds_of(found), f"{found['env_step'].max():,.0f}",
-            f"{np.nanmax(found['wall_s']) / 60:.0f}", device(record), commit(record), record["date"][:10],
-            "yes" if (folder / run_folder.POLICY).is_file() else "",
+            kept.get("initialization", Plan.initialization), f"{np.nanmax(found['wall_s']) / 60:.0f}", device(record),
+            commit(record), record["date"][:10], "yes" if (folder / run_folder.POLICY).is_file() else "",
         ))  # fmt: skip
-    head = ("run", "seeds", "steps per seed", "minutes", "device", "commit", "date", "policies")
+    head = ("run", "seeds", "steps per seed", "initial weights", "minutes", "device", "commit", "date", "policies")
     return table(head, rows)
 
 
 def missing() -> str:
-    """Return the table of the runs of `WALKING` that are missing, with the command of each."""
+    """Return the table of the runs of `WALKING` that are missing with the preset `paper`, with the command of each."""
     kept = pandas.concat(frames())
+    weights = {algo: config.resolve({"algo": algo, "preset": "paper"}).plan.initialization for algo in ALGORITHMS}
+    kept = kept[kept["initialization"] == kept["algo"].map(weights)]
     short, long = kept[kept["total_steps"] == STEPS], kept[kept["total_steps"] > STEPS]
     there = set(zip(short["env"], short["algo"], short["seed"], strict=True))
     longer = long.groupby(["env", "algo"])["env_step"].max()
@@ -122,10 +134,10 @@ def missing() -> str:
         name = (f"`{env}`", registry.display_name(algo))
         if algo != "ddpg" and longer.get((env, algo), 0) < MILLION:
             rows.append((*name, "0 to 9", "1M, GPU", f"`{ON_GPU.format(algo=algo, env=env, **LENGTHS[algo])}`"))
-        for seed in (0, 5):
-            if (env, algo, seed) not in there and (env, algo) not in longer:
-                command = TRAIN.format(algo=algo, env=env, seed=seed, steps=STEPS)
-                rows.append((*name, f"{seed} to {seed + 4}", f"{STEPS:,}", f"`{command}`"))
+        absent = [seed for seed in range(10) if (env, algo, seed) not in there and (env, algo) not in longer]
+        if absent:
+            command = TRAIN.format(algo=algo, env=env, seed=absent[0], seeds=len(absent), steps=STEPS)
+            rows.append((*name, f"{absent[0]} to {absent[-1]}", f"{STEPS:,}", f"`{command}`"))
     return table(("task", "algorithm", "seeds", "steps", "command"), rows)
 
 
