@@ -102,7 +102,7 @@ def explained() -> str:
             f"{published.SOURCES[source][0]}: {span(row['published'], row['published_low'], row['published_high'])}",
             row["verdict"],
         ))  # fmt: skip
-    head = ("task", "algorithm", "changed settings", "preset `paper`", "changed", "source", "verdict")
+    head = ("task", "algorithm", "changed settings", "preset `paper`, `small`", "changed", "source", "verdict")
     return table(head, rows)
 
 
