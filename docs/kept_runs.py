@@ -22,6 +22,7 @@ PAGE = Path(__file__).parent / "results.md"
 OTHERS = ("sample_efficiency", "other_settings")  # their runs have settings of their own, and tables of their own
 EXPLAINED = {  # run in `other_settings`: (its flags, the source that has these settings)
     "Hopper-v5-sac-target-entropy": ("--target-entropy -1.5", "jaxrl"),
+    "Hopper-v5-td3-2018": ("--preset paper-2018", "td3_paper"),
 }
 EVALUATED = "gymnasium.csv"  # in the folder of a run: what `purerl evaluate --in gymnasium --out` wrote
 ALGORITHMS = ("td3", "sac", "ddpg")
