@@ -1,6 +1,8 @@
 """Networks: what they begin as, what shapes them, and the density of squashed actions."""
 
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -145,13 +147,20 @@ def test_networks_begin_as_those_of_other_authors(initialization, gain):
         ({"precision": "float16"}, "precision is 'float16'; did you mean float32"),
         ({"activation": "relux"}, "activation is 'relux'"),
         ({"activation": "Dense"}, "activation is 'Dense'"),
-        ({"activation": None}, "activation is None"),
-        ({"precision": ["float32"]}, "precision is \\['float32'\\]"),
     ],
 )
 def test_unknown_names_are_refused_where_a_network_is_made(given, says):
     with pytest.raises(ValueError, match=says):
         networks.MLP(**{"widths": (8,), "activation": "relu", "layer_norm": False} | given)
+
+
+@pytest.mark.parametrize("given", ["activation=None", "activation=len", "precision=['float32']"])
+def test_values_of_another_type_are_refused_where_a_network_is_made(given):
+    """In another process, because the tests check types at run time and a user's program does not."""
+    others = "widths=(8,), activation='relu', layer_norm=False"
+    code = f"from purerl.algorithms.networks import MLP; MLP(**dict({others}) | dict({given}))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+    assert f"ValueError: {given.split('=')[0]} is " in said.splitlines()[-1]
 
 
 @pytest.mark.parametrize("algo", registry.ALGORITHMS)
