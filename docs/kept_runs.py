@@ -14,7 +14,6 @@ from generate import Row, table
 from purerl.results import curves, published, run_folder
 from purerl.results.statistics import interval, mean, overlaps
 from purerl.settings import config, registry
-from purerl.settings.schema import Plan
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -63,15 +62,9 @@ def verdicts() -> str:
                 str(row["seeds"]), ours, theirs, str(row["sources"] or ""), row["verdict"],
             ))  # fmt: skip
     head = (
-        "task, steps",
-        "algorithm",
-        "initial weights",
-        "seeds",
-        "ours (95 % interval)",
-        "published range",
-        "sources",
+        "task, steps", "algorithm", "initial weights", "seeds", "ours (95 % interval)", "published range", "sources",
         "verdict",
-    )
+    )  # fmt: skip
     return table(head, rows)
 
 
@@ -115,7 +108,7 @@ def runs() -> str:
         record = kept[config.RECORD]
         rows.append((
             f"`{folder.relative_to(RESULTS)}`", seeds_of(found), f"{found['env_step'].max():,.0f}",
-            kept.get("initialization", Plan.initialization), f"{np.nanmax(found['wall_s']) / 60:.0f}", device(record),
+            curves.settings(folder)[0]["initialization"], f"{np.nanmax(found['wall_s']) / 60:.0f}", device(record),
             commit(record), record["date"][:10], "yes" if (folder / run_folder.POLICY).is_file() else "",
         ))  # fmt: skip
     head = ("run", "seeds", "steps per seed", "initial weights", "minutes", "device", "commit", "date", "policies")

@@ -64,11 +64,12 @@ def folders(*paths: str | Path) -> list[Path]:
 def settings(folder: str | Path) -> list[dict[str, Any]]:
     """Return `[{name: value}]`, all settings and hyperparameters, for each setting of the sweep in a run folder.
 
-    A run without a sweep has one setting. What an older version of purerl did not write has its default.
+    A run without a sweep has one setting. A setting that is no hyperparameter, and that an older version of purerl did
+    not write, has its default. Hyperparameters do not: those of an own algorithm are in a module of its user.
     """
     table = config.read_toml(Path(folder) / "run.toml")
     common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
-    common = config.defaults(common["algo"]) | common
+    common = config.defaults(schema.Job) | config.defaults(schema.Plan) | common
     return [common | swept for swept in run_folder.read_settings(folder)]
 
 

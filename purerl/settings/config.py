@@ -57,7 +57,7 @@ def resolve_table(flags: Table, settings: Table, file: str | Path = "this table"
     the plan that it lacks has its default. Presets and envs/ are read only if `flags` name another of them.
     """
     if of_a_run:
-        settings = _defaults(Plan) | settings
+        settings = defaults(Plan) | settings
     Job(**{name: value for name, value in settings.items() if name in ("algo", "env", "preset")})
     for head in ("hyper", "sweep", "pbt"):
         _table(file, head, settings.get(head, {}))
@@ -145,8 +145,9 @@ def _flat(computation: Table) -> Table:
     `seeds_per_batch` "none" is replaced by the number of all runs, because both mean the same.
     """
     swept, population = (computation.get(name, {}) for name in ("sweep", "pbt"))
-    flat = defaults(computation.get("algo", Job.algo))
-    flat |= {f"pbt.{name}": value for name, value in (population and _defaults(Population) | population).items()}
+    classes = (Job, Plan, *_hyperparameters(computation.get("algo", Job.algo)))
+    flat = {name: default for cls in classes for name, default in defaults(cls).items()}
+    flat |= {f"pbt.{name}": value for name, value in (population and defaults(Population) | population).items()}
     flat |= {name: value for name, value in computation.items() if name not in ("hyper", "sweep", "pbt")}
     flat |= computation.get("hyper", {}) | swept
     if flat["seeds_per_batch"] == "none":
@@ -154,12 +155,7 @@ def _flat(computation: Table) -> Table:
     return flat
 
 
-def defaults(algo: str) -> Table:
-    """Return `{name: default}` of all settings that determine the results of a run of `algo`."""
-    return {name: default for cls in (Job, Plan, *_hyperparameters(algo)) for name, default in _defaults(cls).items()}
-
-
-def _defaults(cls: type) -> Table:
+def defaults(cls: type) -> Table:
     """Return the defaults of a settings class as values of TOML and JSON."""
     return _without_none({name: default for name, (default, _, _) in fields(cls).items()})
 

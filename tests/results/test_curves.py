@@ -40,8 +40,10 @@ def test_what_a_program_sweeps_is_a_column(tmp_path):
     assert curves.gather(frame).values.shape == (4, 6)
 
 
-def test_a_setting_that_an_older_run_does_not_name_has_its_default(tmp_path):
-    write_run(tmp_path / "run", STEPS, RETURNS)
+@pytest.mark.parametrize("algo", ["td3", "no_such_module:mine"])
+def test_a_setting_that_an_older_run_does_not_name_has_its_default(algo, tmp_path):
+    """The module of an own algorithm is not imported: reading curves must not run a user's code."""
+    write_run(tmp_path / "run", STEPS, RETURNS, algo=algo)
     assert set(curves.load(tmp_path, by=["initialization"])["initialization"]) == {"small"}
 
 
