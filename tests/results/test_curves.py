@@ -40,11 +40,14 @@ def test_what_a_program_sweeps_is_a_column(tmp_path):
     assert curves.gather(frame).values.shape == (4, 6)
 
 
-@pytest.mark.parametrize("algo", ["td3", "no_such_module:mine"])
-def test_a_setting_that_an_older_run_does_not_name_has_its_default(algo, tmp_path):
+@pytest.mark.parametrize("algo", ["td3", "users_module:mine"])
+def test_a_setting_that_an_older_run_does_not_name_has_its_default(algo, tmp_path, monkeypatch):
     """The module of an own algorithm is not imported: reading curves must not run a user's code."""
+    (tmp_path / "users_module.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
     write_run(tmp_path / "run", STEPS, RETURNS, algo=algo)
     assert set(curves.load(tmp_path, by=["initialization"])["initialization"]) == {"small"}
+    assert "users_module" not in sys.modules
 
 
 def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
