@@ -1,11 +1,12 @@
-"""`python docs/kept_runs.py` writes the tables of `docs/results.md` from the runs in `results/`."""
+"""`python docs/kept_runs.py` writes the tables of `docs/results.md` and of pages on algorithms from `results/`."""
 
 import csv
 import itertools
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas
@@ -15,16 +16,18 @@ from purerl.results import curves, published, run_folder
 from purerl.results.statistics import interval, mean, overlaps
 from purerl.settings import config, registry
 
-ROOT = Path(__file__).parent.parent
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 RESULTS = ROOT / "results"
-PAGE = Path(__file__).parent / "results.md"
-OTHERS = ("sample_efficiency", "other_settings")  # their runs have settings of their own, and tables of their own
+OLDER = "older"  # the runs in here were made again, and lie under the same name in `results/`
+OTHERS = ("sample_efficiency", "other_settings", OLDER)  # their runs have other settings, and tables of their own
 EXPLAINED = {  # run in `other_settings`: (its flags, the source that has these settings)
     "Hopper-v5-sac-target-entropy": ("--target-entropy -1.5", "jaxrl"),
     "Hopper-v5-td3-2018": ("--preset paper-2018", "td3_paper"),
 }
 EVALUATED = "gymnasium.csv"  # in the folder of a run: what `purerl evaluate --in gymnasium --out` wrote
 ALGORITHMS = ("td3", "sac", "ddpg")
+SMALL = ("InvertedDoublePendulum-v5", "InvertedPendulum-v5", "Reacher-v5", "Swimmer-v5")
 WALKING = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")
 STEPS = 101_000  # of the runs in `results/locomotion`; those in `results/million` are longer
 TRAIN = "purerl train --algo {algo} --env {env} --preset paper --num-seeds {seeds} --seed {seed} --total-steps {steps}"
@@ -49,23 +52,47 @@ def frames() -> list[pandas.DataFrame]:
     return [parts[key] for key in sorted(parts, key=lambda key: (key[0], ALGORITHMS.index(key[1]), *key[2:]))]
 
 
+class Judged(NamedTuple):
+    """A kind of run and the verdict on it, as text."""
+
+    env: str
+    algo: str
+    weights: str  # its initial weights
+    seeds: str
+    ours: str  # mean of the last ten evaluations, with its interval
+    theirs: str  # published range
+    sources: str
+    verdict: str
+
+
+def judged(frame: pandas.DataFrame) -> Judged:
+    """Return the verdict on a frame of one task and algorithm."""
+    (((env, algo), row),) = published.beside_published(frame).iterrows()
+    last = next(name for name in row.index if re.fullmatch(r"last_\d+", name))
+    ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
+    theirs = f"{number(row['low'])} to {number(row['high'])}" if row["sources"] else ""
+    weights = frame["initialization"].iloc[0]
+    return Judged(env, algo, weights, str(row["seeds"]), ours, theirs, str(row["sources"] or ""), row["verdict"])
+
+
 def verdicts() -> str:
     """Return the table of verdicts on the range of all sources."""
     rows = []
     for frame in frames():
-        for (env, algo), row in published.beside_published(frame).iterrows():
-            last = next(name for name in row.index if re.fullmatch(r"last_\d+", name))
-            ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
-            theirs = f"{number(row['low'])} to {number(row['high'])}" if row["sources"] else ""
-            rows.append((
-                f"`{env}`, {row['env_step']:,}", registry.display_name(algo), frame["initialization"].iloc[0],
-                str(row["seeds"]), ours, theirs, str(row["sources"] or ""), row["verdict"],
-            ))  # fmt: skip
+        env, algo, *cells = judged(frame)
+        rows.append((f"`{env}`, {frame['env_step'].max():,}", registry.display_name(algo), *cells))
     head = (
         "task, steps", "algorithm", "initial weights", "seeds", "ours (95 % interval)", "published range", "sources",
         "verdict",
     )  # fmt: skip
     return table(head, rows)
+
+
+def small(algo: str) -> str:
+    """Return the table of verdicts on one algorithm on the tasks of `SMALL`, for the page of the algorithm."""
+    found = [each for each in map(judged, frames()) if each.env in SMALL and each.algo == algo]
+    rows = [(f"`{each.env}`", each.weights, each.seeds, each.ours, each.theirs, each.verdict) for each in found]
+    return table(("task", "initial weights", "seeds", "purerl", "published", "verdict"), rows)
 
 
 def sources() -> str:
@@ -97,6 +124,18 @@ def explained() -> str:
             row["verdict"],
         ))  # fmt: skip
     head = ("task", "algorithm", "changed settings", "preset `paper`, `small`", "changed", "source", "verdict")
+    return table(head, rows)
+
+
+def again() -> str:
+    """Return the table of runs that were made again: before and now."""
+    rows = []
+    for folder in curves.folders(RESULTS / OLDER):
+        before = judged(curves.load(folder, by=["initialization"]))
+        now = judged(curves.load(*RESULTS.glob(f"{folder.name}*"), by=["initialization"]))
+        cells = [(f"{each.ours}; {each.seeds} seeds, `{each.weights}`", each.verdict) for each in (before, now)]
+        rows.append((f"`{now.env}`", registry.display_name(now.algo), *cells[0], *cells[1], now.theirs))
+    head = ("task", "algorithm", "before", "verdict before", "now", "verdict now", "published range")
     return table(head, rows)
 
 
@@ -187,25 +226,29 @@ def number(value: float) -> str:
 
 
 TABLES = {
-    "verdicts": verdicts, "sources": sources, "explained": explained, "gymnasium": in_gymnasium, "runs": runs,
-    "missing": missing,
-}  # fmt: skip
+    "results.md": {
+        "verdicts": verdicts, "sources": sources, "explained": explained, "again": again, "gymnasium": in_gymnasium,
+        "runs": runs, "missing": missing,
+    },
+} | {f"algorithms/{algo}.md": {"small": partial(small, algo)} for algo in ALGORITHMS}  # fmt: skip
 
 
-def written(text: str) -> str:
-    """Return the text of the page with each table between `<!-- table: NAME -->` and `<!-- end -->` made again.
+def written(page: str) -> str:
+    """Return the text of a page with each table between `<!-- table: NAME -->` and `<!-- end -->` made again.
 
     Raises ValueError if a table has no place in the text.
     """
-    for name, make in TABLES.items():
+    text = (DOCS / page).read_text()
+    for name, make in TABLES[page].items():
         before, begin, rest = text.partition(f"<!-- table: {name} -->\n")
         _, end, after = rest.partition("<!-- end -->")
         if not end:
-            raise ValueError(f"{PAGE} has no place for the table {name}")
+            raise ValueError(f"{page} has no place for the table {name}")
         text = f"{before}{begin}{make()}{end}{after}"
     return text
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text()))
-    print(PAGE)
+    for page in TABLES:
+        (DOCS / page).write_text(written(page))
+        print(DOCS / page)

@@ -14,7 +14,13 @@ from purerl.results import curves, published
 STEPS = [0, 100, 200, 300]
 # A GPU was lent for minutes. These runs ended early, after so many evaluations.
 CUT_SHORT = {"million/HalfCheetah-v5-td3": 25, "million/Walker2d-v5-td3": 18, "million/Ant-v5-td3": 9}
-EDITED = ("million/HalfCheetah-v5-td3", "other_settings/HalfCheetah-v5-sac-40k-glorot")  # of a commit and changes to it
+EDITED = (  # of a commit and changes to it
+    "million/HalfCheetah-v5-td3",
+    "other_settings/HalfCheetah-v5-sac-40k-glorot",
+    "other_settings/Reacher-v5-ddpg-small",
+    "Reacher-v5-td3",
+    "Swimmer-v5-ddpg-seeds-5-9",
+)
 RETURNS = np.array([[9.0, 1.0, 1.0], [2.0, 4.0, 3.0], [6.0, 2.0, 3.0], [4.0, 5.0, 3.0]])
 
 
