@@ -131,10 +131,12 @@ def again() -> str:
     """Return the table of runs that were made again: before and now."""
     rows = []
     for folder in curves.folders(RESULTS / OLDER):
-        before = judged(curves.load(folder, by=["initialization"]))
-        now = judged(curves.load(*RESULTS.glob(f"{folder.name}*"), by=["initialization"]))
-        cells = [(f"{each.ours}; {each.seeds} seeds, `{each.weights}`", each.verdict) for each in (before, now)]
-        rows.append((f"`{now.env}`", registry.display_name(now.algo), *cells[0], *cells[1], now.theirs))
+        frame = curves.load(folder, by=["total_steps", "initialization"])
+        before = judged(frame)
+        same = [other for other in frames() if other["total_steps"].iloc[0] == frame["total_steps"].iloc[0]]
+        for now in (each for each in map(judged, same) if (each.env, each.algo) == (before.env, before.algo)):
+            cells = [(f"{each.ours}; {each.seeds} seeds, `{each.weights}`", each.verdict) for each in (before, now)]
+            rows.append((f"`{now.env}`", registry.display_name(now.algo), *cells[0], *cells[1], now.theirs))
     head = ("task", "algorithm", "before", "verdict before", "now", "verdict now", "published range")
     return table(head, rows)
 
