@@ -3,7 +3,7 @@
 import csv
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -45,10 +45,17 @@ def folders() -> list[Path]:
 
 @cache
 def frames() -> list[pandas.DataFrame]:
-    """Return the curves of the runs on tasks with published results: a frame per kind of run."""
+    """Return the curves of the runs on tasks with published results: a frame per kind of run.
+
+    Several folders of one kind hold different seeds. Raises ValueError if they share one, or differ in a setting.
+    """
     frame = curves.load(*folders(), by=["total_steps", "initialization"])
     frame = frame[frame["env"].map(published.task).isin(published.tasks())]
     parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps", "initialization"])}
+    for key, part in parts.items():
+        if part.duplicated(["seed", "env_step"]).any() or curves.differing(part, *folders()):
+            runs = ", ".join(part["run"].unique())
+            raise ValueError(f"{runs} are one curve, {key}, and need the same settings and different seeds")
     return [parts[key] for key in sorted(parts, key=lambda key: (key[0], ALGORITHMS.index(key[1]), *key[2:]))]
 
 
@@ -170,15 +177,26 @@ def missing() -> str:
         if algo != "ddpg" and longer.get((env, algo), 0) < MILLION:
             rows.append((*name, "0 to 9", "1M, GPU", f"`{ON_GPU.format(algo=algo, env=env, **LENGTHS[algo])}`"))
         absent = [seed for seed in range(10) if (env, algo, seed) not in there and (env, algo) not in longer]
-        if absent:
-            command = TRAIN.format(algo=algo, env=env, seed=absent[0], seeds=len(absent), steps=STEPS)
-            rows.append((*name, f"{absent[0]} to {absent[-1]}", f"{STEPS:,}", f"`{command}`"))
+        for stretch in stretches(absent):
+            command = TRAIN.format(algo=algo, env=env, seed=stretch[0], seeds=len(stretch), steps=STEPS)
+            rows.append((*name, f"{stretch[0]} to {stretch[-1]}", f"{STEPS:,}", f"`{command}`"))
     return table(("task", "algorithm", "seeds", "steps", "command"), rows)
 
 
+def stretches(seeds: Iterable[int]) -> list[list[int]]:
+    """Return ascending seeds as lists of seeds that follow each other."""
+    found: list[list[int]] = []
+    for seed in seeds:
+        if found and seed == found[-1][-1] + 1:
+            found[-1].append(seed)
+        else:
+            found.append([seed])
+    return found
+
+
 def seeds_of(found: run_folder.Curves) -> str:
-    seeds = np.unique(found["seed"]).astype(int)
-    return f"{seeds[0]} to {seeds[-1]}"
+    seeds = np.unique(found["seed"]).astype(int).tolist()
+    return ", ".join(f"{stretch[0]} to {stretch[-1]}" for stretch in stretches(seeds))
 
 
 def commit(record: dict[str, str]) -> str:
