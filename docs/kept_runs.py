@@ -60,10 +60,11 @@ def frames() -> list[pandas.DataFrame]:
 
 
 class Judged(NamedTuple):
-    """A kind of run and the verdict on it, as text."""
+    """A kind of run and the verdict on it."""
 
     env: str
     algo: str
+    steps: int  # up to its last evaluation
     weights: str  # its initial weights
     seeds: str
     ours: str  # mean of the last ten evaluations, with its interval
@@ -78,16 +79,19 @@ def judged(frame: pandas.DataFrame) -> Judged:
     last = next(name for name in row.index if re.fullmatch(r"last_\d+", name))
     ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
     theirs = f"{number(row['low'])} to {number(row['high'])}" if row["sources"] else ""
-    weights = frame["initialization"].iloc[0]
-    return Judged(env, algo, weights, str(row["seeds"]), ours, theirs, str(row["sources"] or ""), row["verdict"])
+    steps, weights = frame["env_step"].max(), frame["initialization"].iloc[0]
+    return Judged(env, algo, steps, weights, str(row["seeds"]), ours, theirs, str(row["sources"] or ""), row["verdict"])
+
+
+@cache
+def judgements() -> list[Judged]:
+    """Return the verdict on each of `frames`."""
+    return [judged(frame) for frame in frames()]
 
 
 def verdicts() -> str:
     """Return the table of verdicts on the range of all sources."""
-    rows = []
-    for frame in frames():
-        env, algo, *cells = judged(frame)
-        rows.append((f"`{env}`, {frame['env_step'].max():,}", registry.display_name(algo), *cells))
+    rows = [(f"`{env}`, {steps:,}", registry.display_name(algo), *cells) for env, algo, steps, *cells in judgements()]
     head = (
         "task, steps", "algorithm", "initial weights", "seeds", "ours (95 % interval)", "published range", "sources",
         "verdict",
@@ -97,7 +101,7 @@ def verdicts() -> str:
 
 def small(algo: str) -> str:
     """Return the table of verdicts on one algorithm on the tasks of `SMALL`, for the page of the algorithm."""
-    found = [each for each in map(judged, frames()) if each.env in SMALL and each.algo == algo]
+    found = [each for each in judgements() if each.env in SMALL and each.algo == algo]
     rows = [(f"`{each.env}`", each.weights, each.seeds, each.ours, each.theirs, each.verdict) for each in found]
     return table(("task", "initial weights", "seeds", "purerl", "published", "verdict"), rows)
 
@@ -138,10 +142,8 @@ def again() -> str:
     """Return the table of runs that were made again: before and now."""
     rows = []
     for folder in curves.folders(RESULTS / OLDER):
-        frame = curves.load(folder, by=["total_steps", "initialization"])
-        before = judged(frame)
-        same = [other for other in frames() if other["total_steps"].iloc[0] == frame["total_steps"].iloc[0]]
-        for now in (each for each in map(judged, same) if (each.env, each.algo) == (before.env, before.algo)):
+        before = judged(curves.load(folder, by=["initialization"]))
+        for now in (each for each in judgements() if each[:3] == before[:3]):  # the same task, algorithm and steps
             cells = [(f"{each.ours}; {each.seeds} seeds, `{each.weights}`", each.verdict) for each in (before, now)]
             rows.append((f"`{now.env}`", registry.display_name(now.algo), *cells[0], *cells[1], now.theirs))
     head = ("task", "algorithm", "before", "verdict before", "now", "verdict now", "published range")
