@@ -49,7 +49,7 @@ def frames() -> list[pandas.DataFrame]:
 
     Several folders of one kind hold different seeds. Raises ValueError if they share one, or differ in a setting.
     """
-    frame = curves.load(*folders(), by=["total_steps", "initialization"])
+    frame = curves.load(*folders(), by=["total_steps", "initialization", "eval_episodes"])
     frame = frame[frame["env"].map(published.task).isin(published.tasks())]
     parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps", "initialization"])}
     for key, part in parts.items():
@@ -168,20 +168,23 @@ def runs() -> str:
 def missing() -> str:
     """Return the table of the runs of `WALKING` that are missing with the preset `paper`, with the command of each."""
     kept = pandas.concat(frames())
-    weights = {algo: config.resolve({"algo": algo, "preset": "paper"}).plan.initialization for algo in ALGORITHMS}
-    kept = kept[kept["initialization"] == kept["algo"].map(weights)]
+    plans = {algo: config.resolve({"algo": algo, "preset": "paper"}).plan for algo in ALGORITHMS}
+    kept = kept[kept["initialization"] == kept["algo"].map({algo: plan.initialization for algo, plan in plans.items()})]
     short, long = kept[kept["total_steps"] == STEPS], kept[kept["total_steps"] > STEPS]
     there = set(zip(short["env"], short["algo"], short["seed"], strict=True))
     longer = long.groupby(["env", "algo"])["env_step"].max()
+    episodes = short.groupby(["env", "algo"])["eval_episodes"].first()
     rows = []
     for env, algo in itertools.product(WALKING, ALGORITHMS):
         name = (f"`{env}`", registry.display_name(algo))
         if algo != "ddpg" and longer.get((env, algo), 0) < MILLION:
             rows.append((*name, "0 to 9", "1M, GPU", f"`{ON_GPU.format(algo=algo, env=env, **LENGTHS[algo])}`"))
         absent = [seed for seed in range(10) if (env, algo, seed) not in there and (env, algo) not in longer]
+        played = episodes.get((env, algo), plans[algo].eval_episodes)  # as those of the other seeds of the curve
+        flag = "" if played == plans[algo].eval_episodes else f" --eval-episodes {played}"
         for stretch in stretches(absent):
             command = TRAIN.format(algo=algo, env=env, seed=stretch[0], seeds=len(stretch), steps=STEPS)
-            rows.append((*name, f"{stretch[0]} to {stretch[-1]}", f"{STEPS:,}", f"`{command}`"))
+            rows.append((*name, f"{stretch[0]} to {stretch[-1]}", f"{STEPS:,}", f"`{command}{flag}`"))
     return table(("task", "algorithm", "seeds", "steps", "command"), rows)
 
 
