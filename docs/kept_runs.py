@@ -53,9 +53,11 @@ def frames() -> list[pandas.DataFrame]:
     frame = frame[frame["env"].map(published.task).isin(published.tasks())]
     parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps", "initialization"])}
     for key, part in parts.items():
-        if part.duplicated(["seed", "env_step"]).any() or curves.differing(part, *folders()):
-            runs = ", ".join(part["run"].unique())
-            raise ValueError(f"{runs} are one curve, {key}, and need the same settings and different seeds")
+        runs = ", ".join(part["run"].unique())
+        if differing := curves.differing(part, *folders()):
+            raise ValueError(f"{runs} are one curve, {key}, but differ in {', '.join(differing)}")
+        if part.duplicated(["seed", "env_step"]).any():
+            raise ValueError(f"{runs} are one curve, {key}, but share a seed")
     return [parts[key] for key in sorted(parts, key=lambda key: (key[0], ALGORITHMS.index(key[1]), *key[2:]))]
 
 
@@ -126,10 +128,9 @@ def explained() -> str:
     for name, (flags, source) in EXPLAINED.items():
         there = published.beside_sources(curves.load(RESULTS / "other_settings" / name))
         (env, algo, _), row = next(each for each in there.iterrows() if each[0][2] == published.SOURCES[source][0])
-        preset = published.beside_published(curves.load(RESULTS / "locomotion" / f"{env}-{algo}")).loc[(env, algo)]
+        preset = next(each for each in judgements() if each[:4] == (env, algo, STEPS, "small"))
         rows.append((
-            f"`{env}`", registry.display_name(algo), f"`{flags}`",
-            span(preset["last_10"], preset["last_10_low"], preset["last_10_high"]),
+            f"`{env}`", registry.display_name(algo), f"`{flags}`", preset.ours,
             span(row["mean"], row["low"], row["high"]),
             f"{published.SOURCES[source][0]}: {span(row['published'], row['published_low'], row['published_high'])}",
             row["verdict"],
@@ -171,6 +172,7 @@ def missing() -> str:
     plans = {algo: config.resolve({"algo": algo, "preset": "paper"}).plan for algo in ALGORITHMS}
     kept = kept[kept["initialization"] == kept["algo"].map({algo: plan.initialization for algo, plan in plans.items()})]
     short, long = kept[kept["total_steps"] == STEPS], kept[kept["total_steps"] > STEPS]
+    short = short[short["env_step"] == STEPS]  # without runs that stopped early
     there = set(zip(short["env"], short["algo"], short["seed"], strict=True))
     longer = long.groupby(["env", "algo"])["env_step"].max()
     episodes = short.groupby(["env", "algo"])["eval_episodes"].first()
@@ -181,10 +183,10 @@ def missing() -> str:
             rows.append((*name, "0 to 9", "1M, GPU", f"`{ON_GPU.format(algo=algo, env=env, **LENGTHS[algo])}`"))
         absent = [seed for seed in range(10) if (env, algo, seed) not in there and (env, algo) not in longer]
         played = episodes.get((env, algo), plans[algo].eval_episodes)  # as those of the other seeds of the curve
-        flag = "" if played == plans[algo].eval_episodes else f" --eval-episodes {played}"
+        flag = "" if played == plans[algo].eval_episodes else f" --eval-episodes {int(played)}"
         for stretch in stretches(absent):
             command = TRAIN.format(algo=algo, env=env, seed=stretch[0], seeds=len(stretch), steps=STEPS)
-            rows.append((*name, f"{stretch[0]} to {stretch[-1]}", f"{STEPS:,}", f"`{command}{flag}`"))
+            rows.append((*name, ends(stretch), f"{STEPS:,}", f"`{command}{flag}`"))
     return table(("task", "algorithm", "seeds", "steps", "command"), rows)
 
 
@@ -201,7 +203,12 @@ def stretches(seeds: Iterable[int]) -> list[list[int]]:
 
 def seeds_of(found: run_folder.Curves) -> str:
     seeds = np.unique(found["seed"]).astype(int).tolist()
-    return ", ".join(f"{stretch[0]} to {stretch[-1]}" for stretch in stretches(seeds))
+    return ", ".join(ends(stretch) for stretch in stretches(seeds))
+
+
+def ends(stretch: Sequence[int]) -> str:
+    """Return the first and the last of seeds that follow each other, as text."""
+    return f"{stretch[0]} to {stretch[-1]}" if len(stretch) > 1 else str(stretch[0])
 
 
 def commit(record: dict[str, str]) -> str:
