@@ -45,12 +45,11 @@ def folders() -> list[Path]:
 
 @cache
 def frames() -> list[pandas.DataFrame]:
-    """Return the curves of the runs on tasks with published results: a frame per kind of run.
+    """Return the curves of the runs: a frame per kind of run.
 
     Several folders of one kind hold different seeds. Raises ValueError if they share one, or differ in a setting.
     """
     frame = curves.load(*folders(), by=["total_steps", "initialization", "eval_episodes"])
-    frame = frame[frame["env"].map(published.task).isin(published.tasks())]
     parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps", "initialization"])}
     for key, part in parts.items():
         runs = ", ".join(part["run"].unique())
@@ -93,7 +92,8 @@ def judgements() -> list[Judged]:
 
 def verdicts() -> str:
     """Return the table of verdicts on the range of all sources."""
-    rows = [(f"`{env}`, {steps:,}", registry.display_name(algo), *cells) for env, algo, steps, *cells in judgements()]
+    found = [each for each in judgements() if published.task(each.env) in published.tasks()]
+    rows = [(f"`{env}`, {steps:,}", registry.display_name(algo), *cells) for env, algo, steps, *cells in found]
     head = (
         "task, steps", "algorithm", "initial weights", "seeds", "ours (95 % interval)", "published range", "sources",
         "verdict",
