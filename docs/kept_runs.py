@@ -1,4 +1,4 @@
-"""`python docs/kept_runs.py` writes the tables of `docs/results.md` and of pages on algorithms from `results/`."""
+"""`python docs/kept_runs.py` writes the tables of the pages on results and on algorithms from `results/`."""
 
 import csv
 import itertools
@@ -258,11 +258,10 @@ def number(value: float) -> str:
 
 
 TABLES = {
-    "results.md": {
-        "verdicts": verdicts, "sources": sources, "explained": explained, "again": again, "gymnasium": in_gymnasium,
-        "runs": runs, "missing": missing,
-    },
-} | {f"algorithms/{algo}.md": {"small": partial(small, algo)} for algo in ALGORITHMS}  # fmt: skip
+    "results.md": {"verdicts": verdicts, "gymnasium": in_gymnasium},
+    "results_differences.md": {"sources": sources, "explained": explained, "again": again},
+    "results_runs.md": {"runs": runs, "missing": missing},
+} | {f"algorithms/{algo}.md": {"small": partial(small, algo)} for algo in ALGORITHMS}
 
 
 def written(page: str) -> str:
