@@ -167,7 +167,10 @@ def runs() -> str:
 
 
 def missing() -> str:
-    """Return the table of the runs of `WALKING` that are missing with the preset `paper`, with the command of each."""
+    """Return the table of the runs that are missing with the preset `paper`, with the command of each.
+
+    A million steps are planned for the tasks of `WALKING` only.
+    """
     kept = pandas.concat(frames())
     plans = {algo: config.resolve({"algo": algo, "preset": "paper"}).plan for algo in ALGORITHMS}
     kept = kept[kept["initialization"] == kept["algo"].map({algo: plan.initialization for algo, plan in plans.items()})]
@@ -177,9 +180,9 @@ def missing() -> str:
     longer = long.groupby(["env", "algo"])["env_step"].max()
     episodes = short.groupby(["env", "algo"])["eval_episodes"].first()
     rows = []
-    for env, algo in itertools.product(WALKING, ALGORITHMS):
+    for env, algo in itertools.product(WALKING + SMALL, ALGORITHMS):
         name = (f"`{env}`", registry.display_name(algo))
-        if algo != "ddpg" and longer.get((env, algo), 0) < MILLION:
+        if env in WALKING and algo != "ddpg" and longer.get((env, algo), 0) < MILLION:
             rows.append((*name, "0 to 9", "1M, GPU", f"`{ON_GPU.format(algo=algo, env=env, **LENGTHS[algo])}`"))
         absent = [seed for seed in range(10) if (env, algo, seed) not in there and (env, algo) not in longer]
         played = episodes.get((env, algo), plans[algo].eval_episodes)  # as those of the other seeds of the curve
