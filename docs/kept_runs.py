@@ -14,7 +14,7 @@ from generate import Row, table
 
 from purerl.results import curves, published, run_folder
 from purerl.results.statistics import interval, mean, overlaps
-from purerl.settings import config, registry
+from purerl.settings import config, registry, schema
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -31,10 +31,11 @@ SMALL = ("InvertedDoublePendulum-v5", "InvertedPendulum-v5", "Reacher-v5", "Swim
 WALKING = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")
 STEPS = 101_000  # of the runs in `results/locomotion`; those in `results/million` are longer
 TRAIN = "purerl train --algo {algo} --env {env} --preset paper --num-seeds {seeds} --seed {seed} --total-steps {steps}"
-TRAIN += " --num-evals 21"
+NUM_EVALS = 21  # of a first run. Further seeds are evaluated as the seeds that are there.
 MILLION = 980_000  # steps of a run that counts as whole
-ON_GPU = "purerl train --algo {algo} --env {env} --preset paper --num-seeds 10 --num-envs 64 --updates-per-step 64"
-ON_GPU += " --warmup-steps {warmup} --total-steps {total} --buffer-size 1024000 --num-evals 21"
+ON_GPU = "purerl train --algo {algo} --env {env} --preset paper --num-seeds {seeds} --seed {seed} --num-envs 64"
+ON_GPU += " --updates-per-step 64 --warmup-steps {warmup} --total-steps {total} --buffer-size 1024000"
+ON_GPU += f" --num-evals {NUM_EVALS}"
 LENGTHS = {"td3": {"warmup": 25_600, "total": 1_025_280}, "sac": {"warmup": 10_240, "total": 1_009_920}}
 
 
@@ -43,21 +44,37 @@ def folders() -> list[Path]:
     return [folder for folder in curves.folders(RESULTS) if folder.relative_to(RESULTS).parts[0] not in OTHERS]
 
 
-@cache
-def frames() -> list[pandas.DataFrame]:
-    """Return the curves of the runs: a frame per kind of run.
+def kinds(*runs: Path) -> list[pandas.DataFrame]:
+    """Return the curves of the runs in these folders: a frame per kind of run.
 
     Several folders of one kind hold different seeds. Raises ValueError if they share one, or differ in a setting.
     """
-    frame = curves.load(*folders(), by=["total_steps", "initialization", "eval_episodes"])
+    frame = curves.load(*runs, by=["preset", "total_steps", "initialization", "num_evals", "eval_episodes"])
     parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps", "initialization"])}
     for key, part in parts.items():
-        runs = ", ".join(part["run"].unique())
-        if differing := curves.differing(part, *folders()):
-            raise ValueError(f"{runs} are one curve, {key}, but differ in {', '.join(differing)}")
+        names = ", ".join(part["run"].unique())
+        if differing := curves.differing(part, *runs):
+            raise ValueError(f"{names} are one curve, {key}, but differ in {', '.join(differing)}")
         if part.duplicated(["seed", "env_step"]).any():
-            raise ValueError(f"{runs} are one curve, {key}, but share a seed")
-    return [parts[key] for key in sorted(parts, key=lambda key: (key[0], ALGORITHMS.index(key[1]), *key[2:]))]
+            raise ValueError(f"{names} are one curve, {key}, but share a seed")
+    return [parts[key] for key in sorted(parts, key=lambda key: (key[0], place(key[1]), *key[1:]))]
+
+
+def place(algo: str) -> int:
+    """Return the place of an algorithm in the tables: that in `ALGORITHMS`, and the others after them."""
+    return ALGORITHMS.index(algo) if algo in ALGORITHMS else len(ALGORITHMS)
+
+
+@cache
+def frames() -> list[pandas.DataFrame]:
+    """Return the `kinds` of the kept runs, without those of `OTHERS`."""
+    return kinds(*folders())
+
+
+@cache
+def older() -> list[pandas.DataFrame]:
+    """Return the `kinds` of the runs that were made again."""
+    return kinds(RESULTS / OLDER)
 
 
 class Judged(NamedTuple):
@@ -67,7 +84,7 @@ class Judged(NamedTuple):
     algo: str
     steps: int  # up to its last evaluation
     weights: str  # its initial weights
-    seeds: str
+    seeds: str  # their number, and how many of them diverged
     ours: str  # mean of the last ten evaluations, with its interval
     theirs: str  # published range
     sources: str
@@ -81,7 +98,8 @@ def judged(frame: pandas.DataFrame) -> Judged:
     ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
     theirs = f"{number(row['low'])} to {number(row['high'])}" if row["sources"] else ""
     steps, weights = frame["env_step"].max(), frame["initialization"].iloc[0]
-    return Judged(env, algo, steps, weights, str(row["seeds"]), ours, theirs, str(row["sources"] or ""), row["verdict"])
+    seeds = f"{row['seeds']}, {row['diverged']} diverged" if row["diverged"] else str(row["seeds"])
+    return Judged(env, algo, steps, weights, seeds, ours, theirs, str(row["sources"] or ""), row["verdict"])
 
 
 @cache
@@ -124,11 +142,11 @@ def sources() -> str:
 
 def explained() -> str:
     """Return the table of runs with the settings of a source, beside the preset `paper` and that source."""
-    rows = []
+    rows, presets = [], [*judgements(), *map(judged, older())]
     for name, (flags, source) in EXPLAINED.items():
         there = published.beside_sources(curves.load(RESULTS / "other_settings" / name))
         (env, algo, _), row = next(each for each in there.iterrows() if each[0][2] == published.SOURCES[source][0])
-        preset = next(each for each in judgements() if each[:4] == (env, algo, STEPS, "small"))
+        preset = next(each for each in presets if each[:4] == (env, algo, STEPS, "small"))
         rows.append((
             f"`{env}`", registry.display_name(algo), f"`{flags}`", preset.ours,
             span(row["mean"], row["low"], row["high"]),
@@ -140,15 +158,27 @@ def explained() -> str:
 
 
 def again() -> str:
-    """Return the table of runs that were made again: before and now."""
+    """Return the table of runs that were made again: before and now.
+
+    Raises ValueError if an older run was not made again with evaluations at the same steps.
+    """
     rows = []
-    for folder in curves.folders(RESULTS / OLDER):
-        before = judged(curves.load(folder, by=["initialization"]))
-        for now in (each for each in judgements() if each[:3] == before[:3]):  # the same task, algorithm and steps
+    for frame in older():
+        before = judged(frame)
+        found = [each for each in frames() if identity(each) == identity(frame)]
+        if not found:
+            names = ", ".join(frame["run"].unique())
+            raise ValueError(f"{OLDER}/{names} has no run that was made again with evaluations at the same steps")
+        for now in map(judged, found):
             cells = [(f"{each.ours}; {each.seeds} seeds, `{each.weights}`", each.verdict) for each in (before, now)]
             rows.append((f"`{now.env}`", registry.display_name(now.algo), *cells[0], *cells[1], now.theirs))
     head = ("task", "algorithm", "before", "verdict before", "now", "verdict now", "published range")
     return table(head, rows)
+
+
+def identity(frame: pandas.DataFrame) -> tuple[str, str, tuple[int, ...]]:
+    """Return the task, the algorithm and the steps of the evaluations of a frame of one kind."""
+    return frame["env"].iloc[0], frame["algo"].iloc[0], tuple(frame["env_step"].unique())
 
 
 def runs() -> str:
@@ -169,28 +199,30 @@ def runs() -> str:
 def missing() -> str:
     """Return the table of the runs that are missing with the preset `paper`, with the command of each.
 
-    A million steps are planned for the tasks of `WALKING` only.
+    A seed is there if it reached the steps, in a run of any length. A million steps are planned for `WALKING` only.
     """
     kept = pandas.concat(frames())
     plans = {algo: config.resolve({"algo": algo, "preset": "paper"}).plan for algo in ALGORITHMS}
-    kept = kept[kept["initialization"] == kept["algo"].map({algo: plan.initialization for algo, plan in plans.items()})]
-    short, long = kept[kept["total_steps"] == STEPS], kept[kept["total_steps"] > STEPS]
-    short = short[short["env_step"] == STEPS]  # without runs that stopped early
-    there = set(zip(short["env"], short["algo"], short["seed"], strict=True))
-    longer = long.groupby(["env", "algo"])["env_step"].max()
-    episodes = short.groupby(["env", "algo"])["eval_episodes"].first()
+    weights = kept["algo"].map({algo: plan.initialization for algo, plan in plans.items()})
+    kept = kept[(kept["preset"] == "paper") & (kept["initialization"] == weights)]
     rows = []
     for env, algo in itertools.product(WALKING + SMALL, ALGORITHMS):
-        name = (f"`{env}`", registry.display_name(algo))
-        if env in WALKING and algo != "ddpg" and longer.get((env, algo), 0) < MILLION:
-            rows.append((*name, "0 to 9", "1M, GPU", f"`{ON_GPU.format(algo=algo, env=env, **LENGTHS[algo])}`"))
-        absent = [seed for seed in range(10) if (env, algo, seed) not in there and (env, algo) not in longer]
-        played = episodes.get((env, algo), plans[algo].eval_episodes)  # as those of the other seeds of the curve
-        flag = "" if played == plans[algo].eval_episodes else f" --eval-episodes {int(played)}"
-        for stretch in stretches(absent):
-            command = TRAIN.format(algo=algo, env=env, seed=stretch[0], seeds=len(stretch), steps=STEPS)
-            rows.append((*name, ends(stretch), f"{STEPS:,}", f"`{command}{flag}`"))
+        here = kept[(kept["env"] == env) & (kept["algo"] == algo)]
+        reached = here.groupby("seed")["env_step"].max()
+        wanted = [(MILLION, "1M, GPU", ON_GPU)] if env in WALKING and algo in LENGTHS else []
+        for steps, shown, command in (*wanted, (STEPS, f"{STEPS:,}", TRAIN + evaluations(here, plans[algo]))):
+            for stretch in stretches(seed for seed in range(10) if reached.get(seed, 0) < steps):
+                names = {"algo": algo, "env": env, "seeds": len(stretch), "seed": stretch[0], "steps": steps}
+                command_of = command.format(**names, **LENGTHS.get(algo, {}))
+                rows.append((f"`{env}`", registry.display_name(algo), ends(stretch), shown, f"`{command_of}`"))
     return table(("task", "algorithm", "seeds", "steps", "command"), rows)
+
+
+def evaluations(here: pandas.DataFrame, plan: schema.Plan) -> str:
+    """Return the flags of evaluations as in the kept runs of `STEPS`, so that further seeds are of the same kind."""
+    short = here[here["total_steps"] == STEPS]
+    evals, episodes = short[["num_evals", "eval_episodes"]].iloc[0] if len(short) else (NUM_EVALS, plan.eval_episodes)
+    return f" --num-evals {evals}" + ("" if episodes == plan.eval_episodes else f" --eval-episodes {episodes}")
 
 
 def stretches(seeds: Iterable[int]) -> list[list[int]]:

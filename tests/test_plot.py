@@ -72,6 +72,17 @@ def test_pooled_runs_of_other_settings_are_told(tmp_path, capsys):
     assert "note" not in capsys.readouterr().out
 
 
+def test_seeds_that_count_twice_are_told(tmp_path, capsys):
+    for name, width in (("a", 3), ("b", 2)):
+        write_run(tmp_path / name, [0, 100], np.ones((2, width)))
+    assert plot.main([str(tmp_path), "--out", str(tmp_path / "figure.png")]) == 0
+    said = capsys.readouterr().out
+    assert "fast: TD3, 5 seeds" in said and "note: TD3 on fast counts 2 seeds more than once, from runs" in said
+    for separate in ([str(tmp_path), "--by", "run"], [str(tmp_path / "a")]):
+        assert plot.main([*separate, "--out", str(tmp_path / "figure.png")]) == 0
+        assert "note" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -30,7 +30,7 @@ def draw_panels(
     counts = [
         f"{env}: {figures.counted(name, runs.diverged)}" for env, lines in shown.items() for name, runs in lines.items()
     ]
-    return figure, [*counts, *pooled(panels, folders), *shared_colours(shown)]
+    return figure, [*counts, *pooled(panels, folders), *repeated(panels, folders), *shared_colours(shown)]
 
 
 def grouped(frame: "pandas.DataFrame", by: Sequence[str]) -> "dict[str, dict[str, pandas.DataFrame]]":
@@ -55,6 +55,23 @@ def pooled(panels: "dict[str, dict[str, pandas.DataFrame]]", folders: Iterable[s
         for name, part in lines.items()
         if (differs := curves.differing(part, *folders))
     ]
+
+
+def repeated(panels: "dict[str, dict[str, pandas.DataFrame]]", folders: Iterable[str | Path]) -> list[str]:
+    """Return a note for each line that counts a seed more than once, because several runs have the same settings."""
+    return [
+        f"note: {name} on {env} counts {times} more than once, from runs with the same settings; draw one of these "
+        "runs, or separate them with --by run"
+        for env, lines in panels.items()
+        for name, part in lines.items()
+        if not curves.differing(part, *folders) and (times := _shared_seeds(part))
+    ]
+
+
+def _shared_seeds(part: "pandas.DataFrame") -> str:
+    """Return how many seeds are in several runs, for example `1 seed`, or an empty text if none is."""
+    shared = int((part.groupby("seed")["run"].nunique() > 1).sum())
+    return f"{shared} seed{'s' * (shared > 1)}" if shared else ""
 
 
 def shared_colours(panels: dict[str, dict[str, Any]]) -> list[str]:
