@@ -1,5 +1,6 @@
 """The learning curves of run folders in one figure: one panel per environment, one line per set of seeds."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,8 @@ def repeated(panels: "dict[str, dict[str, pandas.DataFrame]]", folders: Iterable
 
 def _shared_seeds(part: "pandas.DataFrame") -> str:
     """Return how many seeds are in several runs, for example `1 seed`, or an empty text if none is."""
-    shared = int((part.groupby("seed")["run"].nunique() > 1).sum())
+    runs_of = Counter(seed for _, seed in set(zip(part["run"], part["seed"], strict=True)))
+    shared = sum(runs > 1 for runs in runs_of.values())
     return f"{shared} seed{'s' * (shared > 1)}" if shared else ""
 
 
