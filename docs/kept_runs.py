@@ -55,7 +55,7 @@ def kinds(*runs: Path) -> list[pandas.DataFrame]:
         names = ", ".join(part["run"].unique())
         if differing := curves.differing(part, *runs):
             raise ValueError(f"{names} are one curve, {key}, but differ in {', '.join(differing)}")
-        if part.duplicated(["seed", "env_step"]).any():
+        if curves.shared_seeds(part):
             raise ValueError(f"{names} are one curve, {key}, but share a seed")
     return [parts[key] for key in sorted(parts, key=lambda key: (key[0], place(key[1]), *key[1:]))]
 
@@ -98,7 +98,7 @@ def judged(frame: pandas.DataFrame) -> Judged:
     ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
     theirs = f"{number(row['low'])} to {number(row['high'])}" if row["sources"] else ""
     steps, weights = frame["env_step"].max(), frame["initialization"].iloc[0]
-    seeds = f"{row['seeds']}, {row['diverged']} diverged" if row["diverged"] else str(row["seeds"])
+    seeds = f"{row['seeds']} ({row['diverged']} diverged)" if row["diverged"] else str(row["seeds"])
     return Judged(env, algo, steps, weights, seeds, ours, theirs, str(row["sources"] or ""), row["verdict"])
 
 
@@ -213,8 +213,8 @@ def missing() -> str:
         for steps, shown, command in (*wanted, (STEPS, f"{STEPS:,}", TRAIN + evaluations(here, plans[algo]))):
             for stretch in stretches(seed for seed in range(10) if reached.get(seed, 0) < steps):
                 names = {"algo": algo, "env": env, "seeds": len(stretch), "seed": stretch[0], "steps": steps}
-                command_of = command.format(**names, **LENGTHS.get(algo, {}))
-                rows.append((f"`{env}`", registry.display_name(algo), ends(stretch), shown, f"`{command_of}`"))
+                filled = command.format(**names, **LENGTHS.get(algo, {}))
+                rows.append((f"`{env}`", registry.display_name(algo), ends(stretch), shown, f"`{filled}`"))
     return table(("task", "algorithm", "seeds", "steps", "command"), rows)
 
 

@@ -3,6 +3,7 @@
 R is the number of seeds. Returns of a seed after it diverged are NaN. `Runs.diverged` holds the step of divergence.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -155,6 +156,12 @@ def differing(frame: "pandas.DataFrame", *paths: str | Path) -> list[str]:
     tables = [said[run][setting] for run, setting in dict.fromkeys(ours)]
     names = dict.fromkeys(name for table in tables for name in table if name not in KEPT)
     return [name for name in names if any(table.get(name) != tables[0].get(name) for table in tables)]
+
+
+def shared_seeds(frame: "pandas.DataFrame") -> list[int]:
+    """Return the seeds that are in several runs of a frame, in ascending order."""
+    runs_of = Counter(seed for _, seed in set(zip(frame["run"], frame["seed"], strict=True)))
+    return sorted(seed for seed, runs in runs_of.items() if runs > 1)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -1,6 +1,5 @@
 """The learning curves of run folders in one figure: one panel per environment, one line per set of seeds."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ def draw_panels(
     counts = [
         f"{env}: {figures.counted(name, runs.diverged)}" for env, lines in shown.items() for name, runs in lines.items()
     ]
-    return figure, [*counts, *pooled(panels, folders), *repeated(panels, folders), *shared_colours(shown)]
+    return figure, [*counts, *pooled(panels, folders), *shared_colours(shown)]
 
 
 def grouped(frame: "pandas.DataFrame", by: Sequence[str]) -> "dict[str, dict[str, pandas.DataFrame]]":
@@ -49,31 +48,20 @@ def line_label(by: Iterable[str], key: Iterable[Any], algos: dict[str, str]) -> 
 
 
 def pooled(panels: "dict[str, dict[str, pandas.DataFrame]]", folders: Iterable[str | Path]) -> list[str]:
-    """Return a note for each line whose runs differ in other settings."""
-    return [
-        f"note: {name} on {env} pools runs that differ in {', '.join(differs)}; separate them with --by"
-        for env, lines in panels.items()
-        for name, part in lines.items()
-        if (differs := curves.differing(part, *folders))
-    ]
-
-
-def repeated(panels: "dict[str, dict[str, pandas.DataFrame]]", folders: Iterable[str | Path]) -> list[str]:
-    """Return a note for each line that counts a seed more than once, because several runs have the same settings."""
-    return [
-        f"note: {name} on {env} counts {times} more than once, from runs with the same settings; draw one of these "
-        "runs, or separate them with --by run"
-        for env, lines in panels.items()
-        for name, part in lines.items()
-        if not curves.differing(part, *folders) and (times := _shared_seeds(part))
-    ]
-
-
-def _shared_seeds(part: "pandas.DataFrame") -> str:
-    """Return how many seeds are in several runs, for example `1 seed`, or an empty text if none is."""
-    runs_of = Counter(seed for _, seed in set(zip(part["run"], part["seed"], strict=True)))
-    shared = sum(runs > 1 for runs in runs_of.values())
-    return f"{shared} seed{'s' * (shared > 1)}" if shared else ""
+    """Return a note for each line whose runs differ in other settings, or else count a seed more than once."""
+    notes = []
+    for env, lines in panels.items():
+        for name, part in lines.items():
+            if differs := curves.differing(part, *folders):
+                notes.append(
+                    f"note: {name} on {env} pools runs that differ in {', '.join(differs)}; separate them with --by"
+                )
+            elif shared := len(curves.shared_seeds(part)):
+                notes.append(
+                    f"note: {name} on {env} counts {shared} seed{'s' * (shared > 1)} more than once, from runs with "
+                    "the same settings; draw one of these runs, or separate them with --by run"
+                )
+    return notes
 
 
 def shared_colours(panels: dict[str, dict[str, Any]]) -> list[str]:
