@@ -26,6 +26,10 @@ EXPLAINED = {  # run in `other_settings`: (its flags, the source that has these 
     "Hopper-v5-td3-2018": ("--preset paper-2018", "td3_paper"),
 }
 EVALUATED = "gymnasium.csv"  # in the folder of a run: what `purerl evaluate --in gymnasium --out` wrote
+SHOWN = (  # settings in which a kept run may differ from its preset, because the tables or "Settings" say so
+    "total_steps", "num_evals", "eval_episodes", "num_envs", "updates_per_step", "buffer_size", "warmup_steps",
+    "initialization",
+)  # fmt: skip
 ALGORITHMS = ("td3", "sac", "ddpg")
 SMALL = ("InvertedDoublePendulum-v5", "InvertedPendulum-v5", "Reacher-v5", "Swimmer-v5")
 WALKING = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5")
@@ -47,8 +51,12 @@ def folders() -> list[Path]:
 def kinds(*runs: Path) -> list[pandas.DataFrame]:
     """Return the curves of the runs in these folders: a frame per kind of run.
 
-    Several folders of one kind hold different seeds. Raises ValueError if they share one, or differ in a setting.
+    Several folders of one kind hold different seeds. Raises ValueError if they share one, or differ in a setting, and
+    for a run of the preset `paper` with other settings.
     """
+    for folder in curves.folders(*runs):
+        if changed := departures(folder):
+            raise ValueError(f"{folder} has {changed} of the preset paper; move it to results/other_settings")
     frame = curves.load(*runs, by=["preset", "total_steps", "initialization", "num_evals", "eval_episodes"])
     parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps", "initialization"])}
     for key, part in parts.items():
@@ -58,6 +66,21 @@ def kinds(*runs: Path) -> list[pandas.DataFrame]:
         if curves.shared_seeds(part):
             raise ValueError(f"{names} are one curve, {key}, but share a seed")
     return [parts[key] for key in sorted(parts, key=lambda key: (key[0], place(key[1]), *key[1:]))]
+
+
+def departures(folder: Path) -> str:
+    """Return the settings of a run that are not those of the preset `paper`, as text. Those of `SHOWN` may differ.
+
+    It is empty for a run of another preset.
+    """
+    found = []
+    for said in curves.settings(folder):
+        if said["preset"] == "paper":
+            preset = config.computation(config.resolve({name: said[name] for name in ("algo", "env", "preset")}))
+            preset |= preset.pop("hyper")
+            names = [name for name in preset if name in said and name not in (*curves.KEPT, *SHOWN)]
+            found += [f"{name} {said[name]} instead of {preset[name]}" for name in names if said[name] != preset[name]]
+    return ", ".join(found)
 
 
 def place(algo: str) -> int:
@@ -71,18 +94,12 @@ def frames() -> list[pandas.DataFrame]:
     return kinds(*folders())
 
 
-@cache
-def older() -> list[pandas.DataFrame]:
-    """Return the `kinds` of the runs that were made again."""
-    return kinds(RESULTS / OLDER)
-
-
 class Judged(NamedTuple):
     """A kind of run and the verdict on it."""
 
     env: str
     algo: str
-    steps: int  # up to its last evaluation
+    evaluated: tuple[int, ...]  # the steps of its evaluations
     weights: str  # its initial weights
     seeds: str  # their number, and how many of them diverged
     ours: str  # mean of the last ten evaluations, with its interval
@@ -97,9 +114,9 @@ def judged(frame: pandas.DataFrame) -> Judged:
     last = next(name for name in row.index if re.fullmatch(r"last_\d+", name))
     ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
     theirs = f"{number(row['low'])} to {number(row['high'])}" if row["sources"] else ""
-    steps, weights = frame["env_step"].max(), frame["initialization"].iloc[0]
+    evaluated, weights = tuple(frame["env_step"].unique()), frame["initialization"].iloc[0]
     seeds = f"{row['seeds']} ({row['diverged']} diverged)" if row["diverged"] else str(row["seeds"])
-    return Judged(env, algo, steps, weights, seeds, ours, theirs, str(row["sources"] or ""), row["verdict"])
+    return Judged(env, algo, evaluated, weights, seeds, ours, theirs, str(row["sources"] or ""), row["verdict"])
 
 
 @cache
@@ -108,10 +125,16 @@ def judgements() -> list[Judged]:
     return [judged(frame) for frame in frames()]
 
 
+@cache
+def older_judgements() -> list[Judged]:
+    """Return the verdict on each of the `kinds` of runs that were made again."""
+    return [judged(frame) for frame in kinds(RESULTS / OLDER)]
+
+
 def verdicts() -> str:
     """Return the table of verdicts on the range of all sources."""
     found = [each for each in judgements() if published.task(each.env) in published.tasks()]
-    rows = [(f"`{env}`, {steps:,}", registry.display_name(algo), *cells) for env, algo, steps, *cells in found]
+    rows = [(f"`{env}`, {at[-1]:,}", registry.display_name(algo), *cells) for env, algo, at, *cells in found]
     head = (
         "task, steps", "algorithm", "initial weights", "seeds", "ours (95 % interval)", "published range", "sources",
         "verdict",
@@ -142,11 +165,12 @@ def sources() -> str:
 
 def explained() -> str:
     """Return the table of runs with the settings of a source, beside the preset `paper` and that source."""
-    rows, presets = [], [*judgements(), *map(judged, older())]
+    rows, presets = [], [*judgements(), *older_judgements()]
     for name, (flags, source) in EXPLAINED.items():
         there = published.beside_sources(curves.load(RESULTS / "other_settings" / name))
         (env, algo, _), row = next(each for each in there.iterrows() if each[0][2] == published.SOURCES[source][0])
-        preset = next(each for each in presets if each[:4] == (env, algo, STEPS, "small"))
+        here = [each for each in presets if (each.env, each.algo, each.weights) == (env, algo, "small")]
+        preset = next(each for each in here if each.evaluated[-1] == STEPS)
         rows.append((
             f"`{env}`", registry.display_name(algo), f"`{flags}`", preset.ours,
             span(row["mean"], row["low"], row["high"]),
@@ -163,22 +187,16 @@ def again() -> str:
     Raises ValueError if an older run was not made again with evaluations at the same steps.
     """
     rows = []
-    for frame in older():
-        before = judged(frame)
-        found = [each for each in frames() if identity(each) == identity(frame)]
+    for before in older_judgements():
+        found = [now for now in judgements() if now[:3] == before[:3]]
         if not found:
-            names = ", ".join(frame["run"].unique())
-            raise ValueError(f"{OLDER}/{names} has no run that was made again with evaluations at the same steps")
-        for now in map(judged, found):
+            run = f"{before.env}-{before.algo}"
+            raise ValueError(f"{OLDER}/{run} has no run that was made again with evaluations at the same steps")
+        for now in found:
             cells = [(f"{each.ours}; {each.seeds} seeds, `{each.weights}`", each.verdict) for each in (before, now)]
             rows.append((f"`{now.env}`", registry.display_name(now.algo), *cells[0], *cells[1], now.theirs))
     head = ("task", "algorithm", "before", "verdict before", "now", "verdict now", "published range")
     return table(head, rows)
-
-
-def identity(frame: pandas.DataFrame) -> tuple[str, str, tuple[int, ...]]:
-    """Return the task, the algorithm and the steps of the evaluations of a frame of one kind."""
-    return frame["env"].iloc[0], frame["algo"].iloc[0], tuple(frame["env_step"].unique())
 
 
 def runs() -> str:

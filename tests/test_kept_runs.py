@@ -19,7 +19,8 @@ def test_the_tables_of_the_results_are_those_of_the_kept_runs(page):
 
 def write_reacher(path, steps, **settings):
     """Write five seeds of a run of the preset `paper`, evaluated after `steps`."""
-    paper = {"preset": "paper", "initialization": "pytorch", "total_steps": 101_000, "num_evals": 2}
+    paper = {"preset": "paper", "episode_length": 50, "initialization": "pytorch"}
+    paper |= {"total_steps": 101_000, "num_evals": 2}
     return write_run(path, steps, np.ones((len(steps), 5)), env="Reacher-v5", **paper | settings)
 
 
@@ -41,14 +42,21 @@ def test_missing_seeds_are_trained_as_those_that_are_there(steps, settings, seed
     assert row.startswith(f"| `Reacher-v5` | TD3 | {seeds} | 101,000 |") and flags in row
 
 
+@pytest.mark.parametrize("changed", [{"batch_size": 100}, {"hyper": {"tau": 0.01}}])
+def test_a_run_with_other_settings_is_none_of_the_preset_paper(changed, tmp_path):
+    run = write_reacher(tmp_path / "run", [0, 101_000], **changed)
+    with pytest.raises(ValueError, match=r"(batch_size 100 instead of 256|tau 0.01 instead of 0.005) of the preset"):
+        kept_runs.kinds(run)
+
+
 def test_an_older_run_needs_one_that_was_made_again(tmp_path, monkeypatch):
     older, again, short = (
-        kept_runs.kinds(write_reacher(tmp_path / name, steps))
+        [kept_runs.judged(frame) for frame in kept_runs.kinds(write_reacher(tmp_path / name, steps))]
         for name, steps in (("older", [0, 101_000]), ("again", [0, 101_000]), ("short", [0, 50_000]))
     )
-    monkeypatch.setattr(kept_runs, "older", lambda: older)
-    monkeypatch.setattr(kept_runs, "frames", lambda: again)
+    monkeypatch.setattr(kept_runs, "older_judgements", lambda: older)
+    monkeypatch.setattr(kept_runs, "judgements", lambda: again)
     assert "`Reacher-v5` | TD3 | 1.00 (1.00 to 1.00); 5 seeds, `pytorch`" in kept_runs.again()
-    monkeypatch.setattr(kept_runs, "frames", lambda: short)
-    with pytest.raises(ValueError, match="older/older has no run that was made again"):
+    monkeypatch.setattr(kept_runs, "judgements", lambda: short)
+    with pytest.raises(ValueError, match="older/Reacher-v5-td3 has no run that was made again"):
         kept_runs.again()
