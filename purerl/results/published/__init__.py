@@ -151,8 +151,9 @@ def judge(env: str, algo: str, runs: curves.Runs, limits: Iterable[int | float] 
 
     - For a mean over the last 100k of 1M steps, it is the range in returns.csv.
     - Before, it is the range of the published curves over the same steps, each with the 95% interval of its mean
-      (Student's t). A curve that begins later than the compared steps does not count.
-    - After 1M steps, there is none.
+      (Student's t). A curve that begins later than the compared steps does not count. One that ends earlier keeps its
+      last value: all of them end after 1M steps.
+    - After 1.05M steps, there is none.
 
     There is no verdict on a single seed, because it has no interval. There is also none if `limits`, the time limits of
     our episodes, differ from the published ones.
@@ -207,7 +208,8 @@ def beside_sources(frame: "pandas.DataFrame") -> "pandas.DataFrame":
     - `version`: the version of the task
     - `settings`: the settings of the source that differ from those of the preset `paper`
 
-    Curves that begin later than the compared steps, or end before them, are left out.
+    Curves that begin later than the compared steps are left out. One that ends earlier keeps its last value. There are
+    no rows for runs that are longer than 1.05M steps, because all curves end after about 1M.
     """
     import pandas
 
