@@ -3,7 +3,7 @@
 import csv
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 import pandas
 from generate import Row, table
 
-from purerl.results import curves, published, run_folder
+from purerl.results import choice, curves, published, run_folder
 from purerl.results.statistics import interval, mean, overlaps
 from purerl.settings import config, registry, schema
 
@@ -206,7 +206,7 @@ def runs() -> str:
         kept, found = config.read_toml(folder / "run.toml"), run_folder.read_curves(folder)
         record = kept[config.RECORD]
         rows.append((
-            f"`{folder.relative_to(RESULTS)}`", seeds_of(found), f"{found['env_step'].max():,.0f}",
+            f"`{folder.relative_to(RESULTS)}`", choice.spoken(found["seed"]), f"{found['env_step'].max():,.0f}",
             curves.settings(folder)[0]["initialization"], f"{np.nanmax(found['wall_s']) / 60:.0f}", device(record),
             commit(record), record["date"][:10], "yes" if (folder / run_folder.POLICY).is_file() else "",
         ))  # fmt: skip
@@ -229,10 +229,10 @@ def missing() -> str:
         reached = here.groupby("seed")["env_step"].max()
         wanted = [(MILLION, "1M, GPU", ON_GPU)] if env in WALKING and algo in LENGTHS else []
         for steps, shown, command in (*wanted, (STEPS, f"{STEPS:,}", TRAIN + evaluations(here, plans[algo]))):
-            for stretch in stretches(seed for seed in range(10) if reached.get(seed, 0) < steps):
+            for stretch in choice.stretches(seed for seed in range(10) if reached.get(seed, 0) < steps):
                 names = {"algo": algo, "env": env, "seeds": len(stretch), "seed": stretch[0], "steps": steps}
                 filled = command.format(**names, **LENGTHS.get(algo, {}))
-                rows.append((f"`{env}`", registry.display_name(algo), ends(stretch), shown, f"`{filled}`"))
+                rows.append((f"`{env}`", registry.display_name(algo), choice.spoken(stretch), shown, f"`{filled}`"))
     return table(("task", "algorithm", "seeds", "steps", "command"), rows)
 
 
@@ -241,27 +241,6 @@ def evaluations(here: pandas.DataFrame, plan: schema.Plan) -> str:
     short = here[here["total_steps"] == STEPS]
     evals, episodes = short[["num_evals", "eval_episodes"]].iloc[0] if len(short) else (NUM_EVALS, plan.eval_episodes)
     return f" --num-evals {evals}" + ("" if episodes == plan.eval_episodes else f" --eval-episodes {episodes}")
-
-
-def stretches(seeds: Iterable[int]) -> list[list[int]]:
-    """Return ascending seeds as lists of seeds that follow each other."""
-    found: list[list[int]] = []
-    for seed in seeds:
-        if found and seed == found[-1][-1] + 1:
-            found[-1].append(seed)
-        else:
-            found.append([seed])
-    return found
-
-
-def seeds_of(found: run_folder.Curves) -> str:
-    seeds = np.unique(found["seed"]).astype(int).tolist()
-    return ", ".join(ends(stretch) for stretch in stretches(seeds))
-
-
-def ends(stretch: Sequence[int]) -> str:
-    """Return the first and the last of seeds that follow each other, as text."""
-    return f"{stretch[0]} to {stretch[-1]}" if len(stretch) > 1 else str(stretch[0])
 
 
 def commit(record: dict[str, str]) -> str:

@@ -115,6 +115,16 @@ def test_the_choice_goes_by_the_final_return_and_leaves_out_what_diverged(pendul
         choose([1.0, 3.0, 2.0], diverged=(1.0, 2.0, 3.0))
 
 
+def test_a_seed_that_is_not_kept_is_not_among_those_that_are_known(pendulums):
+    kept = load.read_policies(pendulums["td3"])
+    with_a_gap = dataclasses.replace(kept, final=kept.final | {"seed": np.array([0, 2, 3])})
+    with pytest.raises(ValueError, match="there is no seed '1' in .*; known: 0, 2 to 3, best, median, worst"):
+        choice.choose(with_a_gap, "1")
+    of_two = kept.final | {"seed": np.array([0, 1, 1]), "setting": np.array([0, 1, 3])}
+    with pytest.raises(ValueError, match="seed 1 was run with 2 settings; choose one with --setting 1, 3"):
+        choice.choose(dataclasses.replace(kept, final=of_two), "1")
+
+
 def test_bad_input_is_one_line_that_says_what_works(pendulums, tmp_path, capsys, monkeypatch):
     run = pendulums["td3"]
     assert is_one_line(capsys, [tmp_path], "is not a run folder", "--out")

@@ -43,17 +43,17 @@ def choose(policies: Ranked, which: str | int, setting: int | None = None) -> in
         sound = there & np.isnan(final["diverged"]) & np.isfinite(final["return_mean"])
         if not sound.any():
             why = "have diverged" if (~np.isnan(final["diverged"][there])).all() else "have no return yet"
-            raise ValueError(f"all seeds of {policies.path} {why}; give one of {_span(final['seed'])}")
+            raise ValueError(f"all seeds of {policies.path} {why}; give one of {spoken(final['seed'])}")
         there = np.flatnonzero(sound)
         ranked = there[np.argsort(final["return_mean"][there], kind="stable")]
         return int(ranked[{"best": -1, "median": len(ranked) // 2, "worst": 0}[which]])
     found = np.flatnonzero(there & (final["seed"] == int(which))) if which.isdecimal() else []
     if len(found) == 0:
-        known = f"{_span(final['seed'])}, {', '.join(CHOICES)}"
+        known = f"{spoken(final['seed'])}, {', '.join(CHOICES)}"
         raise ValueError(f"there is no seed {which!r} in {policies.path}; known: {known}")
     if len(found) > 1:
         raise ValueError(
-            f"seed {which} was run with {len(found)} settings; choose one with --setting {_span(final['setting'])}"
+            f"seed {which} was run with {len(found)} settings; choose one with --setting {spoken(final['setting'][found])}"
         )
     return int(found[0])
 
@@ -63,12 +63,22 @@ def _in_setting(policies: Ranked, setting: int | None) -> Bool[np.ndarray, " R"]
         raise ValueError(f"the run in {policies.path} has no evaluation yet")
     there = np.ones(len(policies.final["seed"]), bool) if setting is None else policies.final["setting"] == setting
     if not there.any():
-        known = _span(policies.final["setting"])
+        known = spoken(policies.final["setting"])
         raise ValueError(f"there is no setting {setting} in {policies.path}; known: {known}")
     return there
 
 
-def _span(numbers: Iterable[float]) -> str:
-    """Return the range of numbers as text, for example `0 to 7`."""
-    low, high = int(min(numbers)), int(max(numbers))
-    return str(low) if low == high else f"{low} to {high}"
+def stretches(numbers: Iterable[float]) -> list[range]:
+    """Return whole numbers as ranges of numbers that follow each other, in ascending order."""
+    found: list[range] = []
+    for number in sorted({int(number) for number in numbers}):
+        if found and number == found[-1].stop:
+            found[-1] = range(found[-1].start, number + 1)
+        else:
+            found.append(range(number, number + 1))
+    return found
+
+
+def spoken(numbers: Iterable[float]) -> str:
+    """Return whole numbers as text, for example `0, 2 to 7`."""
+    return ", ".join(f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}" for each in stretches(numbers))
