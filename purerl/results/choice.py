@@ -52,9 +52,8 @@ def choose(policies: Ranked, which: str | int, setting: int | None = None) -> in
         known = f"{spoken(final['seed'])}, {', '.join(CHOICES)}"
         raise ValueError(f"there is no seed {which!r} in {policies.path}; known: {known}")
     if len(found) > 1:
-        raise ValueError(
-            f"seed {which} was run with {len(found)} settings; choose one with --setting {spoken(final['setting'][found])}"
-        )
+        known = spoken(final["setting"][found])
+        raise ValueError(f"seed {which} was run with {len(found)} settings; choose one with --setting {known}")
     return int(found[0])
 
 

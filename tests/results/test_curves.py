@@ -240,6 +240,25 @@ def test_every_source_is_compared_with_its_own_interval_and_settings(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("env", "algo", "random_steps"),
+    [
+        ("Hopper-v5", "td3", {"td3_paper": "1,000"}),
+        ("Ant-v5", "td3", {"td3_paper": "10,000"}),
+        ("Reacher-v5", "td3", {"tianshou": "25,000"}),
+        ("Reacher-v5", "sac", {"tianshou": "10,000"}),
+        ("Hopper-v5", "sac", {}),
+        ("Swimmer-v5", "ddpg", {}),
+    ],
+)
+def test_random_steps_are_a_difference_where_the_preset_has_others(env, algo, random_steps):
+    for curve in published.find_curves(env, algo):
+        if curve.source in random_steps:
+            assert curve.settings.endswith(f"{random_steps[curve.source]} random steps")
+        else:
+            assert "random steps" not in curve.settings
+
+
 def test_sources_of_another_task_and_a_single_seed_give_no_verdict(tmp_path):
     write_run(tmp_path / "walker", [0, 90_000], [[0.0] * 2, [9000.0] * 2], env="Walker2d-v5")
     write_run(tmp_path / "single", [0, 90_000], [[0.0], [9000.0]], env="Hopper-v5")

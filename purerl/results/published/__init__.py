@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from purerl.results import curves, statistics
+from purerl.settings import config
 
 if TYPE_CHECKING:
     import pandas
@@ -37,13 +38,16 @@ SOURCES = {
 # Random steps that a source does not count. Tianshou's examples/mujoco/mujoco_*.py fill the buffer before the trainer
 # starts to count steps: with 10,000 steps for SAC and 25,000 for the others (its README.md, footnote 8).
 UNCOUNTED = {("tianshou", "ddpg"): 25_000, ("tianshou", "td3"): 25_000, ("tianshou", "sac"): 10_000}
-# The settings of a source that differ from the preset `paper`. Where a source is not named, none is known to differ.
-# Tianshou: the defaults of examples/mujoco/mujoco_*.py and its README.md, which runs SAC without --auto-alpha. Its
-# networks have PyTorch's initial weights. JAXRL: jax_rl/agents/sac/sac_learner.py and networks/common.py.
+# Random steps of a source. Fujimoto et al.: main.py of the code of 2018, which has LONG random steps on the tasks of
+# LONGER. JAXRL: start_training in examples/train.py.
+RANDOM_STEPS = UNCOUNTED | {("td3_paper", "td3"): 1_000, ("jaxrl", "sac"): 10_000}
+LONGER, LONG = ("Ant", "HalfCheetah"), 10_000
+# The settings of a source that differ from the preset `paper`, without random steps. Where a source is not named, none
+# is known to differ. Tianshou: the defaults of examples/mujoco/mujoco_*.py and its README.md, which runs SAC without
+# --auto-alpha. Its networks have PyTorch's initial weights. JAXRL: jax_rl/agents/sac/sac_learner.py and
+# networks/common.py.
 SETTINGS = {
-    ("td3_paper", "td3"): (
-        "networks of 400x300, learning rates 1e-3, batches of 100, 1,000 random steps (10,000 on Ant and HalfCheetah)"
-    ),
+    ("td3_paper", "td3"): "networks of 400x300, learning rates 1e-3, batches of 100",
     ("tianshou", "ddpg"): "learning rates 1e-3",
     ("tianshou", "sac"): "learning rates 1e-3, fixed temperature 0.2, initial weights of PyTorch",
     ("jaxrl", "sac"): "target entropy -dim(A)/2, orthogonal initial weights",
@@ -77,8 +81,18 @@ class Curve(NamedTuple):
 
     @property
     def settings(self) -> str:
-        """Return the settings that differ from those of the preset `paper`, as text."""
-        return SETTINGS.get((self.source, self.algo), "")
+        """Return the settings that differ from those of the preset `paper` on the same task, as text."""
+        preset = config.resolve({"algo": self.algo, "env": f"{task(self.env)}-v5", "preset": "paper"})
+        others = [SETTINGS[self.source, self.algo]] if (self.source, self.algo) in SETTINGS else []
+        if self.random_steps != preset.plan.warmup_steps:
+            others.append(f"{self.random_steps:,} random steps")
+        return ", ".join(others)
+
+    @property
+    def random_steps(self) -> int:
+        """Return the number of steps with random actions before learning begins."""
+        longer = self.source == "td3_paper" and task(self.env) in LONGER
+        return LONG if longer else RANDOM_STEPS[self.source, self.algo]
 
     @property
     def label(self) -> str:
