@@ -52,11 +52,11 @@ def kinds(*runs: Path) -> list[pandas.DataFrame]:
     """Return the curves of the runs in these folders: a frame per kind of run.
 
     Several folders of one kind hold different seeds. Raises ValueError if they share one, or differ in a setting, and
-    for a run of the preset `paper` with other settings.
+    for a run of a published task with other settings than those of the preset `paper`.
     """
     for folder in curves.folders(*runs):
         if changed := departures(folder):
-            raise ValueError(f"{folder} has {changed} of the preset paper; move it to results/other_settings")
+            raise ValueError(f"{folder} has {changed}, the preset paper; move it to results/other_settings")
     frame = curves.load(*runs, by=["preset", "total_steps", "initialization", "num_evals", "eval_episodes"])
     parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps", "initialization"])}
     for key, part in parts.items():
@@ -71,12 +71,12 @@ def kinds(*runs: Path) -> list[pandas.DataFrame]:
 def departures(folder: Path) -> str:
     """Return the settings of a run that are not those of the preset `paper`, as text. Those of `SHOWN` may differ.
 
-    It is empty for a run of another preset.
+    It is empty for a task without published results, because no verdict is made on it.
     """
     found = []
     for said in curves.settings(folder):
-        if said["preset"] == "paper":
-            preset = config.computation(config.resolve({name: said[name] for name in ("algo", "env", "preset")}))
+        if published.task(said["env"]) in published.tasks():
+            preset = config.computation(config.resolve({"algo": said["algo"], "env": said["env"], "preset": "paper"}))
             preset |= preset.pop("hyper")
             names = [name for name in preset if name in said and name not in (*curves.KEPT, *SHOWN)]
             found += [f"{name} {said[name]} instead of {preset[name]}" for name in names if said[name] != preset[name]]
@@ -101,7 +101,7 @@ class Judged(NamedTuple):
     algo: str
     evaluated: tuple[int, ...]  # the steps of its evaluations
     weights: str  # its initial weights
-    seeds: str  # their number, and how many of them diverged
+    seeds: str  # their number, and how many of them diverged or have not reached the last evaluation
     ours: str  # mean of the last ten evaluations, with its interval
     theirs: str  # published range
     sources: str
@@ -115,7 +115,8 @@ def judged(frame: pandas.DataFrame) -> Judged:
     ours = span(row[last], row[f"{last}_low"], row[f"{last}_high"])
     theirs = f"{number(row['low'])} to {number(row['high'])}" if row["sources"] else ""
     evaluated, weights = tuple(frame["env_step"].unique()), frame["initialization"].iloc[0]
-    seeds = f"{row['seeds']} ({row['diverged']} diverged)" if row["diverged"] else str(row["seeds"])
+    lost = [f"{row[name]} {name}" for name in ("diverged", "unfinished") if row[name]]
+    seeds = f"{row['seeds']} ({', '.join(lost)})" if lost else str(row["seeds"])
     return Judged(env, algo, evaluated, weights, seeds, ours, theirs, str(row["sources"] or ""), row["verdict"])
 
 
@@ -170,7 +171,9 @@ def explained() -> str:
         there = published.beside_sources(curves.load(RESULTS / "other_settings" / name))
         (env, algo, _), row = next(each for each in there.iterrows() if each[0][2] == published.SOURCES[source][0])
         here = [each for each in presets if (each.env, each.algo, each.weights) == (env, algo, "small")]
-        preset = next(each for each in here if each.evaluated[-1] == STEPS)
+        preset = next((each for each in here if each.evaluated[-1] == STEPS), None)
+        if preset is None:
+            raise ValueError(f"other_settings/{name} has no run of the preset paper with {STEPS:,} steps beside it")
         rows.append((
             f"`{env}`", registry.display_name(algo), f"`{flags}`", preset.ours,
             span(row["mean"], row["low"], row["high"]),

@@ -28,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--setting", metavar="N", type=int, help="in a sweep, choose from this setting (default: all)")
     parser.add_argument("--out", metavar="FOLDER", required=True, help="a new folder")
     options = parser.parse_args(arguments)
-    which = [each for each in options.policies.split(",") if each and each != "none"]
+    which = [each for each in options.policies.split(",") if each]
     try:
-        if not which and options.policies != "none":
-            raise ValueError("policies lists nothing; use all, none, or a list as " + DEFAULT)
+        if not which or ("none" in which and len(which) > 1):
+            raise ValueError(f"policies is {options.policies!r}; use all, none, or a list as {DEFAULT}")
         from purerl.policies import keeping  # Imported here, so that --help does not wait for it.
 
         out = Path(options.out).expanduser()
-        names = keeping.keep(Path(options.run).expanduser(), out, which, options.setting)
+        names = keeping.keep(Path(options.run).expanduser(), out, [] if which == ["none"] else which, options.setting)
     except (ValueError, OSError) as error:
         fail(error)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

@@ -117,10 +117,10 @@ def test_the_choice_goes_by_the_final_return_and_leaves_out_what_diverged(pendul
 
 def test_a_seed_that_is_not_kept_is_not_among_those_that_are_known(pendulums):
     kept = load.read_policies(pendulums["td3"])
-    with_a_gap = dataclasses.replace(kept, final=kept.final | {"seed": np.array([0, 2, 3])})
+    with_a_gap = dataclasses.replace(kept, final=kept.final | {"seed": np.array([0.0, 2.0, 3.0])})
     with pytest.raises(ValueError, match=r"there is no seed '1' in .*; known: 0, 2 to 3, best, median, worst"):
         choice.choose(with_a_gap, "1")
-    of_two = kept.final | {"seed": np.array([0, 1, 1]), "setting": np.array([0, 1, 3])}
+    of_two = kept.final | {"seed": np.array([0.0, 1.0, 1.0]), "setting": np.array([0.0, 1.0, 3.0])}
     with pytest.raises(ValueError, match="seed 1 was run with 2 settings; choose one with --setting 1, 3"):
         choice.choose(dataclasses.replace(kept, final=of_two), "1")
 

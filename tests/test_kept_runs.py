@@ -31,7 +31,6 @@ def write_reacher(path, steps, **settings):
         ([0, 101_000], {"eval_episodes": 3}, "5 to 9", "--num-evals 2 --eval-episodes 3"),
         ([0, 505_000], {"total_steps": 1_010_000}, "5 to 9", "--total-steps 101000 --num-evals 21"),
         pytest.param([0, 50_000], {}, "0 to 9", "--num-seeds 10 --seed 0", id="stopped early"),
-        ([0, 101_000], {"preset": "tuned"}, "0 to 9", "--num-seeds 10 --seed 0"),
         ([0, 101_000], {"initialization": "small"}, "0 to 9", "--num-seeds 10 --seed 0"),
     ],
 )
@@ -42,11 +41,25 @@ def test_missing_seeds_are_trained_as_those_that_are_there(steps, settings, seed
     assert row.startswith(f"| `Reacher-v5` | TD3 | {seeds} | 101,000 |") and flags in row
 
 
-@pytest.mark.parametrize("changed", [{"batch_size": 100}, {"hyper": {"tau": 0.01}}])
-def test_a_run_with_other_settings_is_none_of_the_preset_paper(changed, tmp_path):
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"batch_size": 100}, "batch_size 100 instead of 256"),
+        ({"hyper": {"tau": 0.01}}, "tau 0.01 instead of 0.005"),
+        ({"preset": "tuned"}, "preset tuned instead of paper"),
+    ],
+)
+def test_a_run_with_other_settings_is_none_of_the_preset_paper(changed, said, tmp_path):
     run = write_reacher(tmp_path / "run", [0, 101_000], **changed)
-    with pytest.raises(ValueError, match=r"(batch_size 100 instead of 256|tau 0.01 instead of 0.005) of the preset"):
+    with pytest.raises(ValueError, match=f"has {said}, the preset paper; move it"):
         kept_runs.kinds(run)
+
+
+def test_a_verdict_says_how_many_seeds_it_leaves_out(tmp_path):
+    run = write_reacher(tmp_path / "run", [0, 50_000, 101_000])
+    rows = (run / "curves.csv").read_text().splitlines()
+    (run / "curves.csv").write_text("\n".join(rows[:-3]) + "\n")
+    assert kept_runs.judged(*kept_runs.kinds(run)).seeds == "5 (3 unfinished)"
 
 
 def test_an_older_run_needs_one_that_was_made_again(tmp_path, monkeypatch):

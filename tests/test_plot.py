@@ -7,7 +7,7 @@ import pytest
 from folders import write_run
 
 from purerl import plot
-from purerl.results import curves, figures, published
+from purerl.results import curves, figures, panels, published
 
 STEPS = list(range(0, 1_000_001, 50_000))
 
@@ -141,7 +141,7 @@ def test_published_curves_do_not_stand_beside_episodes_of_another_length(tmp_pat
     assert "TD3 by Tianshou (v3), mean of 10 seeds" in text_of(out)
     with pytest.raises(SystemExit):
         plot.main([str(tmp_path / "short"), "--published", "--out", str(out)])
-    assert "no results are published for Hopper-v5" in capsys.readouterr().err
+    assert "no results are published for TD3 on Hopper-v5; known:" in capsys.readouterr().err
 
 
 def test_every_name_is_in_the_legend_as_it_is(tmp_path):
@@ -166,7 +166,56 @@ def test_all_published_curves_are_drawn_and_the_title_tells_of_all_lines(runs):
 def test_nothing_published_is_an_error(runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         plot.main([str(runs / "td3-hopper"), "--published", "--out", str(tmp_path / "figure.png")])
-    assert "no results are published for hopper; known: Ant, HalfCheetah" in capsys.readouterr().err
+    assert "published for TD3 on hopper; known: DDPG, TD3 and SAC on Ant, HalfCheetah" in capsys.readouterr().err
+
+
+def test_published_curves_have_the_color_of_their_algorithm_in_every_panel(tmp_path, capsys):
+    for env, steps in (("Hopper-v5", 1), ("Hopper-v5", 2), ("Ant-v5", 2), ("Walker2d-v5", 2)):
+        write_run(tmp_path / f"{env}{steps}", [0, 100_000], np.ones((2, 2)), env=env, buffer_size=steps)
+    figure, notes = panels.draw_panels([tmp_path], ["algo", "buffer_size"], "env_step", "rliable", True)
+    lines = {line.get_label(): set() for axes in figure.axes for line in axes.get_lines()}
+    for axes in figure.axes:
+        for line in axes.get_lines():
+            lines[line.get_label()].add(line.get_color())
+    by_tianshou = lines["TD3 by Tianshou (v3), mean of 10 seeds"]
+    assert by_tianshou == lines["TD3 by Fujimoto et al. 2018 (v1), mean of 10 seeds"] and len(by_tianshou) == 1
+    (legend,) = figure.legends
+    assert len({text.get_text() for text in legend.get_texts()}) == len(legend.get_texts()) == 4
+    assert [note for note in notes if "Walker2d-v5 are of older versions; v5 raises" in note]
+
+
+def test_a_shared_legend_is_not_wider_than_the_figure(runs):
+    shown = curves.gather(curves.load(runs / "td3-Hopper-v5"))
+    for length in (5, 30, 50, 100):
+        names = [f"{'x' * length} {i}" for i in range(7)]
+        figure = figures.learning_curves({env: dict.fromkeys(names, shown) for env in ("a", "b", "c", "d")})
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        extent = legend.get_window_extent()
+        assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width
+
+
+def test_seeds_that_end_earlier_than_their_line_are_told(tmp_path, capsys):
+    write_run(tmp_path / "short", [0, 100], np.ones((2, 2)))
+    write_run(tmp_path / "long", [0, 100, 200], np.ones((3, 3)), seed=5)
+    rows = (tmp_path / "long" / "curves.csv").read_text()
+    (tmp_path / "long" / "curves.csv").write_text(rows.replace("\n0,", "\n5,").replace("\n1,", "\n6,"))
+    assert plot.main([str(tmp_path), "--out", str(tmp_path / "figure.png")]) == 0
+    assert "note: TD3 on fast ends with 3 of 5 seeds; the others end earlier" in capsys.readouterr().out
+
+
+def test_an_axis_without_values_is_an_error(tmp_path, capsys):
+    run = write_run(tmp_path / "run", [0, 100], np.ones((2, 2)))
+    frame = curves.load(run)
+    assert set(frame["update"]) == {0, 50}
+    lines = (run / "curves.csv").read_text().splitlines()
+    column = lines[0].split(",").index("update")
+    cells = [line.split(",") for line in lines]
+    emptied = [row if row is cells[0] else [*row[:column], "", *row[column + 1 :]] for row in cells]
+    (run / "curves.csv").write_text("\n".join(map(",".join, emptied)) + "\n")
+    with pytest.raises(SystemExit):
+        plot.main([str(run), "--x", "update", "--out", str(tmp_path / "figure.png")])
+    assert "run has no values of update; use --x env_step" in capsys.readouterr().err
 
 
 def test_the_papers_bands():

@@ -13,7 +13,7 @@ import numpy as np
 from purerl.policies import load
 from purerl.policies.kept import Policies
 from purerl.results import run_folder
-from purerl.results.choice import several
+from purerl.results.choice import several, spoken
 
 FILES = ("run.toml", "curves.csv")
 
@@ -23,14 +23,18 @@ def keep(path: Path, target: Path, which: Sequence[str | int], setting: int | No
 
     Each of `which` is a value as in `choice.several`: a seed, `best`, `median`, `worst` or `all`. Without any, only
     settings and curves are copied. The new folder appears complete or not at all. Returns the names of the policies, in
-    the order of the run. Raises ValueError if there is no such policy, or if `target` is not free.
+    the order of the run. Raises ValueError if there is no such policy or setting, if settings or curves cannot be read,
+    or if `target` exists and is not an empty folder.
     """
     kept = load.read_policies(path) if which else None
     folder = kept.path if kept else path
     chosen = sorted({index for each in which for index in several(kept, each, setting)}) if kept else []
     if missing := [name for name in FILES if not (folder / name).is_file()]:
         raise ValueError(f"{str(path)!r} is not a run folder: it has no {missing[0]}")
-    if not run_folder.is_free(target):
+    settings, _ = run_folder.read_settings(folder), run_folder.read_curves(folder)
+    if setting is not None and not 0 <= setting < len(settings):
+        raise ValueError(f"there is no setting {setting} in {folder}; known: {spoken(range(len(settings)))}")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{str(target)!r} exists; name a new folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=".purerl-") as scratch:

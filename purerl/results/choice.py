@@ -43,13 +43,13 @@ def choose(policies: Ranked, which: str | int, setting: int | None = None) -> in
         sound = there & np.isnan(final["diverged"]) & np.isfinite(final["return_mean"])
         if not sound.any():
             why = "have diverged" if (~np.isnan(final["diverged"][there])).all() else "have no return yet"
-            raise ValueError(f"all seeds of {policies.path} {why}; give one of {spoken(final['seed'])}")
+            raise ValueError(f"all seeds of {policies.path} {why}; give one of {spoken(final['seed'][there])}")
         there = np.flatnonzero(sound)
         ranked = there[np.argsort(final["return_mean"][there], kind="stable")]
         return int(ranked[{"best": -1, "median": len(ranked) // 2, "worst": 0}[which]])
     found = np.flatnonzero(there & (final["seed"] == int(which))) if which.isdecimal() else []
     if len(found) == 0:
-        known = f"{spoken(final['seed'])}, {', '.join(CHOICES)}"
+        known = f"{spoken(final['seed'][there])}, {', '.join(CHOICES)}"
         raise ValueError(f"there is no seed {which!r} in {policies.path}; known: {known}")
     if len(found) > 1:
         known = spoken(final["setting"][found])
@@ -67,7 +67,7 @@ def _in_setting(policies: Ranked, setting: int | None) -> Bool[np.ndarray, " R"]
     return there
 
 
-def stretches(numbers: Iterable[float]) -> list[range]:
+def stretches(numbers: Iterable[int | float]) -> list[range]:
     """Return whole numbers as ranges of numbers that follow each other, in ascending order."""
     found: list[range] = []
     for number in sorted({int(number) for number in numbers}):
@@ -78,6 +78,6 @@ def stretches(numbers: Iterable[float]) -> list[range]:
     return found
 
 
-def spoken(numbers: Iterable[float]) -> str:
+def spoken(numbers: Iterable[int | float]) -> str:
     """Return whole numbers as text, for example `0, 2 to 7`."""
     return ", ".join(f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}" for each in stretches(numbers))

@@ -52,24 +52,29 @@ class Runs(NamedTuple):
 
 
 def folders(*paths: str | Path) -> list[Path]:
-    """Return the run folders at and below `paths`. Raises ValueError if a path contains none."""
-    found = []
+    """Return the run folders at and below `paths`, each of them once. Raises ValueError if a path contains none."""
+    if not paths or "" in paths:
+        raise ValueError("no folder of a run is named; give a folder with a run.toml and a curves.csv")
+    found = {}
     for path in map(Path, paths):
         runs = sorted(file.parent for file in path.rglob("run.toml") if (file.parent / "curves.csv").is_file())
         if not runs:
             raise ValueError(f"there is no run in {str(path)!r}; give a folder with a run.toml and a curves.csv")
-        found += [run for run in runs if run not in found]
-    return found
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
 
 
 def settings(folder: str | Path) -> list[dict[str, Any]]:
     """Return `[{name: value}]`, all settings and hyperparameters, for each setting of the sweep in a run folder.
 
-    A run without a sweep has one setting. A setting that is no hyperparameter, and that an older version of purerl did
-    not write, has its default. Hyperparameters do not: those of an own algorithm are in a module of its user.
+    A run without a sweep has one setting. A setting that an older version of purerl did not write has its default. This
+    is not so for the hyperparameters of an own algorithm, because they are in a module of its user.
     """
     table = config.read_toml(Path(folder) / "run.toml")
     common = {name: value for name, value in (table | table.get("hyper", {})).items() if not isinstance(value, dict)}
+    if spec := registry.ALGORITHMS.get(common.get("algo", schema.Job.algo)):
+        common = config.defaults(spec.hyperparameters) | common
     common = config.defaults(schema.Job) | config.defaults(schema.Plan) | common
     return [common | swept for swept in run_folder.read_settings(folder)]
 
@@ -82,13 +87,13 @@ def load(*paths: str | Path, by: Iterable[str] = ()) -> "pandas.DataFrame":
     - `run`: the name of the run
     - the settings named in `by`
     - `algo`, `env`
-    - `limit`: the time limit of an episode [steps], NaN for the environment's default
+    - `limit`: the time limit of the evaluated episodes [steps], NaN for the environment's default
     - `colour`: the color of the algorithm in figures, or None
     - the columns of curves.csv. If `by` contains a setting of the same name, the column is renamed, for example to
       `measured_alpha`.
 
-    A column that only some runs have is NaN in the others. Raises ValueError for a path without runs, for runs without
-    an evaluation, and for a setting that a run does not have.
+    A column that only some runs have is NaN in the others. Raises ValueError for a path without runs, if no run has an
+    evaluation yet, and for a setting that a run does not have.
     """
     import pandas
 
@@ -98,9 +103,11 @@ def load(*paths: str | Path, by: Iterable[str] = ()) -> "pandas.DataFrame":
         known = [column for column in ("update",) if not frame[column].hasnans]
         frame = frame.astype(dict.fromkeys((*run_folder.KEYS, *known), int))
         frame = frame.rename(columns={column: f"measured_{column}" for column in (*GIVEN, *by)})
-        limit = said[0].get("episode_length")
+        if not frame["setting"].isin(range(len(said))).all():
+            raise ValueError(f"{folder / 'curves.csv'} has a setting beyond the {len(said)} of its run.toml")
+        limits = [said[0][name] for name in ("episode_length", "eval_length") if isinstance(said[0].get(name), int)]
         frame.insert(0, "colour", _colour(folder, said[0]["algo"]))
-        frame.insert(0, "limit", float(limit) if isinstance(limit, int) else np.nan)
+        frame.insert(0, "limit", float(min(limits, default=np.nan)))
         for column in dict.fromkeys(("env", "algo", *by)):
             if column not in said[0]:
                 raise ValueError(f"{name} has no setting {column!r}{closest(column, tuple(said[0]))}")
@@ -122,8 +129,8 @@ def _colour(folder: str | Path, algo: str) -> str | None:
 def groups(
     frame: "pandas.DataFrame", by: Sequence[str], sort: bool = True
 ) -> "list[tuple[tuple[Any, ...], pandas.DataFrame]]":
-    """Return `[(values of the columns by, rows)]` of a frame."""
-    grouped: Any = frame.groupby(list(by), sort=sort)
+    """Return `[(values of the columns by, rows)]` of a frame. Rows with the value NaN are groups, too."""
+    grouped: Any = frame.groupby(list(by), sort=sort, dropna=False)
     return list(grouped)
 
 
@@ -277,21 +284,38 @@ def summary(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "algo"), **ho
     - `max_of_average_return`, `average_of_max_return`, `area_under_curve`: see the functions of these names. The last
       is the mean over seeds.
 
-    Raises ValueError if a group contains runs that were evaluated at different steps, because their last ten
-    evaluations are not comparable.
+    Raises ValueError as `comparable` does.
     """
     import pandas
 
+    parts = comparable(frame, by)
+    rows = [_summarised(gather(part), **how) for part in parts.values()]
+    return pandas.DataFrame(rows, index=pandas.MultiIndex.from_tuples(parts, names=list(by)))
+
+
+def comparable(frame: "pandas.DataFrame", by: Sequence[str]) -> "dict[tuple[Any, ...], pandas.DataFrame]":
+    """Return `{values of the columns by: rows}` of a frame, whose seeds can be averaged in each group.
+
+    Raises ValueError if a group contains runs that were evaluated at different steps, because their last ten
+    evaluations are not comparable, and if several runs of a group have the same seed, because it would count twice. A
+    run whose seeds have all diverged may end early.
+    """
     parts = dict(groups(frame, by))
     for key, part in parts.items():
-        steps = {tuple(sorted(set(one["env_step"]))) for _, one in groups(part, ["run", "setting"])}
-        if len(steps) > 1:
-            runs, what = ", ".join(sorted(set(part["run"]))), ", ".join(map(str, key))
-            raise ValueError(f"{what}: {runs} were evaluated at different steps; separate them with by={('run', *by)}")
-    rows = {key: _summarised(gather(part), **how) for key, part in parts.items()}
-    table = pandas.DataFrame.from_dict(rows, orient="index")
-    table.index = pandas.MultiIndex.from_tuples(rows, names=list(by))
-    return table
+        trained = [one for _, one in groups(part, ["run", "setting"]) if not _all_diverged(one)]
+        if len({tuple(sorted(set(one["env_step"]))) for one in trained}) > 1:
+            why = "were evaluated at different steps"
+        elif shared_seeds(part):
+            why = "share a seed, which would count more than once"
+        else:
+            continue
+        runs, what = ", ".join(sorted(set(part["run"]))), ", ".join(map(str, key))
+        raise ValueError(f"{what}: {runs} {why}; separate them with by={('run', *by)}")
+    return parts
+
+
+def _all_diverged(run: "pandas.DataFrame") -> bool:
+    return bool(run.groupby("seed")["diverged"].last().notna().all())
 
 
 def _summarised(runs: Runs, **how: Any) -> dict[str, Any]:

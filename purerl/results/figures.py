@@ -25,7 +25,8 @@ DASHES = dict(zip(SOURCES, ((0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))), 
 COLUMN = 3.4  # inches: one column of a paper
 LINE = 0.12  # inches: one line of a legend
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 6}
-LEGEND_COLUMNS = 3  # of a legend that all panels share
+LEGEND_COLUMNS = 3  # of a legend that all panels share, at most
+CHARACTERS, HANDLE = 160, 10  # how wide such a legend may be, and a handle with its spaces is [characters]
 
 
 class Style(NamedTuple):
@@ -83,10 +84,11 @@ def learning_curves(
 ) -> "matplotlib.figure.Figure":
     """Return a Figure of learning curves: one panel per task, one line and band per set of seeds.
 
-    `panels` is `{title: {label: curves.Runs}}`. `published` is `{title: {label: [published.Curve]}}`. Published curves
-    are dashed, in the color of their label. A diverged seed is drawn separately, and a cross marks where it diverged.
-    The figure is as wide as one column of a paper, or two if there are several panels. If equal lines have equal labels
-    in all panels, the figure has one legend, and up to four panels per row.
+    `panels` is `{title: {label: curves.Runs}}`. `published` is `{title: {label: [published.Curve]}}`, whose labels are
+    those of lines in any panel. Published curves are dashed, in the color of their label. A diverged seed is drawn
+    separately, and a cross marks where it diverged. The figure is as wide as one column of a paper, or two if there are
+    several panels. If equal lines have equal labels in all panels, the figure has one legend, and up to four panels per
+    row.
     """
     published = published or {}
     legends = [_labels(lines, published.get(title, {})) for title, lines in panels.items()]
@@ -95,7 +97,8 @@ def learning_curves(
     most = 4 if shared else 2 if published else 3  # The labels of published curves are long.
     rows = -(-len(panels) // most)
     columns = -(-len(panels) // rows)
-    figure = blank(_size(rows, columns, len(together) if shared else max(map(len, legends)), shared))
+    lengthy = -(-len(together) // _legend_columns([*together.values()])) if shared else max(map(len, legends))
+    figure = blank(_size(rows, columns, lengthy, shared))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     drawn, empty = axes[: len(panels)], axes[len(panels) :]
     colours = palette({label: runs.colour for lines in panels.values() for label, runs in lines.items()})
@@ -121,22 +124,32 @@ def _share_legend(
     """Write one legend with `labels`, in this order, below all panels."""
     lines = {line.get_label(): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
     handles = [lines[label] for label in labels]
-    figure.legend(handles=handles, **LEGEND, loc="outside lower center", ncols=LEGEND_COLUMNS)
+    figure.legend(handles=handles, **LEGEND, loc="outside lower center", ncols=_legend_columns(list(lines)))
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """Return the number of columns in which a legend that all panels share is not wider than the figure."""
+    for columns in range(LEGEND_COLUMNS, 1, -1):
+        parts = np.array_split(np.array([len(label) + HANDLE for label in labels]), columns)
+        if sum(part.max(initial=0) for part in parts) <= CHARACTERS:
+            return columns
+    return 1
 
 
 def _size(rows: int, columns: int, entries: int, shared: bool) -> tuple[float, float]:
-    """Return `(width, height)` [inches] of a figure whose legends, or whose one legend, has this number of entries."""
+    """Return `(width, height)` [inches] of a figure whose legends, or whose one legend, has this number of rows."""
     width = COLUMN if columns == 1 else 2 * COLUMN + 0.2
     if shared:
-        return width, 2.1 * rows + LINE * -(-entries // LEGEND_COLUMNS) + 0.1
+        return width, 2.1 * rows + LINE * entries + 0.1
     return width, (2.2 + LINE * entries) * rows
 
 
 def _labels(lines: dict[str, Runs], published: dict[str, list[Curve]]) -> dict[tuple[str, ...], str]:
     """Return `{what the line is: label}` of the legend of a panel. Lines of the same kind may have other labels."""
     longest, labels = _longest(lines), {}
-    for name, runs in lines.items():
-        labels[(name,)] = _label(name, runs)
+    for name in dict.fromkeys((*lines, *published)):
+        if name in lines:
+            labels[(name,)] = _label(name, lines[name])
         for curve in _visible(published.get(name, ()), longest):
             labels[name, curve.algo, curve.source] = _label_of_published(curve)
     return labels
@@ -186,26 +199,31 @@ def _panel(
 ) -> None:
     longest = _longest(lines)
     scale, unit = _unit(x, longest)
-    windows = set()
-    for name, runs in lines.items():
-        colour = colours[name]
-        window = max(1, min(style.window, (len(runs.x) // 20 - 1) // 2 * 2 + 1))
-        windows.add(window)
-        centre, low, high = style.draw(smooth(runs.values, window))
-        axes.plot(runs.x / scale, centre, color=colour, linewidth=1.2, label=_label(name, runs))
-        axes.fill_between(runs.x / scale, low, high, color=colour, alpha=0.2, linewidth=0)
-        _diverged(axes, runs, scale, colour)
+    windows = {name: max(1, min(style.window, (len(runs.x) // 20 - 1) // 2 * 2 + 1)) for name, runs in lines.items()}
+    for name in dict.fromkeys((*lines, *published)):
+        if name in lines:
+            _line(axes, name, lines[name], scale, style.draw(smooth(lines[name].values, windows[name])), colours[name])
         for curve in _visible(published.get(name, ()), longest):
             steps = np.unique(np.minimum(curve.env_step, longest))
-            mean, label = np.interp(steps, curve.env_step, curve.mean), _label_of_published(curve)
-            axes.plot(steps / scale, mean, color=colour, linestyle=DASHES[curve.source], linewidth=0.9, label=label)
-    most = "at most " if len(windows) > 1 else ""
-    smoothed = f", smoothed over {most}{max(windows)}" if max(windows) > 1 else ""
+            mean, kind = np.interp(steps, curve.env_step, curve.mean), DASHES[curve.source]
+            label = _label_of_published(curve)
+            axes.plot(steps / scale, mean, color=colours[name], linestyle=kind, linewidth=0.9, label=label)
+    widest = max(windows.values())
+    most = "at most " if len(set(windows.values())) > 1 else ""
+    smoothed = f", smoothed over {most}{widest}" if widest > 1 else ""
     axes.set_title(f"{title}\n{style.says}{smoothed}", fontsize=7)
     axes.set_xlabel(f"{AXES[x]}{unit}", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.5)
+
+
+def _line(axes: "matplotlib.axes.Axes", name: str, runs: Runs, scale: float, band: Band, colour: str) -> None:
+    """Draw the line and the band of a set of seeds, and each diverged seed."""
+    centre, low, high = band
+    axes.plot(runs.x / scale, centre, color=colour, linewidth=1.2, label=_label(name, runs))
+    axes.fill_between(runs.x / scale, low, high, color=colour, alpha=0.2, linewidth=0)
+    _diverged(axes, runs, scale, colour)
 
 
 def counted(label: str, diverged: Float[np.ndarray, " R"]) -> str:

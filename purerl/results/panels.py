@@ -23,6 +23,9 @@ def draw_panels(
     frame = curves.load(*folders, by=by)
     if x == "wall_s" and (run := curves.one_after_another(frame)):
         raise ValueError(f"the seeds of {run} were trained in groups, one after another; use --x env_step")
+    for (run,), part in curves.groups(frame, ["run"]):
+        if part[x].isna().all():
+            raise ValueError(f"{run} has no values of {x}; use --x env_step")
     panels = grouped(frame, by)
     others = published_lines(frame, by) if with_published else {}
     shown = {env: {name: curves.gather(part, x) for name, part in lines.items()} for env, lines in panels.items()}
@@ -30,7 +33,7 @@ def draw_panels(
     counts = [
         f"{env}: {figures.counted(name, runs.diverged)}" for env, lines in shown.items() for name, runs in lines.items()
     ]
-    return figure, [*counts, *pooled(panels, folders), *shared_colours(shown)]
+    return figure, [*counts, *pooled(panels, folders), *ended(shown), *incomparable(others), *shared_colours(shown)]
 
 
 def grouped(frame: "pandas.DataFrame", by: Sequence[str]) -> "dict[str, dict[str, pandas.DataFrame]]":
@@ -64,6 +67,26 @@ def pooled(panels: "dict[str, dict[str, pandas.DataFrame]]", folders: Iterable[s
     return notes
 
 
+def ended(panels: dict[str, dict[str, curves.Runs]]) -> list[str]:
+    """Return a note for each line at whose end some seeds are missing that have not diverged."""
+    notes = []
+    for env, lines in panels.items():
+        for name, runs in lines.items():
+            seeds, last = runs.sound.shape[1], runs.finished.shape[1]
+            if last < seeds:
+                notes.append(f"note: {name} on {env} ends with {last} of {seeds} seeds; the others end earlier")
+    return notes
+
+
+def incomparable(others: dict[str, dict[str, list[published.Curve]]]) -> list[str]:
+    """Return a note for each environment whose published curves are of a version that differs in more than its name."""
+    return [
+        f"note: the published curves of {env} are of older versions; {published.INCOMPARABLE[env]}"
+        for env, lines in others.items()
+        if env in published.INCOMPARABLE and any(lines.values())
+    ]
+
+
 def shared_colours(panels: dict[str, dict[str, Any]]) -> list[str]:
     """Return a note if there are more lines than colors."""
     names = {name for lines in panels.values() for name in lines}
@@ -75,18 +98,22 @@ def shared_colours(panels: dict[str, dict[str, Any]]) -> list[str]:
 def published_lines(frame: "pandas.DataFrame", by: Sequence[str]) -> dict[str, dict[str, list[published.Curve]]]:
     """Return `{env: {label: [published.Curve]}}`.
 
-    Published curves are added to the first line of each algorithm whose time limit is that of the published episodes.
+    The label is that of the first line of the algorithm in the figure, also in panels without this line, so that the
+    published curves have one color in all panels. Runs with another time limit than the published episodes get none.
     Raises ValueError if there are none.
     """
-    found, algos = {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
+    found, firsts, algos = {}, {}, registry.display_names(list(dict.fromkeys(frame["algo"])))
     there = frame.loc[[published.is_limit(*row) for row in zip(frame["env"], frame["limit"], strict=True)]]
     for (env, algo), part in curves.groups(there, ["env", "algo"], sort=False):
         first = part.iloc[0]
-        line = line_label(by, [first[name] for name in by], algos)
+        line = firsts.setdefault(algo, line_label(by, [first[name] for name in by], algos))
         found.setdefault(env, {}).setdefault(line, []).extend(published.find_curves(env, algo))
     if not any(found_here for lines in found.values() for found_here in lines.values()):
-        envs = ", ".join(frame["env"].unique())
+        ours = ", ".join(
+            f"{algos[algo]} on {env}" for (env, algo), _ in curves.groups(frame, ["env", "algo"], sort=False)
+        )
         raise ValueError(
-            f"no results are published for {envs}; known: {', '.join(published.tasks())}, with their own time limits"
+            f"no results are published for {ours}; known: DDPG, TD3 and SAC on {', '.join(published.tasks())}, with "
+            "their own time limits"
         )
     return found

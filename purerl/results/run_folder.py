@@ -266,9 +266,12 @@ def read_settings(path: str | Path) -> list[dict[str, Any]]:
     """Return `[{name: value}]`, the hyperparameters that differ between settings. Without a sweep, return `[{}]`.
 
     For population-based training, these are the initial values. Their names start with `first_`: `first_actor_lr`.
+    Raises ValueError if they are not equally many.
     """
     table = tomllib.loads((Path(path) / "run.toml").read_text())
     swept = {f"first_{name}" if "pbt" in table else name: values for name, values in table.get("sweep", {}).items()}
+    if len(set(map(len, swept.values()))) > 1:
+        raise ValueError(f"{Path(path) / 'run.toml'} has lists of different lengths under [sweep]")
     return [dict(zip(swept, values, strict=True)) for values in zip(*swept.values(), strict=True)] or [{}]
 
 

@@ -64,8 +64,10 @@ def test_policies_of_an_older_version_keep_their_seeds(tmp_path):
     [
         (["--policies", "best,11"], "there is no seed '11'"),
         (["--policies", "first"], "there is no seed 'first'"),
-        (["--policies", ","], "policies lists nothing"),
+        (["--policies", ","], "policies is ','; use all, none, or a list"),
+        (["--policies", "none,best"], "policies is 'none,best'; use all, none, or a list"),
         (["--setting", "3"], "there is no setting 3"),
+        (["--setting", "3", "--policies", "none"], "there is no setting 3 in"),
     ],
 )
 def test_what_is_not_there_is_refused_and_nothing_is_written(run, more, said, tmp_path, capfd):
@@ -77,6 +79,12 @@ def test_a_folder_that_exists_and_a_run_without_policies_are_refused(run, tmp_pa
     assert "exists; name a new folder" in refusal_of(capfd, keep, str(run), "--out", str(run))
     assert "is not a run folder" in refusal_of(capfd, keep, str(tmp_path), "--out", str(tmp_path / "kept"))
     assert "is not a run folder" in refusal_of(capfd, keep, str(tmp_path), "--policies", "none", "--out", "kept")
+    (tmp_path / "file").touch()
+    assert "exists; name a new folder" in refusal_of(capfd, keep, str(run), "--out", str(tmp_path / "file"))
+    damaged = shutil.copytree(run, tmp_path / "damaged")
+    (damaged / "curves.csv").write_text("seed\n1,2\n")
+    words = ["--policies", "none", "--out", str(tmp_path / "kept")]
+    assert "curves.csv" in refusal_of(capfd, keep, str(damaged), *words)
     bare = shutil.copytree(run, tmp_path / "bare")
     shutil.rmtree(bare / "policy")
     shutil.rmtree(bare / "checkpoints")

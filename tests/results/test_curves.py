@@ -56,7 +56,67 @@ def test_a_setting_that_an_older_run_does_not_name_has_its_default(algo, tmp_pat
     assert "users_module" not in sys.modules
 
 
+def test_a_hyperparameter_that_an_older_run_does_not_name_has_its_default(tmp_path):
+    older = write_run(tmp_path / "older", STEPS, RETURNS)
+    newer = write_run(tmp_path / "newer", STEPS, RETURNS, hyper={"tau": 0.005, "num_critics": 2})
+    frame = curves.load(older, newer, by=["num_critics"])
+    assert set(frame["num_critics"]) == {2} and not curves.differing(frame, older, newer)
+
+
+def test_a_folder_that_is_named_twice_is_loaded_once(tmp_path):
+    run = write_run(tmp_path / "run", STEPS, RETURNS)
+    assert curves.folders(run, tmp_path / "run" / ".." / "run", tmp_path) == [run]
+
+
+def test_rows_without_a_limit_are_a_group_too(tmp_path):
+    for name, length in (("none", "none"), ("given", 100)):
+        write_run(tmp_path / name, STEPS, RETURNS, episode_length=length)
+    table = curves.summary(curves.load(tmp_path), by=("env", "algo", "limit"))
+    assert table["seeds"].tolist() == [3, 3] and table["final"].nunique() == 1
+    table = published.beside_published(curves.load(tmp_path), by=("env", "algo", "limit"))
+    assert table["verdict"].tolist() == ["no reference"] * 2 and table["seeds"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("episode_length", "eval_length", "limit"), [(200, 100, 100), (100, 200, 100), ("none", 50, 50)]
+)
+def test_the_limit_is_that_of_the_evaluated_episodes(episode_length, eval_length, limit, tmp_path):
+    run = write_run(tmp_path / "run", STEPS, RETURNS, episode_length=episode_length, eval_length=eval_length)
+    assert set(curves.load(run)["limit"]) == {limit}
+
+
+def test_a_seed_in_two_runs_is_not_counted_twice(tmp_path):
+    for name in ("first", "second"):
+        write_run(tmp_path / name, STEPS, RETURNS)
+    frame = curves.load(tmp_path)
+    with pytest.raises(ValueError, match="fast, td3: first, second share a seed, which would count more than once"):
+        curves.summary(frame)
+    assert len(curves.summary(frame, by=("run", "env", "algo"))) == 2
+
+
+def test_a_run_whose_seeds_have_all_diverged_may_end_early(tmp_path):
+    write_run(tmp_path / "whole", STEPS, RETURNS)
+    path = write_run(tmp_path / "lost", STEPS[:2], RETURNS[:2], diverged={0: 100, 1: 100, 2: 100})
+    rows = (path / "curves.csv").read_text()
+    for seed in range(3):
+        rows = rows.replace(f"\n{seed},", f"\n{seed + 5},")
+    (path / "curves.csv").write_text(rows)
+    (row,) = (row for _, row in curves.summary(curves.load(tmp_path)).iterrows())
+    assert (row["seeds"], row["diverged"], row["unfinished"], row["env_step"]) == (6, 3, 0, 300)
+
+
+def test_a_run_that_contradicts_itself_is_said_in_one_line(tmp_path):
+    beyond = write_run(tmp_path / "beyond", STEPS, np.stack([RETURNS] * 2, axis=1))
+    with pytest.raises(ValueError, match=r"curves.csv has a setting beyond the 1 of its run.toml"):
+        curves.load(beyond)
+    uneven = write_run(tmp_path / "uneven", STEPS, RETURNS, swept={"tau": [0.1], "gamma": [0.9, 0.99]})
+    with pytest.raises(ValueError, match=r"run.toml has lists of different lengths under \[sweep\]"):
+        curves.load(uneven)
+
+
 def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match="no folder of a run is named"):
+        curves.load()
     write_run(tmp_path / "run", STEPS, RETURNS)
     with pytest.raises(ValueError, match="there is no run in"):
         curves.load(tmp_path / "nowhere")
@@ -293,7 +353,14 @@ def test_runs_that_were_evaluated_at_other_steps_are_no_one_set_of_seeds(tmp_pat
         ValueError, match="Hopper-v5, td3: long, short were evaluated at different steps; separate them"
     ):
         published.beside_published(frame)
+    with pytest.raises(ValueError, match="were evaluated at different steps"):
+        published.beside_sources(frame)
     assert len(published.beside_published(frame, by=("run", "env", "algo"))) == 2
+    apart = published.beside_sources(frame, by=("run", "env", "algo"))
+    assert apart.index.names == ["run", "env", "algo", "source"] and {key[0] for key in apart.index} == {
+        "long",
+        "short",
+    }
 
 
 def test_returns_after_a_million_steps_are_held_against_none(tmp_path):

@@ -188,6 +188,8 @@ def _reason(env: str, limits: Iterable[int | float], num_seeds: int) -> str | No
         return INCOMPARABLE[env]
     if other := [steps for steps in limits if not is_limit(env, steps)]:
         return f"published episodes end after {limit(env)} steps, these after {other[0]:.0f}"
+    if not num_seeds:
+        return "no seed has reached the last evaluation without diverging"
     return "a single seed has no interval" if num_seeds < 2 else None
 
 
@@ -208,13 +210,15 @@ def beside_published(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "alg
         known = dict(zip(by, key, strict=True))
         verdicts.append(judge(known["env"], known["algo"], curves.gather(part), part["limit"].unique())._asdict())
     table = table.astype({"seeds": int, "diverged": int, "unfinished": int, "env_step": int})
-    return table.join(pandas.DataFrame(verdicts, index=table.index))
+    return pandas.concat([table, pandas.DataFrame(verdicts, index=table.index)], axis=1)
 
 
-def beside_sources(frame: "pandas.DataFrame") -> "pandas.DataFrame":
-    """Return a DataFrame that compares each task and algorithm with each published curve at the same steps.
+def beside_sources(frame: "pandas.DataFrame", by: Sequence[str] = ("env", "algo")) -> "pandas.DataFrame":
+    """Return a DataFrame that compares each group of seeds with each published curve at the same steps.
 
-    `frame` comes from `curves.load`. The index is task, algorithm and source. The columns are:
+    `frame` comes from `curves.load`. `by` are its columns that define the groups, and must include `env` and `algo`.
+    The index is `by` and the source. Seeds that diverged or have not reached the last step are left out. The columns
+    are:
 
     - `mean`, `low`, `high`: our mean of the last 10 evaluations, with its 95% interval over `seeds` seeds
     - `published`, `published_low`, `published_high`: the same of the curve, over `published_seeds` seeds
@@ -223,12 +227,14 @@ def beside_sources(frame: "pandas.DataFrame") -> "pandas.DataFrame":
     - `settings`: the settings of the source that differ from those of the preset `paper`
 
     Curves that begin later than the compared steps are left out. One that ends earlier keeps its last value. There are
-    no rows for runs that are longer than 1.05M steps, because all curves end after about 1M.
+    no rows for runs that are longer than 1.05M steps, because all curves end after about 1M. Raises ValueError as
+    `curves.comparable` does.
     """
     import pandas
 
     rows = {}
-    for (env, algo), part in curves.groups(frame, ("env", "algo")):
+    for key, part in curves.comparable(frame, by).items():
+        env, algo = (dict(zip(by, key, strict=True))[name] for name in ("env", "algo"))
         runs = curves.gather(part)
         steps = _compared(runs.x)
         ours = statistics.present(curves.mean_of_last(runs.x, runs.finished))
@@ -236,8 +242,8 @@ def beside_sources(frame: "pandas.DataFrame") -> "pandas.DataFrame":
         for curve in find_curves(env, algo) if len(ours) and len(steps) and steps[-1] <= 1.05 * HORIZON else ():
             if curve.env_step[0] <= steps[0]:
                 row = _comparison(curve, steps, ours)
-                rows[env, algo, SOURCES[curve.source][0]] = row | ({"verdict": "no reference"} if why else {})
-    index = pandas.MultiIndex.from_tuples(rows, names=("env", "algo", "source"))
+                rows[*key, SOURCES[curve.source][0]] = row | ({"verdict": "no reference"} if why else {})
+    index = pandas.MultiIndex.from_tuples(rows, names=[*by, "source"])
     return pandas.DataFrame(list(rows.values()), index=index)
 
 
