@@ -103,7 +103,7 @@ def load(*paths: str | Path, by: Iterable[str] = ()) -> "pandas.DataFrame":
         known = [column for column in ("update",) if not frame[column].hasnans]
         frame = frame.astype(dict.fromkeys((*run_folder.KEYS, *known), int))
         frame = frame.rename(columns={column: f"measured_{column}" for column in (*GIVEN, *by)})
-        if not frame["setting"].isin(range(len(said))).all():
+        if not frame["setting"].isin(range(len(said))).to_numpy().all():
             raise ValueError(f"{folder / 'curves.csv'} has a setting beyond the {len(said)} of its run.toml")
         limits = [said[0][name] for name in ("episode_length", "eval_length") if isinstance(said[0].get(name), int)]
         frame.insert(0, "colour", _colour(folder, said[0]["algo"]))

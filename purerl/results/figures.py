@@ -97,8 +97,9 @@ def learning_curves(
     most = 4 if shared else 2 if published else 3  # The labels of published curves are long.
     rows = -(-len(panels) // most)
     columns = -(-len(panels) // rows)
-    lengthy = -(-len(together) // _legend_columns([*together.values()])) if shared else max(map(len, legends))
-    figure = blank(_size(rows, columns, lengthy, shared))
+    names = list(dict.fromkeys(together.values()))
+    entries = -(-len(names) // _legend_columns(names)) if shared else max(map(len, legends))
+    figure = blank(_size(rows, columns, entries, shared))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     drawn, empty = axes[: len(panels)], axes[len(panels) :]
     colours = palette({label: runs.colour for lines in panels.values() for label, runs in lines.items()})
@@ -111,7 +112,7 @@ def learning_curves(
     for panel in drawn if columns > 2 else ():
         panel.xaxis.label.set_size(6)  # the width of a narrow panel
     if shared:
-        _share_legend(figure, drawn, together.values())
+        _share_legend(figure, drawn, names)
     else:
         for panel in drawn:
             panel.legend(**LEGEND, loc="upper center", bbox_to_anchor=(0.5, -0.26), borderaxespad=0)
@@ -119,12 +120,12 @@ def learning_curves(
 
 
 def _share_legend(
-    figure: "matplotlib.figure.Figure", panels: "Iterable[matplotlib.axes.Axes]", labels: Iterable[str]
+    figure: "matplotlib.figure.Figure", panels: "Iterable[matplotlib.axes.Axes]", labels: Sequence[str]
 ) -> None:
     """Write one legend with `labels`, in this order, below all panels."""
     lines = {line.get_label(): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
     handles = [lines[label] for label in labels]
-    figure.legend(handles=handles, **LEGEND, loc="outside lower center", ncols=_legend_columns(list(lines)))
+    figure.legend(handles=handles, **LEGEND, loc="outside lower center", ncols=_legend_columns(labels))
 
 
 def _legend_columns(labels: Sequence[str]) -> int:

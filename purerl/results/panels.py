@@ -24,7 +24,7 @@ def draw_panels(
     if x == "wall_s" and (run := curves.one_after_another(frame)):
         raise ValueError(f"the seeds of {run} were trained in groups, one after another; use --x env_step")
     for (run,), part in curves.groups(frame, ["run"]):
-        if part[x].isna().all():
+        if part[x].isna().to_numpy().all():
             raise ValueError(f"{run} has no values of {x}; use --x env_step")
     panels = grouped(frame, by)
     others = published_lines(frame, by) if with_published else {}
