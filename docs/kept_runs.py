@@ -56,8 +56,8 @@ def kinds(*runs: Path) -> list[pandas.DataFrame]:
     """
     for folder in curves.folders(*runs):
         if changed := departures(folder):
-            raise ValueError(f"{folder} has {changed}, the preset paper; move it to results/other_settings")
-    frame = curves.load(*runs, by=["preset", "total_steps", "initialization", "num_evals", "eval_episodes"])
+            raise ValueError(f"{folder} differs from the preset paper: {changed}; move it to results/other_settings")
+    frame = curves.load(*runs, by=["total_steps", "initialization", "num_evals", "eval_episodes"])
     parts = {key: part for key, part in frame.groupby(["env", "algo", "total_steps", "initialization"])}
     for key, part in parts.items():
         names = ", ".join(part["run"].unique())
@@ -225,7 +225,7 @@ def missing() -> str:
     kept = pandas.concat(frames())
     plans = {algo: config.resolve({"algo": algo, "preset": "paper"}).plan for algo in ALGORITHMS}
     weights = kept["algo"].map({algo: plan.initialization for algo, plan in plans.items()})
-    kept = kept[(kept["preset"] == "paper") & (kept["initialization"] == weights)]
+    kept = kept[kept["initialization"] == weights]
     rows = []
     for env, algo in itertools.product(WALKING + SMALL, ALGORITHMS):
         here = kept[(kept["env"] == env) & (kept["algo"] == algo)]

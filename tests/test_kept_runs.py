@@ -51,7 +51,7 @@ def test_missing_seeds_are_trained_as_those_that_are_there(steps, settings, seed
 )
 def test_a_run_with_other_settings_is_none_of_the_preset_paper(changed, said, tmp_path):
     run = write_reacher(tmp_path / "run", [0, 101_000], **changed)
-    with pytest.raises(ValueError, match=f"has {said}, the preset paper; move it"):
+    with pytest.raises(ValueError, match=f"differs from the preset paper: {said}; move it"):
         kept_runs.kinds(run)
 
 

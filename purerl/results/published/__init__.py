@@ -82,9 +82,8 @@ class Curve(NamedTuple):
     @property
     def settings(self) -> str:
         """Return the settings that differ from those of the preset `paper` on the same task, as text."""
-        preset = config.resolve({"algo": self.algo, "env": f"{task(self.env)}-v5", "preset": "paper"})
         others = [SETTINGS[self.source, self.algo]] if (self.source, self.algo) in SETTINGS else []
-        if self.random_steps != preset.plan.warmup_steps:
+        if self.random_steps != _random_steps_of_preset(task(self.env), self.algo):
             others.append(f"{self.random_steps:,} random steps")
         return ", ".join(others)
 
@@ -303,6 +302,12 @@ def _mean_over(curve: Curve, steps: curves.Axis) -> tuple[float, float]:
     mean, std = (np.mean(np.interp(steps, curve.env_step, values)) for values in (curve.mean, curve.std))
     half = stats.t.ppf(0.975, curve.num_seeds - 1) * std / np.sqrt(curve.num_seeds - 1)
     return mean - half, mean + half
+
+
+@cache
+def _random_steps_of_preset(name: str, algo: str) -> int:
+    """Return the number of random steps of the preset `paper` on a task."""
+    return config.resolve({"algo": algo, "env": f"{name}-v5", "preset": "paper"}).plan.warmup_steps
 
 
 @cache
